@@ -1,0 +1,59 @@
+"""Asking a Redis whether it answers, without a client for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+PONG = b"+PONG"
+
+LOADING = b"-LOADING"
+"""How the answer of a Redis begins that is still reading its file."""
+
+LONGEST_WAIT = 5.0
+"""Seconds for an answer; one that takes longer counts as none."""
+
+
+async def ping(reactor: Any, socket: str) -> bytes:
+    """The line that a Redis answers to PING; empty where there is no answer."""
+    try:
+        asking: Ping = await connectProtocol(UNIXClientEndpoint(reactor, socket), Ping(reactor))
+    except ConnectError:
+        return b""
+    return await asking.answer
+
+
+class Ping(Protocol):
+    """
+    One PING over a connection of its own.
+
+    @ivar answer: fires with the first line, once the connection is closed.
+    """
+
+    transport: ITCPTransport
+
+    def __init__(self, reactor: Any) -> None:
+        self.answer: Deferred[bytes] = Deferred(lambda _: self.transport.abortConnection())
+        self._reactor = reactor
+        self._received = b""
+
+    def connectionMade(self) -> None:
+        self._giving_up = self._reactor.callLater(LONGEST_WAIT, self.transport.abortConnection)
+        self.transport.write(b"PING\r\n")
+
+    def dataReceived(self, data: bytes) -> None:
+        self._received += data
+        if b"\r\n" in self._received:
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._giving_up.active():
+            self._giving_up.cancel()
+        if not self.answer.called:
+            self.answer.callback(self._received.partition(b"\r\n")[0])

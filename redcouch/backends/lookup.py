@@ -1,0 +1,98 @@
+"""
+From a storage URL to a backend: the scheme finds a plugin, the plugin builds.
+
+In the manner of L{twisted.cred.strcred}: what stands before the first colon
+chooses among the L{IStorageBackendFactory<redcouch.interfaces.IStorageBackendFactory>}
+plugins that L{twisted.plugin} finds in any installed C{twisted/plugins/}.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from importlib import import_module
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from twisted.plugin import IPlugin, getPlugins
+from zope.interface import implementer
+
+from redcouch.errors import ConfigurationError
+from redcouch.interfaces import IStorageBackend, IStorageBackendFactory, Surroundings
+
+
+@implementer(IPlugin, IStorageBackendFactory)
+class BackendMaker:
+    """
+    A backend plugin that costs nothing until it is chosen.
+
+    The lazy twin of L{twisted.application.service.ServiceMaker}: C{module} is
+    imported when a URL asks for the scheme, and its
+    C{make_backend(url, surroundings)} does the work.
+    """
+
+    def __init__(self, scheme: str, module: str, summary: str) -> None:
+        self.scheme = scheme
+        self.module = module
+        self.summary = summary
+
+    def build(self, url: str, surroundings: Surroundings) -> IStorageBackend:
+        """Import the module and let it make the backend."""
+        backend: IStorageBackend = import_module(self.module).make_backend(url, surroundings)
+        return backend
+
+
+def factories() -> dict[str, IStorageBackendFactory]:
+    """Every installed backend factory, by scheme."""
+    return {plugin.scheme: plugin for plugin in getPlugins(IStorageBackendFactory)}
+
+
+def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
+    """
+    Build the backend that a storage URL asks for.
+
+    @raise ConfigurationError: no plugin has that scheme, or it refuses the URL.
+    """
+    scheme, colon, _ = url.partition(":")
+    known = factories()
+    factory = known.get(scheme.lower())
+    if factory is None or not colon:
+        raise ConfigurationError(
+            f"{redact(url)!r} is no storage URL: it has to begin with one of "
+            + ", ".join(f"{name}:" for name in sorted(known))
+        )
+    return factory.build(url, surroundings)
+
+
+_PASSWORD = re.compile(r"(//[^/@]*?:)[^@]*@|([?&][a-z_]*password=)[^&]*", re.IGNORECASE)
+
+
+def redact(url: str) -> str:
+    """The URL as it may be shown: with C{***} for each password."""
+    return _PASSWORD.sub(lambda match: (match[1] and match[1] + "***@") or match[2] + "***", url)
+
+
+def read_parameters(query: str, known: Iterable[str], url: str) -> dict[str, bytes]:
+    """
+    The parameters behind the C{?} of a storage URL.
+
+    @raise ConfigurationError: one is not known, or is given twice.
+    """
+    parameters: dict[str, bytes] = {}
+    try:
+        pairs = parse_qsl(
+            query, keep_blank_values=True, strict_parsing=bool(query), encoding="latin-1"
+        )
+    except ValueError:
+        raise ConfigurationError(f"cannot read the parameters of {redact(url)}") from None
+    known = sorted(known)
+    for name, _ in pairs:
+        if name not in known:
+            raise ConfigurationError(
+                f"{redact(url)} has an unknown parameter {name!r}; known are {', '.join(known)}"
+            )
+    for part in query.split("&") if query else []:
+        name, _, value = part.partition("=")
+        if name in parameters:
+            raise ConfigurationError(f"{redact(url)} gives {name!r} twice")
+        parameters[name] = unquote_to_bytes(value)
+    return parameters

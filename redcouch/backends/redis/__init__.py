@@ -1,0 +1,25 @@
+"""
+Items as Redis hashes.
+
+C{redis://}, C{rediss://} (TLS), C{redis+unix://} and C{redis+sentinel://}:
+L{location} reads the URL, L{link} keeps the connection, L{schema} knows the
+layout, L{wire} packs it, L{backend} performs commands, C{scripts/} holds what
+has to happen in one step.
+"""
+
+from __future__ import annotations
+
+from redcouch.interfaces import IStorageBackend, Surroundings
+
+
+def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
+    """The backend for one of the URLs above; raises L{ConfigurationError}."""
+    from redcouch.backends.redis.backend import RedisBackend
+    from redcouch.backends.redis.link import Link
+    from redcouch.backends.redis.location import read_location
+    from redcouch.backends.redis.scripts import SCRIPTS
+
+    location = read_location(url)
+    link = Link(location, surroundings.reactor, SCRIPTS)
+    backend: IStorageBackend = RedisBackend(link, location.layout, surroundings)
+    return backend

@@ -1,0 +1,542 @@
+"""
+L{IStorageBackend} over Redis: a batch becomes one pipeline.
+
+For each command there is a method that packs it and one that reads its
+replies. What a batch needs beyond one round trip is rare and happens in
+L{_Aftermath}: Redis has forgotten the scripts, or an item that a native client
+wrote is asked for a CAS token it does not have.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import hexlify
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha1
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from redcouch.backends.redis import scripts
+from redcouch.backends.redis.link import Link, RedisError, Replies
+from redcouch.backends.redis.schema import FLUSH_AT, NO_CAS, Layout, read_item
+from redcouch.backends.redis.wire import pack_command, pack_hmget, pack_script
+from redcouch.commands import (
+    Arithmetic,
+    Command,
+    Delete,
+    Discard,
+    Flush,
+    Get,
+    GetAndTouch,
+    Store,
+    StoreMode,
+    Touch,
+)
+from redcouch.errors import BackendError
+from redcouch.expiry import MAX_RELATIVE, deadline
+from redcouch.interfaces import Health, IStorageBackend, Surroundings
+from redcouch.limits import FLAGS_OVERHEAD
+from redcouch.results import Failed, Item, Number, Outcome, Result, Stored, Trouble
+
+_HALF = 10**10
+_SCAN_STEP = 1000
+
+_OUTCOMES = {
+    b"NS": Outcome.NOT_STORED,
+    b"EX": Outcome.EXISTS,
+    b"NF": Outcome.NOT_FOUND,
+    b"NN": Outcome.NON_NUMERIC,
+}
+
+#: In the place of a result: the script was not there, so nothing has happened.
+_FORGOTTEN = Failed(Trouble.REFUSED, "storage has lost its scripts")
+
+#: Redis's error codes that mean something to a client; Redis 6.2 wraps those of scripts.
+_CODE = re.compile(
+    r"\b(NOSCRIPT|OOM|WRONGTYPE|UNREADABLE|READONLY|LOADING|MISCONF|MASTERDOWN|NOREPLICAS|BUSY"
+    r"|NOPERM|NOAUTH|CLUSTERDOWN|MOVED|TRYAGAIN|UNKILLABLE)\b"
+)
+
+_KNOWN_ERRORS = {
+    "NOSCRIPT": _FORGOTTEN,
+    "OOM": Failed(Trouble.OUT_OF_MEMORY, "out of memory storing object"),
+    "WRONGTYPE": Failed(Trouble.WRONG_TYPE, "key in Redis is not an item"),
+    "UNREADABLE": Failed(Trouble.UNREADABLE, "item in Redis is not readable"),
+}
+
+#: Errors after which another connection may find a better Redis.
+_DROP_ON = frozenset({"READONLY", "MASTERDOWN", "NOAUTH"})
+
+Pack = Callable[[Any], tuple[bytes, int]]
+"""A command as bytes for Redis, and how many replies it has."""
+
+Read = Callable[[Any, Sequence[Any]], Result]
+"""A command and its replies, as its result."""
+
+
+@implementer(IStorageBackend)
+class RedisBackend:
+    """See the module. C{link} is the backend's own: it starts and stops it."""
+
+    _log = Logger()
+
+    def __init__(self, link: Link, layout: Layout, surroundings: Surroundings) -> None:
+        self._link = link
+        self._layout = layout
+        self._surroundings = surroundings
+        self._flush_timer: Any = None
+        self._pack_templates(layout)
+        #: How each command is packed and read. A command that is not here (a flush) takes the
+        #: long way.
+        self._steps: dict[type[Command], tuple[Pack, Read]] = {
+            Get: (self._pack_get, self._read_get),
+            GetAndTouch: (self._pack_get_and_touch, self._read_get),
+            Store: (self._pack_store, self._read_store),
+            Arithmetic: (self._pack_arithmetic, self._read_arithmetic),
+            Delete: (self._pack_delete, self._read_delete),
+            Discard: (self._pack_discard, self._read_delete),
+            Touch: (self._pack_touch, self._read_touch),
+        }
+
+    def _pack_templates(self, layout: Layout) -> None:
+        prefix = layout.prefix
+        self._hmget = pack_hmget(prefix, (b"v", b"r", b"f"))
+        self._hmget_cas = pack_hmget(prefix, (b"v", b"r", b"f", b"c"))
+        self._set = pack_script(prefix, scripts.SET, 6)
+        self._store = pack_script(prefix, scripts.STORE, 8)
+        self._concat = pack_script(prefix, scripts.CONCAT, 6)
+        self._arithmetic = pack_script(prefix, scripts.ARITHMETIC, 8)
+        self._touch = pack_script(prefix, scripts.TOUCH, 2)
+        self._gat = pack_script(prefix, scripts.GAT, 2)
+        self._delete = pack_script(prefix, scripts.DELETE, 1)
+        self._assign = pack_script(prefix, scripts.ASSIGN, 2)
+
+    # -- IStorageBackend ---------------------------------------------------------------------
+
+    def start(self) -> Deferred[None]:
+        self._link.when_up = self._look_for_flush
+        self._link.start()
+        return succeed(None)
+
+    def stop(self) -> Deferred[None]:
+        self._cancel_flush_timer()
+        return self._link.stop()
+
+    def health(self) -> Health:
+        return self._link.health()
+
+    def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
+        answer: Deferred[list[Result]] = Deferred()
+        steps = self._steps
+        plan = []
+        payload = []
+        expected = 0
+        for command in commands:
+            step = steps.get(command.__class__)
+            if step is None:
+                return Deferred.fromCoroutine(self._execute_in_parts(commands))
+            packed, replies = step[0](command)
+            payload.append(packed)
+            plan.append((command, step[1], replies))
+            expected += replies
+
+        def done(replies: Replies) -> None:
+            if replies.__class__ is not list:
+                answer.errback(replies)  # type: ignore[arg-type]
+                return
+            if len(plan) == 1:
+                command, read, _ = plan[0]
+                results = [read(command, replies)]  # type: ignore[arg-type]
+            else:
+                results = _read_plan(plan, replies)  # type: ignore[arg-type]
+            if self._needs_more:
+                self._needs_more = False
+                answer.callback(Deferred.fromCoroutine(_Aftermath(self, commands, results).run()))
+            else:
+                answer.callback(results)
+
+        self._link.send(payload[0] if len(payload) == 1 else b"".join(payload), expected, done)
+        return answer
+
+    #: Set while replies are read: a result is not final.
+    _needs_more = False
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def _pack_get(self, command: Get) -> tuple[bytes, int]:
+        pack = self._hmget_cas if command.cas else self._hmget
+        keys = command.keys
+        if len(keys) == 1:
+            return pack(keys[0]), 1
+        return b"".join([pack(key) for key in keys]), len(keys)
+
+    def _pack_get_and_touch(self, command: GetAndTouch) -> tuple[bytes, int]:
+        expiry = self._expiry(command.exptime)
+        keys = command.keys
+        return b"".join([self._gat(key, *expiry) for key in keys]), len(keys)
+
+    def _read_get(self, command: Get | GetAndTouch, replies: Sequence[Any]) -> Result:
+        found: list[Any] = []
+        for fields in replies:
+            if fields.__class__ is list:
+                item = read_item(fields)
+                if item.__class__ is Item and item.cas == NO_CAS:  # type: ignore[union-attr]
+                    self._needs_more = True
+            else:
+                item = self._failed(fields)
+            found.append(item)
+        return found
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def _expiry(self, exptime: int) -> tuple[bytes, bytes]:
+        """The Redis command that gives an item this expiry, and its argument."""
+        if exptime == 0:
+            return b"PERSIST", b""
+        if exptime < 0:
+            return b"UNLINK", b""
+        if exptime <= MAX_RELATIVE:
+            return b"PEXPIRE", b"%d" % (exptime * 1000)
+        return b"PEXPIREAT", b"%d" % (exptime * 1000)
+
+    def _pack_store(self, command: Store) -> tuple[bytes, int]:
+        layout = self._layout
+        mode = command.mode
+        value = layout.encode(command.value)
+        if mode is StoreMode.APPEND or mode is StoreMode.PREPEND:
+            return self._pack_concat(command, value), 1
+        common = (
+            layout.field,
+            layout.other_field,
+            value,
+            b"%d" % command.flags,
+            *self._expiry(command.exptime),
+        )
+        if command.compare is not None and mode is not StoreMode.ADD:
+            return self._store(command.key, *common, b"cas", b"%d" % command.compare), 1
+        if mode is StoreMode.SET:
+            return self._set(command.key, *common), 1
+        return self._store(command.key, *common, mode.value.encode(), b""), 1
+
+    def _pack_concat(self, command: Store, piece: bytes) -> bytes:
+        return self._concat(
+            command.key,
+            self._layout.field,
+            piece,
+            command.mode.value.encode(),
+            b"%d" % self._surroundings.limits.value_room(command.key),
+            b"%d" % FLAGS_OVERHEAD,
+            _token(command.compare),
+        )
+
+    def _read_store(self, command: Store, replies: Sequence[Any]) -> Result:
+        reply = replies[0]
+        if reply.__class__ is int:
+            return Stored(reply)
+        return _OUTCOMES.get(reply) or self._failed(reply)
+
+    def _pack_arithmetic(self, command: Arithmetic) -> tuple[bytes, int]:
+        packed = self._arithmetic(
+            command.key,
+            b"decr" if command.decrement else b"incr",
+            *(b"%d" % half for half in divmod(command.delta, _HALF)),
+            _token(command.compare),
+            b"" if command.initial is None else b"%d" % command.initial,
+            self._layout.field,
+            *self._expiry(command.exptime),
+        )
+        return packed, 1
+
+    def _read_arithmetic(self, command: Arithmetic, replies: Sequence[Any]) -> Result:
+        reply = replies[0]
+        if reply.__class__ is list:
+            return Number(int(reply[0]), int(reply[1]))
+        return _OUTCOMES.get(reply) or self._failed(reply)
+
+    def _pack_delete(self, command: Delete) -> tuple[bytes, int]:
+        return self._delete(command.key, _token(command.compare)), 1
+
+    def _pack_discard(self, command: Discard) -> tuple[bytes, int]:
+        return self._delete(command.key, b""), 1
+
+    def _read_delete(self, command: Command, replies: Sequence[Any]) -> Result:
+        reply = replies[0]
+        if reply.__class__ is int:
+            return Outcome.DELETED
+        return _OUTCOMES.get(reply) or self._failed(reply)
+
+    def _pack_touch(self, command: Touch) -> tuple[bytes, int]:
+        return self._touch(command.key, *self._expiry(command.exptime)), 1
+
+    def _read_touch(self, command: Touch, replies: Sequence[Any]) -> Result:
+        reply = replies[0]
+        if reply.__class__ is int:
+            return Outcome.TOUCHED
+        return _OUTCOMES.get(reply) or self._failed(reply)
+
+    def _failed(self, error: Any) -> Failed:
+        """An error of Redis, as a client may see it: the code, and none of the arguments."""
+        if not isinstance(error, RedisError):
+            return Failed(Trouble.INTERNAL, "storage answered something unknown")
+        text = str(error)
+        match = _CODE.search(text)
+        code = match[1] if match else text.split(" ", 1)[0][:32]
+        known = _KNOWN_ERRORS.get(code)
+        if known is _FORGOTTEN:
+            self._needs_more = True
+        if code in _DROP_ON:
+            self._link.drop(f"it answers {code}")
+        return known or Failed(Trouble.REFUSED, f"storage answered {code}")
+
+    # -- rare things -------------------------------------------------------------------------
+
+    async def send(self, payload: bytes, replies: int) -> Sequence[Any]:
+        """Send packed commands; gives their replies, errors of Redis among them."""
+        answer: Deferred[Sequence[Any]] = Deferred()
+
+        def done(replies: Replies) -> None:
+            if isinstance(replies, BackendError):
+                answer.errback(replies)
+            else:
+                answer.callback(replies)
+
+        self._link.send(payload, replies, done)
+        return await answer
+
+    async def _ask(self, *command: bytes) -> Any:
+        """One command's reply; raises L{BackendError} where Redis answers with an error."""
+        (reply,) = await self.send(pack_command(command), 1)
+        if isinstance(reply, RedisError):
+            failed = self._failed(reply)
+            raise BackendError(failed.trouble, failed.message)
+        return reply
+
+    async def _execute_in_parts(self, commands: Sequence[Command]) -> list[Result]:
+        """A batch with a flush in it: what comes before, the flush, what comes after."""
+        results: list[Result] = []
+        part: list[Command] = []
+        for command in commands:
+            if isinstance(command, Flush):
+                results += await self._execute_part(part)
+                part = []
+                results.append(await self._flush(command))
+            else:
+                part.append(command)
+        return results + await self._execute_part(part)
+
+    async def _execute_part(self, part: list[Command]) -> list[Result]:
+        if not part:
+            return []
+        try:
+            return await self.execute(part)
+        except BackendError as error:
+            return [error.failed] * len(part)
+
+    # -- flushing ----------------------------------------------------------------------------
+    #
+    # A flush at once is SCAN and UNLINK over the prefix. A later one is noted in Redis as well
+    # as in a timer, so that it happens even if this process ends before.
+
+    @property
+    def _flush_key(self) -> bytes:
+        return FLUSH_AT + self._layout.prefix
+
+    async def _flush(self, command: Flush) -> Result:
+        try:
+            self._cancel_flush_timer()
+            now = self._surroundings.now()
+            when = deadline(command.exptime, now)
+            if when is None or when <= now:
+                await self._ask(b"DEL", self._flush_key)
+                await self._unlink_all()
+            else:
+                await self._ask(b"SET", self._flush_key, b"%.3f" % when)
+                self._set_flush_timer(when)
+        except BackendError as error:
+            return error.failed
+        return Outcome.OK
+
+    async def _unlink_all(self) -> None:
+        pattern = self._layout.pattern
+        cursor = b"0"
+        while True:
+            cursor, keys = await self._ask(
+                b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"%d" % _SCAN_STEP
+            )
+            if keys:
+                await self._ask(b"UNLINK", *keys)
+            if cursor == b"0":
+                return
+
+    def _set_flush_timer(self, when: float) -> None:
+        delay = max(0.0, when - self._surroundings.now())
+        self._flush_timer = self._surroundings.reactor.callLater(delay, self._flush_is_due)
+
+    def _cancel_flush_timer(self) -> None:
+        if self._flush_timer is not None:
+            if self._flush_timer.active():
+                self._flush_timer.cancel()
+            self._flush_timer = None
+
+    def _flush_is_due(self) -> None:
+        self._flush_timer = None
+        Deferred.fromCoroutine(self._flush_noted()).addErrback(self._flush_failed)
+
+    async def _flush_noted(self) -> None:
+        """Do what is noted in Redis, if it is still noted and its time has come."""
+        noted = await self._ask(b"GET", self._flush_key)
+        if noted is None:
+            return
+        when = float(noted)
+        if when > self._surroundings.now():
+            self._cancel_flush_timer()
+            self._set_flush_timer(when)
+        else:
+            await self._unlink_all()
+            await self._ask(b"DEL", self._flush_key)
+
+    def _look_for_flush(self) -> None:
+        """A connection is up: a flush may have been noted before, here or elsewhere."""
+        Deferred.fromCoroutine(self._flush_noted()).addErrback(self._flush_failed)
+
+    def _flush_failed(self, failure: Any) -> None:
+        """The next connection looks for it again."""
+        if not failure.check(BackendError):
+            self._log.failure("Could not carry out a delayed flush_all", failure)
+
+    # -- statistics --------------------------------------------------------------------------
+
+    def statistics(self) -> Deferred[Mapping[str, int]]:
+        return Deferred.fromCoroutine(self._statistics())
+
+    async def _statistics(self) -> Mapping[str, int]:
+        """As of Redis's own INFO: of the whole server, but for the number of keys."""
+        payload = b"".join(
+            pack_command(command)
+            for command in ((b"INFO", b"memory"), (b"INFO", b"stats"), (b"DBSIZE",))
+        )
+        memory, counts, size = await self.send(payload, 3)
+        facts = {**_read_info(memory), **_read_info(counts)}
+        found = {
+            name: int(facts[there])
+            for name, there in (
+                ("bytes", "used_memory"),
+                ("limit_maxbytes", "maxmemory"),
+                ("evictions", "evicted_keys"),
+                ("reclaimed", "expired_keys"),
+            )
+            if facts.get(there, "").isdigit()
+        }
+        if isinstance(size, int):
+            found["curr_items"] = size
+        return found
+
+
+class _Aftermath:
+    """
+    What is left to do for a batch after its one round trip.
+
+    Redis may have forgotten the scripts (SCRIPT FLUSH). They are sent again,
+    and commands again after them, but never so that two of a client's commands
+    change places: if a later change was made in the meantime (because somebody
+    else had loaded the scripts between the two), the earlier one has failed,
+    which is in order, since a command that failed may stand anywhere.
+    """
+
+    _ATTEMPTS = 3
+
+    def __init__(
+        self, backend: RedisBackend, commands: Sequence[Command], results: list[Result]
+    ) -> None:
+        self._backend = backend
+        self._commands = commands
+        self._results = results
+
+    async def run(self) -> list[Result]:
+        """The final results."""
+        for _ in range(self._ATTEMPTS):
+            if not any(map(_is_forgotten, self._results)):
+                break
+            await self._send_again()
+        await self._assign_tokens()
+        return self._results
+
+    async def _send_again(self) -> None:
+        first = self._first_to_repeat()
+        if first is None:
+            return
+        backend = self._backend
+        load = [pack_command((b"SCRIPT", b"LOAD", script.text)) for script in scripts.SCRIPTS]
+        payload = list(load)
+        plan = []
+        for command in self._commands[first:]:
+            pack, read = backend._steps[command.__class__]
+            packed, replies = pack(command)
+            payload.append(packed)
+            plan.append((command, read, replies))
+        expected = len(load) + sum(step[2] for step in plan)
+        replies = await backend.send(b"".join(payload), expected)
+        self._results[first:] = _read_plan(plan, replies[len(load) :])
+        backend._needs_more = False
+
+    def _first_to_repeat(self) -> int | None:
+        """Where to begin again: after the last change that was made, if any is left there."""
+        begin = 0
+        for index, (command, result) in enumerate(zip(self._commands, self._results, strict=True)):
+            if not isinstance(command, Get) and not _is_forgotten(result):
+                begin = index + 1
+        for index in range(begin, len(self._commands)):
+            if _is_forgotten(self._results[index]):
+                return index
+        return None
+
+    async def _assign_tokens(self) -> None:
+        for command, result in zip(self._commands, self._results, strict=True):
+            if isinstance(command, Get | GetAndTouch) and isinstance(result, list):
+                for index, item in enumerate(result):
+                    if isinstance(item, Item) and item.cas == NO_CAS:
+                        result[index] = await self._assign_token(command.keys[index], item)
+
+    async def _assign_token(self, key: bytes, item: Item) -> Item | Failed:
+        backend = self._backend
+        digests = [
+            sha1(seen, usedforsecurity=False).hexdigest().encode()
+            for seen in (hexlify(item.value), item.value)
+        ]
+        try:
+            (reply,) = await backend.send(backend._assign(key, *digests), 1)
+        except BackendError as error:
+            return error.failed
+        if reply.__class__ is not bytes:
+            return backend._failed(reply)
+        item.cas = int(reply)
+        return item
+
+
+def _is_forgotten(result: Result) -> bool:
+    if result.__class__ is list:
+        return any(found is _FORGOTTEN for found in result)
+    return result is _FORGOTTEN
+
+
+def _read_plan(plan: list[tuple[Any, Read, int]], replies: Sequence[Any]) -> list[Result]:
+    results = []
+    at = 0
+    for command, read, count in plan:
+        results.append(read(command, replies[at : at + count]))
+        at += count
+    return results
+
+
+def _token(compare: int | None) -> bytes:
+    return b"" if compare is None else b"%d" % compare
+
+
+def _read_info(reply: Any) -> dict[str, str]:
+    if not isinstance(reply, bytes):
+        return {}
+    lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}

@@ -1,0 +1,408 @@
+"""
+The connection to Redis: made, prepared, kept, and shared by all clients.
+
+The only file that imports txredisapi. From there come the connection factory
+with its reconnecting, authentication, database selection and Sentinel. Added
+here is the path that requests take: bytes packed by the caller, all that one
+reactor turn brings joined into one write, replies read by hiredis and counted
+off to the callers in order. No Deferred and no timer belongs to a single
+request.
+
+Not every command needs a Redis that answers: while there is none, callers are
+told so at once. Only the very first attempt is waited for, so that a client
+that connects in the first moments of a service finds it working.
+"""
+
+from __future__ import annotations
+
+import ssl as _ssl
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any
+
+import txredisapi
+from twisted.application.internet import ClientService
+from twisted.internet import ssl
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from redcouch.backends.redis.location import Location
+from redcouch.backends.redis.scripts import Script
+from redcouch.errors import BackendError, ConfigurationError
+from redcouch.interfaces import Health
+from redcouch.results import Trouble
+from redcouch.sending import direct_writer
+
+RedisError = txredisapi.ResponseError
+"""What stands in the place of a reply where Redis answered with an error."""
+
+Replies = Sequence[Any] | BackendError
+"""What a caller is given: its replies in order, or why there are none."""
+
+
+class _QuietClientService(ClientService):
+    """Keeps to itself that it tries again: the operator is told once, by L{Link}."""
+
+    _log = Logger(observer=lambda event: None)
+
+
+txredisapi.ClientService = _QuietClientService
+
+
+class State(Enum):
+    """Where a link is in its life."""
+
+    FIRST_ATTEMPT = "connecting"
+    UP = "connected"
+    DOWN = "not reachable"
+    STOPPED = "stopped"
+
+
+class _Waiting:
+    """A caller whose replies are on their way."""
+
+    __slots__ = ("done", "missing", "replies", "sent_at")
+
+    def __init__(self, missing: int, done: Callable[[Replies], None], sent_at: float) -> None:
+        self.missing = missing
+        self.replies: list[Any] = []
+        self.done = done
+        self.sent_at = sent_at
+
+
+class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
+    """
+    One connection. While it is prepared, replies go txredisapi's way; after
+    that, they go to those who wait in C{waiting}.
+    """
+
+    _log = Logger()
+
+    link: Link
+    waiting: deque[_Waiting]
+
+    def connectionMade(self) -> None:
+        self.waiting = deque()
+        self.write = direct_writer(self.transport)
+        if self.link.location.socket is None:
+            self.transport.setTcpNoDelay(True)
+        prepared = Deferred.fromCoroutine(self._prepare())
+        prepared.addTimeout(self.link.location.timeout, self.link.reactor)
+        prepared.addCallbacks(lambda _: self._hand_out(), self._not_prepared)
+
+    async def _prepare(self) -> None:
+        location = self.link.location
+        if location.password is not None:
+            await self.auth(location.password, location.username)
+        if location.database:
+            await self.select(location.database)
+        if location.master is not None and (await self.role())[0] != b"master":
+            raise RedisError("this Redis is no master (any more)")
+        for script in self.link.scripts:
+            await self.script_load(script.text)
+
+    def _hand_out(self) -> None:
+        super().connectionMade()  # without password and database: says that we are ready
+        self.link.on_up(self)
+
+    def _not_prepared(self, failure: Failure) -> None:
+        self.link.on_attempt_failed(failure)
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.link.on_lost(self, reason)
+        super().connectionLost(reason)
+
+    def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+        waiting = self.waiting
+        reader = self._reader
+        reader.feed(data)
+        try:
+            while (reply := reader.gets()) is not False:
+                if not waiting:
+                    self.replyReceived(reply)
+                    continue
+                first = waiting[0]
+                first.replies.append(reply)
+                first.missing -= 1
+                if not first.missing:
+                    waiting.popleft()
+                    first.done(first.replies)
+        except txredisapi.InvalidData:
+            self.link.on_garbage()
+            self.transport.abortConnection()
+        except Exception:
+            # A caller's fault. Which reply belongs to whom is certain no more.
+            self._log.failure("Could not pass on a reply of Redis")
+            self.transport.abortConnection()
+
+
+class LinkFactory(txredisapi.RedisFactory):  # type: ignore[misc]
+    """Connects, and connects again within a second of Redis coming back."""
+
+    protocol = LinkProtocol
+    initialDelay = 0.05
+    factor = 1.6
+    maxDelay = 1.0
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(
+            uuid=None, dbid=None, poolsize=1, isLazy=True, charset=None, convertNumbers=False
+        )
+        self.link = link
+
+    def buildProtocol(self, addr: Any) -> LinkProtocol:
+        protocol: LinkProtocol = super().buildProtocol(addr)
+        protocol.link = self.link
+        return protocol
+
+    def addConnection(self, connection: LinkProtocol) -> None:
+        super().addConnection(connection)
+        # Nobody takes connections from the queue: left there, each would be kept for ever.
+        self.connectionQueue.pending.clear()
+
+
+class Link:
+    """
+    A connection to one Redis that is made again whenever it is lost.
+
+    @ivar state: see L{State}.
+    """
+
+    _log = Logger()
+
+    def __init__(self, location: Location, reactor: Any, scripts: Sequence[Script]) -> None:
+        """
+        @param scripts: what Redis has to know before the connection is used.
+        @raise ConfigurationError: the location's certificates cannot be used.
+        """
+        self.location = location
+        self.reactor = reactor
+        self.scripts = scripts
+        self.state = State.FIRST_ATTEMPT
+        self._endpoint = _endpoint(location, reactor)
+        self._factory = LinkFactory(self)
+        self._sentinel: txredisapi.Sentinel | None = None
+        self._protocol: LinkProtocol | None = None
+        self._reason = "not tried yet"
+        self._told = False
+        self._early: list[tuple[bytes, int, Callable[[Replies], None]]] = []
+        self._outgoing: list[bytes] = []
+        self._turn = 0.0
+        self._watch = LoopingCall(self._check_time)
+        self._watch.clock = reactor
+        #: Called each time a connection is ready.
+        self.when_up: Callable[[], None] = lambda: None
+
+    # -- life --------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Connect, and go on connecting."""
+        if self._endpoint is None:
+            self._start_sentinel()
+        else:
+            self._factory.startConnecting(self._endpoint)
+        self._watch.start(min(1.0, self.location.timeout / 4), now=False)
+        self._mind_next_attempt()
+
+    def _start_sentinel(self) -> None:
+        location = self.location
+        self._sentinel = txredisapi.Sentinel(
+            location.addresses, password=location.sentinel_password, connectTimeout=location.timeout
+        )
+        self._sentinel.discovery_timeout = location.timeout
+        self._factory.initialDelay = 0.1
+        self._factory.startConnecting(_MasterEndpoint(self._sentinel, location, self.reactor))
+
+    def stop(self) -> Deferred[None]:
+        """Disconnect for good."""
+        self.state = State.STOPPED
+        if self._watch.running:
+            self._watch.stop()
+        self._release_early(BackendError(Trouble.UNAVAILABLE, "shutting down"))
+        stopped: Deferred[None] = self._factory.disconnect()
+        if self._sentinel is not None:
+            sentinel = self._sentinel
+            stopped.addCallback(lambda _: sentinel.disconnect())
+        return stopped.addCallback(lambda _: None)
+
+    def health(self) -> Health:
+        """Whether commands reach Redis now."""
+        if self.state is State.UP:
+            return Health(True)
+        return Health(False, f"Redis at {self.location.shown}: {self._reason}")
+
+    def _mind_next_attempt(self) -> None:
+        """Learn of the first failure of the attempts that are under way."""
+        for slot in self._factory.slots:
+            attempt = slot.service.whenConnected(failAfterFailures=1)
+            attempt.addCallbacks(lambda _: None, self.on_attempt_failed)
+
+    def on_up(self, protocol: LinkProtocol) -> None:
+        """A connection is prepared."""
+        self._protocol = protocol
+        self.state = State.UP
+        self._told = False
+        self._log.info("Connected to Redis at {location}", location=self.location.shown)
+        for payload, replies, done in self._take_early():
+            self.send(payload, replies, done)
+        self.when_up()
+
+    def on_attempt_failed(self, failure: Failure) -> None:
+        """An attempt to connect, or to prepare the connection, has failed."""
+        if self.state is State.STOPPED:
+            return
+        self._reason = _explain(failure)
+        self._go_down()
+
+    def on_garbage(self) -> None:
+        """What answers does not speak RESP."""
+        self._reason = "it does not answer as a Redis does"
+
+    def on_lost(self, protocol: LinkProtocol, reason: Failure) -> None:
+        """A connection is gone. Everybody who waited on it is told."""
+        if protocol is self._protocol:
+            self._protocol = None
+            self._outgoing.clear()
+            if self.state is not State.STOPPED:
+                self._reason = _explain(reason)
+                self._go_down()
+                self._mind_next_attempt()
+        error = BackendError(Trouble.UNAVAILABLE, "storage connection lost")
+        while protocol.waiting:
+            protocol.waiting.popleft().done(error)
+
+    def _go_down(self) -> None:
+        self.state = State.DOWN
+        if not self._told:
+            self._told = True
+            self._log.error(
+                "Cannot reach Redis at {location}: {reason}. Clients are answered SERVER_ERROR "
+                "until it is there; start it, or name another with --storage. Trying again.",
+                location=self.location.shown,
+                reason=self._reason,
+            )
+        self._release_early(self._unavailable())
+
+    def _unavailable(self) -> BackendError:
+        return BackendError(Trouble.UNAVAILABLE, "storage not reachable")
+
+    def _take_early(self) -> list[tuple[bytes, int, Callable[[Replies], None]]]:
+        early, self._early = self._early, []
+        return early
+
+    def _release_early(self, error: BackendError) -> None:
+        for _, _, done in self._take_early():
+            done(error)
+
+    def drop(self, reason: str) -> None:
+        """Give this connection up and make another."""
+        if self._protocol is not None:
+            self._log.error(
+                "Giving up the connection to Redis at {location}: {reason}",
+                location=self.location.shown,
+                reason=reason,
+            )
+            self._protocol.transport.abortConnection()
+
+    def _check_time(self) -> None:
+        protocol = self._protocol
+        if protocol is not None and protocol.waiting:
+            overdue = self.reactor.seconds() - protocol.waiting[0].sent_at
+            if overdue > self.location.timeout:
+                self.drop(f"no answer for {self.location.timeout:g} s")
+
+    # -- the path of requests ----------------------------------------------------------------
+
+    def send(self, payload: bytes, replies: int, done: Callable[[Replies], None]) -> None:
+        """
+        Send packed commands that together have this many replies (at least
+        one). C{done} is given the replies, or the reason why there are none;
+        it may be called before this returns.
+        """
+        protocol = self._protocol
+        if protocol is None:
+            if self.state is State.FIRST_ATTEMPT:
+                self._early.append((payload, replies, done))
+            else:
+                done(self._unavailable())
+            return
+        if not self._outgoing:
+            self._turn = self.reactor.seconds()
+            self.reactor.callLater(0, self._flush)
+        self._outgoing.append(payload)
+        protocol.waiting.append(_Waiting(replies, done, self._turn))
+
+    def _flush(self) -> None:
+        """Write what this turn of the reactor has brought, of all clients together."""
+        if self._outgoing and self._protocol is not None:
+            payload = b"".join(self._outgoing)
+            self._outgoing.clear()
+            self._protocol.write(payload)
+
+
+class _MasterEndpoint:
+    """Asks the sentinels where the master is, each time before connecting."""
+
+    def __init__(self, sentinel: txredisapi.Sentinel, location: Location, reactor: Any) -> None:
+        self._sentinel = sentinel
+        self._location = location
+        self._reactor = reactor
+
+    def connect(self, protocol_factory: Any) -> Deferred[Any]:
+        """See L{IStreamClientEndpoint}."""
+        found = self._sentinel.discover_master(self._location.master)
+
+        def connect(address: tuple[str, int]) -> Deferred[Any]:
+            endpoint = HostnameEndpoint(
+                self._reactor, *address, timeout=max(1.0, self._location.timeout)
+            )
+            return endpoint.connect(protocol_factory)
+
+        connected: Deferred[Any] = found.addCallback(connect)
+        return connected
+
+
+def _endpoint(location: Location, reactor: Any) -> IStreamClientEndpoint | None:
+    """How to get there; C{None} where sentinels have to be asked."""
+    timeout = max(1.0, location.timeout)
+    if location.socket is not None:
+        unix: IStreamClientEndpoint = UNIXClientEndpoint(reactor, location.socket, timeout)
+        return unix
+    if location.master is not None:
+        return None
+    host, port = location.addresses[0]
+    plain: IStreamClientEndpoint = HostnameEndpoint(reactor, host, port, timeout=timeout)
+    return wrapClientTLS(_tls_options(location, host), plain) if location.tls else plain
+
+
+def _tls_options(location: Location, host: str) -> Any:
+    try:
+        trust = None if location.ca is None else _trust(location.ca.read_bytes())
+        certificate = None
+        if location.certificate is not None:
+            pem = location.certificate.read_bytes()
+            key = pem if location.key is None else location.key.read_bytes()
+            certificate = ssl.PrivateCertificate.loadPEM(pem + b"\n" + key)
+        return ssl.optionsForClientTLS(host, trustRoot=trust, clientCertificate=certificate)
+    except (OSError, ssl.SSL.Error, _ssl.SSLError, ValueError) as error:
+        raise ConfigurationError(
+            f"{location.shown}: cannot use its certificates: {error}"
+        ) from None
+
+
+def _trust(pem: bytes) -> Any:
+    mark = b"-----BEGIN CERTIFICATE-----"
+    certificates = [ssl.Certificate.loadPEM(mark + part) for part in pem.split(mark)[1:]]
+    return ssl.trustRootFromCertificates(certificates)
+
+
+def _explain(failure: Failure) -> str:
+    """A failure in a few words, on one line."""
+    text = failure.getErrorMessage().strip().splitlines()
+    return text[0].rstrip(".") if text and text[0] else failure.type.__name__

@@ -1,0 +1,116 @@
+"""
+The layout in Redis: which key an item has, and what its fields mean.
+
+Other tools and native clients read it, so it is fixed. An item of key C{K} is
+the hash C{<prefix>K} with
+
+ - C{v}: the value, as lower-case hex (encoding C{hex}), or
+ - C{r}: the value, as it is (encoding C{raw}),
+ - C{f}: the client flags, 32 bits unsigned, decimal; missing means 0,
+ - C{c}: the CAS token, decimal; missing until a client asks for it,
+ - C{s}, C{w}: bookkeeping of stale items, usually missing,
+
+and the hash's own time to live. Reading takes C{v} or C{r}, C{v} where a native
+client has left both; hex may be upper case and hold white space.
+"""
+
+from __future__ import annotations
+
+from binascii import hexlify, unhexlify
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redcouch.errors import ConfigurationError
+from redcouch.results import Failed, Found, Item, Trouble
+
+SYSTEM_PREFIX = b"redcouch:sys:"
+"""Before every key that is not an item."""
+
+CAS_COUNTER = SYSTEM_PREFIX + b"cas_counter"
+"""Where the last CAS token given is kept."""
+
+FLUSH_AT = SYSTEM_PREFIX + b"flush_at:"
+"""Before the item prefix: when a delayed flush of these items is due, in UNIX time."""
+
+_UNREADABLE = Failed(Trouble.UNREADABLE, "item in Redis is not readable")
+
+NO_CAS = -1
+"""The C{cas} of an item that was read with its token but has none yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """
+    @ivar prefix: stands before every item's key; not empty, and apart from
+        L{SYSTEM_PREFIX}.
+    @ivar raw: values are written as they are, and not in hex.
+    """
+
+    prefix: bytes = b"rc:"
+    raw: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.prefix:
+            raise ConfigurationError("prefix: must not be empty, or flush_all would empty Redis")
+        if SYSTEM_PREFIX.startswith(self.prefix) or self.prefix.startswith(SYSTEM_PREFIX):
+            raise ConfigurationError(
+                f"prefix: must not run into {SYSTEM_PREFIX.decode()}, which holds the CAS counter"
+            )
+
+    @property
+    def field(self) -> bytes:
+        """The field that a write fills."""
+        return b"r" if self.raw else b"v"
+
+    @property
+    def other_field(self) -> bytes:
+        """The field that a write removes."""
+        return b"v" if self.raw else b"r"
+
+    def encode(self, value: bytes) -> bytes:
+        """A value as L{field} holds it."""
+        return value if self.raw else hexlify(value)
+
+    @property
+    def pattern(self) -> bytes:
+        """The glob that SCAN takes for all items, and nothing else."""
+        escaped = b"".join(
+            b"\\" + char if char in b"\\*?[]" else char
+            for char in (bytes((code,)) for code in self.prefix)
+        )
+        return escaped + b"*"
+
+
+def read_item(fields: Sequence[bytes | None]) -> Found:
+    """
+    The fields C{v}, C{r}, C{f} and (if asked for) C{c} as an item. C{None}
+    where there is none, L{Failed} where they cannot be understood.
+    """
+    value = fields[0]
+    if value is None:
+        value = fields[1]
+        if value is None:
+            return None
+    else:
+        try:
+            value = unhexlify(value)
+        except ValueError:
+            value = _read_loose_hex(value)
+            if value is None:
+                return _UNREADABLE
+    flags = fields[2]
+    try:
+        if len(fields) == 3:
+            return Item(value, int(flags or 0), 0)
+        cas = fields[3]
+        return Item(value, int(flags or 0), NO_CAS if cas is None else int(cas))
+    except ValueError:
+        return _UNREADABLE
+
+
+def _read_loose_hex(value: bytes) -> bytes | None:
+    """Hex as people write it: C{xxd -p} breaks lines."""
+    try:
+        return unhexlify(b"".join(value.split()))
+    except ValueError:
+        return None

@@ -1,0 +1,8 @@
+-- Read an item and give it a new expiry. ARGV: expiry command, its argument.
+-- Gives the fields v, r, f, c.
+
+local found = redis.call('HMGET', item, 'v', 'r', 'f', 'c')
+if found[1] or found[2] then
+  expire(ARGV[1], ARGV[2])
+end
+return found

@@ -1,0 +1,181 @@
+"""
+What a client can ask, in no dialect.
+
+A dialect turns bytes into these; a backend performs them. They are plain
+slotted objects, immutable by convention (a frozen dataclass costs four times
+as much to make, and one is made for each request).
+
+`exptime` is always memcached's own number, as the client sent it: 0 for never,
+negative for at once, up to 30 days relative, an absolute UNIX time beyond.
+L{redcouch.expiry} turns it into a deadline where the command is performed.
+
+`compare` is the CAS token that the item must carry for the command to take
+effect; C{None} asks for no comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+
+class StoreMode(Enum):
+    """How a L{Store} treats an item that exists, or does not."""
+
+    SET = "set"
+    ADD = "add"
+    REPLACE = "replace"
+    APPEND = "append"
+    PREPEND = "prepend"
+
+
+class Command:
+    """Anything a client can ask."""
+
+    __slots__ = ()
+
+    #: Answered by the session itself and never shown to a backend.
+    local: ClassVar[bool] = False
+
+
+@dataclass(slots=True)
+class Get(Command):
+    """
+    Read some items. The result is a list, one entry for each key in order:
+    an L{Item<redcouch.results.Item>}, C{None} for a miss, or a
+    L{Failed<redcouch.results.Failed>} for a key that could not be read.
+
+    With C{cas} false the backend may leave the items' CAS tokens at 0.
+    """
+
+    keys: Sequence[bytes]
+    cas: bool = False
+
+
+@dataclass(slots=True)
+class GetAndTouch(Command):
+    """Read some items and give each that exists a new expiry. Results as for L{Get}."""
+
+    keys: Sequence[bytes]
+    exptime: int
+    cas: bool = False
+
+
+@dataclass(slots=True)
+class Store(Command):
+    """
+    Write one item.
+
+    SET and REPLACE with C{compare} are memcached's C{cas}: NOT_FOUND where
+    there is no item, EXISTS where its token differs. APPEND and PREPEND keep
+    the item's flags and expiry, and use neither C{flags} nor C{exptime}.
+
+    The result is a L{Stored<redcouch.results.Stored>} or the
+    L{Outcome<redcouch.results.Outcome>} NOT_STORED, EXISTS or NOT_FOUND.
+    """
+
+    mode: StoreMode
+    key: bytes
+    value: bytes
+    flags: int = 0
+    exptime: int = 0
+    compare: int | None = None
+
+
+@dataclass(slots=True)
+class Arithmetic(Command):
+    """
+    Add to or take from an unsigned 64-bit decimal number. Addition wraps at
+    2**64, subtraction stops at 0.
+
+    Without an item, C{initial} (where it is not C{None}) is stored with
+    C{exptime} and is the result; otherwise the outcome is NOT_FOUND.
+
+    The result is a L{Number<redcouch.results.Number>} or the outcome
+    NOT_FOUND, EXISTS (C{compare} differs) or NON_NUMERIC.
+    """
+
+    key: bytes
+    delta: int
+    decrement: bool = False
+    initial: int | None = None
+    exptime: int = 0
+    compare: int | None = None
+
+
+@dataclass(slots=True)
+class Delete(Command):
+    """Remove an item. The result is the outcome DELETED, NOT_FOUND or EXISTS."""
+
+    key: bytes
+    compare: int | None = None
+
+
+@dataclass(slots=True)
+class Touch(Command):
+    """Give an item a new expiry. The result is the outcome TOUCHED or NOT_FOUND."""
+
+    key: bytes
+    exptime: int
+
+
+@dataclass(slots=True)
+class Discard(Command):
+    """
+    Remove what an item held, since the value that should have replaced it was
+    refused. Not a request of a client's; its result is never shown to one.
+    """
+
+    key: bytes
+
+
+@dataclass(slots=True)
+class Flush(Command):
+    """
+    Remove every item, at once or at C{exptime}. A later flush takes the place
+    of one that still waits. The result is the outcome OK.
+    """
+
+    exptime: int = 0
+
+
+@dataclass(slots=True)
+class Noop(Command):
+    """Asks for nothing but its turn: the reply is known already."""
+
+    local: ClassVar[bool] = True
+
+
+@dataclass(slots=True)
+class Version(Command):
+    """Ask for the version string. The result is that string, in bytes."""
+
+    local: ClassVar[bool] = True
+
+
+@dataclass(slots=True)
+class Statistics(Command):
+    """
+    Ask for statistics: C{group} is C{b""} for the general ones, or memcached's
+    word for a group (C{b"settings"}). The result is a list of (name, value)
+    pairs of bytes, or C{None} where there is no such group.
+    """
+
+    group: bytes = b""
+    local: ClassVar[bool] = True
+
+
+@dataclass(slots=True)
+class ResetStatistics(Command):
+    """Set the counters back to zero. The result is C{None}."""
+
+    local: ClassVar[bool] = True
+
+
+@dataclass(slots=True)
+class Quit(Command):
+    """End the conversation once everything before is answered."""
+
+    local: ClassVar[bool] = True

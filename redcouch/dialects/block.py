@@ -1,0 +1,38 @@
+"""What a line of text can lead to, where it is not a request by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from redcouch.dialects.request import Request
+from redcouch.limits import Limits
+
+
+@dataclass(slots=True)
+class DataBlock:
+    """
+    The line is followed by a value and CRLF.
+
+    @ivar length: bytes of the value.
+    @ivar complete: makes the request, once the value is here.
+    @ivar bad_chunk: the request instead, if no CRLF stands behind the value.
+    """
+
+    length: int
+    complete: Callable[[bytes], Request]
+    bad_chunk: Request
+
+
+@dataclass(slots=True)
+class Refused:
+    """The line is refused, and C{swallow} bytes behind it belong to it."""
+
+    request: Request
+    swallow: int
+
+
+Parsed: TypeAlias = Request | DataBlock | Refused | list[Request]
+Parse: TypeAlias = Callable[[list[bytes], Limits], Parsed]
+"""What a verb's tokens (the verb itself among them) mean."""

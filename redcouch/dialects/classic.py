@@ -1,0 +1,444 @@
+"""
+The classic verbs of the text dialect: line to command, result to reply.
+
+Which token counts and numbers are taken, which error is said, and what
+C{noreply} silences follow memcached 1.6 (proto_text.c), measured against one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from redcouch.commands import (
+    Arithmetic,
+    Delete,
+    Discard,
+    Flush,
+    Get,
+    GetAndTouch,
+    Quit,
+    ResetStatistics,
+    Statistics,
+    Store,
+    StoreMode,
+    Touch,
+    Version,
+)
+from redcouch.dialects.block import DataBlock, Parse, Parsed, Refused
+from redcouch.numbers import signed_32, unsigned_32, unsigned_64
+from redcouch.dialects.request import Request, answered
+from redcouch.limits import MAX_KEY, Limits
+from redcouch.results import Failed, Found, Item, Number, Outcome, Result, Stored, Trouble
+
+_MAX_LENGTH = 2**31 - 1 - 2
+
+_ERROR = b"ERROR\r\n"
+_BAD_LINE = b"CLIENT_ERROR bad command line format\r\n"
+_BAD_CHUNK = b"CLIENT_ERROR bad data chunk\r\n"
+_BAD_EXPTIME = b"CLIENT_ERROR invalid exptime argument\r\n"
+_BAD_DELTA = b"CLIENT_ERROR invalid numeric delta argument\r\n"
+_BAD_DELETE = b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
+_NON_NUMERIC = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"
+_TOO_LARGE = b"SERVER_ERROR object too large for cache\r\n"
+
+
+# -- saying it ---------------------------------------------------------------------------------
+
+
+def server_error(failed: Failed) -> bytes:
+    """A backend's failure, in memcached's words where it has some."""
+    if failed.trouble is Trouble.OUT_OF_MEMORY:
+        return b"SERVER_ERROR out of memory storing object\r\n"
+    return b"SERVER_ERROR %b\r\n" % failed.message.encode()
+
+
+def _silent(_: Result) -> bytes:
+    return b""
+
+
+def _reply(text: bytes, noreply: bool = False) -> Request:
+    return answered(b"" if noreply else text)
+
+
+def _encode_one(key: bytes, result: list[Found] | Failed) -> bytes:
+    """C{get} with one key: by far the most frequent reply, so one format for all of it."""
+    item = result[0] if result.__class__ is list else result
+    if item is None:
+        return b"END\r\n"
+    if item.__class__ is Item:
+        value = item.value
+        return b"VALUE %b %d %d\r\n%b\r\nEND\r\n" % (key, item.flags, len(value), value)
+    return server_error(item)
+
+
+class _KeyList:
+    """
+    The reply to a line of many keys, which may be performed in several pieces.
+
+    A key that cannot be read takes nothing from the others: their values are
+    said, and the error stands where END would.
+    """
+
+    __slots__ = ("_cas", "_error")
+
+    def __init__(self, cas: bool) -> None:
+        self._cas = cas
+        self._error = b""
+
+    def piece(self, keys: list[bytes], last: bool, result: list[Found] | Failed) -> bytes:
+        if isinstance(result, Failed):
+            self._error = server_error(result)
+            return self._error if last else b""
+        lines = []
+        for key, item in zip(keys, result, strict=True):
+            if item is None:
+                continue
+            if item.__class__ is Item:
+                value = item.value
+                if self._cas:
+                    head = b"VALUE %b %d %d %d\r\n%b\r\n"
+                    lines.append(head % (key, item.flags, len(value), item.cas, value))
+                else:
+                    head = b"VALUE %b %d %d\r\n%b\r\n"
+                    lines.append(head % (key, item.flags, len(value), value))
+            else:
+                self._error = server_error(item)
+        if last:
+            lines.append(self._error or b"END\r\n")
+        return b"".join(lines)
+
+
+_STORE_REPLIES = {
+    Outcome.NOT_STORED: b"NOT_STORED\r\n",
+    Outcome.EXISTS: b"EXISTS\r\n",
+    Outcome.NOT_FOUND: b"NOT_FOUND\r\n",
+}
+
+
+def _encode_store(result: Result) -> bytes:
+    if result.__class__ is Stored:
+        return b"STORED\r\n"
+    if result.__class__ is Failed:
+        return server_error(result)
+    return _STORE_REPLIES[result]
+
+
+_OUTCOME_REPLIES = {
+    Outcome.OK: b"OK\r\n",
+    Outcome.DELETED: b"DELETED\r\n",
+    Outcome.TOUCHED: b"TOUCHED\r\n",
+    Outcome.NOT_FOUND: b"NOT_FOUND\r\n",
+    Outcome.NON_NUMERIC: _NON_NUMERIC,
+}
+
+
+def _encode_outcome(result: Result) -> bytes:
+    if result.__class__ is Failed:
+        return server_error(result)
+    return _OUTCOME_REPLIES[result]
+
+
+def _encode_number(result: Result) -> bytes:
+    if result.__class__ is Number:
+        return b"%d\r\n" % result.value
+    return _encode_outcome(result)
+
+
+def _encode_version(result: bytes) -> bytes:
+    return b"VERSION %b\r\n" % result
+
+
+def _encode_statistics(result: list[tuple[bytes, bytes]] | Failed | None) -> bytes:
+    if result is None:
+        return _ERROR
+    if isinstance(result, Failed):
+        return server_error(result)
+    return b"".join(b"STAT %b %b\r\n" % pair for pair in result) + b"END\r\n"
+
+
+# -- reading it --------------------------------------------------------------------------------
+
+
+def _is_noreply(tokens: list[bytes]) -> bool:
+    """memcached takes the last word for it, whichever place that has (set_noreply_maybe)."""
+    return tokens[-1] == b"noreply"
+
+
+def _parse_get(tokens: list[bytes], limits: Limits, cas: bool) -> Parsed:
+    if len(tokens) == 2 and not cas:
+        key = tokens[1]
+        if len(key) > MAX_KEY:
+            return answered(_BAD_LINE)
+        return Request(Get(tokens[1:]), partial(_encode_one, key))
+    if len(tokens) < 2:
+        return answered(_ERROR)
+    return _read_keys(tokens[1:], limits, cas, partial(Get, cas=cas))
+
+
+def _parse_gat(tokens: list[bytes], limits: Limits, cas: bool) -> Parsed:
+    if len(tokens) < 2:
+        return answered(_ERROR)
+    exptime = signed_32(tokens[1])
+    if exptime is None:
+        return answered(_BAD_EXPTIME)
+    if len(tokens) == 2:
+        return answered(b"END\r\n")
+    return _read_keys(tokens[2:], limits, cas, partial(GetAndTouch, exptime=exptime, cas=cas))
+
+
+def _read_keys(
+    keys: list[bytes],
+    limits: Limits,
+    cas: bool,
+    command: Callable[[list[bytes]], Get | GetAndTouch],
+) -> Parsed:
+    if max(map(len, keys)) > MAX_KEY:
+        return answered(_BAD_LINE)
+    reply = _KeyList(cas)
+    step = limits.keys_per_get
+    if len(keys) <= step:
+        return Request(command(keys), partial(reply.piece, keys, True))
+    requests = []
+    for start in range(0, len(keys), step):
+        piece = keys[start : start + step]
+        last = start + step >= len(keys)
+        requests.append(Request(command(piece), partial(reply.piece, piece, last)))
+    return requests
+
+
+def _parse_store(tokens: list[bytes], limits: Limits, mode: StoreMode) -> Parsed:
+    if len(tokens) not in (5, 6):
+        return answered(_ERROR)
+    return _read_store(tokens, limits, mode, _is_noreply(tokens), None)
+
+
+def _parse_concat(tokens: list[bytes], limits: Limits, mode: StoreMode) -> Parsed:
+    """
+    C{append} and C{prepend}. Beside memcached's form, which carries flags and
+    an exptime that mean nothing, C{append <key> <bytes>} is taken: other
+    bridges document it so, and memcached has no such line.
+    """
+    if len(tokens) == 3:
+        tokens = [tokens[0], tokens[1], b"0", b"0", tokens[2]]
+    return _parse_store(tokens, limits, mode)
+
+
+def _parse_cas(tokens: list[bytes], limits: Limits) -> Parsed:
+    if len(tokens) not in (6, 7):
+        return answered(_ERROR)
+    noreply = _is_noreply(tokens)
+    compare = unsigned_64(tokens[5])
+    if compare is None:
+        return _reply(_BAD_LINE, noreply)
+    return _read_store(tokens, limits, StoreMode.SET, noreply, compare)
+
+
+def _read_store(
+    tokens: list[bytes], limits: Limits, mode: StoreMode, noreply: bool, compare: int | None
+) -> Parsed:
+    key = tokens[1]
+    flags = unsigned_32(tokens[2])
+    exptime = signed_32(tokens[3])
+    length = signed_32(tokens[4])
+    if (
+        len(key) > MAX_KEY
+        or flags is None
+        or exptime is None
+        or length is None
+        or not 0 <= length <= _MAX_LENGTH
+    ):
+        return _reply(_BAD_LINE, noreply)
+    if not limits.fits(key, flags, length):
+        return _refuse(key, length, noreply, drop=mode is StoreMode.SET and compare is None)
+    return DataBlock(
+        length,
+        lambda value: Request(
+            Store(mode, key, value, flags, exptime, compare),
+            _silent if noreply else _encode_store,
+        ),
+        _reply(_BAD_CHUNK, noreply),
+    )
+
+
+def _refuse(key: bytes, length: int, noreply: bool, drop: bool) -> Refused:
+    """Too large. A refused C{set} takes the old item with it, so that no stale value lives on."""
+    reply = b"" if noreply else _TOO_LARGE
+    request = Request(Discard(key), lambda _: reply) if drop else answered(reply)
+    return Refused(request, length + 2)
+
+
+def _parse_arithmetic(tokens: list[bytes], limits: Limits, decrement: bool) -> Parsed:
+    if len(tokens) not in (3, 4):
+        return answered(_ERROR)
+    noreply = _is_noreply(tokens)
+    if len(tokens[1]) > MAX_KEY:
+        return _reply(_BAD_LINE, noreply)
+    delta = unsigned_64(tokens[2])
+    if delta is None:
+        return _reply(_BAD_DELTA, noreply)
+    command = Arithmetic(tokens[1], delta, decrement)
+    return Request(command, _silent if noreply else _encode_number)
+
+
+def _parse_delete(tokens: list[bytes], limits: Limits) -> Parsed:
+    count = len(tokens)
+    if not 2 <= count <= 4:
+        return answered(_ERROR)
+    noreply = False
+    if count > 2:
+        holds_zero = tokens[2] == b"0"
+        noreply = _is_noreply(tokens)
+        if not ((count == 3 and (holds_zero or noreply)) or (holds_zero and noreply)):
+            return _reply(_BAD_DELETE, noreply)
+    if len(tokens[1]) > MAX_KEY:
+        return _reply(_BAD_LINE, noreply)
+    return Request(Delete(tokens[1]), _silent if noreply else _encode_outcome)
+
+
+def _parse_touch(tokens: list[bytes], limits: Limits) -> Parsed:
+    if len(tokens) not in (3, 4):
+        return answered(_ERROR)
+    noreply = _is_noreply(tokens)
+    if len(tokens[1]) > MAX_KEY:
+        return _reply(_BAD_LINE, noreply)
+    exptime = signed_32(tokens[2])
+    if exptime is None:
+        return _reply(_BAD_EXPTIME, noreply)
+    return Request(Touch(tokens[1], exptime), _silent if noreply else _encode_outcome)
+
+
+def _parse_flush_all(tokens: list[bytes], limits: Limits) -> Parsed:
+    if len(tokens) > 3:
+        return answered(_ERROR)
+    noreply = _is_noreply(tokens)
+    exptime: int | None = 0
+    if len(tokens) != (2 if noreply else 1):
+        exptime = signed_32(tokens[1])
+        if exptime is None:
+            return _reply(_BAD_EXPTIME, noreply)
+    return Request(Flush(max(exptime, 0)), _silent if noreply else _encode_outcome)
+
+
+def _parse_version(tokens: list[bytes], limits: Limits) -> Parsed:
+    return Request(Version(), _encode_version)
+
+
+def _parse_quit(tokens: list[bytes], limits: Limits) -> Parsed:
+    return Request(Quit(), _silent)
+
+
+def _parse_verbosity(tokens: list[bytes], limits: Limits) -> Parsed:
+    if len(tokens) not in (2, 3):
+        return answered(_ERROR)
+    noreply = _is_noreply(tokens)
+    known = unsigned_32(tokens[1]) is not None
+    return _reply(b"OK\r\n" if known else _BAD_LINE, noreply)
+
+
+def _parse_stats(tokens: list[bytes], limits: Limits) -> Parsed:
+    group = tokens[1] if len(tokens) > 1 else b""
+    if group == b"reset":
+        return Request(ResetStatistics(), lambda _: b"RESET\r\n")
+    if group == b"detail":
+        return _parse_stats_detail(tokens)
+    if group == b"cachedump":
+        return answered(b"CLIENT_ERROR stats cachedump not allowed\r\n")
+    return Request(Statistics(group), _encode_statistics)
+
+
+# -- administration of a cache that is not here -------------------------------------------------
+#
+# A bridge has no slabs, no LRU and no memory of its own. Each of these is answered in words that
+# memcached itself has for a server where the thing is switched off or cannot be done.
+
+
+def _parse_stats_detail(tokens: list[bytes]) -> Parsed:
+    word = tokens[2] if len(tokens) > 2 else b""
+    if word == b"dump":
+        return answered(b"END\r\n")
+    if word == b"off":
+        return answered(b"OK\r\n")
+    if word == b"on":
+        return answered(b"SERVER_ERROR stats detail is not available\r\n")
+    return answered(b"CLIENT_ERROR usage: stats detail on|off|dump\r\n")
+
+
+def _parse_shutdown(tokens: list[bytes], limits: Limits) -> Parsed:
+    return answered(b"ERROR: shutdown not enabled\r\n")
+
+
+def _parse_cache_memlimit(tokens: list[bytes], limits: Limits) -> Parsed:
+    if len(tokens) not in (2, 3):
+        return answered(_ERROR)
+    noreply = _is_noreply(tokens)
+    megabytes = unsigned_32(tokens[1])
+    if megabytes is None:
+        return _reply(_ERROR, noreply)
+    if megabytes < 8:
+        text = b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n"
+    elif megabytes > 1000000000:
+        text = b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n"
+    else:
+        text = b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n"
+    return _reply(text, noreply)
+
+
+def _parse_slabs(tokens: list[bytes], limits: Limits) -> Parsed:
+    if len(tokens) == 4 and tokens[1] == b"reassign":
+        return answered(b"CLIENT_ERROR slab reassignment disabled\r\n")
+    if len(tokens) >= 3 and tokens[1:3] == [b"automove", b"0"]:
+        return _reply(b"OK\r\n", _is_noreply(tokens))
+    return answered(_ERROR)
+
+
+def _parse_lru(tokens: list[bytes], limits: Limits) -> Parsed:
+    return _reply(_ERROR, len(tokens) > 1 and _is_noreply(tokens))
+
+
+def _parse_lru_crawler(tokens: list[bytes], limits: Limits) -> Parsed:
+    word = tokens[1] if len(tokens) > 1 else b""
+    if len(tokens) == 3 and word == b"crawl":
+        return answered(b"CLIENT_ERROR lru crawler disabled\r\n")
+    if len(tokens) == 3 and word == b"metadump":
+        return answered(b"ERROR metadump not allowed\r\n")
+    if len(tokens) == 2 and word == b"enable":
+        return answered(b"ERROR failed to start lru crawler thread\r\n")
+    if len(tokens) == 2 and word == b"disable":
+        return answered(b"OK\r\n")
+    return answered(_ERROR)
+
+
+def _parse_watch(tokens: list[bytes], limits: Limits) -> Parsed:
+    return _reply(b"CLIENT_ERROR watch commands not allowed\r\n", _is_noreply(tokens))
+
+
+#: Every verb of the dialect, beside the meta commands. (C{bget} is memcached's too.)
+VERBS: dict[bytes, Parse] = {
+    b"get": partial(_parse_get, cas=False),
+    b"gets": partial(_parse_get, cas=True),
+    b"bget": partial(_parse_get, cas=False),
+    b"gat": partial(_parse_gat, cas=False),
+    b"gats": partial(_parse_gat, cas=True),
+    b"set": partial(_parse_store, mode=StoreMode.SET),
+    b"add": partial(_parse_store, mode=StoreMode.ADD),
+    b"replace": partial(_parse_store, mode=StoreMode.REPLACE),
+    b"append": partial(_parse_concat, mode=StoreMode.APPEND),
+    b"prepend": partial(_parse_concat, mode=StoreMode.PREPEND),
+    b"cas": _parse_cas,
+    b"incr": partial(_parse_arithmetic, decrement=False),
+    b"decr": partial(_parse_arithmetic, decrement=True),
+    b"delete": _parse_delete,
+    b"touch": _parse_touch,
+    b"flush_all": _parse_flush_all,
+    b"version": _parse_version,
+    b"quit": _parse_quit,
+    b"verbosity": _parse_verbosity,
+    b"stats": _parse_stats,
+    b"shutdown": _parse_shutdown,
+    b"cache_memlimit": _parse_cache_memlimit,
+    b"slabs": _parse_slabs,
+    b"lru": _parse_lru,
+    b"lru_crawler": _parse_lru_crawler,
+    b"watch": _parse_watch,
+}

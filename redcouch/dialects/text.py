@@ -1,0 +1,129 @@
+"""
+The text dialect's framing: lines, and the data blocks that follow some.
+
+What the lines mean is in L{redcouch.dialects.classic} and
+L{redcouch.dialects.meta}; this module knows where a line ends, where a block
+ends, and when a client has gone astray.
+"""
+
+from __future__ import annotations
+
+from redcouch.dialects import classic
+from redcouch.dialects.block import DataBlock, Refused
+from redcouch.dialects.buffer import ReceiveBuffer
+from redcouch.dialects.request import Request, answered
+from redcouch.limits import Limits
+
+_ERROR = b"ERROR\r\n"
+
+#: The lines that may be longer than others, since they list keys.
+_KEY_LISTS = (b"get ", b"gets ", b"gat ", b"gats ")
+
+#: Blanks that may stand before one of them, if it is long (try_read_command_ascii).
+_MOST_BLANKS = 100
+
+#: Verbs that begin so never lead to the check for a stray web browser.
+_FAMILIAR = b"gsacidt"
+
+_VERBS = classic.VERBS
+
+
+class TextDialect:
+    """One client's lines and data blocks, as requests."""
+
+    __slots__ = ("_block", "_buffer", "_limits", "_swallow", "broken")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._buffer = ReceiveBuffer()
+        self._block: DataBlock | None = None
+        self._swallow = 0
+        self.broken = False
+
+    def receive(self, data: bytes) -> list[Request]:
+        """The requests that these bytes complete, in order."""
+        requests: list[Request] = []
+        buffer = self._buffer
+        buffer.feed(data)
+        while not self.broken:
+            if self._swallow:
+                self._swallow -= buffer.skip(self._swallow)
+                if self._swallow:
+                    break
+            elif self._block is not None:
+                if buffer.size < self._block.length + 2:
+                    break
+                requests.append(self._finish_block(self._block))
+            else:
+                line = buffer.take_line()
+                if line is None:
+                    self._mind_the_end()
+                    break
+                self._read_line(line, requests)
+        return requests
+
+    def _mind_the_end(self) -> None:
+        """Give up on a line whose end is not in sight after too much of it."""
+        size = self._buffer.size
+        if size > self._limits.max_line:
+            start = self._buffer.peek(_MOST_BLANKS + max(map(len, _KEY_LISTS)))
+            self.broken = self._is_too_long(start, size)
+
+    def _is_too_long(self, start: bytes, size: int) -> bool:
+        words = start.lstrip(b" ")
+        if len(start) - len(words) > _MOST_BLANKS or not words.startswith(_KEY_LISTS):
+            return True
+        return size > self._limits.max_get_line
+
+    def _read_line(self, line: bytes, requests: list[Request]) -> None:
+        if len(line) > self._limits.max_long_line and self._is_too_long(line, len(line)):
+            self.broken = True
+            return
+        if len(line) > 1 and line[-1] == 13:
+            line = line[:-1]
+        if b"\0" in line:  # where memcached's own string ends
+            line = line[: line.index(b"\0")]
+        tokens = line.split(b" ")
+        if b"" in tokens:
+            tokens = [token for token in tokens if token]
+        parse = _VERBS.get(tokens[0]) if tokens else None
+        if parse is None:
+            self._read_unknown(tokens, requests)
+            return
+        parsed = parse(tokens, self._limits)
+        kind = parsed.__class__
+        if kind is Request:
+            requests.append(parsed)  # type: ignore[arg-type]
+        elif kind is DataBlock:
+            self._block = parsed  # type: ignore[assignment]
+        else:
+            self._read_rest(parsed, requests)  # type: ignore[arg-type]
+
+    def _read_rest(self, parsed: Refused | list[Request], requests: list[Request]) -> None:
+        if isinstance(parsed, Refused):
+            requests.append(parsed.request)
+            self._swallow = parsed.swallow
+        else:
+            requests.extend(parsed)
+
+    def _read_unknown(self, tokens: list[bytes], requests: list[Request]) -> None:
+        """memcached hangs up on a web browser, and says ERROR to anything else."""
+        stray = (
+            bool(tokens)
+            and len(tokens[0]) > 1
+            and tokens[0][:1] not in _FAMILIAR
+            and tokens[-1].startswith(b"HTTP/")
+        )
+        if stray:
+            self.broken = True
+        else:
+            requests.append(answered(_ERROR))
+
+    def _finish_block(self, block: DataBlock) -> Request:
+        self._block = None
+        value = self._buffer.take_exactly(block.length)
+        end = self._buffer.take_exactly(2)
+        if end != b"\r\n":
+            return block.bad_chunk
+        assert value is not None
+        return block.complete(value)

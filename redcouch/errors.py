@@ -1,0 +1,21 @@
+"""The few exceptions that cross a module's border."""
+
+from __future__ import annotations
+
+from redcouch.results import Failed, Trouble
+
+
+class ConfigurationError(Exception):
+    """An option or a storage URL is wrong. The text is one line for the operator."""
+
+
+class BackendError(Exception):
+    """
+    A backend could not perform a command, or a whole batch.
+
+    The session answers each command concerned with C{failed}.
+    """
+
+    def __init__(self, trouble: Trouble, message: str) -> None:
+        super().__init__(message)
+        self.failed = Failed(trouble, message)

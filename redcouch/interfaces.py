@@ -1,0 +1,114 @@
+"""
+The one place where something else can be plugged in: the storage.
+
+A package of yours provides a backend in two steps: a class that implements
+L{IStorageBackend} (most easily on top of
+L{redcouch.backends.percommand.PerCommandBackend}), and a file in its
+C{twisted/plugins/} folder that makes a
+L{BackendMaker<redcouch.backends.lookup.BackendMaker>}. The example in
+C{examples/} is such a package, whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from redcouch.commands import Command
+from redcouch.limits import Limits
+from redcouch.results import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """
+    Whether a backend can serve, and in one line why not.
+    """
+
+    ready: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """
+    What a backend is given to live with.
+
+    @ivar reactor: the reactor that the service runs on.
+    @ivar limits: the limits in force.
+    @ivar now: gives the UNIX time in seconds.
+    @ivar fail: ends the whole service, with one line for the operator that
+        says why; for a backend that can never serve.
+    """
+
+    reactor: Any
+    limits: Limits
+    now: Callable[[], float]
+    fail: Callable[[str], None]
+
+
+class IStorageBackend(Interface):
+    """Where the items live."""
+
+    def start() -> Deferred[None]:
+        """
+        Begin to work. Called once, when the service starts.
+
+        Fires when the backend has done what it can for now. A storage that
+        cannot be reached yet is not a failure: keep trying, and fail the
+        commands meanwhile.
+        """
+
+    def stop() -> Deferred[None]:
+        """
+        Let go of everything. Called once, after the last batch is answered;
+        fires when nothing is left running.
+        """
+
+    def execute(commands: Sequence[Command]) -> Deferred[list[Result]]:
+        """
+        Perform a batch: commands of one client, in their order, each as if
+        the one before it were finished.
+
+        The next batch of the same client is given only after this one has
+        fired; batches of different clients may overlap.
+
+        Fires with one result for each command, in the same order; what a
+        command answers is in its docstring. A command that could not be
+        performed has a L{Failed<redcouch.results.Failed>} in its place and
+        changes nothing for the others. May fail as a whole with
+        L{BackendError<redcouch.errors.BackendError>}: then every command in
+        the batch is answered with that failure.
+
+        Any other failure is a fault in the backend: it is logged, and the
+        client's connection is closed.
+        """
+
+    def health() -> Health:
+        """Whether commands can be performed now. Answers at once, from what is known."""
+
+    def statistics() -> Deferred[Mapping[str, int]]:
+        """
+        What the storage knows about itself, under memcached's names (all of
+        them optional): C{curr_items}, C{bytes}, C{limit_maxbytes},
+        C{evictions}, C{reclaimed}.
+        """
+
+
+class IStorageBackendFactory(Interface):
+    """A plugin that makes the backend for one scheme of storage URL."""
+
+    scheme = Attribute("The URL scheme that it answers to, a str without the colon.")
+    summary = Attribute("One line about it for --help, a str.")
+
+    def build(url: str, surroundings: Surroundings) -> IStorageBackend:
+        """
+        Make a backend that is not started yet.
+
+        @param url: the storage URL as the operator gave it, scheme and all.
+        @raise redcouch.errors.ConfigurationError: the URL is wrong.
+        """

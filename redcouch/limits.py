@@ -1,0 +1,51 @@
+"""How much of anything a client may ask for, in one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_KEY = 250
+"""Bytes in a key (memcached's KEY_MAX_LENGTH)."""
+
+ITEM_OVERHEAD = 59
+"""
+Bytes that memcached 1.6 counts against its item size beside key, flags and
+value: 48 of header, 8 of CAS token, a NUL after the key and CRLF after the
+value. Counting the same way refuses the same values.
+"""
+
+FLAGS_OVERHEAD = 4
+"""Bytes that memcached counts for client flags other than 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    @ivar max_item_size: bytes of an item, counted as memcached counts its -I.
+    @ivar max_line: bytes of a line that is no C{get}; memcached gives up on a
+        longer one when its end is not in sight.
+    @ivar max_long_line: bytes of any line but a C{get}, its end in sight or not:
+        the size of memcached's read buffer.
+    @ivar max_get_line: bytes of a C{get} line.
+    @ivar keys_per_get: a longer list of keys is read in pieces of this many.
+    @ivar batch: requests that go to the backend together.
+    @ivar backlog: requests of one client that may wait behind the batch that
+        is being performed; past it the client is not read from.
+    """
+
+    max_item_size: int = 1024 * 1024
+    max_line: int = 2048
+    max_long_line: int = 16384
+    max_get_line: int = 8 * 1024 * 1024
+    keys_per_get: int = 128
+    batch: int = 256
+    backlog: int = 512
+
+    def value_room(self, key: bytes) -> int:
+        """How long a value without flags may be for this key, in bytes."""
+        return self.max_item_size - ITEM_OVERHEAD - len(key)
+
+    def fits(self, key: bytes, flags: int, length: int) -> bool:
+        """Whether memcached, with this item size, would take the value."""
+        overhead = FLAGS_OVERHEAD if flags else 0
+        return length + overhead <= self.value_room(key)

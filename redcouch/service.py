@@ -1,0 +1,279 @@
+"""
+C{twistd redcouch}: its options, and the service that they describe.
+
+Everything that works together is made here and handed down; nothing below
+looks for a reactor, a clock or a setting by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.application.strports import service as listening_service
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+from twisted.python.usage import Options as UsageOptions
+from twisted.python.usage import UsageError
+
+from redcouch import __version__
+from redcouch.backends.lookup import factories, make_backend, redact
+from redcouch.errors import ConfigurationError
+from redcouch.interfaces import IStorageBackend, Surroundings
+from redcouch.limits import Limits
+from redcouch.report import Reporter, Settings
+from redcouch.server import ConnectionFactory
+from redcouch.session import Shared
+from redcouch.stats import Counters
+
+DEFAULT_PORT = 11210
+DEFAULT_STORAGE = "redis://127.0.0.1:6379/0"
+STORAGE_VARIABLE = "REDCOUCH_STORAGE"
+
+_SIZE = re.compile(r"([0-9]+)([km]?)", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1024, "m": 1024 * 1024}
+_SMALLEST_ITEM = 1024
+_LARGEST_ITEM = 1024 * 1024 * 1024
+
+
+def _size(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    size = int(match[1]) * _UNITS[match[2].lower()] if match else 0
+    if not _SMALLEST_ITEM <= size <= _LARGEST_ITEM:
+        raise ValueError("has to be bytes, or a number with k or m, from 1k to 1024m")
+    return size
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) == 0:
+        raise ValueError("has to be a whole number of at least 1")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise ValueError("has to be a number of seconds, 0 or more")
+    return seconds
+
+
+def _one_line(text: str) -> str:
+    if not text or any(ord(char) < 32 or ord(char) > 126 for char in text):
+        raise ValueError("has to be printable ASCII")
+    return text
+
+
+class Options(UsageOptions):
+    """The command line of C{twistd redcouch}, checked."""
+
+    synopsis = "[options]"
+    longdesc = "The memcached protocols, served from Redis."
+
+    optParameters = [  # noqa: RUF012 - Twisted's way
+        ["interface", None, "127.0.0.1", "Address to listen on, for a --port that is a number."],
+        [
+            "storage",
+            "s",
+            None,
+            f"Storage URL. Default: the environment variable {STORAGE_VARIABLE}, "
+            f"else {DEFAULT_STORAGE}. Schemes are listed below.",
+        ],
+        [
+            "max-connections",
+            "c",
+            1024,
+            "Clients at a time. One more is told so and closed.",
+            _count,
+        ],
+        ["idle-timeout", None, 0, "Seconds until a silent client is closed. 0 is never.", _seconds],
+        [
+            "max-item-size",
+            "I",
+            "1m",
+            "Largest item, in bytes or with k or m (1k to 1024m), counted as memcached counts "
+            "it: value, key and about 60 bytes.",
+            _size,
+        ],
+        [
+            "drain-timeout",
+            None,
+            10,
+            "Seconds that clients have to finish when the service ends.",
+            _seconds,
+        ],
+        [
+            "version-string",
+            None,
+            f"RedCouch {__version__}",
+            "What the version command says. libmemcached wants a number such as 1.6.18.",
+            _one_line,
+        ],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["ports"] = []
+
+    def opt_port(self, port: str) -> None:
+        """
+        Where to listen: a number from 0 to 65535 (0 takes any free port), or a
+        Twisted endpoint such as unix:/run/redcouch.sock or
+        ssl:11211:privateKey=key.pem:certKey=cert.pem. May be given several
+        times. [default: 11210]
+        """
+        if port.isascii() and port.isdigit() and int(port) > 65535:
+            raise UsageError(f"--port: {port} is no port number")
+        self["ports"].append(port)
+
+    opt_p = opt_port
+
+    def getUsage(self, width: int | None = None) -> str:
+        schemes = "".join(
+            f"  {scheme + ':':<17}{plugin.summary}\n"
+            for scheme, plugin in sorted(factories().items())
+        )
+        usage: str = super().getUsage(width)
+        return f"{usage}\nStorage URLs:\n{schemes}"
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Ends the process with one clear line where Twisted would print all its own options."""
+        try:
+            super().parseOptions(options)
+        except UsageError as error:
+            raise SystemExit(f"redcouch: {error}") from None
+
+    def postOptions(self) -> None:
+        if not self["ports"]:
+            self["ports"] = [str(DEFAULT_PORT)]
+        if self["storage"] is None:
+            self["storage"] = os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE
+        if isinstance(self["max-item-size"], str):
+            self["max-item-size"] = _size(self["max-item-size"])
+
+
+class RedCouchService(MultiService):
+    """
+    Starts the storage, then listens; stops listening, lets clients finish, and
+    then stops the storage.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        backend: IStorageBackend,
+        factory: ConnectionFactory,
+        endpoints: list[str],
+        storage: str,
+        drain_timeout: float,
+        reactor: Any,
+    ) -> None:
+        super().__init__()
+        self._backend = backend
+        self._factory = factory
+        self._endpoints = endpoints
+        self._storage = storage
+        self._drain_timeout = drain_timeout
+        self._reactor = reactor
+
+    def privilegedStartService(self) -> None:
+        try:
+            for endpoint in self._endpoints:
+                listening_service(endpoint, self._factory).setServiceParent(self)
+            super().privilegedStartService()
+        except CannotListenError as error:
+            raise SystemExit(f"redcouch: {error}") from None
+        except (ValueError, OSError) as error:
+            raise SystemExit(f"redcouch: --port {endpoint}: {error}") from None
+
+    def startService(self) -> None:
+        super().startService()
+        self._log.info(
+            "RedCouch {version} listens on {endpoints} and keeps items in {storage}",
+            version=__version__,
+            endpoints=", ".join(self._endpoints),
+            storage=redact(self._storage),
+        )
+        self._backend.start().addErrback(
+            lambda failure: self._log.failure("The storage could not start", failure)
+        )
+
+    def stopService(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await super().stopService()
+        drained = self._factory.drain()
+        waiting = len(self._factory.connections)
+        if waiting:
+            self._log.info("Waiting for {waiting} clients to finish", waiting=waiting)
+        timer = self._reactor.callLater(self._drain_timeout, self._factory.abort)
+        await drained
+        if timer.active():
+            timer.cancel()
+        await self._backend.stop()
+
+
+def makeService(options: Options) -> RedCouchService:
+    """Build the service that these options describe, and all that it needs."""
+    from twisted.internet import reactor
+
+    limits = Limits(max_item_size=options["max-item-size"])
+    surroundings = Surroundings(reactor, limits, _wall_clock(), _fail(reactor))
+    try:
+        backend = make_backend(options["storage"], surroundings)
+    except ConfigurationError as error:
+        raise SystemExit(f"redcouch: --storage: {error}") from None
+    endpoints = [_endpoint(port, options["interface"]) for port in options["ports"]]
+    counters = Counters()
+    settings = Settings(
+        port=next((int(port) for port in options["ports"] if port.isdigit()), 0),
+        interface=options["interface"],
+        max_connections=options["max-connections"],
+        idle_timeout=options["idle-timeout"],
+        version=options["version-string"],
+    )
+    reporter = Reporter(backend, counters, limits, settings, reactor)
+    version = options["version-string"].encode()
+    shared = Shared(backend, counters, limits, version, reporter.report)
+    factory = ConnectionFactory(
+        shared, reactor, options["max-connections"], options["idle-timeout"]
+    )
+    return RedCouchService(
+        backend, factory, endpoints, options["storage"], options["drain-timeout"], reactor
+    )
+
+
+def _endpoint(port: str, interface: str) -> str:
+    if port.isdigit():
+        return f"tcp:{port}:interface={interface.replace(':', chr(92) + ':')}"
+    return port
+
+
+def _wall_clock() -> Callable[[], float]:
+    import time
+
+    return time.time
+
+
+def _fail(reactor: Any) -> Callable[[str], None]:
+    """End the whole service, with one line that says why and a status that is not 0."""
+
+    def fail(reason: str) -> None:
+        Logger().critical("RedCouch cannot go on: {reason}", reason=reason)
+        print(f"redcouch: {reason}", file=sys.stderr)
+        reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+        if reactor.running:
+            reactor.stop()
+        else:
+            reactor.callWhenRunning(reactor.stop)
+
+    return fail

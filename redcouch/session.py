@@ -1,0 +1,257 @@
+"""
+One client's conversation: what waits, what is being performed, what is said.
+
+Order is kept here, and for every backend alike. A client's requests are
+performed in batches, one batch at a time; the next one gathers whatever
+arrived meanwhile. So requests take effect in the order in which they came
+without the backend doing anything for it, a client that pipelines pays for one
+Deferred and one write per batch, and what one client has in flight is bounded.
+
+The session sees no socket: it is given C{write} and C{finish}.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from redcouch.commands import Command, Noop, Quit, ResetStatistics, Statistics, Version
+from redcouch.dialects.request import Request
+from redcouch.errors import BackendError
+from redcouch.interfaces import IStorageBackend
+from redcouch.limits import Limits
+from redcouch.results import Failed, Result, Trouble
+from redcouch.stats import Counters, count
+
+#: Commands that are not performed together with others.
+_ALONE = frozenset({Statistics, ResetStatistics, Quit})
+
+_INTERNAL = Failed(Trouble.INTERNAL, "internal error")
+
+
+@dataclass(slots=True)
+class Shared:
+    """
+    What all conversations of a service have in common.
+
+    @ivar report: gives the statistics of a group, as
+        L{Statistics<redcouch.commands.Statistics>} says.
+    """
+
+    backend: IStorageBackend
+    counters: Counters
+    limits: Limits
+    version: bytes
+    report: Callable[[bytes], Deferred[list[tuple[bytes, bytes]] | None]]
+
+
+class Session:
+    """
+    @ivar finished: the conversation is over: nothing more is performed or said.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        shared: Shared,
+        write: Callable[[bytes], None],
+        finish: Callable[[], None],
+        on_room: Callable[[], None],
+    ) -> None:
+        """
+        @param write: says bytes to the client.
+        @param finish: ends the connection, after what has been said.
+        @param on_room: called when a crowded session has room again.
+        """
+        self._shared = shared
+        self._write = write
+        self._finish = finish
+        self._on_room = on_room
+        self._queue: deque[Request] = deque()
+        self._busy = False
+        self._advancing = False
+        self._held = False
+        self._was_crowded = False
+        self.finished = False
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing is being performed."""
+        return not self._busy and not self._queue
+
+    @property
+    def crowded(self) -> bool:
+        """So much waits that the client should not be read from."""
+        if len(self._queue) > self._shared.limits.backlog:
+            self._was_crowded = True
+            return True
+        return False
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """Take requests, in order. They are performed as their turn comes."""
+        if not self.finished:
+            self._queue.extend(requests)
+            if not self._busy:
+                self._advance()
+
+    def end(self) -> None:
+        """Finish, once everything submitted before is answered."""
+        self.submit((Request(Quit(), _silence),))
+
+    def hold(self) -> None:
+        """Perform nothing more for now: the client does not take its replies."""
+        self._held = True
+
+    def release(self) -> None:
+        """Go on after L{hold}."""
+        self._held = False
+        self._advance()
+
+    def mute(self) -> None:
+        """The client is gone. What it has asked for is still performed, unheard."""
+        self._write = self._finish = self._on_room = _nothing
+        self.release()
+
+    # -- performing --------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        if self._advancing:  # a batch was performed at once, inside the loop below
+            return
+        self._advancing = True
+        while self._queue and not self._busy and not self._held:
+            self._perform_next()
+        self._advancing = False
+
+    def _perform_next(self) -> None:
+        queue = self._queue
+        if queue[0].command.__class__ in _ALONE:
+            self._perform_alone(queue.popleft())
+            return
+        batch = self._next_batch()
+        commands = [request.command for request in batch if not request.command.local]
+        if not commands:
+            self._answer(batch, iter(()))
+            return
+        self._busy = True
+        try:
+            performed = self._shared.backend.execute(commands)
+        except Exception:
+            self._on_failed(Failure(), batch, commands)
+            return
+        performed.addCallbacks(
+            self._on_performed, self._on_failed, (batch, commands), None, (batch, commands)
+        )
+
+    def _next_batch(self) -> list[Request]:
+        queue = self._queue
+        batch = [queue.popleft()]
+        room = self._shared.limits.batch
+        while queue and len(batch) < room and queue[0].command.__class__ not in _ALONE:
+            batch.append(queue.popleft())
+        return batch
+
+    def _on_performed(
+        self, results: Sequence[Result], batch: list[Request], commands: list[Command]
+    ) -> None:
+        self._busy = False
+        try:
+            counters = self._shared.counters
+            for command, result in zip(commands, results, strict=True):
+                count(counters, command, result)
+            self._answer(batch, iter(results))
+        except Exception:
+            self._fault(Failure())
+        if self._was_crowded and not self.crowded:
+            self._was_crowded = False
+            self._on_room()
+        if self._queue:
+            self._advance()
+
+    def _on_failed(self, failure: Failure, batch: list[Request], commands: list[Command]) -> None:
+        if failure.check(BackendError):
+            failed = failure.value.failed  # type: ignore[attr-defined]
+            self._on_performed([failed] * len(commands), batch, commands)
+            return
+        self._busy = False
+        self._answer(batch, iter([_INTERNAL] * len(commands)))
+        self._fault(failure)
+
+    def _answer(self, batch: list[Request], results: Any) -> None:
+        """Say the replies of a whole batch in one write."""
+        if len(batch) == 1:
+            request = batch[0]
+            command = request.command
+            reply = request.encode(self._known(command) if command.local else next(results))
+        else:
+            reply = b"".join(
+                [
+                    request.encode(
+                        self._known(request.command) if request.command.local else next(results)
+                    )
+                    for request in batch
+                ]
+            )
+        if reply:
+            self._write(reply)
+
+    def _known(self, command: Command) -> Result:
+        """The result of a command that nobody has to be asked about."""
+        if command.__class__ is Noop:
+            return None
+        assert command.__class__ is Version
+        return self._shared.version
+
+    # -- requests that stand alone -----------------------------------------------------------
+
+    def _perform_alone(self, request: Request) -> None:
+        command = request.command
+        if isinstance(command, Statistics):
+            self._busy = True
+            report = self._shared.report(command.group)
+            report.addErrback(_as_failed)
+            report.addCallbacks(self._on_report, self._fault, (request,))
+        elif isinstance(command, ResetStatistics):
+            self._shared.counters.reset()
+            self._write(request.encode(None))
+        else:
+            self._stop()
+
+    def _on_report(self, result: Result, request: Request) -> None:
+        self._busy = False
+        try:
+            self._write(request.encode(result))
+        except Exception:
+            self._fault(Failure())
+        self._advance()
+
+    def _fault(self, failure: Failure) -> None:
+        """A fault of ours: say so in the log once, and end this conversation."""
+        self._log.failure("Could not answer a client", failure)
+        self._busy = False
+        self._stop()
+
+    def _stop(self) -> None:
+        self.finished = True
+        self._queue.clear()
+        self._finish()
+
+
+def _as_failed(failure: Failure) -> Failed:
+    failure.trap(BackendError)
+    failed: Failed = failure.value.failed  # type: ignore[attr-defined]
+    return failed
+
+
+def _silence(_: Result) -> bytes:
+    return b""
+
+
+def _nothing(*_: object) -> None:
+    pass

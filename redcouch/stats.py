@@ -1,0 +1,151 @@
+"""
+Plain counters of what happened.
+
+One L{Counters} is made with the service and handed down; sessions and
+connections add to it, L{redcouch.report} reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from redcouch.commands import (
+    Arithmetic,
+    Command,
+    Delete,
+    Flush,
+    Get,
+    GetAndTouch,
+    Store,
+    StoreMode,
+    Touch,
+)
+from redcouch.results import Failed, Item, Number, Outcome, Result, Stored, Trouble
+
+
+@dataclass(slots=True)
+class Counters:
+    """Everything that is counted, under memcached's names where it has one."""
+
+    cmd_get: int = 0
+    cmd_set: int = 0
+    cmd_flush: int = 0
+    cmd_touch: int = 0
+    get_hits: int = 0
+    get_misses: int = 0
+    delete_hits: int = 0
+    delete_misses: int = 0
+    incr_hits: int = 0
+    incr_misses: int = 0
+    decr_hits: int = 0
+    decr_misses: int = 0
+    cas_hits: int = 0
+    cas_misses: int = 0
+    cas_badval: int = 0
+    touch_hits: int = 0
+    touch_misses: int = 0
+    store_too_large: int = 0
+    store_no_memory: int = 0
+    total_items: int = 0
+    total_connections: int = 0
+    rejected_connections: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    storage_errors: int = 0
+
+    #: Not reset: how many clients are connected now.
+    curr_connections: int = 0
+
+    def reset(self) -> None:
+        """As C{stats reset} does: everything to zero but what is so now."""
+        for field in fields(self):
+            if field.name != "curr_connections":
+                setattr(self, field.name, 0)
+
+
+def _count_get(counters: Counters, command: Get, result: Any) -> None:
+    hits = 0
+    for found in result:
+        if found.__class__ is Item:
+            hits += 1
+        elif found is not None:
+            counters.storage_errors += 1
+    counters.cmd_get += len(result)
+    counters.get_hits += hits
+    counters.get_misses += len(result) - hits
+
+
+def _count_get_and_touch(counters: Counters, command: GetAndTouch, result: Any) -> None:
+    hits = sum(1 for found in result if found.__class__ is Item)
+    counters.cmd_touch += len(result)
+    counters.touch_hits += hits
+    counters.touch_misses += len(result) - hits
+
+
+def _count_store(counters: Counters, command: Store, result: Result) -> None:
+    counters.cmd_set += 1
+    stored = result.__class__ is Stored
+    if stored:
+        counters.total_items += 1
+    if command.compare is not None and command.mode in (StoreMode.SET, StoreMode.REPLACE):
+        if stored:
+            counters.cas_hits += 1
+        elif result is Outcome.EXISTS:
+            counters.cas_badval += 1
+        else:
+            counters.cas_misses += 1
+
+
+def _count_arithmetic(counters: Counters, command: Arithmetic, result: Result) -> None:
+    hit = result.__class__ is Number
+    missed = result is Outcome.NOT_FOUND
+    if command.decrement:
+        counters.decr_hits += hit
+        counters.decr_misses += missed
+    else:
+        counters.incr_hits += hit
+        counters.incr_misses += missed
+
+
+def _count_delete(counters: Counters, command: Delete, result: Result) -> None:
+    if result is Outcome.DELETED:
+        counters.delete_hits += 1
+    else:
+        counters.delete_misses += 1
+
+
+def _count_touch(counters: Counters, command: Touch, result: Result) -> None:
+    counters.cmd_touch += 1
+    if result is Outcome.TOUCHED:
+        counters.touch_hits += 1
+    else:
+        counters.touch_misses += 1
+
+
+def _count_flush(counters: Counters, command: Flush, result: Result) -> None:
+    counters.cmd_flush += 1
+
+
+_COUNT: dict[type[Command], Callable[[Counters, Any, Any], None]] = {
+    Get: _count_get,
+    GetAndTouch: _count_get_and_touch,
+    Store: _count_store,
+    Arithmetic: _count_arithmetic,
+    Delete: _count_delete,
+    Touch: _count_touch,
+    Flush: _count_flush,
+}
+
+
+def count(counters: Counters, command: Command, result: Result) -> None:
+    """Add one answered command to the counters."""
+    if result.__class__ is Failed:
+        counters.storage_errors += 1
+        if result.trouble is Trouble.OUT_OF_MEMORY:
+            counters.store_no_memory += 1
+        return
+    adder = _COUNT.get(command.__class__)
+    if adder is not None:
+        adder(counters, command, result)

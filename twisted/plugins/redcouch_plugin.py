@@ -1,0 +1,20 @@
+"""Tells twistd of RedCouch, and RedCouch of its backends. Nothing is imported before it is chosen."""
+
+from twisted.application.service import ServiceMaker
+
+from redcouch.backends.lookup import BackendMaker
+
+_REDIS = "redcouch.backends.redis"
+
+redcouch = ServiceMaker(
+    "RedCouch", "redcouch.service", "The memcached protocols, served from Redis.", "redcouch"
+)
+
+redis = BackendMaker("redis", _REDIS, "redis://[[user]:password@]host[:port][/db]")
+redis_tls = BackendMaker("rediss", _REDIS, "the same over TLS, with ?ca=, ?cert=, ?key=")
+redis_unix = BackendMaker("redis+unix", _REDIS, "redis+unix:///path/to/socket?db=0")
+redis_sentinel = BackendMaker("redis+sentinel", _REDIS, "redis+sentinel://host,host/master/db")
+embedded = BackendMaker(
+    "embedded", "redcouch.backends.embedded", "a private Redis: embedded: or embedded:///dir"
+)
+memory = BackendMaker("memory", "redcouch.backends.memory", "a dict in this process, for trials")
