@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from twisted.python.failure import Failure
+
 from redcouch.results import Failed, Trouble
 
 
@@ -19,3 +21,14 @@ class BackendError(Exception):
     def __init__(self, trouble: Trouble, message: str) -> None:
         super().__init__(message)
         self.failed = Failed(trouble, message)
+
+
+def as_failed(failure: Failure) -> Failed:
+    """
+    What a L{BackendError} leaves in the place of a result. Any other failure
+    is raised again.
+    """
+    failure.trap(BackendError)
+    error = failure.value
+    assert isinstance(error, BackendError)
+    return error.failed

@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 
 from redcouch.commands import Command, Noop, Quit, ResetStatistics, Statistics, Version
 from redcouch.dialects.request import Request
-from redcouch.errors import BackendError
+from redcouch.errors import BackendError, as_failed
 from redcouch.interfaces import IStorageBackend
 from redcouch.limits import Limits
 from redcouch.results import Failed, Result, Trouble
@@ -146,7 +146,7 @@ class Session:
             self._on_failed(Failure(), batch, commands)
             return
         performed.addCallbacks(
-            self._on_performed, self._on_failed, (batch, commands), None, (batch, commands)
+            self._on_performed, self._on_failed, (batch, commands), {}, (batch, commands)
         )
 
     def _next_batch(self) -> list[Request]:
@@ -176,8 +176,7 @@ class Session:
 
     def _on_failed(self, failure: Failure, batch: list[Request], commands: list[Command]) -> None:
         if failure.check(BackendError):
-            failed = failure.value.failed  # type: ignore[attr-defined]
-            self._on_performed([failed] * len(commands), batch, commands)
+            self._on_performed([as_failed(failure)] * len(commands), batch, commands)
             return
         self._busy = False
         self._answer(batch, iter([_INTERNAL] * len(commands)))
@@ -215,7 +214,7 @@ class Session:
         if isinstance(command, Statistics):
             self._busy = True
             report = self._shared.report(command.group)
-            report.addErrback(_as_failed)
+            report.addErrback(as_failed)
             report.addCallbacks(self._on_report, self._fault, (request,))
         elif isinstance(command, ResetStatistics):
             self._shared.counters.reset()
@@ -241,12 +240,6 @@ class Session:
         self.finished = True
         self._queue.clear()
         self._finish()
-
-
-def _as_failed(failure: Failure) -> Failed:
-    failure.trap(BackendError)
-    failed: Failed = failure.value.failed  # type: ignore[attr-defined]
-    return failed
 
 
 def _silence(_: Result) -> bytes:

@@ -26,9 +26,9 @@ from redcouch.commands import (
     Version,
 )
 from redcouch.dialects.block import DataBlock, Parse, Parsed, Refused
-from redcouch.numbers import signed_32, unsigned_32, unsigned_64
 from redcouch.dialects.request import Request, answered
 from redcouch.limits import MAX_KEY, Limits
+from redcouch.numbers import signed_32, unsigned_32, unsigned_64
 from redcouch.results import Failed, Found, Item, Number, Outcome, Result, Stored, Trouble
 
 _MAX_LENGTH = 2**31 - 1 - 2
@@ -61,7 +61,7 @@ def _reply(text: bytes, noreply: bool = False) -> Request:
     return answered(b"" if noreply else text)
 
 
-def _encode_one(key: bytes, result: list[Found] | Failed) -> bytes:
+def _encode_one(key: bytes, result: Result) -> bytes:
     """C{get} with one key: by far the most frequent reply, so one format for all of it."""
     item = result[0] if result.__class__ is list else result
     if item is None:
@@ -94,7 +94,7 @@ class _KeyList:
         for key, item in zip(keys, result, strict=True):
             if item is None:
                 continue
-            if item.__class__ is Item:
+            if isinstance(item, Item):
                 value = item.value
                 if self._cas:
                     head = b"VALUE %b %d %d %d\r\n%b\r\n"
@@ -312,11 +312,9 @@ def _parse_flush_all(tokens: list[bytes], limits: Limits) -> Parsed:
     if len(tokens) > 3:
         return answered(_ERROR)
     noreply = _is_noreply(tokens)
-    exptime: int | None = 0
-    if len(tokens) != (2 if noreply else 1):
-        exptime = signed_32(tokens[1])
-        if exptime is None:
-            return _reply(_BAD_EXPTIME, noreply)
+    exptime = 0 if len(tokens) == (2 if noreply else 1) else signed_32(tokens[1])
+    if exptime is None:
+        return _reply(_BAD_EXPTIME, noreply)
     return Request(Flush(max(exptime, 0)), _silent if noreply else _encode_outcome)
 
 

@@ -1,4 +1,4 @@
-"""Tells twistd of RedCouch, and RedCouch of its backends. Nothing is imported before it is chosen."""
+"""RedCouch for twistd, and backends for RedCouch; none is imported before it is chosen."""
 
 from twisted.application.service import ServiceMaker
 

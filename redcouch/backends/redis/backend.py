@@ -144,17 +144,18 @@ class RedisBackend:
             expected += replies
 
         def done(replies: Replies) -> None:
-            if replies.__class__ is not list:
-                answer.errback(replies)  # type: ignore[arg-type]
+            if isinstance(replies, BackendError):
+                answer.errback(replies)
                 return
             if len(plan) == 1:
                 command, read, _ = plan[0]
-                results = [read(command, replies)]  # type: ignore[arg-type]
+                results = [read(command, replies)]
             else:
-                results = _read_plan(plan, replies)  # type: ignore[arg-type]
+                results = _read_plan(plan, replies)
             if self._needs_more:
                 self._needs_more = False
-                answer.callback(Deferred.fromCoroutine(_Aftermath(self, commands, results).run()))
+                aftermath = Deferred.fromCoroutine(_Aftermath(self, commands, results).run())
+                aftermath.chainDeferred(answer)
             else:
                 answer.callback(results)
 
@@ -183,7 +184,7 @@ class RedisBackend:
         for fields in replies:
             if fields.__class__ is list:
                 item = read_item(fields)
-                if item.__class__ is Item and item.cas == NO_CAS:  # type: ignore[union-attr]
+                if item.__class__ is Item and item.cas == NO_CAS:
                     self._needs_more = True
             else:
                 item = self._failed(fields)
@@ -474,9 +475,9 @@ class _Aftermath:
         plan = []
         for command in self._commands[first:]:
             pack, read = backend._steps[command.__class__]
-            packed, replies = pack(command)
+            packed, count = pack(command)
             payload.append(packed)
-            plan.append((command, read, replies))
+            plan.append((command, read, count))
         expected = len(load) + sum(step[2] for step in plan)
         replies = await backend.send(b"".join(payload), expected)
         self._results[first:] = _read_plan(plan, replies[len(load) :])

@@ -15,21 +15,22 @@ that connects in the first moments of a service finds it working.
 
 from __future__ import annotations
 
-import ssl as _ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
 import txredisapi
+from OpenSSL.SSL import Error as TLSError
 from twisted.application.internet import ClientService
 from twisted.internet import ssl
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from redcouch.backends.redis.location import Location
 from redcouch.backends.redis.scripts import Script
@@ -45,10 +46,15 @@ Replies = Sequence[Any] | BackendError
 """What a caller is given: its replies in order, or why there are none."""
 
 
+@implementer(ILogObserver)
+def _nobody(event: LogEvent) -> None:
+    """Reads no log."""
+
+
 class _QuietClientService(ClientService):
     """Keeps to itself that it tries again: the operator is told once, by L{Link}."""
 
-    _log = Logger(observer=lambda event: None)
+    _log = Logger(observer=_nobody)
 
 
 txredisapi.ClientService = _QuietClientService
@@ -390,7 +396,7 @@ def _tls_options(location: Location, host: str) -> Any:
             key = pem if location.key is None else location.key.read_bytes()
             certificate = ssl.PrivateCertificate.loadPEM(pem + b"\n" + key)
         return ssl.optionsForClientTLS(host, trustRoot=trust, clientCertificate=certificate)
-    except (OSError, ssl.SSL.Error, _ssl.SSLError, ValueError) as error:
+    except (OSError, TLSError, ValueError) as error:
         raise ConfigurationError(
             f"{location.shown}: cannot use its certificates: {error}"
         ) from None
@@ -405,4 +411,4 @@ def _trust(pem: bytes) -> Any:
 def _explain(failure: Failure) -> str:
     """A failure in a few words, on one line."""
     text = failure.getErrorMessage().strip().splitlines()
-    return text[0].rstrip(".") if text and text[0] else failure.type.__name__
+    return text[0].rstrip(".") if text else type(failure.value).__name__

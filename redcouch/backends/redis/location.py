@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -59,7 +59,7 @@ def read_location(url: str) -> Location:
     """
     parts = urlsplit(url)
     scheme = parts.scheme.lower()
-    known = _COMMON
+    known: tuple[str, ...] = _COMMON
     if scheme == "rediss":
         known += _TLS
     elif scheme == "redis+unix":
@@ -77,48 +77,45 @@ def read_location(url: str) -> Location:
     username, colon, password = userinfo.partition(":")
     if userinfo and not colon:
         raise ConfigurationError(f"{shown}: write user:password@ or :password@")
-    common = {
-        "shown": shown,
-        "username": unquote(username) or None,
-        "password": unquote(password) if colon else None,
-        "timeout": _read_timeout(given.get("timeout"), shown),
-        "layout": _read_layout(given),
-    }
+    common = Location(
+        shown=shown,
+        username=unquote(username) or None,
+        password=unquote(password) if colon else None,
+        timeout=_read_timeout(given.get("timeout"), shown),
+        layout=_read_layout(given),
+    )
     path = [unquote(part) for part in parts.path.split("/")[1:]]
     if scheme == "redis+unix":
         return _unix(parts, hosts, given, common)
     if scheme == "redis+sentinel":
         if not path or not path[0] or len(path) > 2:
             raise ConfigurationError(f"{shown}: name the master: redis+sentinel://host,host/master")
-        return Location(
+        return replace(
+            common,
             addresses=_read_addresses(hosts, DEFAULT_SENTINEL_PORT, shown),
             master=path[0],
             database=_read_database(path[1] if len(path) > 1 else "", shown),
             sentinel_password=given.get("sentinel_password"),
-            **common,
         )
     addresses = _read_addresses(hosts, DEFAULT_PORT, shown)
     if len(addresses) > 1 or len(path) > 1:
         raise ConfigurationError(f"{shown}: write {scheme}://host:port/database")
-    return Location(
+    return replace(
+        common,
         addresses=addresses,
         database=_read_database(path[0] if path else "", shown),
         tls=scheme == "rediss",
         ca=_read_file(given.get("ca"), shown),
         certificate=_read_file(given.get("cert"), shown),
         key=_read_file(given.get("key"), shown),
-        **common,
     )
 
 
-def _unix(parts: SplitResult, hosts: str, given: dict[str, str], common: dict) -> Location:  # type: ignore[type-arg]
+def _unix(parts: SplitResult, hosts: str, given: dict[str, str], common: Location) -> Location:
     if hosts or not parts.path:
-        raise ConfigurationError(f"{common['shown']}: write redis+unix:///path/to/socket")
-    return Location(
-        socket=unquote(parts.path),
-        database=_read_database(given.get("db", ""), common["shown"]),
-        **common,
-    )
+        raise ConfigurationError(f"{common.shown}: write redis+unix:///path/to/socket")
+    database = _read_database(given.get("db", ""), common.shown)
+    return replace(common, socket=unquote(parts.path), database=database)
 
 
 def _read_addresses(hosts: str, default_port: int, shown: str) -> tuple[tuple[str, int], ...]:

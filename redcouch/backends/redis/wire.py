@@ -10,17 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hiredis import pack_command
+import hiredis
 
 from redcouch.backends.redis.schema import CAS_COUNTER
 from redcouch.backends.redis.scripts import Script
-
-__all__ = ["bulk", "pack_command", "pack_hmget", "pack_script"]
 
 
 def bulk(argument: bytes) -> bytes:
     """One argument."""
     return b"$%d\r\n%b\r\n" % (len(argument), argument)
+
+
+def pack_command(arguments: tuple[bytes, ...]) -> bytes:
+    """Any command, by the long way."""
+    packed: bytes = hiredis.pack_command(arguments)  # type: ignore[arg-type]
+    return packed
 
 
 def _escape(text: bytes) -> bytes:
