@@ -70,7 +70,12 @@ class Store(Command):
 
     SET and REPLACE with C{compare} are memcached's C{cas}: NOT_FOUND where
     there is no item, EXISTS where its token differs. APPEND and PREPEND keep
-    the item's flags and expiry, and use neither C{flags} nor C{exptime}.
+    the item's flags and expiry, and use neither C{flags} nor C{exptime}; with
+    C{vivify} (an exptime) they create an item that is not there.
+
+    C{new_cas} is the token that the item is to carry, in place of a fresh one.
+    With C{invalidate}, a C{compare} that is lower than the item's token stores
+    the value all the same, marked stale, and keeps the expiry.
 
     The result is a L{Stored<redcouch.results.Stored>} or the
     L{Outcome<redcouch.results.Outcome>} NOT_STORED, EXISTS or NOT_FOUND.
@@ -82,6 +87,9 @@ class Store(Command):
     flags: int = 0
     exptime: int = 0
     compare: int | None = None
+    new_cas: int | None = None
+    invalidate: bool = False
+    vivify: int | None = None
 
 
 @dataclass(slots=True)
@@ -93,6 +101,9 @@ class Arithmetic(Command):
     Without an item, C{initial} (where it is not C{None}) is stored with
     C{exptime} and is the result; otherwise the outcome is NOT_FOUND.
 
+    C{touch} is a new expiry for an item that is there. C{new_cas} as for
+    L{Store}. With C{ttl} the result says how long the item has to live.
+
     The result is a L{Number<redcouch.results.Number>} or the outcome
     NOT_FOUND, EXISTS (C{compare} differs) or NON_NUMERIC.
     """
@@ -103,6 +114,9 @@ class Arithmetic(Command):
     initial: int | None = None
     exptime: int = 0
     compare: int | None = None
+    touch: int | None = None
+    new_cas: int | None = None
+    ttl: bool = False
 
 
 @dataclass(slots=True)
@@ -114,8 +128,73 @@ class Delete(Command):
 
 
 @dataclass(slots=True)
+class Invalidate(Command):
+    """
+    Change an item's standing without giving it a value.
+
+    With C{stale} it is marked stale, the next reader wins the right to renew
+    it, and C{exptime}, unless C{None}, becomes its expiry. With C{drop_value}
+    its value is emptied and its flags are 0. Either way it carries a new token
+    (C{new_cas} as for L{Store}).
+
+    The result is the outcome OK, NOT_FOUND or EXISTS.
+    """
+
+    key: bytes
+    stale: bool
+    drop_value: bool = False
+    exptime: int | None = None
+    compare: int | None = None
+    new_cas: int | None = None
+
+
+@dataclass(slots=True)
+class MetaGet(Command):
+    """
+    Read one item with what is known about it, and perhaps change its standing.
+
+    C{touch} is a new expiry; C{vivify} the expiry of an empty item to create
+    where there is none; C{recache} an exptime: an item that ends before it is
+    to be renewed by one client. At most one reader of an item that is stale,
+    due, or just created is told that it has won.
+
+    C{value} asks for the value, and not just its size; C{standing} for the
+    time to live, the last access and whether it has been read (what is not
+    asked for may be left out). C{touch_first}: C{recache} looks at the expiry
+    that C{touch} gives. C{no_update}: the read does not count as one.
+
+    The result is a L{MetaItem<redcouch.results.MetaItem>}, or C{None}.
+    """
+
+    key: bytes
+    value: bool = True
+    cas: bool = False
+    standing: bool = False
+    touch: int | None = None
+    vivify: int | None = None
+    recache: int | None = None
+    touch_first: bool = False
+    no_update: bool = False
+    new_cas: int | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Nothing but the item itself is asked for, and nothing changes."""
+        return (
+            self.value
+            and not self.standing
+            and self.touch is None
+            and self.vivify is None
+            and self.recache is None
+        )
+
+
+@dataclass(slots=True)
 class Touch(Command):
-    """Give an item a new expiry. The result is the outcome TOUCHED or NOT_FOUND."""
+    """
+    Give an item a new expiry. The result is a
+    L{Touched<redcouch.results.Touched>} or the outcome NOT_FOUND.
+    """
 
     key: bytes
     exptime: int
@@ -139,6 +218,27 @@ class Flush(Command):
     """
 
     exptime: int = 0
+
+
+@dataclass(slots=True)
+class Inspect(Command):
+    """
+    Look at an item without reading it. The result is a
+    L{Listed<redcouch.results.Listed>}, or C{None}.
+    """
+
+    key: bytes
+
+
+@dataclass(slots=True)
+class Dump(Command):
+    """
+    List some of the items, going on from C{cursor} (C{b""} to begin). The
+    result is a L{Page<redcouch.results.Page>}. Items that come or go meanwhile
+    may or may not be listed; the others are, at least once.
+    """
+
+    cursor: bytes = b""
 
 
 @dataclass(slots=True)
@@ -171,6 +271,18 @@ class Statistics(Command):
 class ResetStatistics(Command):
     """Set the counters back to zero. The result is C{None}."""
 
+    local: ClassVar[bool] = True
+
+
+@dataclass(slots=True)
+class Authenticate(Command):
+    """
+    Prove who the client is. The result is whether it has. Bytes as the client
+    sent them; nothing about them is certain.
+    """
+
+    user: bytes
+    password: bytes
     local: ClassVar[bool] = True
 
 

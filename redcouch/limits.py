@@ -28,6 +28,8 @@ class Limits:
         the size of memcached's read buffer.
     @ivar max_get_line: bytes of a C{get} line.
     @ivar keys_per_get: a longer list of keys is read in pieces of this many.
+    @ivar flush: C{flush_all} is allowed (memcached's -F forbids it).
+    @ivar dump: lists of the items are allowed (memcached's -X forbids them).
     @ivar batch: requests that go to the backend together.
     @ivar backlog: requests of one client that may wait behind the batch that
         is being performed; past it the client is not read from.
@@ -38,6 +40,8 @@ class Limits:
     max_long_line: int = 16384
     max_get_line: int = 8 * 1024 * 1024
     keys_per_get: int = 128
+    flush: bool = True
+    dump: bool = True
     batch: int = 256
     backlog: int = 512
 

@@ -12,7 +12,7 @@ import os
 import resource
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -38,10 +38,15 @@ class Settings:
     max_connections: int
     idle_timeout: float
     version: str
+    authentication: bool
+
+
+def _yes(so: bool) -> str:
+    return "yes" if so else "no"
 
 
 class Reporter:
-    """Knows every group of statistics. C{clock} is the reactor."""
+    """Knows every group of statistics."""
 
     def __init__(
         self,
@@ -49,12 +54,18 @@ class Reporter:
         counters: Counters,
         limits: Limits,
         settings: Settings,
+        clients: Callable[[], Iterable[tuple[str, str]]],
         clock: Any,
     ) -> None:
+        """
+        @param clients: gives a number and the address of each client.
+        @param clock: the reactor.
+        """
         self._backend = backend
         self._counters = counters
         self._limits = limits
         self._settings = settings
+        self._clients = clients
         self._clock = clock
         self._started = clock.seconds()
         self._storage: Mapping[str, int] = {}
@@ -104,7 +115,12 @@ class Reporter:
         ]
         counted = [(field.name, getattr(counters, field.name)) for field in fields(counters)]
         storage = await self._ask_storage()
-        tail: list[tuple[str, object]] = [("accepting_conns", 1), ("threads", 1)]
+        tail: list[tuple[str, object]] = [
+            ("accepting_conns", 1),
+            ("listen_disabled_num", 0),  # clients beyond the limit are told so, not left waiting
+            ("conn_yields", 0),
+            ("threads", 1),
+        ]
         return head + counted + tail + sorted(storage.items())
 
     async def _all_settings(self) -> list[tuple[str, object]]:
@@ -120,9 +136,11 @@ class Reporter:
             ("item_size_max", self._limits.max_item_size),
             ("num_threads", 1),
             ("lru_crawler", "no"),
-            ("flush_enabled", "yes"),
-            ("dump_enabled", "no"),
+            ("flush_enabled", _yes(self._limits.flush)),
+            ("dump_enabled", _yes(self._limits.dump)),
             ("binding_protocol", "auto-negotiate"),
+            ("auth_enabled_sasl", _yes(settings.authentication)),
+            ("auth_enabled_ascii", _yes(settings.authentication)),
         ]
 
     async def _items(self) -> list[tuple[str, object]]:
@@ -142,4 +160,4 @@ class Reporter:
         return [("sizes_status", "disabled")]
 
     async def _conns(self) -> list[tuple[str, object]]:
-        return []
+        return [(f"{number}:addr", address) for number, address in self._clients()]

@@ -19,7 +19,6 @@ class Outcome(Enum):
     EXISTS = "exists"
     NOT_FOUND = "not found"
     DELETED = "deleted"
-    TOUCHED = "touched"
     NON_NUMERIC = "non-numeric"
 
 
@@ -45,17 +44,92 @@ class Item:
 
 @dataclass(slots=True)
 class Stored:
-    """An item was stored and now carries this CAS token."""
+    """
+    An item was stored and now carries this CAS token. C{size}: bytes of the
+    value, where it is not the one that was sent (append, prepend).
+    """
 
     cas: int
+    size: int | None = None
 
 
 @dataclass(slots=True)
 class Number:
-    """What an arithmetic command left behind."""
+    """
+    What an arithmetic command left behind. C{ttl} and C{old_ttl}, if they were
+    asked for: seconds to live, now and before the command; C{None} for ever.
+    C{created}: there was no item before.
+    """
 
     value: int
     cas: int
+    ttl: int | None = None
+    old_ttl: int | None = None
+    created: bool = False
+
+
+@dataclass(slots=True)
+class Touched:
+    """An item has a new expiry; these are its flags and its CAS token."""
+
+    flags: int
+    cas: int
+
+
+@dataclass(slots=True)
+class MetaItem:
+    """
+    An item and its standing.
+
+    @ivar size: bytes of the value; C{value} is empty where it was not asked for.
+    @ivar ttl: seconds to live, rounded up; C{None} for ever.
+    @ivar old_ttl: the same, before the command changed it.
+    @ivar idle: seconds since it was last accessed.
+    @ivar fetched: it had been read before.
+    @ivar stale: it has been marked stale.
+    @ivar sent: a reader before this one has won.
+    @ivar won: this reader has won, and is to renew the item.
+    """
+
+    value: bytes
+    size: int
+    flags: int
+    cas: int
+    ttl: int | None = None
+    old_ttl: int | None = None
+    idle: int = 0
+    fetched: bool = False
+    stale: bool = False
+    sent: bool = False
+    won: bool = False
+
+
+@dataclass(slots=True)
+class Listed:
+    """
+    An item as it is listed: everything but its value, of which it gives the
+    size. C{ttl} is seconds to live, rounded up; C{None} for ever.
+    """
+
+    key: bytes
+    ttl: int | None
+    idle: int
+    cas: int
+    fetched: bool
+    size: int
+    flags: int
+
+
+@dataclass(slots=True)
+class Page:
+    """
+    Part of a dump, as of C{now} (UNIX time in seconds). C{cursor} asks for the
+    next part; C{b""} at the end.
+    """
+
+    items: list[Listed]
+    cursor: bytes
+    now: float
 
 
 @dataclass(slots=True)

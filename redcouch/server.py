@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
@@ -50,6 +51,9 @@ class Connection(Protocol):
         self._dialect: Dialect | None = None
         self._deaf = False
         self._choked = False
+        self._half_closed = False
+        #: Which of the service's clients it was.
+        self.number = 0
         #: Heard from since the last look (L{ConnectionFactory.sweep}).
         self.heard = True
         self.quiet_since = 0.0
@@ -58,9 +62,20 @@ class Connection(Protocol):
         self._send = direct_writer(self.transport)
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
-        self.session = Session(self._shared, self._write, self.close, self._read_on)
+        self.session = Session(
+            self._shared, self._write, self.close, self._read_on, self._on_proof, self.address
+        )
         self.transport.registerProducer(self, True)
         self.factory.opened(self)
+
+    @property
+    def address(self) -> str:
+        """Where the client is, as memcached's C{stats conns} has it."""
+        peer = self.transport.getPeer()
+        if isinstance(peer, IPv4Address | IPv6Address):
+            host = f"[{peer.host}]" if isinstance(peer, IPv6Address) else peer.host
+            return f"{peer.type.lower()}:{host}:{peer.port}"
+        return "unix"
 
     def _write(self, data: bytes) -> None:
         self._counters.bytes_written += len(data)
@@ -73,15 +88,26 @@ class Connection(Protocol):
         self._counters.bytes_read += len(data)
         dialect = self._dialect
         if dialect is None:
-            dialect = self._dialect = dialect_for(data, self._shared.limits)
+            guarded = self._shared.authenticate is not None
+            dialect = self._dialect = dialect_for(data, self._shared.limits, guarded)
         requests = dialect.receive(data)
         session = self.session
         if requests:
             session.submit(requests)
         if dialect.broken:
             self.drain()
-        elif session.crowded:
+        elif dialect.waiting or session.crowded:
             self.transport.pauseProducing()
+
+    def _on_proof(self, proven: bool) -> None:
+        """The client knows whether it is let in: understand what it sent meanwhile."""
+        assert self._dialect is not None
+        self._dialect, rest = self._dialect.authenticated(proven)
+        self.dataReceived(rest)
+        if not self._dialect.waiting:
+            if self._half_closed:
+                self.drain()
+            self._read_on()
 
     def drain(self) -> None:
         """Listen to no more; answer what was asked, then close."""
@@ -100,13 +126,15 @@ class Connection(Protocol):
         self.transport.abortConnection()
 
     def _read_on(self) -> None:
-        if not self._choked:
+        if not (self._choked or self._half_closed or self.session.crowded):
             self.transport.resumeProducing()
 
     # -- IHalfCloseableProtocol: `printf ... | nc` closes its side before it reads ------------
 
     def readConnectionLost(self) -> None:
-        self.drain()
+        self._half_closed = True
+        if self._dialect is None or not self._dialect.waiting:
+            self.drain()
 
     def writeConnectionLost(self) -> None:
         """Nothing that we write ends without the connection ending."""
@@ -126,8 +154,7 @@ class Connection(Protocol):
     def resumeProducing(self) -> None:
         self._choked = False
         self.session.release()
-        if not (self._choked or self.session.crowded):
-            self.transport.resumeProducing()
+        self._read_on()
 
     def stopProducing(self) -> None:
         """The connection is being lost; C{connectionLost} follows."""
@@ -190,6 +217,7 @@ class ConnectionFactory(Factory):
         counters = self._shared.counters
         counters.curr_connections += 1
         counters.total_connections += 1
+        connection.number = counters.total_connections
         self.connections.add(connection)
         connection.quiet_since = self._reactor.seconds()
         if self._sweeper is not None and not self._sweeper.running:
@@ -210,6 +238,10 @@ class ConnectionFactory(Factory):
                 self._draining.callback(None)
                 self._draining = None
 
+    def describe(self) -> list[tuple[str, str]]:
+        """Each client's address, by a number that is its own."""
+        return [(str(connection.number), connection.address) for connection in self.connections]
+
     def sweep(self) -> None:
         """Close the clients that have been silent for too long."""
         now = self._reactor.seconds()
@@ -218,6 +250,7 @@ class ConnectionFactory(Factory):
                 connection.heard = False
                 connection.quiet_since = now
             elif now - connection.quiet_since >= self._idle_timeout:
+                self._shared.counters.idle_kicks += 1
                 connection.drain()
 
     def drain(self) -> Deferred[None]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -22,6 +24,7 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from redcouch import __version__
+from redcouch.auth import Authenticator
 from redcouch.backends.lookup import factories, make_backend, redact
 from redcouch.errors import ConfigurationError
 from redcouch.interfaces import IStorageBackend, Surroundings
@@ -110,12 +113,25 @@ class Options(UsageOptions):
             _seconds,
         ],
         [
+            "auth-file",
+            None,
+            None,
+            "File of user:password lines (a password may be a bcrypt hash, as htpasswd -B makes "
+            "it). Clients then have to authenticate: SASL PLAIN in the binary protocol, the "
+            "first set in text. Read again on SIGHUP. Default: nobody is asked.",
+        ],
+        [
             "version-string",
             None,
             f"RedCouch {__version__}",
             "What the version command says. libmemcached wants a number such as 1.6.18.",
             _one_line,
         ],
+    ]
+
+    optFlags = [  # noqa: RUF012 - Twisted's way
+        ["no-flush", "F", "Refuse flush_all."],
+        ["no-dump", "X", "Refuse stats cachedump, lru_crawler metadump and mgdump."],
     ]
 
     def __init__(self) -> None:
@@ -183,6 +199,8 @@ class RedCouchService(MultiService):
         self._storage = storage
         self._drain_timeout = drain_timeout
         self._reactor = reactor
+        #: What a SIGHUP does.
+        self.reload: Callable[[], None] | None = None
 
     def privilegedStartService(self) -> None:
         try:
@@ -196,6 +214,9 @@ class RedCouchService(MultiService):
 
     def startService(self) -> None:
         super().startService()
+        if self.reload is not None:
+            reload = self.reload
+            signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(reload))
         self._log.info(
             "RedCouch {version} listens on {endpoints} and keeps items in {storage}",
             version=__version__,
@@ -226,30 +247,54 @@ def makeService(options: Options) -> RedCouchService:
     """Build the service that these options describe, and all that it needs."""
     from twisted.internet import reactor
 
-    limits = Limits(max_item_size=options["max-item-size"])
+    limits = Limits(
+        max_item_size=options["max-item-size"],
+        flush=not options["no-flush"],
+        dump=not options["no-dump"],
+    )
+    counters = Counters()
     surroundings = Surroundings(reactor, limits, _wall_clock(), _fail(reactor))
     try:
         backend = make_backend(options["storage"], surroundings)
     except ConfigurationError as error:
         raise SystemExit(f"redcouch: --storage: {error}") from None
+    authenticator = _authenticator(options["auth-file"], counters, reactor)
     endpoints = [_endpoint(port, options["interface"]) for port in options["ports"]]
-    counters = Counters()
     settings = Settings(
         port=next((int(port) for port in options["ports"] if port.isdigit()), 0),
         interface=options["interface"],
         max_connections=options["max-connections"],
         idle_timeout=options["idle-timeout"],
         version=options["version-string"],
+        authentication=authenticator is not None,
     )
-    reporter = Reporter(backend, counters, limits, settings, reactor)
-    version = options["version-string"].encode()
-    shared = Shared(backend, counters, limits, version, reporter.report)
+    reporter = Reporter(backend, counters, limits, settings, lambda: factory.describe(), reactor)
+    shared = Shared(
+        backend,
+        counters,
+        limits,
+        options["version-string"].encode(),
+        reporter.report,
+        None if authenticator is None else authenticator.check,
+    )
     factory = ConnectionFactory(
         shared, reactor, options["max-connections"], options["idle-timeout"]
     )
-    return RedCouchService(
+    service = RedCouchService(
         backend, factory, endpoints, options["storage"], options["drain-timeout"], reactor
     )
+    if authenticator is not None:
+        service.reload = authenticator.reload
+    return service
+
+
+def _authenticator(path: str | None, counters: Counters, reactor: Any) -> Authenticator | None:
+    if path is None:
+        return None
+    try:
+        return Authenticator(Path(path).absolute(), counters, reactor)
+    except ConfigurationError as error:
+        raise SystemExit(f"redcouch: --auth-file: {error}") from None
 
 
 def _endpoint(port: str, interface: str) -> str:

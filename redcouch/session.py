@@ -21,7 +21,16 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from redcouch.commands import Command, Noop, Quit, ResetStatistics, Statistics, Version
+from redcouch.commands import (
+    Authenticate,
+    Command,
+    Dump,
+    Noop,
+    Quit,
+    ResetStatistics,
+    Statistics,
+    Version,
+)
 from redcouch.dialects.request import Request
 from redcouch.errors import BackendError, as_failed
 from redcouch.interfaces import IStorageBackend
@@ -30,7 +39,7 @@ from redcouch.results import Failed, Result, Trouble
 from redcouch.stats import Counters, count
 
 #: Commands that are not performed together with others.
-_ALONE = frozenset({Statistics, ResetStatistics, Quit})
+_ALONE = frozenset({Statistics, ResetStatistics, Authenticate, Dump, Quit})
 
 _INTERNAL = Failed(Trouble.INTERNAL, "internal error")
 
@@ -42,6 +51,8 @@ class Shared:
 
     @ivar report: gives the statistics of a group, as
         L{Statistics<redcouch.commands.Statistics>} says.
+    @ivar authenticate: tells whether user and password are right, given with
+        the client's address; C{None} where nobody has to prove anything.
     """
 
     backend: IStorageBackend
@@ -49,6 +60,7 @@ class Shared:
     limits: Limits
     version: bytes
     report: Callable[[bytes], Deferred[list[tuple[bytes, bytes]] | None]]
+    authenticate: Callable[[bytes, bytes, str], Deferred[bool]] | None = None
 
 
 class Session:
@@ -64,16 +76,23 @@ class Session:
         write: Callable[[bytes], None],
         finish: Callable[[], None],
         on_room: Callable[[], None],
+        on_proof: Callable[[bool], None],
+        client: str,
     ) -> None:
         """
         @param write: says bytes to the client.
         @param finish: ends the connection, after what has been said.
         @param on_room: called when a crowded session has room again.
+        @param on_proof: called after the client has been told whether it has
+            proved who it is.
+        @param client: the client's address, for the log.
         """
         self._shared = shared
         self._write = write
         self._finish = finish
         self._on_room = on_room
+        self._on_proof = on_proof
+        self._client = client
         self._queue: deque[Request] = deque()
         self._busy = False
         self._advancing = False
@@ -116,7 +135,7 @@ class Session:
 
     def mute(self) -> None:
         """The client is gone. What it has asked for is still performed, unheard."""
-        self._write = self._finish = self._on_room = _nothing
+        self._write = self._finish = self._on_room = self._on_proof = _nothing
         self.release()
 
     # -- performing --------------------------------------------------------------------------
@@ -212,22 +231,37 @@ class Session:
     def _perform_alone(self, request: Request) -> None:
         command = request.command
         if isinstance(command, Statistics):
-            self._busy = True
-            report = self._shared.report(command.group)
-            report.addErrback(as_failed)
-            report.addCallbacks(self._on_report, self._fault, (request,))
+            self._wait_for(self._shared.report(command.group), request)
+        elif isinstance(command, Dump):
+            page = self._shared.backend.execute([command])
+            self._wait_for(page.addCallback(lambda results: results[0]), request)
+        elif isinstance(command, Authenticate):
+            assert self._shared.authenticate is not None
+            proof = self._shared.authenticate(command.user, command.password, self._client)
+            self._wait_for(proof, request)
         elif isinstance(command, ResetStatistics):
             self._shared.counters.reset()
             self._write(request.encode(None))
         else:
             self._stop()
 
-    def _on_report(self, result: Result, request: Request) -> None:
+    def _wait_for(self, result: Deferred[Any], request: Request) -> None:
+        self._busy = True
+        result.addErrback(as_failed)
+        result.addCallback(self._on_alone, request)
+        result.addErrback(self._fault)
+
+    def _on_alone(self, result: Result, request: Request) -> None:
         self._busy = False
-        try:
-            self._write(request.encode(result))
-        except Exception:
-            self._fault(Failure())
+        reply = request.encode(result)
+        if reply:
+            self._write(reply)
+        if request.follow is not None and self._write is not _nothing:
+            following = request.follow(result)
+            if following is not None:
+                self._queue.appendleft(following)
+        elif request.command.__class__ is Authenticate:
+            self._on_proof(result)
         self._advance()
 
     def _fault(self, failure: Failure) -> None:

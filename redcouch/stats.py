@@ -18,11 +18,13 @@ from redcouch.commands import (
     Flush,
     Get,
     GetAndTouch,
+    Invalidate,
+    MetaGet,
     Store,
     StoreMode,
     Touch,
 )
-from redcouch.results import Failed, Item, Number, Outcome, Result, Stored, Trouble
+from redcouch.results import Failed, Item, Number, Outcome, Result, Stored, Touched, Trouble
 
 
 @dataclass(slots=True)
@@ -53,6 +55,9 @@ class Counters:
     rejected_connections: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
+    auth_cmds: int = 0
+    auth_errors: int = 0
+    idle_kicks: int = 0
     storage_errors: int = 0
 
     #: Not reset: how many clients are connected now.
@@ -118,10 +123,25 @@ def _count_delete(counters: Counters, command: Delete, result: Result) -> None:
 
 def _count_touch(counters: Counters, command: Touch, result: Result) -> None:
     counters.cmd_touch += 1
-    if result is Outcome.TOUCHED:
+    if result.__class__ is Touched:
         counters.touch_hits += 1
     else:
         counters.touch_misses += 1
+
+
+def _count_meta_get(counters: Counters, command: MetaGet, result: Result) -> None:
+    if command.touch is not None and result is not None:
+        counters.cmd_touch += 1
+        counters.touch_hits += 1
+    else:
+        counters.cmd_get += 1
+        counters.get_hits += result is not None
+        counters.get_misses += result is None
+
+
+def _count_invalidate(counters: Counters, command: Invalidate, result: Result) -> None:
+    if result is not Outcome.OK:
+        counters.delete_misses += 1
 
 
 def _count_flush(counters: Counters, command: Flush, result: Result) -> None:
@@ -135,6 +155,8 @@ _COUNT: dict[type[Command], Callable[[Counters, Any, Any], None]] = {
     Arithmetic: _count_arithmetic,
     Delete: _count_delete,
     Touch: _count_touch,
+    MetaGet: _count_meta_get,
+    Invalidate: _count_invalidate,
     Flush: _count_flush,
 }
 

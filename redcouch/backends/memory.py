@@ -10,17 +10,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 
 from twisted.internet.defer import Deferred, succeed
 
 from redcouch.backends.percommand import PerCommandBackend
-from redcouch.commands import Arithmetic, Delete, Store, StoreMode
+from redcouch.commands import Arithmetic, Delete, Invalidate, MetaGet, Store, StoreMode
 from redcouch.errors import ConfigurationError
-from redcouch.expiry import deadline
+from redcouch.expiry import deadline, seconds_left
 from redcouch.interfaces import IStorageBackend, Surroundings
 from redcouch.limits import FLAGS_OVERHEAD
 from redcouch.numbers import unsigned_64
-from redcouch.results import Item, Number, Outcome, Result, Stored
+from redcouch.results import (
+    Item,
+    Listed,
+    MetaItem,
+    Number,
+    Outcome,
+    Page,
+    Result,
+    Stored,
+    Touched,
+)
 
 _TWO_64 = 1 << 64
 
@@ -39,6 +50,10 @@ class _Entry:
     flags: int
     cas: int
     deadline: float | None
+    accessed: float = 0.0
+    fetched: bool = False
+    stale: bool = False
+    sent: bool = False
 
 
 class MemoryBackend(PerCommandBackend):
@@ -67,16 +82,31 @@ class MemoryBackend(PerCommandBackend):
             return None
         return entry
 
-    def _next_cas(self) -> int:
+    def _next_cas(self, chosen: int | None = None) -> int:
+        if chosen is not None:
+            return chosen
         self._last_cas += 1
         return self._last_cas
 
+    def _put(
+        self, key: bytes, value: bytes, flags: int, exptime: int, cas: int | None = None
+    ) -> _Entry:
+        now = self._now()
+        until = deadline(exptime, now)
+        entry = _Entry(value, flags, self._next_cas(cas), until, accessed=now)
+        self._entries[key] = entry
+        return entry
+
     def get(self, key: bytes) -> Item | None:
         entry = self._find(key)
-        return None if entry is None else Item(entry.value, entry.flags, entry.cas)
+        if entry is None:
+            return None
+        entry.accessed = self._now()
+        return Item(entry.value, entry.flags, entry.cas)
 
     def store(self, command: Store) -> Result:
         old = self._find(command.key)
+        older = False
         match command.mode:
             case StoreMode.APPEND | StoreMode.PREPEND:
                 return self._concatenate(command, old)
@@ -86,20 +116,27 @@ class MemoryBackend(PerCommandBackend):
             case StoreMode.SET | StoreMode.REPLACE if command.compare is not None:
                 if old is None:
                     return Outcome.NOT_FOUND
-                if old.cas != command.compare:
+                older = command.invalidate and 0 < command.compare < old.cas
+                if old.cas != command.compare and not older:
                     return Outcome.EXISTS
             case StoreMode.REPLACE:
                 if old is None:
                     return Outcome.NOT_STORED
-        until = deadline(command.exptime, self._now())
-        entry = _Entry(command.value, command.flags, self._next_cas(), until)
-        self._entries[command.key] = entry
+        entry = self._put(
+            command.key, command.value, command.flags, command.exptime, command.new_cas
+        )
+        if older:
+            assert old is not None
+            entry.deadline, entry.stale, entry.sent = old.deadline, True, old.sent
         return Stored(entry.cas)
 
     def _concatenate(self, command: Store, old: _Entry | None) -> Result:
         """Flags and expiry stay as they are. What grows too large is not stored."""
         if old is None:
-            return Outcome.NOT_STORED
+            if command.vivify is None:
+                return Outcome.NOT_STORED
+            entry = self._put(command.key, command.value, 0, command.vivify, command.new_cas)
+            return Stored(entry.cas, len(entry.value))
         if command.compare is not None and old.cas != command.compare:
             return Outcome.EXISTS
         room = self._limits.value_room(command.key) - (FLAGS_OVERHEAD if old.flags else 0)
@@ -109,8 +146,9 @@ class MemoryBackend(PerCommandBackend):
             old.value += command.value
         else:
             old.value = command.value + old.value
-        old.cas = self._next_cas()
-        return Stored(old.cas)
+        old.cas = self._next_cas(command.new_cas)
+        old.fetched = old.stale = old.sent = False
+        return Stored(old.cas, len(old.value))
 
     def arithmetic(self, command: Arithmetic) -> Result:
         """
@@ -118,28 +156,115 @@ class MemoryBackend(PerCommandBackend):
         result takes the value's place, blanks filling up the length it had.
         """
         entry = self._find(command.key)
+        created = entry is None
         if entry is None:
-            return self._begin_counting(command)
+            if command.initial is None:
+                return Outcome.NOT_FOUND
+            number = command.initial
+            old_ttl = None
+            entry = self._put(command.key, b"%d" % number, 0, command.exptime, command.new_cas)
+        else:
+            if command.compare is not None and entry.cas != command.compare:
+                return Outcome.EXISTS
+            before = unsigned_64(entry.value.partition(b"\0")[0])
+            if before is None:
+                return Outcome.NON_NUMERIC
+            if command.decrement:
+                number = max(0, before - command.delta)
+            else:
+                number = (before + command.delta) % _TWO_64
+            self._set_number(entry, number, command.new_cas)
+            old_ttl = self._ttl(entry)
+            if command.touch is not None:
+                entry.deadline = deadline(command.touch, self._now())
+        if command.ttl:
+            return Number(number, entry.cas, self._ttl(entry), old_ttl, created)
+        return Number(number, entry.cas, created=created)
+
+    def _set_number(self, entry: _Entry, number: int, new_cas: int | None) -> None:
+        value = (b"%d" % number).ljust(len(entry.value))
+        if len(value) > len(entry.value):  # memcached has to make a new item of it
+            entry.fetched = entry.stale = entry.sent = False
+        entry.value = value
+        entry.cas = self._next_cas(new_cas)
+
+    def _ttl(self, entry: _Entry) -> int | None:
+        """Seconds to live, rounded up; C{None} for ever, and for what is over."""
+        if entry.deadline is None or entry.deadline <= self._now():
+            return None
+        return ceil(entry.deadline - self._now())
+
+    def meta_get(self, command: MetaGet) -> MetaItem | None:
+        now = self._now()
+        entry = self._find(command.key)
+        created = entry is None
+        if entry is None:
+            if command.vivify is None:
+                return None
+            entry = self._put(command.key, b"", 0, 0, command.new_cas)
+        old_ttl = self._ttl(entry)
+        if created:
+            assert command.vivify is not None
+            entry.deadline = deadline(command.vivify, now)
+        elif command.touch is not None:
+            entry.deadline = deadline(command.touch, now)
+        won = created or (entry.stale and not entry.sent)
+        if not won and not entry.sent and command.recache is not None:
+            left = self._ttl(entry) if command.touch_first else old_ttl
+            renewal = seconds_left(command.recache, now)
+            won = left is not None and renewal is not None and left < renewal
+        item = MetaItem(
+            entry.value if command.value else b"",
+            len(entry.value),
+            entry.flags,
+            entry.cas,
+            self._ttl(entry),
+            old_ttl,
+            int(now - entry.accessed),
+            entry.fetched,
+            entry.stale,
+            entry.sent,
+            won,
+        )
+        entry.sent = entry.sent or won
+        if not command.no_update:
+            entry.fetched = entry.fetched or not command.plain
+            entry.accessed = now
+        return item
+
+    def invalidate(self, command: Invalidate) -> Outcome:
+        entry = self._find(command.key)
+        if entry is None:
+            return Outcome.NOT_FOUND
         if command.compare is not None and entry.cas != command.compare:
             return Outcome.EXISTS
-        number = unsigned_64(entry.value.partition(b"\0")[0])
-        if number is None:
-            return Outcome.NON_NUMERIC
-        if command.decrement:
-            number = max(0, number - command.delta)
-        else:
-            number = (number + command.delta) % _TWO_64
-        entry.value = (b"%d" % number).ljust(len(entry.value))
-        entry.cas = self._next_cas()
-        return Number(number, entry.cas)
+        entry.cas = self._next_cas(command.new_cas)
+        if command.drop_value:
+            entry.value, entry.flags = b"", 0
+        if command.stale:
+            entry.stale, entry.sent = True, False
+            if command.exptime is not None:
+                entry.deadline = deadline(command.exptime, self._now())
+        return Outcome.OK
 
-    def _begin_counting(self, command: Arithmetic) -> Result:
-        if command.initial is None:
-            return Outcome.NOT_FOUND
-        until = deadline(command.exptime, self._now())
-        entry = _Entry(b"%d" % command.initial, 0, self._next_cas(), until)
-        self._entries[command.key] = entry
-        return Number(command.initial, entry.cas)
+    def dump(self, cursor: bytes) -> Page:
+        """All of them at once: they are in memory already."""
+        listed = map(self.inspect, list(self._entries))
+        return Page([item for item in listed if item is not None], b"", self._now())
+
+    def inspect(self, key: bytes) -> Listed | None:
+        entry = self._find(key)
+        if entry is None:
+            return None
+        return Listed(
+            key,
+            self._ttl(entry),
+            int(self._now() - entry.accessed),
+            entry.cas,
+            entry.fetched,
+            len(entry.value),
+            entry.flags,
+        )
 
     def delete(self, command: Delete) -> Outcome:
         entry = self._find(command.key)
@@ -150,13 +275,13 @@ class MemoryBackend(PerCommandBackend):
         del self._entries[command.key]
         return Outcome.DELETED
 
-    def touch(self, key: bytes, exptime: int) -> Outcome:
+    def touch(self, key: bytes, exptime: int) -> Result:
         """The CAS token stays: the value has not changed."""
         entry = self._find(key)
         if entry is None:
             return Outcome.NOT_FOUND
         entry.deadline = deadline(exptime, self._now())
-        return Outcome.TOUCHED
+        return Touched(entry.flags, entry.cas)
 
     def flush(self, exptime: int) -> Outcome:
         self._flush_at = deadline(exptime, self._now()) if exptime else None

@@ -10,7 +10,7 @@ a C{get} of many keys, that key alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import iscoroutine
 from typing import Any
 
@@ -22,15 +22,20 @@ from redcouch.commands import (
     Command,
     Delete,
     Discard,
+    Dump,
     Flush,
     Get,
     GetAndTouch,
+    Inspect,
+    Invalidate,
+    MetaGet,
     Store,
+    StoreMode,
     Touch,
 )
 from redcouch.errors import BackendError
 from redcouch.interfaces import Health, IStorageBackend
-from redcouch.results import Result
+from redcouch.results import Listed, MetaItem, Result, Stored, Trouble
 
 
 @implementer(IStorageBackend)
@@ -66,7 +71,7 @@ class PerCommandBackend:
         raise NotImplementedError
 
     def touch(self, key: bytes, exptime: int) -> Any:
-        """The outcome TOUCHED or NOT_FOUND."""
+        """L{Touched<redcouch.results.Touched>} or the outcome NOT_FOUND."""
         raise NotImplementedError
 
     def arithmetic(self, command: Arithmetic) -> Any:
@@ -76,6 +81,46 @@ class PerCommandBackend:
     def flush(self, exptime: int) -> Any:
         """The outcome OK."""
         raise NotImplementedError
+
+    # -- what not every storage can do: override these where it can --------------------------
+
+    def meta_get(self, command: MetaGet) -> Any:
+        """
+        L{MetaItem<redcouch.results.MetaItem>}, or C{None}. This one knows no
+        time to live and no stale items; only the creation of an item is won.
+        """
+        return Deferred.fromCoroutine(self._meta_get(command))
+
+    async def _meta_get(self, command: MetaGet) -> MetaItem | None:
+        found = await _outcome(self.get, command.key)
+        created = False
+        if found is None and command.vivify is not None:
+            empty = Store(StoreMode.ADD, command.key, b"", exptime=command.vivify)
+            created = isinstance(await _outcome(self.store, empty), Stored)
+            found = await _outcome(self.get, command.key)
+        if found is None:
+            return None
+        if command.touch is not None:
+            await _outcome(self.touch, command.key, command.touch)
+        return MetaItem(found.value, len(found.value), found.flags, found.cas, won=created)
+
+    def invalidate(self, command: Invalidate) -> Any:
+        """The outcome OK, NOT_FOUND or EXISTS."""
+        raise BackendError(Trouble.REFUSED, "this storage knows no stale items")
+
+    def inspect(self, key: bytes) -> Any:
+        """L{Listed<redcouch.results.Listed>}, or C{None}."""
+        return Deferred.fromCoroutine(self._inspect(key))
+
+    async def _inspect(self, key: bytes) -> Listed | None:
+        found = await _outcome(self.get, key)
+        if found is None:
+            return None
+        return Listed(key, None, 0, found.cas, False, len(found.value), found.flags)
+
+    def dump(self, cursor: bytes) -> Any:
+        """A L{Page<redcouch.results.Page>} of the items."""
+        raise BackendError(Trouble.REFUSED, "this storage cannot list its items")
 
     # -- a batch as method calls -------------------------------------------------------------
 
@@ -92,19 +137,7 @@ class PerCommandBackend:
                 return [await _result(self.get, key) for key in command.keys]
             case GetAndTouch():
                 return [await self._get_and_touch(key, command.exptime) for key in command.keys]
-            case Store():
-                return await _result(self.store, command)
-            case Delete():
-                return await _result(self.delete, command)
-            case Discard():
-                return await _result(self.delete, Delete(command.key))
-            case Touch():
-                return await _result(self.touch, command.key, command.exptime)
-            case Arithmetic():
-                return await _result(self.arithmetic, command)
-            case Flush():
-                return await _result(self.flush, command.exptime)
-        raise TypeError(f"no such command: {command!r}")
+        return await _result(_METHODS[command.__class__], self, command)
 
     async def _get_and_touch(self, key: bytes, exptime: int) -> Result:
         found = await _result(self.get, key)
@@ -113,12 +146,32 @@ class PerCommandBackend:
         return found
 
 
-async def _result(method: Any, *arguments: Any) -> Result:
+#: The method that each other command becomes.
+_METHODS: dict[type[Command], Callable[[PerCommandBackend, Any], Any]] = {
+    Store: lambda backend, command: backend.store(command),
+    Delete: lambda backend, command: backend.delete(command),
+    Discard: lambda backend, command: backend.delete(Delete(command.key)),
+    MetaGet: lambda backend, command: backend.meta_get(command),
+    Invalidate: lambda backend, command: backend.invalidate(command),
+    Inspect: lambda backend, command: backend.inspect(command.key),
+    Dump: lambda backend, command: backend.dump(command.cursor),
+    Touch: lambda backend, command: backend.touch(command.key, command.exptime),
+    Arithmetic: lambda backend, command: backend.arithmetic(command),
+    Flush: lambda backend, command: backend.flush(command.exptime),
+}
+
+
+async def _outcome(method: Any, *arguments: Any) -> Result:
     """What a method answers, however it answers."""
+    result = method(*arguments)
+    if isinstance(result, Deferred) or iscoroutine(result):
+        result = await result
+    return result
+
+
+async def _result(method: Any, *arguments: Any) -> Result:
+    """The same, with a backend's failure as a result."""
     try:
-        result = method(*arguments)
-        if isinstance(result, Deferred) or iscoroutine(result):
-            result = await result
+        return await _outcome(method, *arguments)
     except BackendError as error:
         return error.failed
-    return result

@@ -1,4 +1,4 @@
-"""What a line of text can lead to, where it is not a request by itself."""
+"""What the verbs of the text dialect have in common."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from redcouch.dialects.request import Request
 from redcouch.limits import Limits
+from redcouch.results import Failed, Trouble
 
 
 @dataclass(slots=True)
@@ -36,3 +37,10 @@ class Refused:
 Parsed: TypeAlias = Request | DataBlock | Refused | list[Request]
 Parse: TypeAlias = Callable[[list[bytes], Limits], Parsed]
 """What a verb's tokens (the verb itself among them) mean."""
+
+
+def server_error(failed: Failed) -> bytes:
+    """A backend's failure, in memcached's words where it has some."""
+    if failed.trouble is Trouble.OUT_OF_MEMORY:
+        return b"SERVER_ERROR out of memory storing object\r\n"
+    return b"SERVER_ERROR %b\r\n" % failed.message.encode()

@@ -25,11 +25,12 @@ from redcouch.commands import (
     Touch,
     Version,
 )
-from redcouch.dialects.block import DataBlock, Parse, Parsed, Refused
+from redcouch.dialects import dumps
+from redcouch.dialects.block import DataBlock, Parse, Parsed, Refused, server_error
 from redcouch.dialects.request import Request, answered
 from redcouch.limits import MAX_KEY, Limits
 from redcouch.numbers import signed_32, unsigned_32, unsigned_64
-from redcouch.results import Failed, Found, Item, Number, Outcome, Result, Stored, Trouble
+from redcouch.results import Failed, Found, Item, Number, Outcome, Result, Stored, Touched
 
 _MAX_LENGTH = 2**31 - 1 - 2
 
@@ -44,13 +45,6 @@ _TOO_LARGE = b"SERVER_ERROR object too large for cache\r\n"
 
 
 # -- saying it ---------------------------------------------------------------------------------
-
-
-def server_error(failed: Failed) -> bytes:
-    """A backend's failure, in memcached's words where it has some."""
-    if failed.trouble is Trouble.OUT_OF_MEMORY:
-        return b"SERVER_ERROR out of memory storing object\r\n"
-    return b"SERVER_ERROR %b\r\n" % failed.message.encode()
 
 
 def _silent(_: Result) -> bytes:
@@ -127,7 +121,6 @@ def _encode_store(result: Result) -> bytes:
 _OUTCOME_REPLIES = {
     Outcome.OK: b"OK\r\n",
     Outcome.DELETED: b"DELETED\r\n",
-    Outcome.TOUCHED: b"TOUCHED\r\n",
     Outcome.NOT_FOUND: b"NOT_FOUND\r\n",
     Outcome.NON_NUMERIC: _NON_NUMERIC,
 }
@@ -137,6 +130,10 @@ def _encode_outcome(result: Result) -> bytes:
     if result.__class__ is Failed:
         return server_error(result)
     return _OUTCOME_REPLIES[result]
+
+
+def _encode_touched(result: Result) -> bytes:
+    return b"TOUCHED\r\n" if result.__class__ is Touched else _encode_outcome(result)
 
 
 def _encode_number(result: Result) -> bytes:
@@ -305,13 +302,15 @@ def _parse_touch(tokens: list[bytes], limits: Limits) -> Parsed:
     exptime = signed_32(tokens[2])
     if exptime is None:
         return _reply(_BAD_EXPTIME, noreply)
-    return Request(Touch(tokens[1], exptime), _silent if noreply else _encode_outcome)
+    return Request(Touch(tokens[1], exptime), _silent if noreply else _encode_touched)
 
 
 def _parse_flush_all(tokens: list[bytes], limits: Limits) -> Parsed:
     if len(tokens) > 3:
         return answered(_ERROR)
     noreply = _is_noreply(tokens)
+    if not limits.flush:
+        return _reply(b"CLIENT_ERROR flush_all not allowed\r\n", noreply)
     exptime = 0 if len(tokens) == (2 if noreply else 1) else signed_32(tokens[1])
     if exptime is None:
         return _reply(_BAD_EXPTIME, noreply)
@@ -341,7 +340,7 @@ def _parse_stats(tokens: list[bytes], limits: Limits) -> Parsed:
     if group == b"detail":
         return _parse_stats_detail(tokens)
     if group == b"cachedump":
-        return answered(b"CLIENT_ERROR stats cachedump not allowed\r\n")
+        return dumps.parse_cachedump(tokens, limits)
     return Request(Statistics(group), _encode_statistics)
 
 
@@ -398,8 +397,8 @@ def _parse_lru_crawler(tokens: list[bytes], limits: Limits) -> Parsed:
     word = tokens[1] if len(tokens) > 1 else b""
     if len(tokens) == 3 and word == b"crawl":
         return answered(b"CLIENT_ERROR lru crawler disabled\r\n")
-    if len(tokens) == 3 and word == b"metadump":
-        return answered(b"ERROR metadump not allowed\r\n")
+    if len(tokens) == 3 and word in (b"metadump", b"mgdump"):
+        return dumps.parse_crawl(tokens, limits)
     if len(tokens) == 2 and word == b"enable":
         return answered(b"ERROR failed to start lru crawler thread\r\n")
     if len(tokens) == 2 and word == b"disable":

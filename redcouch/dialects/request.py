@@ -16,10 +16,13 @@ class Request:
     @ivar command: what to do, in no dialect.
     @ivar encode: the result, as bytes for the client; C{b""} where the client
         asked for silence.
+    @ivar follow: for an answer that comes in parts: the request for the next
+        part, or C{None} after the last. Such a request is performed alone.
     """
 
     command: Command
     encode: Callable[[Result], bytes]
+    follow: Callable[[Result], Request | None] | None = None
 
 
 class Dialect(Protocol):
@@ -29,8 +32,17 @@ class Dialect(Protocol):
     #: answered, the connection has to end; C{receive} is not called again.
     broken: bool
 
+    #: Nothing more can be understood until the last request, an
+    #: L{Authenticate<redcouch.commands.Authenticate>}, is answered: then
+    #: C{authenticated} is to be called.
+    waiting: bool
+
     def receive(self, data: bytes) -> list[Request]:
         """The requests that these bytes complete, in order. Raises nothing."""
+        ...
+
+    def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:
+        """Go on: with this dialect, and these bytes received before."""
         ...
 
 

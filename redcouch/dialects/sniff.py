@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from redcouch.dialects.binary import MAGIC_REQUEST, BinaryDialect
+from redcouch.dialects.gate import BinaryGate, TextGate
 from redcouch.dialects.request import Dialect
 from redcouch.dialects.text import TextDialect
 from redcouch.limits import Limits
 
-BINARY_MAGIC = 0x80
 
+def dialect_for(data: bytes, limits: Limits, guarded: bool = False) -> Dialect:
+    """
+    The dialect of a client that began with these bytes (at least one).
 
-def dialect_for(data: bytes, limits: Limits) -> Dialect:
-    """The dialect of a client that began with these bytes (at least one)."""
-    return TextDialect(limits)
+    @param guarded: the client has to prove who it is first.
+    """
+    if data[0] == MAGIC_REQUEST:
+        return BinaryGate(limits) if guarded else BinaryDialect(limits)
+    return TextGate(limits) if guarded else TextDialect(limits)

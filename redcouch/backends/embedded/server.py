@@ -188,7 +188,10 @@ class PrivateServer:
         # Isolated (-I) and without site packages (-S): it needs neither, and starts sooner.
         arguments = [sys.executable, "-I", "-S", os.path.abspath(guard.__file__)]
         arguments += [self._place.temporary, self._place.lock, *self._command]
-        self._reactor.spawnProcess(self._guard, arguments[0], arguments, env=None)
+        try:
+            self._reactor.spawnProcess(self._guard, arguments[0], arguments, env=None)
+        except OSError as why:
+            self._guard_ended(f"cannot run {arguments[0]}: {why.strerror}")
 
     def _server_starting(self) -> None:
         self._polling = Deferred.fromCoroutine(self._poll())
@@ -226,11 +229,12 @@ class PrivateServer:
         if self._polling is not None:
             self._polling.cancel()
         self._place.sweep()
+        stopping = self._stopping  # What hears of the end may well stop this in turn.
         if not self._started.called:
             self._not_started(list(ended.tail), how)
-        elif not self._stopping:
+        elif not stopping:
             self._start_again(ended.tail[-1] if ended.tail else "", how)
-        if self._stopping:
+        if stopping:
             self._stopped.callback(None)
 
     def _not_started(self, tail: list[str], how: str) -> None:

@@ -13,6 +13,7 @@ import re
 from binascii import hexlify
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha1
+from math import ceil
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -28,21 +29,37 @@ from redcouch.commands import (
     Command,
     Delete,
     Discard,
+    Dump,
     Flush,
     Get,
     GetAndTouch,
+    Inspect,
+    Invalidate,
+    MetaGet,
     Store,
     StoreMode,
     Touch,
 )
 from redcouch.errors import BackendError
-from redcouch.expiry import MAX_RELATIVE, deadline
+from redcouch.expiry import MAX_RELATIVE, deadline, seconds_left
 from redcouch.interfaces import Health, IStorageBackend, Surroundings
 from redcouch.limits import FLAGS_OVERHEAD
-from redcouch.results import Failed, Item, Number, Outcome, Result, Stored, Trouble
+from redcouch.results import (
+    Failed,
+    Item,
+    Listed,
+    MetaItem,
+    Number,
+    Outcome,
+    Page,
+    Result,
+    Stored,
+    Touched,
+    Trouble,
+)
 
 _HALF = 10**10
-_SCAN_STEP = 1000
+_SCAN_STEP = 500
 
 _OUTCOMES = {
     b"NS": Outcome.NOT_STORED,
@@ -99,6 +116,9 @@ class RedisBackend:
             Delete: (self._pack_delete, self._read_delete),
             Discard: (self._pack_discard, self._read_delete),
             Touch: (self._pack_touch, self._read_touch),
+            MetaGet: (self._pack_meta_get, self._read_meta_get),
+            Invalidate: (self._pack_invalidate, self._read_invalidate),
+            Inspect: (self._pack_inspect, self._read_inspect),
         }
 
     def _pack_templates(self, layout: Layout) -> None:
@@ -106,9 +126,14 @@ class RedisBackend:
         self._hmget = pack_hmget(prefix, (b"v", b"r", b"f"))
         self._hmget_cas = pack_hmget(prefix, (b"v", b"r", b"f", b"c"))
         self._set = pack_script(prefix, scripts.SET, 6)
-        self._store = pack_script(prefix, scripts.STORE, 8)
-        self._concat = pack_script(prefix, scripts.CONCAT, 6)
-        self._arithmetic = pack_script(prefix, scripts.ARITHMETIC, 8)
+        self._hmget_meta = pack_hmget(prefix, (b"v", b"r", b"f", b"c", b"s", b"w"))
+        self._store = pack_script(prefix, scripts.STORE, 9)
+        self._concat = pack_script(prefix, scripts.CONCAT, 10)
+        self._arithmetic = pack_script(prefix, scripts.ARITHMETIC, 12)
+        self._meta = pack_script(prefix, scripts.META, 11)
+        self._invalidate = pack_script(prefix, scripts.INVALIDATE, 6)
+        self._win = pack_script(prefix, scripts.WIN, 1)
+        self._list = pack_script(prefix, scripts.LIST, 0)
         self._touch = pack_script(prefix, scripts.TOUCH, 2)
         self._gat = pack_script(prefix, scripts.GAT, 2)
         self._delete = pack_script(prefix, scripts.DELETE, 1)
@@ -203,6 +228,9 @@ class RedisBackend:
             return b"PEXPIRE", b"%d" % (exptime * 1000)
         return b"PEXPIREAT", b"%d" % (exptime * 1000)
 
+    def _maybe_expiry(self, exptime: int | None) -> tuple[bytes, bytes]:
+        return (b"", b"") if exptime is None else self._expiry(exptime)
+
     def _pack_store(self, command: Store) -> tuple[bytes, int]:
         layout = self._layout
         mode = command.mode
@@ -216,49 +244,62 @@ class RedisBackend:
             b"%d" % command.flags,
             *self._expiry(command.exptime),
         )
-        if command.compare is not None and mode is not StoreMode.ADD:
-            return self._store(command.key, *common, b"cas", b"%d" % command.compare), 1
-        if mode is StoreMode.SET:
+        if mode is StoreMode.SET and command.compare is None and command.new_cas is None:
             return self._set(command.key, *common), 1
-        return self._store(command.key, *common, mode.value.encode(), b""), 1
+        how = mode.value.encode()
+        if command.compare is not None and mode is not StoreMode.ADD:
+            how = b"stale" if command.invalidate else b"cas"
+        tokens = (_number(command.compare), _number(command.new_cas))
+        return self._store(command.key, *common, how, *tokens), 1
 
     def _pack_concat(self, command: Store, piece: bytes) -> bytes:
         return self._concat(
             command.key,
             self._layout.field,
+            self._layout.other_field,
             piece,
             command.mode.value.encode(),
             b"%d" % self._surroundings.limits.value_room(command.key),
             b"%d" % FLAGS_OVERHEAD,
-            _token(command.compare),
+            _number(command.compare),
+            _number(command.new_cas),
+            *self._maybe_expiry(command.vivify),
         )
 
     def _read_store(self, command: Store, replies: Sequence[Any]) -> Result:
         reply = replies[0]
         if reply.__class__ is int:
             return Stored(reply)
-        return _OUTCOMES.get(reply) or self._failed(reply)
+        if reply.__class__ is bytes and reply.isdigit():
+            return Stored(int(reply))
+        if reply.__class__ is list:
+            return Stored(int(reply[0]), reply[1])
+        return self._outcome(reply)
 
     def _pack_arithmetic(self, command: Arithmetic) -> tuple[bytes, int]:
         packed = self._arithmetic(
             command.key,
             b"decr" if command.decrement else b"incr",
             *(b"%d" % half for half in divmod(command.delta, _HALF)),
-            _token(command.compare),
-            b"" if command.initial is None else b"%d" % command.initial,
+            _number(command.compare),
+            _number(command.initial),
             self._layout.field,
             *self._expiry(command.exptime),
+            _number(command.new_cas),
+            *self._maybe_expiry(command.touch),
+            _truth(command.ttl),
         )
         return packed, 1
 
     def _read_arithmetic(self, command: Arithmetic, replies: Sequence[Any]) -> Result:
         reply = replies[0]
         if reply.__class__ is list:
-            return Number(int(reply[0]), int(reply[1]))
-        return _OUTCOMES.get(reply) or self._failed(reply)
+            number, cas, ttl, old_ttl, created = reply
+            return Number(int(number), int(cas), _ttl(ttl), _ttl(old_ttl), created == 1)
+        return self._outcome(reply)
 
     def _pack_delete(self, command: Delete) -> tuple[bytes, int]:
-        return self._delete(command.key, _token(command.compare)), 1
+        return self._delete(command.key, _number(command.compare)), 1
 
     def _pack_discard(self, command: Discard) -> tuple[bytes, int]:
         return self._delete(command.key, b""), 1
@@ -267,15 +308,88 @@ class RedisBackend:
         reply = replies[0]
         if reply.__class__ is int:
             return Outcome.DELETED
-        return _OUTCOMES.get(reply) or self._failed(reply)
+        return self._outcome(reply)
 
     def _pack_touch(self, command: Touch) -> tuple[bytes, int]:
         return self._touch(command.key, *self._expiry(command.exptime)), 1
 
     def _read_touch(self, command: Touch, replies: Sequence[Any]) -> Result:
         reply = replies[0]
+        if reply.__class__ is list:
+            return Touched(int(reply[0]), int(reply[1]))
+        return self._outcome(reply)
+
+    # -- standing ----------------------------------------------------------------------------
+
+    def _pack_meta_get(self, command: MetaGet) -> tuple[bytes, int]:
+        if command.plain:
+            return self._hmget_meta(command.key), 1
+        layout = self._layout
+        renewal = None
+        if command.recache is not None:
+            renewal = seconds_left(command.recache, self._surroundings.now())
+        packed = self._meta(
+            command.key,
+            _truth(command.value),
+            *self._maybe_expiry(command.touch),
+            layout.field,
+            layout.other_field,
+            *self._maybe_expiry(command.vivify),
+            _number(command.new_cas),
+            b"" if renewal is None else b"%.3f" % renewal,
+            _truth(command.touch_first),
+            _truth(not command.no_update),
+        )
+        return packed, 1
+
+    def _read_meta_get(self, command: MetaGet, replies: Sequence[Any]) -> Result:
+        fields = replies[0]
+        if fields is None:
+            return None
+        if fields.__class__ is not list:
+            return self._failed(fields)
+        if command.plain:
+            return self._read_plain_meta_get(fields)
+        found = read_item((fields[0], fields[1], fields[3], fields[4]))
+        if not isinstance(found, Item):
+            return found
+        size, ttl, old_ttl, idle = fields[2], *fields[5:8]
+        standing = [bool(field) for field in fields[8:]]
+        return MetaItem(
+            found.value, size, found.flags, found.cas, _ttl(ttl), _ttl(old_ttl), idle, *standing
+        )
+
+    def _read_plain_meta_get(self, fields: Sequence[Any]) -> Result:
+        found = read_item(fields[:4])
+        if not isinstance(found, Item):
+            return found
+        stale, sent = fields[4] is not None, fields[5] is not None
+        if found.cas == NO_CAS or (stale and not sent):
+            self._needs_more = True
+        return MetaItem(
+            found.value, len(found.value), found.flags, found.cas, stale=stale, sent=sent
+        )
+
+    def _pack_invalidate(self, command: Invalidate) -> tuple[bytes, int]:
+        packed = self._invalidate(
+            command.key,
+            _truth(command.stale),
+            _truth(command.drop_value),
+            *self._maybe_expiry(command.exptime),
+            _number(command.compare),
+            _number(command.new_cas),
+        )
+        return packed, 1
+
+    def _read_invalidate(self, command: Invalidate, replies: Sequence[Any]) -> Result:
+        reply = replies[0]
         if reply.__class__ is int:
-            return Outcome.TOUCHED
+            return Outcome.OK
+        return self._outcome(reply)
+
+    # -- failures ----------------------------------------------------------------------------
+
+    def _outcome(self, reply: Any) -> Result:
         return _OUTCOMES.get(reply) or self._failed(reply)
 
     def _failed(self, error: Any) -> Failed:
@@ -316,16 +430,25 @@ class RedisBackend:
         return reply
 
     async def _execute_in_parts(self, commands: Sequence[Command]) -> list[Result]:
-        """A batch with a flush in it: what comes before, the flush, what comes after."""
+        """A batch with a flush or a dump in it: what comes before, that, what comes after."""
         results: list[Result] = []
         part: list[Command] = []
         for command in commands:
-            if isinstance(command, Flush):
-                results += await self._execute_part(part)
-                part = []
-                results.append(await self._flush(command))
-            else:
+            if command.__class__ in self._steps:
                 part.append(command)
+                continue
+            results += await self._execute_part(part)
+            part = []
+            try:
+                match command:
+                    case Flush():
+                        results.append(await self._flush(command))
+                    case Dump():
+                        results.append(await self._dump(command.cursor))
+                    case _:
+                        raise TypeError(f"no such command: {command!r}")
+            except BackendError as error:
+                results.append(error.failed)
         return results + await self._execute_part(part)
 
     async def _execute_part(self, part: list[Command]) -> list[Result]:
@@ -346,31 +469,32 @@ class RedisBackend:
         return FLUSH_AT + self._layout.prefix
 
     async def _flush(self, command: Flush) -> Result:
-        try:
-            self._cancel_flush_timer()
-            now = self._surroundings.now()
-            when = deadline(command.exptime, now)
-            if when is None or when <= now:
-                await self._ask(b"DEL", self._flush_key)
-                await self._unlink_all()
-            else:
-                await self._ask(b"SET", self._flush_key, b"%.3f" % when)
-                self._set_flush_timer(when)
-        except BackendError as error:
-            return error.failed
+        self._cancel_flush_timer()
+        now = self._surroundings.now()
+        when = deadline(command.exptime, now)
+        if when is None or when <= now:
+            await self._ask(b"DEL", self._flush_key)
+            await self._unlink_all()
+        else:
+            await self._ask(b"SET", self._flush_key, b"%.3f" % when)
+            self._set_flush_timer(when)
         return Outcome.OK
 
     async def _unlink_all(self) -> None:
-        pattern = self._layout.pattern
-        cursor = b"0"
+        cursor = b""
         while True:
-            cursor, keys = await self._ask(
-                b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"%d" % _SCAN_STEP
-            )
+            cursor, keys = await self._scan(cursor)
             if keys:
                 await self._ask(b"UNLINK", *keys)
-            if cursor == b"0":
+            if not cursor:
                 return
+
+    async def _scan(self, cursor: bytes) -> tuple[bytes, list[bytes]]:
+        """Some keys in Redis that are items, and the cursor to go on with, C{b""} at the end."""
+        pattern = self._layout.pattern
+        step = b"%d" % _SCAN_STEP
+        cursor, keys = await self._ask(b"SCAN", cursor or b"0", b"MATCH", pattern, b"COUNT", step)
+        return (b"" if cursor == b"0" else cursor), keys
 
     def _set_flush_timer(self, when: float) -> None:
         delay = max(0.0, when - self._surroundings.now())
@@ -408,6 +532,39 @@ class RedisBackend:
         if not failure.check(BackendError):
             self._log.failure("Could not carry out a delayed flush_all", failure)
 
+    # -- listing -----------------------------------------------------------------------------
+
+    async def _dump(self, cursor: bytes) -> Page:
+        cursor, names = await self._scan(cursor)
+        keys = [name[len(self._layout.prefix) :] for name in names]
+        if not keys:
+            return Page([], cursor, self._surroundings.now())
+        replies = await self._send_scripts([self._list(key) for key in keys], len(keys))
+        # A key of another type, or one that is no item, has no place in the list.
+        items = [
+            _read_listed(key, fields)
+            for key, fields in zip(keys, replies, strict=True)
+            if isinstance(fields, list)
+        ]
+        return Page(items, cursor, self._surroundings.now())
+
+    def _pack_inspect(self, command: Inspect) -> tuple[bytes, int]:
+        return self._list(command.key), 1
+
+    def _read_inspect(self, command: Inspect, replies: Sequence[Any]) -> Result:
+        fields = replies[0]
+        if fields is None:
+            return None
+        if fields.__class__ is list:
+            return _read_listed(command.key, fields)
+        return self._failed(fields)
+
+    async def _send_scripts(self, payload: list[bytes], expected: int) -> Sequence[Any]:
+        """Commands with so many replies, behind the scripts in case Redis has forgotten them."""
+        load = [pack_command((b"SCRIPT", b"LOAD", script.text)) for script in scripts.SCRIPTS]
+        replies = await self.send(b"".join(load + payload), len(load) + expected)
+        return replies[len(load) :]
+
     # -- statistics --------------------------------------------------------------------------
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
@@ -433,6 +590,8 @@ class RedisBackend:
         }
         if isinstance(size, int):
             found["curr_items"] = size
+        if not found.get("limit_maxbytes") and facts.get("total_system_memory", "").isdigit():
+            found["limit_maxbytes"] = int(facts["total_system_memory"])  # no limit but this
         return found
 
 
@@ -462,7 +621,7 @@ class _Aftermath:
             if not any(map(_is_forgotten, self._results)):
                 break
             await self._send_again()
-        await self._assign_tokens()
+        await self._complete_items()
         return self._results
 
     async def _send_again(self) -> None:
@@ -470,17 +629,15 @@ class _Aftermath:
         if first is None:
             return
         backend = self._backend
-        load = [pack_command((b"SCRIPT", b"LOAD", script.text)) for script in scripts.SCRIPTS]
-        payload = list(load)
+        payload = []
         plan = []
         for command in self._commands[first:]:
             pack, read = backend._steps[command.__class__]
             packed, count = pack(command)
             payload.append(packed)
             plan.append((command, read, count))
-        expected = len(load) + sum(step[2] for step in plan)
-        replies = await backend.send(b"".join(payload), expected)
-        self._results[first:] = _read_plan(plan, replies[len(load) :])
+        replies = await backend._send_scripts(payload, sum(step[2] for step in plan))
+        self._results[first:] = _read_plan(plan, replies)
         backend._needs_more = False
 
     def _first_to_repeat(self) -> int | None:
@@ -494,12 +651,28 @@ class _Aftermath:
                 return index
         return None
 
-    async def _assign_tokens(self) -> None:
+    async def _complete_items(self) -> None:
+        """Tokens for items without one; and stale items read the short way may be won."""
         for command, result in zip(self._commands, self._results, strict=True):
             if isinstance(command, Get | GetAndTouch) and isinstance(result, list):
                 for index, item in enumerate(result):
                     if isinstance(item, Item) and item.cas == NO_CAS:
                         result[index] = await self._assign_token(command.keys[index], item)
+            elif isinstance(result, MetaItem):
+                assert isinstance(command, MetaGet)
+                await self._complete_meta_item(command, result)
+
+    async def _complete_meta_item(self, command: MetaGet, item: MetaItem) -> None:
+        backend = self._backend
+        if item.cas == NO_CAS:
+            plain = Item(item.value, item.flags, NO_CAS)
+            assigned = await self._assign_token(command.key, plain)
+            item.cas = assigned.cas if isinstance(assigned, Item) else 0
+        if command.plain and item.stale and not item.sent:
+            packed = backend._win(command.key, b"%d" % item.cas)
+            (won,) = await backend._send_scripts([packed], 1)
+            item.won = won == 1
+            item.sent = not item.won
 
     async def _assign_token(self, key: bytes, item: Item) -> Item | Failed:
         backend = self._backend
@@ -508,7 +681,7 @@ class _Aftermath:
             for seen in (hexlify(item.value), item.value)
         ]
         try:
-            (reply,) = await backend.send(backend._assign(key, *digests), 1)
+            (reply,) = await backend._send_scripts([backend._assign(key, *digests)], 1)
         except BackendError as error:
             return error.failed
         if reply.__class__ is not bytes:
@@ -532,8 +705,22 @@ def _read_plan(plan: list[tuple[Any, Read, int]], replies: Sequence[Any]) -> lis
     return results
 
 
-def _token(compare: int | None) -> bytes:
-    return b"" if compare is None else b"%d" % compare
+def _read_listed(key: bytes, fields: Sequence[Any]) -> Listed:
+    size, flags, cas, left, idle, fetched = fields
+    ttl = None if left < 0 else ceil(left / 1000)
+    return Listed(key, ttl, idle, int(cas), fetched == 1, size, int(flags))
+
+
+def _number(number: int | None) -> bytes:
+    return b"" if number is None else b"%d" % number
+
+
+def _truth(wanted: bool) -> bytes:
+    return b"1" if wanted else b""
+
+
+def _ttl(seconds: int) -> int | None:
+    return None if seconds < 0 else seconds
 
 
 def _read_info(reply: Any) -> dict[str, str]:

@@ -35,6 +35,23 @@ TOUCH = _load("touch")
 GAT = _load("gat")
 DELETE = _load("delete")
 ASSIGN = _load("assign")
+META = _load("meta")
+WIN = _load("win")
+INVALIDATE = _load("invalidate")
+LIST = _load("list")
 
-SCRIPTS = (SET, STORE, CONCAT, ARITHMETIC, TOUCH, GAT, DELETE, ASSIGN)
+SCRIPTS = (
+    SET,
+    STORE,
+    CONCAT,
+    ARITHMETIC,
+    TOUCH,
+    GAT,
+    DELETE,
+    ASSIGN,
+    META,
+    WIN,
+    INVALIDATE,
+    LIST,
+)
 """Every script; all are loaded before a connection is used."""

@@ -1,7 +1,9 @@
 -- incr and decr of an unsigned 64-bit decimal number.
--- ARGV: 'incr' or 'decr', delta in halves (high, low), token ('' for none),
--- initial value ('' for none), and for a new item: field, expiry command, argument.
--- Gives {number, CAS token}, or NF, EX, NN (not a number).
+-- ARGV: 'incr' or 'decr', delta in halves (high, low), token to compare ('' for none),
+-- initial value ('' for none), and for a new item: field, expiry command, argument;
+-- token to carry ('' for a new one), new expiry command ('' for none), its argument,
+-- whether the time to live is asked for ('1' or '').
+-- Gives {number, CAS token, ttl, ttl before, whether it is new}, or NF, EX, NN (not a number).
 --
 -- Numbers are kept in halves, high * 10^10 + low, as Lua's doubles are exact only
 -- up to 2^53. 2^64 is 1844674407 * 10^10 + 3709551616.
@@ -32,13 +34,22 @@ local function decode(hex)
   return from_hex(string.sub(hex, 1, 2 * MOST)), #hex / 2
 end
 
-local function finish(field, text, flags)
-  local cas, refused = next_cas()
+local function finish(field, text, flags, in_place)
+  local cas, refused = cas_or(ARGV[9])
   if refused then
     return nil, refused
   end
-  put(field, field == 'v' and 'r' or 'v', encode(field, text), flags, cas)
+  if in_place then -- the item stays the same one: a stale one stays stale
+    redis.call('HSET', item, field, encode(field, text), 'c', cas)
+    redis.call('HDEL', item, field == 'v' and 'r' or 'v')
+  else
+    put(field, field == 'v' and 'r' or 'v', encode(field, text), flags, cas)
+  end
   return cas
+end
+
+local function answer(number, cas, before, created)
+  return {number, exact(cas), ARGV[12] == '1' and ttl() or -1, before, created}
 end
 
 local now = redis.call('HMGET', item, 'v', 'r', 'f', 'c')
@@ -51,7 +62,7 @@ if not now[1] and not now[2] then
     return refused
   end
   expire(ARGV[7], ARGV[8])
-  return {ARGV[5], string.format('%.0f', cas)}
+  return answer(ARGV[5], cas, -1, 1)
 end
 if ARGV[4] ~= '' and now[4] ~= ARGV[4] then
   return 'EX'
@@ -68,8 +79,8 @@ end
 
 -- What C's strtoull reads, as memcached does: blanks, a sign, digits, and then
 -- a blank, a NUL or the end. A negative number wraps, if small enough.
-local text = string.match(value, '^[^%z]*')
-local sign, digits, behind = string.match(text, '^[ \t\n\v\f\r]*([+-]?)(%d+)(.?)')
+local front = string.match(value, '^[^%z]*')
+local sign, digits, behind = string.match(front, '^[ \t\n\v\f\r]*([+-]?)(%d+)(.?)')
 if not digits or not string.find(behind, '^[ \t\n\v\f\r]?$') then
   return 'NN'
 end
@@ -88,7 +99,7 @@ if sign == '-' and (high > 0 or low > 0) then
     high, low = high - 1, low + HALF
   end
 end
-if string.find(text, '-', 1, true) and (high > 922337203 or (high == 922337203 and low >= 6854775808)) then
+if string.find(front, '-', 1, true) and (high > 922337203 or (high == 922337203 and low >= 6854775808)) then
   return 'NN'
 end
 
@@ -121,8 +132,13 @@ else
   number = string.format('%.0f', low)
 end
 -- The number takes the value's place, blanks filling up the length it had.
-local cas, refused = finish(field, number .. string.rep(' ', length - #number), now[3] or '0')
+local text = number .. string.rep(' ', length - #number)
+local cas, refused = finish(field, text, now[3] or '0', #number <= length)
 if refused then
   return refused
 end
-return {number, string.format('%.0f', cas)}
+local before = ARGV[12] == '1' and ttl() or -1
+if ARGV[10] ~= '' then
+  expire(ARGV[10], ARGV[11])
+end
+return answer(number, cas, before, 0)

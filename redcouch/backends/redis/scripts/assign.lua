@@ -20,4 +20,4 @@ end
 if same then
   redis.call('HSET', item, 'c', cas)
 end
-return string.format('%.0f', cas)
+return exact(cas)

@@ -1,6 +1,8 @@
--- append and prepend. ARGV: field of the piece, piece, mode, room for the value in
--- bytes, room that flags take, token ('' for none).
--- Gives the CAS token, NS or EX. Flags, expiry and the item's own encoding stay.
+-- append and prepend. ARGV: field of the piece, other field, piece, mode, room for the
+-- value in bytes, room that flags take, token to compare ('' for none), token to carry
+-- ('' for a new one), and for an item that is not there: expiry command ('' to give up),
+-- its argument.
+-- Gives {CAS token, bytes of the value}, NS or EX. Flags, expiry and the item's own encoding stay.
 
 local now = redis.call('HMGET', item, 'v', 'r', 'f', 'c')
 local field, value = 'v', now[1]
@@ -8,12 +10,21 @@ if not value then
   field, value = 'r', now[2]
 end
 if not value then
-  return 'NS'
+  if ARGV[9] == '' then
+    return 'NS'
+  end
+  local cas, refused = cas_or(ARGV[8])
+  if refused then
+    return refused
+  end
+  put(ARGV[1], ARGV[2], ARGV[3], '0', cas)
+  expire(ARGV[9], ARGV[10])
+  return {exact(cas), ARGV[1] == 'v' and #ARGV[3] / 2 or #ARGV[3]}
 end
-if ARGV[6] ~= '' and now[4] ~= ARGV[6] then
+if ARGV[7] ~= '' and now[4] ~= ARGV[7] then
   return 'EX'
 end
-local piece, length = ARGV[2], #value
+local piece, length = ARGV[3], #value
 if field == 'v' then
   value = string.gsub(value, '%s+', '')
   if #value % 2 == 1 or string.find(value, '%X') then
@@ -27,21 +38,21 @@ elseif ARGV[1] == 'v' then
   piece = from_hex(piece)
 end
 local added = field == 'v' and #piece / 2 or #piece
-local room = tonumber(ARGV[4])
+local room = tonumber(ARGV[5])
 if now[3] and now[3] ~= '0' then
-  room = room - tonumber(ARGV[5])
+  room = room - tonumber(ARGV[6])
 end
 if length + added > room then
   return 'NS'
 end
-local cas, refused = next_cas()
+local cas, refused = cas_or(ARGV[8])
 if refused then
   return refused
 end
-if ARGV[3] == 'append' then
+if ARGV[4] == 'append' then
   value = value .. piece
 else
   value = piece .. value
 end
 put(field, field == 'v' and 'r' or 'v', value, now[3] or '0', cas)
-return cas
+return {exact(cas), length + added}

@@ -1,7 +1,8 @@
 -- Stands before every script. KEYS[1] is the item, KEYS[2] the CAS counter.
 --
 -- Fields of an item: v (value in hex) or r (value as it is), f (flags), c (CAS
--- token). v counts where a native client has left both.
+-- token); s (marked stale), w (somebody has won), h (has been read). v counts
+-- where a native client has left both.
 
 local item, counter = KEYS[1], KEYS[2]
 
@@ -22,6 +23,22 @@ local function next_cas()
   return cas
 end
 
+-- The token that a client has chosen, or else a new one.
+local function cas_or(chosen)
+  if chosen ~= '' then
+    return chosen
+  end
+  return next_cas()
+end
+
+-- A token as a reply that is exact: Lua's numbers are not, past 2^53.
+local function exact(cas)
+  if type(cas) == 'number' then
+    return string.format('%.0f', cas)
+  end
+  return cas
+end
+
 local function exists()
   return redis.call('HEXISTS', item, 'v') == 1 or redis.call('HEXISTS', item, 'r') == 1
 end
@@ -36,10 +53,19 @@ local function expire(command, argument)
   end
 end
 
+-- Seconds to live, rounded up; -1 for ever.
+local function ttl()
+  local left = redis.call('PTTL', item)
+  if left < 0 then
+    return -1
+  end
+  return math.ceil(left / 1000)
+end
+
 -- Make the item what it is to be. Bookkeeping of the value before goes.
 local function put(field, other, value, flags, cas)
   redis.call('HSET', item, field, value, 'f', flags, 'c', cas)
-  redis.call('HDEL', item, other, 's', 'w')
+  redis.call('HDEL', item, other, 's', 'w', 'h')
 end
 
 local function from_hex(hex)

@@ -1,23 +1,42 @@
--- add, replace, and set with a token to compare.
--- ARGV: field, other field, value, flags, expiry command, its argument, mode, token.
+-- add, replace, and set with a token to compare or to carry.
+-- ARGV: field, other field, value, flags, expiry command, its argument, mode ('set',
+-- 'add', 'replace', 'cas', or 'stale': cas that takes an older token and marks the item
+-- stale), token to compare, token to carry ('' for a new one).
 -- Gives the CAS token, or NS (not stored), EX (another token), NF (no item).
 
+-- Whether one decimal token is lower than another.
+local function lower(one, other)
+  return #one < #other or (#one == #other and one < other)
+end
+
 local mode = ARGV[7]
-local there = exists()
-if mode == 'cas' then
-  if not there then
+local stale, sent = false, false
+if mode == 'cas' or mode == 'stale' then
+  if not exists() then
     return 'NF'
   end
-  if redis.call('HGET', item, 'c') ~= ARGV[8] then
-    return 'EX'
+  local now = redis.call('HMGET', item, 'c', 'w')
+  if now[1] ~= ARGV[8] then
+    stale = mode == 'stale' and now[1] and ARGV[8] ~= '0' and lower(ARGV[8], now[1])
+    if not stale then
+      return 'EX'
+    end
+    sent = now[2]
   end
-elseif there == (mode == 'add') then
+elseif mode ~= 'set' and exists() == (mode == 'add') then
   return 'NS'
 end
-local cas, refused = next_cas()
+local cas, refused = cas_or(ARGV[9])
 if refused then
   return refused
 end
 put(ARGV[1], ARGV[2], ARGV[3], ARGV[4], cas)
-expire(ARGV[5], ARGV[6])
-return cas
+if stale then
+  redis.call('HSET', item, 's', 1)
+  if sent then
+    redis.call('HSET', item, 'w', sent)
+  end
+else
+  expire(ARGV[5], ARGV[6])
+end
+return exact(cas)

@@ -1,7 +1,17 @@
--- ARGV: expiry command, its argument. Gives 1, or NF. The CAS token stays.
+-- ARGV: expiry command, its argument. Gives {flags, CAS token}, or NF. The token stays;
+-- an item that a native client wrote without one is given one.
 
 if not exists() then
   return 'NF'
 end
+local now = redis.call('HMGET', item, 'f', 'c')
+if not now[2] then
+  local cas, refused = next_cas()
+  if refused then
+    return refused
+  end
+  redis.call('HSET', item, 'c', cas)
+  now[2] = exact(cas)
+end
 expire(ARGV[1], ARGV[2])
-return 1
+return {now[1] or '0', now[2]}

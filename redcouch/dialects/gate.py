@@ -1,0 +1,169 @@
+"""
+The dialects of a client that has yet to prove who it is.
+
+In text the first C{set} carries user and password, as memcached's
+protocol.txt has it under "Authentication"; in binary there is SASL PLAIN.
+Until then C{version}, C{mn} or Noop and C{quit} are answered, and nothing else.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from redcouch.commands import Authenticate
+from redcouch.dialects import classic, meta
+from redcouch.dialects.binary import BinaryDialect, Frame, Opcode, Status, answer, error
+from redcouch.dialects.buffer import ReceiveBuffer
+from redcouch.dialects.request import Dialect, Request, answered
+from redcouch.dialects.text import TextDialect
+from redcouch.limits import Limits
+from redcouch.numbers import unsigned_32
+
+_MAX_SECRET = 1024
+"""Bytes of user and password together."""
+
+_UNAUTHENTICATED = b"CLIENT_ERROR unauthenticated\r\n"
+_BAD_END = b"CLIENT_ERROR bad command line termination\r\n"
+_BAD_FORM = b"CLIENT_ERROR bad authentication token format\r\n"
+_FAILURE = b"CLIENT_ERROR authentication failure\r\n"
+
+#: What is answered before.
+_VERBS = {
+    b"version": classic.VERBS[b"version"],
+    b"quit": classic.VERBS[b"quit"],
+    b"mn": meta.VERBS[b"mn"],
+}
+
+
+def _say_text(proven: bool) -> bytes:
+    return b"STORED\r\n" if proven else _FAILURE
+
+
+class TextGate:
+    """Waits for C{set <anything> <anything> <anything> <bytes>} and C{user password}."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._buffer = ReceiveBuffer()
+        self._block: int | None = None
+        self._swallow = 0
+        self.broken = False
+        self.waiting = False
+
+    def receive(self, data: bytes) -> list[Request]:
+        """The requests that these bytes complete, up to an attempt to authenticate."""
+        requests: list[Request] = []
+        buffer = self._buffer
+        buffer.feed(data)
+        while not (self.broken or self.waiting):
+            if self._swallow:
+                self._swallow -= buffer.skip(self._swallow)
+                if self._swallow:
+                    break
+            elif self._block is not None:
+                block = buffer.take_exactly(self._block + 2)
+                if block is None:
+                    break
+                self._block = None
+                requests.append(self._read_secret(block))
+            else:
+                line = buffer.take_line()
+                if line is None:
+                    self.broken = buffer.size > self._limits.max_line
+                    break
+                self._read_line(line, requests)
+        return requests
+
+    def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:
+        """Let the client in, or hear its next attempt."""
+        self.waiting = False
+        if not proven:
+            return self, b""
+        rest = self._buffer.take_exactly(self._buffer.size)
+        assert rest is not None
+        return TextDialect(self._limits), rest
+
+    def _read_line(self, line: bytes, requests: list[Request]) -> None:
+        tokens = [token for token in line.rstrip(b"\r").split(b" ") if token]
+        verb = tokens[0] if tokens else b""
+        if verb in _VERBS:
+            parsed = _VERBS[verb](tokens, self._limits)
+            assert isinstance(parsed, Request)
+            requests.append(parsed)
+            return
+        size = unsigned_32(tokens[4]) if verb == b"set" and len(tokens) > 4 else None
+        if size is None:
+            requests.append(answered(_UNAUTHENTICATED))
+        elif size > _MAX_SECRET:
+            requests.append(answered(_BAD_FORM))
+            self._swallow = size + 2
+        else:
+            self._block = size
+
+    def _read_secret(self, block: bytes) -> Request:
+        if not block.endswith(b"\r\n"):
+            return answered(_BAD_END)
+        tokens = [token for token in block[:-2].partition(b"\0")[0].split(b" ") if token]
+        if len(tokens) < 2:
+            return answered(_BAD_FORM)
+        self.waiting = True
+        return Request(Authenticate(tokens[0], tokens[1]), _say_text)
+
+
+_LIST_MECHANISMS, _AUTH, _STEP = 0x20, 0x21, 0x22
+_NOOP, _VERSION, _QUIT, _QUIT_QUIETLY = 0x0A, 0x0B, 0x07, 0x17
+
+
+def _list_mechanisms(frame: Frame) -> Request:
+    return answered(answer(frame, value=b"PLAIN"))
+
+
+def _refuse(frame: Frame) -> Request:
+    return answered(error(frame, Status.AUTH_ERROR))
+
+
+def _say_binary(frame: Frame, proven: bool) -> bytes:
+    return answer(frame, value=b"Authenticated") if proven else error(frame, Status.AUTH_ERROR)
+
+
+class BinaryGate(BinaryDialect):
+    """Offers SASL PLAIN (RFC 4616), also to a client that is in already."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self._open = False
+        self._opcodes = self._opcodes | {
+            _LIST_MECHANISMS: Opcode(_list_mechanisms, key=False),
+            _AUTH: Opcode(self._read_plain, value=True),
+            _STEP: Opcode(_refuse, value=True),  # PLAIN has one step, and AUTH was it
+        }
+        self._before = {
+            opcode: self._opcodes[opcode]
+            for opcode in (_LIST_MECHANISMS, _AUTH, _STEP, _NOOP, _VERSION, _QUIT, _QUIT_QUIETLY)
+        }
+
+    def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:
+        """Let the client in, or hear its next attempt."""
+        self._open = proven
+        self.waiting = False
+        return self, b""
+
+    def _read_body(self, frame: Frame, requests: list[Request]) -> None:
+        if self._open or frame.opcode in self._before:
+            super()._read_body(frame, requests)
+        else:
+            requests.append(_refuse(frame))
+            self.broken = True
+
+    def _fits(self, frame: Frame) -> bool:
+        if frame.opcode in (_AUTH, _STEP):
+            return frame.length <= _MAX_SECRET
+        return super()._fits(frame)
+
+    def _read_plain(self, frame: Frame) -> Request:
+        parts = frame.value.split(b"\0")
+        if frame.key != b"PLAIN" or len(parts) != 3:
+            return _refuse(frame)
+        self.waiting = True
+        _, user, password = parts
+        return Request(Authenticate(user, password), partial(_say_binary, frame))
