@@ -243,6 +243,9 @@ class Session:
             self._shared.counters.reset()
             self._write(request.encode(None))
         else:
+            reply = request.encode(None)
+            if reply:
+                self._write(reply)
             self._stop()
 
     def _wait_for(self, result: Deferred[Any], request: Request) -> None:
