@@ -39,6 +39,9 @@ class Command:
     #: Answered by the session itself and never shown to a backend.
     local: ClassVar[bool] = False
 
+    #: Not performed together with others, but when all before it are answered.
+    alone: ClassVar[bool] = False
+
 
 @dataclass(slots=True)
 class Get(Command):
@@ -239,6 +242,7 @@ class Dump(Command):
     """
 
     cursor: bytes = b""
+    alone: ClassVar[bool] = True
 
 
 @dataclass(slots=True)
@@ -265,6 +269,7 @@ class Statistics(Command):
 
     group: bytes = b""
     local: ClassVar[bool] = True
+    alone: ClassVar[bool] = True
 
 
 @dataclass(slots=True)
@@ -272,6 +277,7 @@ class ResetStatistics(Command):
     """Set the counters back to zero. The result is C{None}."""
 
     local: ClassVar[bool] = True
+    alone: ClassVar[bool] = True
 
 
 @dataclass(slots=True)
@@ -284,6 +290,7 @@ class Authenticate(Command):
     user: bytes
     password: bytes
     local: ClassVar[bool] = True
+    alone: ClassVar[bool] = True
 
 
 @dataclass(slots=True)
@@ -291,3 +298,4 @@ class Quit(Command):
     """End the conversation once everything before is answered."""
 
     local: ClassVar[bool] = True
+    alone: ClassVar[bool] = True

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface
 
 from redcouch.commands import Command
@@ -96,6 +97,23 @@ class IStorageBackend(Interface):
         What the storage knows about itself, under memcached's names (all of
         them optional): C{curr_items}, C{bytes}, C{limit_maxbytes},
         C{evictions}, C{reclaimed}.
+        """
+
+
+Answer = Callable[[list[Result] | Failure], None]
+"""Is given the results of a batch, or why there are none."""
+
+
+class IDirectBackend(IStorageBackend):
+    """
+    A backend that can answer without a Deferred. Nothing but speed is won by
+    it: on the path of every request, a Deferred is a tenth of the cost.
+    """
+
+    def perform(commands: Sequence[Command], answer: Answer) -> None:
+        """
+        As C{execute}; C{answer} is called once, with what the Deferred would
+        have fired with, perhaps before this returns.
         """
 
 

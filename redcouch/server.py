@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from redcouch.dialects.request import Dialect
 from redcouch.dialects.sniff import dialect_for
+from redcouch.receiving import Gatherer
 from redcouch.sending import direct_writer
 from redcouch.session import Session, Shared
 
@@ -66,6 +67,7 @@ class Connection(Protocol):
             self._shared, self._write, self.close, self._read_on, self._on_proof, self.address
         )
         self.transport.registerProducer(self, True)
+        self._reading = self.factory.gatherer.reading(self.transport)
         self.factory.opened(self)
 
     @property
@@ -97,7 +99,7 @@ class Connection(Protocol):
         if dialect.broken:
             self.drain()
         elif dialect.waiting or session.crowded:
-            self.transport.pauseProducing()
+            self._reading.pause()
 
     def _on_proof(self, proven: bool) -> None:
         """The client knows whether it is let in: understand what it sent meanwhile."""
@@ -118,6 +120,7 @@ class Connection(Protocol):
     def close(self) -> None:
         """Close, after what has been written."""
         self._deaf = True
+        self._reading.stop()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
@@ -127,7 +130,7 @@ class Connection(Protocol):
 
     def _read_on(self) -> None:
         if not (self._choked or self._half_closed or self.session.crowded):
-            self.transport.resumeProducing()
+            self._reading.resume()
 
     # -- IHalfCloseableProtocol: `printf ... | nc` closes its side before it reads ------------
 
@@ -141,6 +144,7 @@ class Connection(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._deaf = True
+        self._reading.stop()
         self.session.mute()
         self.factory.closed(self)
 
@@ -149,7 +153,7 @@ class Connection(Protocol):
     def pauseProducing(self) -> None:
         self._choked = True
         self.session.hold()
-        self.transport.pauseProducing()
+        self._reading.pause()
 
     def resumeProducing(self) -> None:
         self._choked = False
@@ -185,6 +189,7 @@ class ConnectionFactory(Factory):
         """
         self._shared = shared
         self._reactor = reactor
+        self.gatherer = Gatherer(reactor)
         self._max_connections = max_connections
         self._idle_timeout = idle_timeout
         self._full = False

@@ -7,6 +7,7 @@ looks for a reactor, a clock or a setting by itself.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -214,6 +215,7 @@ class RedCouchService(MultiService):
 
     def startService(self) -> None:
         super().startService()
+        self._reactor.callWhenRunning(_settle_memory)
         if self.reload is not None:
             reload = self.reload
             signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(reload))
@@ -301,6 +303,18 @@ def _endpoint(port: str, interface: str) -> str:
     if port.isdigit():
         return f"tcp:{port}:interface={interface.replace(':', chr(92) + ':')}"
     return port
+
+
+def _settle_memory() -> None:
+    """
+    Spare the garbage collector the work of looking at what is there for good.
+
+    Requests leave no cycles behind, but fifty in flight make enough objects to set it off in
+    every turn of the reactor, for a fifth of the CPU time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _wall_clock() -> Callable[[], float]:

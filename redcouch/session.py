@@ -13,8 +13,10 @@ The session sees no socket: it is given C{write} and C{finish}.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -32,14 +34,11 @@ from redcouch.commands import (
     Version,
 )
 from redcouch.dialects.request import Request
-from redcouch.errors import BackendError, as_failed
-from redcouch.interfaces import IStorageBackend
+from redcouch.errors import as_failed
+from redcouch.interfaces import Answer, IDirectBackend, IStorageBackend
 from redcouch.limits import Limits
 from redcouch.results import Failed, Result, Trouble
 from redcouch.stats import Counters, count
-
-#: Commands that are not performed together with others.
-_ALONE = frozenset({Statistics, ResetStatistics, Authenticate, Dump, Quit})
 
 _INTERNAL = Failed(Trouble.INTERNAL, "internal error")
 
@@ -61,6 +60,24 @@ class Shared:
     version: bytes
     report: Callable[[bytes], Deferred[list[tuple[bytes, bytes]] | None]]
     authenticate: Callable[[bytes, bytes, str], Deferred[bool]] | None = None
+    perform: Callable[[Sequence[Command], Answer], None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        backend = self.backend
+        if IDirectBackend.providedBy(backend):
+            self.perform = backend.perform
+        else:
+            self.perform = lambda commands, answer: _execute(backend, commands, answer)
+
+
+def _execute(backend: IStorageBackend, commands: Sequence[Command], answer: Answer) -> None:
+    """What L{IDirectBackend.perform} does, for any backend."""
+    try:
+        performed = backend.execute(commands)
+    except Exception:
+        answer(Failure())
+    else:
+        performed.addBoth(answer)
 
 
 class Session:
@@ -93,7 +110,10 @@ class Session:
         self._on_room = on_room
         self._on_proof = on_proof
         self._client = client
+        self._perform = shared.perform
+        self._counters = shared.counters
         self._queue: deque[Request] = deque()
+        self._batch: Sequence[Request] = ()
         self._busy = False
         self._advancing = False
         self._held = False
@@ -115,10 +135,18 @@ class Session:
 
     def submit(self, requests: Sequence[Request]) -> None:
         """Take requests, in order. They are performed as their turn comes."""
-        if not self.finished:
-            self._queue.extend(requests)
-            if not self._busy:
-                self._advance()
+        if self.finished:
+            return
+        if len(requests) == 1 and not (self._queue or self._busy or self._held):
+            command = requests[0].command
+            if not (command.local or command.alone):  # nearly always so: no need to queue
+                self._busy = True
+                self._batch = requests
+                self._perform((command,), self._on_answer)
+                return
+        self._queue.extend(requests)
+        if not self._busy:
+            self._advance()
 
     def end(self) -> None:
         """Finish, once everything submitted before is answered."""
@@ -150,72 +178,64 @@ class Session:
 
     def _perform_next(self) -> None:
         queue = self._queue
-        if queue[0].command.__class__ in _ALONE:
+        if queue[0].command.alone:
             self._perform_alone(queue.popleft())
             return
-        batch = self._next_batch()
+        batch = self._batch = self._next_batch()
         commands = [request.command for request in batch if not request.command.local]
-        if not commands:
-            self._answer(batch, iter(()))
-            return
-        self._busy = True
-        try:
-            performed = self._shared.backend.execute(commands)
-        except Exception:
-            self._on_failed(Failure(), batch, commands)
-            return
-        performed.addCallbacks(
-            self._on_performed, self._on_failed, (batch, commands), {}, (batch, commands)
-        )
+        if commands:
+            self._busy = True
+            self._perform(commands, self._on_answer)
+        else:
+            self._say(batch, iter(()))
 
     def _next_batch(self) -> list[Request]:
         queue = self._queue
         batch = [queue.popleft()]
         room = self._shared.limits.batch
-        while queue and len(batch) < room and queue[0].command.__class__ not in _ALONE:
+        while queue and len(batch) < room and not queue[0].command.alone:
             batch.append(queue.popleft())
         return batch
 
-    def _on_performed(
-        self, results: Sequence[Result], batch: list[Request], commands: list[Command]
-    ) -> None:
+    def _on_answer(self, results: list[Result] | Failure) -> None:
+        batch = self._batch
         self._busy = False
         try:
-            counters = self._shared.counters
-            for command, result in zip(commands, results, strict=True):
-                count(counters, command, result)
-            self._answer(batch, iter(results))
+            if isinstance(results, Failure):
+                results = [as_failed(results)] * sum(not one.command.local for one in batch)
+            if len(batch) == 1:
+                request = batch[0]
+                (result,) = results
+                count(self._counters, request.command, result)
+                reply = request.encode(result)
+                if reply:
+                    self._write(reply)
+            else:
+                self._count(batch, results)
+                self._say(batch, iter(results))
         except Exception:
-            self._fault(Failure())
+            failure = Failure()
+            with suppress(Exception):  # it may be the saying that failed
+                self._say(batch, repeat(_INTERNAL))
+            self._fault(failure)
         if self._was_crowded and not self.crowded:
             self._was_crowded = False
             self._on_room()
         if self._queue:
             self._advance()
 
-    def _on_failed(self, failure: Failure, batch: list[Request], commands: list[Command]) -> None:
-        if failure.check(BackendError):
-            self._on_performed([as_failed(failure)] * len(commands), batch, commands)
-            return
-        self._busy = False
-        self._answer(batch, iter([_INTERNAL] * len(commands)))
-        self._fault(failure)
+    def _count(self, batch: Sequence[Request], results: list[Result]) -> None:
+        commands = [request.command for request in batch if not request.command.local]
+        for command, result in zip(commands, results, strict=True):
+            count(self._counters, command, result)
 
-    def _answer(self, batch: list[Request], results: Any) -> None:
+    def _say(self, batch: Sequence[Request], results: Iterator[Result]) -> None:
         """Say the replies of a whole batch in one write."""
-        if len(batch) == 1:
-            request = batch[0]
-            command = request.command
-            reply = request.encode(self._known(command) if command.local else next(results))
-        else:
-            reply = b"".join(
-                [
-                    request.encode(
-                        self._known(request.command) if request.command.local else next(results)
-                    )
-                    for request in batch
-                ]
-            )
+        replies = [
+            request.encode(self._known(request.command) if request.command.local else next(results))
+            for request in batch
+        ]
+        reply = b"".join(replies)
         if reply:
             self._write(reply)
 
@@ -233,8 +253,9 @@ class Session:
         if isinstance(command, Statistics):
             self._wait_for(self._shared.report(command.group), request)
         elif isinstance(command, Dump):
-            page = self._shared.backend.execute([command])
+            page: Deferred[list[Result]] = Deferred()
             self._wait_for(page.addCallback(lambda results: results[0]), request)
+            self._perform((command,), page.callback)
         elif isinstance(command, Authenticate):
             assert self._shared.authenticate is not None
             proof = self._shared.authenticate(command.user, command.password, self._client)

@@ -71,15 +71,14 @@ class Counters:
 
 
 def _count_get(counters: Counters, command: Get, result: Any) -> None:
-    hits = 0
     for found in result:
         if found.__class__ is Item:
-            hits += 1
-        elif found is not None:
+            counters.get_hits += 1
+        elif found is None:
+            counters.get_misses += 1
+        else:
             counters.storage_errors += 1
     counters.cmd_get += len(result)
-    counters.get_hits += hits
-    counters.get_misses += len(result) - hits
 
 
 def _count_get_and_touch(counters: Counters, command: GetAndTouch, result: Any) -> None:

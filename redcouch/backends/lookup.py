@@ -63,12 +63,29 @@ def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
     return factory.build(url, surroundings)
 
 
-_PASSWORD = re.compile(r"(//[^/@]*?:)[^@]*@|([?&][a-z_]*password=)[^&]*", re.IGNORECASE)
+_PASSWORD_PARAMETER = re.compile(r"([?&][a-z_]*password=)[^&]*", re.IGNORECASE)
 
 
 def redact(url: str) -> str:
     """The URL as it may be shown: with C{***} for each password."""
-    return _PASSWORD.sub(lambda match: (match[1] and match[1] + "***@") or match[2] + "***", url)
+    scheme, slashes, rest = url.partition("//")
+    end = _end_of_password(rest)
+    if end >= 0:
+        user, colon, _ = rest[:end].partition(":")
+        rest = (f"{user}:***" if colon else "***") + rest[end:]
+    return _PASSWORD_PARAMETER.sub(r"\1***", scheme + slashes + rest)
+
+
+def _end_of_password(rest: str) -> int:
+    """
+    Where the @ behind user and password is, or -1. A password in which / or ?
+    is not escaped makes no URL, but it is a password all the same.
+    """
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    if ":" not in authority:
+        return authority.rfind("@")
+    end = rest.partition("?")[0].rfind("@")
+    return rest.rfind("@") if end < 0 else end
 
 
 def read_parameters(query: str, known: Iterable[str], url: str) -> dict[str, bytes]:

@@ -46,6 +46,12 @@ class TextDialect:
         """The requests that these bytes complete, in order."""
         requests: list[Request] = []
         buffer = self._buffer
+        if not (buffer.size or self._swallow or self._block):
+            # Most often one whole line and nothing else: it need not go through the buffer.
+            end = data.find(b"\n") + 1
+            if end == len(data) and end:
+                self._read_line(data[:-1], requests)
+                return requests
         buffer.feed(data)
         while not self.broken:
             if self._swallow:

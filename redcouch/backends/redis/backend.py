@@ -18,10 +18,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from redcouch.backends.redis import scripts
-from redcouch.backends.redis.link import Link, RedisError, Replies
+from redcouch.backends.redis.link import Link, RedisError, Replies, Waiting
 from redcouch.backends.redis.schema import FLUSH_AT, NO_CAS, Layout, read_item
 from redcouch.backends.redis.wire import pack_command, pack_hmget, pack_script
 from redcouch.commands import (
@@ -42,7 +43,7 @@ from redcouch.commands import (
 )
 from redcouch.errors import BackendError
 from redcouch.expiry import MAX_RELATIVE, deadline, seconds_left
-from redcouch.interfaces import Health, IStorageBackend, Surroundings
+from redcouch.interfaces import Answer, Health, IDirectBackend, Surroundings
 from redcouch.limits import FLAGS_OVERHEAD
 from redcouch.results import (
     Failed,
@@ -94,7 +95,7 @@ Read = Callable[[Any, Sequence[Any]], Result]
 """A command and its replies, as its result."""
 
 
-@implementer(IStorageBackend)
+@implementer(IDirectBackend)
 class RedisBackend:
     """See the module. C{link} is the backend's own: it starts and stops it."""
 
@@ -155,40 +156,55 @@ class RedisBackend:
 
     def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
         answer: Deferred[list[Result]] = Deferred()
+        self.perform(commands, answer.callback)
+        return answer
+
+    def perform(self, commands: Sequence[Command], answer: Answer) -> None:
+        """See L{IDirectBackend}."""
+        if len(commands) == 1:
+            step = self._steps.get(commands[0].__class__)
+            if step is not None:
+                payload, replies = step[0](commands[0])
+                self._link.submit(payload, _Pipeline(self, commands, answer, replies))
+                return
+        else:
+            packed = self._pack(commands)
+            if packed is not None:
+                payload, replies = packed
+                self._link.submit(payload, _Pipeline(self, commands, answer, replies))
+                return
+        Deferred.fromCoroutine(self._execute_in_parts(commands)).addBoth(answer)
+
+    def _pack(self, commands: Sequence[Command]) -> tuple[bytes, int] | None:
+        """A batch as one payload; C{None} where something in it takes the long way."""
         steps = self._steps
-        plan = []
         payload = []
         expected = 0
         for command in commands:
             step = steps.get(command.__class__)
             if step is None:
-                return Deferred.fromCoroutine(self._execute_in_parts(commands))
+                return None
             packed, replies = step[0](command)
             payload.append(packed)
-            plan.append((command, step[1], replies))
             expected += replies
+        return b"".join(payload), expected
 
-        def done(replies: Replies) -> None:
-            if isinstance(replies, BackendError):
-                answer.errback(replies)
-                return
-            if len(plan) == 1:
-                command, read, _ = plan[0]
-                results = [read(command, replies)]
-            else:
-                results = _read_plan(plan, replies)
-            if self._needs_more:
-                self._needs_more = False
-                aftermath = Deferred.fromCoroutine(_Aftermath(self, commands, results).run())
-                aftermath.chainDeferred(answer)
-            else:
-                answer.callback(results)
-
-        self._link.send(payload[0] if len(payload) == 1 else b"".join(payload), expected, done)
-        return answer
+    def read(self, commands: Sequence[Command], replies: Sequence[Any]) -> list[Result]:
+        """The results of a batch; sets C{needs_more} where they are not final."""
+        steps = self._steps
+        if len(commands) == 1:
+            command = commands[0]
+            return [steps[command.__class__][1](command, replies)]
+        results = []
+        at = 0
+        for command in commands:
+            after = at + (len(command.keys) if isinstance(command, Get | GetAndTouch) else 1)
+            results.append(steps[command.__class__][1](command, replies[at:after]))
+            at = after
+        return results
 
     #: Set while replies are read: a result is not final.
-    _needs_more = False
+    needs_more = False
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -210,7 +226,7 @@ class RedisBackend:
             if fields.__class__ is list:
                 item = read_item(fields)
                 if item.__class__ is Item and item.cas == NO_CAS:
-                    self._needs_more = True
+                    self.needs_more = True
             else:
                 item = self._failed(fields)
             found.append(item)
@@ -365,7 +381,7 @@ class RedisBackend:
             return found
         stale, sent = fields[4] is not None, fields[5] is not None
         if found.cas == NO_CAS or (stale and not sent):
-            self._needs_more = True
+            self.needs_more = True
         return MetaItem(
             found.value, len(found.value), found.flags, found.cas, stale=stale, sent=sent
         )
@@ -401,7 +417,7 @@ class RedisBackend:
         code = match[1] if match else text.split(" ", 1)[0][:32]
         known = _KNOWN_ERRORS.get(code)
         if known is _FORGOTTEN:
-            self._needs_more = True
+            self.needs_more = True
         if code in _DROP_ON:
             self._link.drop(f"it answers {code}")
         return known or Failed(Trouble.REFUSED, f"storage answered {code}")
@@ -595,6 +611,35 @@ class RedisBackend:
         return found
 
 
+class _Pipeline(Waiting):
+    """A batch whose replies are on their way."""
+
+    __slots__ = ("_answer", "_backend", "_commands")
+
+    def __init__(
+        self, backend: RedisBackend, commands: Sequence[Command], answer: Answer, replies: int
+    ) -> None:
+        self.missing = replies
+        self.replies = []
+        self._backend = backend
+        self._commands = commands
+        self._answer = answer
+
+    def done(self, replies: Replies) -> None:
+        """Read the replies, and answer."""
+        if isinstance(replies, BackendError):
+            self._answer(Failure(replies))
+            return
+        backend = self._backend
+        results = backend.read(self._commands, replies)
+        if backend.needs_more:
+            backend.needs_more = False
+            aftermath = _Aftermath(backend, self._commands, results)
+            Deferred.fromCoroutine(aftermath.run()).addBoth(self._answer)
+        else:
+            self._answer(results)
+
+
 class _Aftermath:
     """
     What is left to do for a batch after its one round trip.
@@ -629,16 +674,12 @@ class _Aftermath:
         if first is None:
             return
         backend = self._backend
-        payload = []
-        plan = []
-        for command in self._commands[first:]:
-            pack, read = backend._steps[command.__class__]
-            packed, count = pack(command)
-            payload.append(packed)
-            plan.append((command, read, count))
-        replies = await backend._send_scripts(payload, sum(step[2] for step in plan))
-        self._results[first:] = _read_plan(plan, replies)
-        backend._needs_more = False
+        commands = self._commands[first:]
+        packed = backend._pack(commands)
+        assert packed is not None
+        replies = await backend._send_scripts([packed[0]], packed[1])
+        self._results[first:] = backend.read(commands, replies)
+        backend.needs_more = False
 
     def _first_to_repeat(self) -> int | None:
         """Where to begin again: after the last change that was made, if any is left there."""
@@ -694,15 +735,6 @@ def _is_forgotten(result: Result) -> bool:
     if result.__class__ is list:
         return any(found is _FORGOTTEN for found in result)
     return result is _FORGOTTEN
-
-
-def _read_plan(plan: list[tuple[Any, Read, int]], replies: Sequence[Any]) -> list[Result]:
-    results = []
-    at = 0
-    for command, read, count in plan:
-        results.append(read(command, replies[at : at + count]))
-        at += count
-    return results
 
 
 def _read_listed(key: bytes, fields: Sequence[Any]) -> Listed:

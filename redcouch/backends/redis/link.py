@@ -69,16 +69,35 @@ class State(Enum):
     STOPPED = "stopped"
 
 
-class _Waiting:
-    """A caller whose replies are on their way."""
+class Waiting:
+    """
+    Somebody whose replies are on their way: C{missing} of them yet, and
+    C{replies} so far.
+    """
 
-    __slots__ = ("done", "missing", "replies", "sent_at")
+    __slots__ = ("missing", "replies", "sent_at")
 
-    def __init__(self, missing: int, done: Callable[[Replies], None], sent_at: float) -> None:
+    def __init__(self, missing: int) -> None:
         self.missing = missing
         self.replies: list[Any] = []
-        self.done = done
-        self.sent_at = sent_at
+        self.sent_at = 0.0
+
+    def done(self, replies: Replies) -> None:
+        """Be given the replies, or the reason why there are none."""
+        raise NotImplementedError
+
+
+class _Caller(Waiting):
+    """Somebody who left a function to call."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, missing: int, call: Callable[[Replies], None]) -> None:
+        super().__init__(missing)
+        self._call = call
+
+    def done(self, replies: Replies) -> None:
+        self._call(replies)
 
 
 class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
@@ -90,10 +109,12 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
     _log = Logger()
 
     link: Link
-    waiting: deque[_Waiting]
+    waiting: deque[Waiting]
+    heard_at: float
 
     def connectionMade(self) -> None:
         self.waiting = deque()
+        self.heard_at = 0.0
         self.write = direct_writer(self.transport)
         if self.link.location.socket is None:
             self.transport.setTcpNoDelay(True)
@@ -127,6 +148,7 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
         waiting = self.waiting
         reader = self._reader
+        self.heard_at = self.link.reactor.seconds()
         reader.feed(data)
         try:
             while (reply := reader.gets()) is not False:
@@ -138,14 +160,25 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
                 first.missing -= 1
                 if not first.missing:
                     waiting.popleft()
-                    first.done(first.replies)
+                    if not self._answer(first):
+                        break
         except txredisapi.InvalidData:
             self.link.on_garbage()
             self.transport.abortConnection()
+
+    def _answer(self, caller: Waiting) -> bool:
+        """
+        Give a caller its replies. False if it could not make sense of them:
+        then which reply belongs to whom is certain no more.
+        """
+        try:
+            caller.done(caller.replies)
         except Exception:
-            # A caller's fault. Which reply belongs to whom is certain no more.
-            self._log.failure("Could not pass on a reply of Redis")
+            self._log.failure("Could not understand a reply of Redis")
             self.transport.abortConnection()
+            caller.done(BackendError(Trouble.INTERNAL, "storage answered something unknown"))
+            return False
+        return True
 
 
 class LinkFactory(txredisapi.RedisFactory):  # type: ignore[misc]
@@ -197,7 +230,7 @@ class Link:
         self._protocol: LinkProtocol | None = None
         self._reason = "not tried yet"
         self._told = False
-        self._early: list[tuple[bytes, int, Callable[[Replies], None]]] = []
+        self._early: list[tuple[bytes, Waiting]] = []
         self._outgoing: list[bytes] = []
         self._turn = 0.0
         self._watch = LoopingCall(self._check_time)
@@ -245,6 +278,8 @@ class Link:
 
     def _mind_next_attempt(self) -> None:
         """Learn of the first failure of the attempts that are under way."""
+        if self.state is State.STOPPED:
+            return
         for slot in self._factory.slots:
             attempt = slot.service.whenConnected(failAfterFailures=1)
             attempt.addCallbacks(lambda _: None, self.on_attempt_failed)
@@ -255,8 +290,8 @@ class Link:
         self.state = State.UP
         self._told = False
         self._log.info("Connected to Redis at {location}", location=self.location.shown)
-        for payload, replies, done in self._take_early():
-            self.send(payload, replies, done)
+        for payload, waiting in self._take_early():
+            self.submit(payload, waiting)
         self.when_up()
 
     def on_attempt_failed(self, failure: Failure) -> None:
@@ -278,7 +313,7 @@ class Link:
             if self.state is not State.STOPPED:
                 self._reason = _explain(reason)
                 self._go_down()
-                self._mind_next_attempt()
+        self.reactor.callLater(0, self._mind_next_attempt)  # when this one is over for txredisapi
         error = BackendError(Trouble.UNAVAILABLE, "storage connection lost")
         while protocol.waiting:
             protocol.waiting.popleft().done(error)
@@ -298,13 +333,13 @@ class Link:
     def _unavailable(self) -> BackendError:
         return BackendError(Trouble.UNAVAILABLE, "storage not reachable")
 
-    def _take_early(self) -> list[tuple[bytes, int, Callable[[Replies], None]]]:
+    def _take_early(self) -> list[tuple[bytes, Waiting]]:
         early, self._early = self._early, []
         return early
 
     def _release_early(self, error: BackendError) -> None:
-        for _, _, done in self._take_early():
-            done(error)
+        for _, waiting in self._take_early():
+            waiting.done(error)
 
     def drop(self, reason: str) -> None:
         """Give this connection up and make another."""
@@ -319,7 +354,8 @@ class Link:
     def _check_time(self) -> None:
         protocol = self._protocol
         if protocol is not None and protocol.waiting:
-            overdue = self.reactor.seconds() - protocol.waiting[0].sent_at
+            last_sign = max(protocol.waiting[0].sent_at, protocol.heard_at)
+            overdue = self.reactor.seconds() - last_sign
             if overdue > self.location.timeout:
                 self.drop(f"no answer for {self.location.timeout:g} s")
 
@@ -327,22 +363,30 @@ class Link:
 
     def send(self, payload: bytes, replies: int, done: Callable[[Replies], None]) -> None:
         """
-        Send packed commands that together have this many replies (at least
-        one). C{done} is given the replies, or the reason why there are none;
-        it may be called before this returns.
+        Send packed commands that together have this many replies. C{done} is
+        given the replies, or the reason why there are none; it may be called
+        before this returns.
         """
+        self.submit(payload, _Caller(replies, done))
+
+    def submit(self, payload: bytes, waiting: Waiting) -> None:
+        """The same for a caller who is an object."""
+        if not waiting.missing:
+            waiting.done(waiting.replies)
+            return
         protocol = self._protocol
         if protocol is None:
             if self.state is State.FIRST_ATTEMPT:
-                self._early.append((payload, replies, done))
+                self._early.append((payload, waiting))
             else:
-                done(self._unavailable())
+                waiting.done(self._unavailable())
             return
         if not self._outgoing:
             self._turn = self.reactor.seconds()
             self.reactor.callLater(0, self._flush)
         self._outgoing.append(payload)
-        protocol.waiting.append(_Waiting(replies, done, self._turn))
+        waiting.sent_at = self._turn
+        protocol.waiting.append(waiting)
 
     def _flush(self) -> None:
         """Write what this turn of the reactor has brought, of all clients together."""

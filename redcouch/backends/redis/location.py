@@ -57,7 +57,11 @@ def read_location(url: str) -> Location:
 
     @raise ConfigurationError: it is none of these.
     """
-    parts = urlsplit(url)
+    shown = redact(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigurationError(f"{shown}: cannot read its hosts") from None
     scheme = parts.scheme.lower()
     known: tuple[str, ...] = _COMMON
     if scheme == "rediss":
@@ -66,13 +70,11 @@ def read_location(url: str) -> Location:
         known += ("db",)
     elif scheme == "redis+sentinel":
         known += ("sentinel_password",)
+    _check_escapes(parts, shown)
     given = {
         name: value.decode("utf-8", "surrogateescape")
         for name, value in read_parameters(parts.query, known, url).items()
     }
-    shown = redact(url)
-    if parts.fragment:
-        raise ConfigurationError(f"{shown}: a # has to be written as %23")
     userinfo, _, hosts = parts.netloc.rpartition("@")
     username, colon, password = userinfo.partition(":")
     if userinfo and not colon:
@@ -109,6 +111,17 @@ def read_location(url: str) -> Location:
         certificate=_read_file(given.get("cert"), shown),
         key=_read_file(given.get("key"), shown),
     )
+
+
+def _check_escapes(parts: SplitResult, shown: str) -> None:
+    """Refuse what a password's own / ? # and @ make of a URL, without showing it."""
+    password_is_cut = "***@" in shown and "@" not in parts.netloc
+    if password_is_cut or parts.fragment or (parts.netloc and "@" in parts.path):
+        raise ConfigurationError(
+            f"{shown}: write / as %2F, ? as %3F, # as %23 and @ as %40 where they are text"
+        )
+    if parts.path and not parts.path.startswith("/"):
+        raise ConfigurationError(f"{shown}: write {parts.scheme}:// and what follows it")
 
 
 def _unix(parts: SplitResult, hosts: str, given: dict[str, str], common: Location) -> Location:
