@@ -5,8 +5,8 @@ Twisted calls each readable transport through a logging context, at about two
 microseconds for each, which is as long as a small request takes to read. On
 Linux an epoll descriptor can itself be watched: so all clients' sockets are
 put into one of our own, the reactor watches that, and one event of the reactor
-reads from every client that has something to say. Reading itself, and what
-comes of its failure, are Twisted's. Where there is no epoll, and for transports
+reads from every client that has something to say. What comes of an end or a
+failure is as Twisted has it. Where there is no epoll, and for transports
 that encrypt, the reactor reads as ever.
 """
 
@@ -17,12 +17,17 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import tcp
-from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableDescriptor, IReadDescriptor
-from twisted.internet.main import CONNECTION_LOST
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+_MOST = 65536
+"""Bytes to read at a time, as Twisted does."""
+
+_Watched = tuple[tcp.Connection, Callable[[int], bytes], Callable[[bytes], None]]
+"""A transport, how to receive from it and whom to give that to."""
 
 
 class Reading:
@@ -77,7 +82,7 @@ class Gatherer:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._epoll: Any = None
-        self._transports: dict[int, tcp.Connection] = {}
+        self._watched: dict[int, _Watched] = {}
 
     def reading(self, transport: Any) -> Reading:
         """Take over the reading of a transport that has just connected, where that helps."""
@@ -90,12 +95,16 @@ class Gatherer:
         if self._epoll is None:
             self._epoll = select.epoll()
             self._reactor.addReader(self)
-        self._transports[descriptor] = transport
+        self._watched[descriptor] = (
+            transport,
+            transport.socket.recv,
+            transport.protocol.dataReceived,
+        )
         self._epoll.register(descriptor, select.EPOLLIN)
 
     def forget(self, descriptor: int) -> None:
         """Watch that one no more. It may be closed already: epoll forgot it then."""
-        if self._transports.pop(descriptor, None) is not None:
+        if self._watched.pop(descriptor, None) is not None:
             try:
                 self._epoll.unregister(descriptor)
             except OSError:
@@ -107,7 +116,7 @@ class Gatherer:
             self._reactor.removeReader(self)
             self._epoll.close()
             self._epoll = None
-            self._transports.clear()
+            self._watched.clear()
 
     # -- IReadDescriptor ---------------------------------------------------------------------
 
@@ -119,38 +128,39 @@ class Gatherer:
         return "clients"
 
     def doRead(self) -> None:
-        transports = self._transports
+        watched = self._watched
         for descriptor, _ in self._epoll.poll(0):
-            transport = transports.get(descriptor)
-            if transport is None:  # closed by what another one sent, a moment ago
-                continue
-            why: BaseException | None
             try:
-                why = transport.doRead()
+                transport, receive, data_received = watched[descriptor]
+            except KeyError:  # closed by what another one sent, a moment ago
+                continue
+            try:
+                data = receive(_MOST)
+                if data:
+                    data_received(data)
+                else:
+                    self._end(descriptor, transport, CONNECTION_DONE)
+            except BlockingIOError:
+                continue
+            except OSError:
+                self._end(descriptor, transport, CONNECTION_LOST)
             except Exception as error:
-                self._log.failure("Could not read from a client")
-                why = error
-            if why is not None:
-                self._end(descriptor, transport, why)
+                self._log.failure("Could not understand a client")
+                self._end(descriptor, transport, error)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor is done with us, since it stops."""
         self.stop()
 
-    def _end(self, descriptor: int, transport: tcp.Connection, why: BaseException) -> None:
+    def _end(self, descriptor: int, transport: tcp.Connection, why: Exception) -> None:
         """What a reactor does when a transport has nothing more to read."""
         self.forget(descriptor)
-        if isinstance(why, ConnectionDone) and IHalfCloseableDescriptor.providedBy(transport):
+        if why is CONNECTION_DONE and IHalfCloseableDescriptor.providedBy(transport):
             transport.readConnectionLost(Failure(why))
-            return
-        lost = why if isinstance(why, ConnectionDone | ConnectionLost) else CONNECTION_LOST
-        self._reactor.removeWriter(transport)
-        transport.connectionLost(Failure(lost))
+        else:
+            self._reactor.removeWriter(transport)
+            transport.connectionLost(Failure(why))
 
 
 def _is_plain(transport: Any) -> bool:
     return isinstance(transport, tcp.Connection) and not transport.TLS
-
-
-Reader = Callable[[Any], Reading]
-"""Gives the L{Reading} of a new transport."""

@@ -93,12 +93,10 @@ class Connection(Protocol):
             guarded = self._shared.authenticate is not None
             dialect = self._dialect = dialect_for(data, self._shared.limits, guarded)
         requests = dialect.receive(data)
-        session = self.session
-        if requests:
-            session.submit(requests)
+        crowded = self.session.submit(requests) if requests else False
         if dialect.broken:
             self.drain()
-        elif dialect.waiting or session.crowded:
+        elif crowded or dialect.waiting:
             self._reading.pause()
 
     def _on_proof(self, proven: bool) -> None:

@@ -133,20 +133,24 @@ class Session:
             return True
         return False
 
-    def submit(self, requests: Sequence[Request]) -> None:
-        """Take requests, in order. They are performed as their turn comes."""
+    def submit(self, requests: Sequence[Request]) -> bool:
+        """
+        Take requests, in order. They are performed as their turn comes. Whether
+        the session is L{crowded} then.
+        """
         if self.finished:
-            return
+            return False
         if len(requests) == 1 and not (self._queue or self._busy or self._held):
             command = requests[0].command
             if not (command.local or command.alone):  # nearly always so: no need to queue
                 self._busy = True
                 self._batch = requests
                 self._perform((command,), self._on_answer)
-                return
+                return False
         self._queue.extend(requests)
         if not self._busy:
             self._advance()
+        return self.crowded
 
     def end(self) -> None:
         """Finish, once everything submitted before is answered."""

@@ -213,7 +213,7 @@ class RedisBackend:
         keys = command.keys
         if len(keys) == 1:
             return pack(keys[0]), 1
-        return b"".join([pack(key) for key in keys]), len(keys)
+        return b"".join(map(pack, keys)), len(keys)
 
     def _pack_get_and_touch(self, command: GetAndTouch) -> tuple[bytes, int]:
         expiry = self._expiry(command.exptime)
@@ -619,7 +619,7 @@ class _Pipeline(Waiting):
     def __init__(
         self, backend: RedisBackend, commands: Sequence[Command], answer: Answer, replies: int
     ) -> None:
-        self.missing = replies
+        self.expected = replies
         self.replies = []
         self._backend = backend
         self._commands = commands

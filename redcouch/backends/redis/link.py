@@ -71,14 +71,14 @@ class State(Enum):
 
 class Waiting:
     """
-    Somebody whose replies are on their way: C{missing} of them yet, and
-    C{replies} so far.
+    Somebody whose replies are on their way: C{expected} in all, C{replies} so
+    far.
     """
 
-    __slots__ = ("missing", "replies", "sent_at")
+    __slots__ = ("expected", "replies", "sent_at")
 
-    def __init__(self, missing: int) -> None:
-        self.missing = missing
+    def __init__(self, expected: int) -> None:
+        self.expected = expected
         self.replies: list[Any] = []
         self.sent_at = 0.0
 
@@ -92,8 +92,8 @@ class _Caller(Waiting):
 
     __slots__ = ("_call",)
 
-    def __init__(self, missing: int, call: Callable[[Replies], None]) -> None:
-        super().__init__(missing)
+    def __init__(self, expected: int, call: Callable[[Replies], None]) -> None:
+        super().__init__(expected)
         self._call = call
 
     def done(self, replies: Replies) -> None:
@@ -146,25 +146,40 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         super().connectionLost(reason)
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
-        waiting = self.waiting
         reader = self._reader
         self.heard_at = self.link.reactor.seconds()
         reader.feed(data)
         try:
-            while (reply := reader.gets()) is not False:
-                if not waiting:
-                    self.replyReceived(reply)
-                    continue
-                first = waiting[0]
-                first.replies.append(reply)
-                first.missing -= 1
-                if not first.missing:
-                    waiting.popleft()
-                    if not self._answer(first):
-                        break
+            if self.waiting:
+                self._deliver(reader.gets)
+            else:
+                while (reply := reader.gets()) is not False:
+                    self._take_alone(reply)
         except txredisapi.InvalidData:
             self.link.on_garbage()
             self.transport.abortConnection()
+
+    def _deliver(self, gets: Callable[[], Any]) -> None:
+        """Count replies off to those who wait, in order."""
+        waiting = self.waiting
+        while waiting:
+            first = waiting[0]
+            replies = first.replies
+            expected = first.expected
+            while len(replies) < expected:
+                reply = gets()
+                if reply is False:
+                    return
+                replies.append(reply)
+            waiting.popleft()
+            if not self._answer(first):
+                return
+
+    def _take_alone(self, reply: Any) -> None:
+        """A reply that no request waits for: a part of the preparation, or a fault."""
+        if self.link.is_in_use(self):
+            raise txredisapi.InvalidData("a reply to nothing")
+        self.replyReceived(reply)
 
     def _answer(self, caller: Waiting) -> bool:
         """
@@ -301,6 +316,10 @@ class Link:
         self._reason = _explain(failure)
         self._go_down()
 
+    def is_in_use(self, protocol: LinkProtocol) -> bool:
+        """Whether requests go over this connection."""
+        return protocol is self._protocol
+
     def on_garbage(self) -> None:
         """What answers does not speak RESP."""
         self._reason = "it does not answer as a Redis does"
@@ -371,7 +390,7 @@ class Link:
 
     def submit(self, payload: bytes, waiting: Waiting) -> None:
         """The same for a caller who is an object."""
-        if not waiting.missing:
+        if not waiting.expected:
             waiting.done(waiting.replies)
             return
         protocol = self._protocol

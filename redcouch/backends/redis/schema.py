@@ -100,10 +100,11 @@ def read_item(fields: Sequence[bytes | None]) -> Found:
                 return _UNREADABLE
     flags = fields[2]
     try:
+        number = 0 if flags is None or flags == b"0" else int(flags)
         if len(fields) == 3:
-            return Item(value, int(flags or 0), 0)
+            return Item(value, number, 0)
         cas = fields[3]
-        return Item(value, int(flags or 0), NO_CAS if cas is None else int(cas))
+        return Item(value, number, NO_CAS if cas is None else int(cas))
     except ValueError:
         return _UNREADABLE
 
