@@ -53,11 +53,9 @@ class TextDialect:
                 self._read_line(data[:-1], requests)
                 return requests
         buffer.feed(data)
-        while not self.broken:
+        while buffer.size and not self.broken:
             if self._swallow:
                 self._swallow -= buffer.skip(self._swallow)
-                if self._swallow:
-                    break
             elif self._block is not None:
                 if buffer.size < self._block.length + 2:
                     break
