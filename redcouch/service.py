@@ -7,7 +7,6 @@ looks for a reactor, a clock or a setting by itself.
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import signal
@@ -34,6 +33,7 @@ from redcouch.report import Reporter, Settings
 from redcouch.server import ConnectionFactory
 from redcouch.session import Shared
 from redcouch.stats import Counters
+from redcouch.tuning import settle
 
 DEFAULT_PORT = 11210
 DEFAULT_STORAGE = "redis://127.0.0.1:6379/0"
@@ -215,7 +215,7 @@ class RedCouchService(MultiService):
 
     def startService(self) -> None:
         super().startService()
-        self._reactor.callWhenRunning(_settle_memory)
+        self._reactor.callWhenRunning(settle)
         if self.reload is not None:
             reload = self.reload
             signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(reload))
@@ -303,18 +303,6 @@ def _endpoint(port: str, interface: str) -> str:
     if port.isdigit():
         return f"tcp:{port}:interface={interface.replace(':', chr(92) + ':')}"
     return port
-
-
-def _settle_memory() -> None:
-    """
-    Spare the garbage collector the work of looking at what is there for good.
-
-    Requests leave no cycles behind, but fifty in flight make enough objects to set it off in
-    every turn of the reactor, for a fifth of the CPU time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def _wall_clock() -> Callable[[], float]:

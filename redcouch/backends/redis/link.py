@@ -60,6 +60,11 @@ class _QuietClientService(ClientService):
 txredisapi.ClientService = _QuietClientService
 
 
+_SMALL = 64 * 1024
+_LARGE = 1024 * 1024
+"""Bytes received at a time, and kept room for: small replies, and large values."""
+
+
 class State(Enum):
     """Where a link is in its life."""
 
@@ -116,6 +121,7 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         self.waiting = deque()
         self.heard_at = 0.0
         self.write = direct_writer(self.transport)
+        self._reader.setmaxbuf(_LARGE)
         if self.link.location.socket is None:
             self.transport.setTcpNoDelay(True)
         prepared = Deferred.fromCoroutine(self._prepare())
@@ -146,6 +152,11 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         super().connectionLost(reason)
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+        transport = self.transport
+        if len(data) == transport.bufferSize:  # there is more: take more of it at a time
+            transport.bufferSize = min(_LARGE, 2 * transport.bufferSize)
+        elif transport.bufferSize > _SMALL and len(data) < _SMALL:
+            transport.bufferSize = _SMALL
         reader = self._reader
         self.heard_at = self.link.reactor.seconds()
         reader.feed(data)
