@@ -36,7 +36,8 @@ _MAX_LENGTH = 2**31 - 1 - 2
 
 _ERROR = b"ERROR\r\n"
 _BAD_LINE = b"CLIENT_ERROR bad command line format\r\n"
-_BAD_CHUNK = b"CLIENT_ERROR bad data chunk\r\n"
+_BAD_CHUNK = answered(b"CLIENT_ERROR bad data chunk\r\n")
+_NOTHING = answered(b"")
 _BAD_EXPTIME = b"CLIENT_ERROR invalid exptime argument\r\n"
 _BAD_DELTA = b"CLIENT_ERROR invalid numeric delta argument\r\n"
 _BAD_DELETE = b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
@@ -162,15 +163,22 @@ def _is_noreply(tokens: list[bytes]) -> bool:
     return tokens[-1] == b"noreply"
 
 
-def _parse_get(tokens: list[bytes], limits: Limits, cas: bool) -> Parsed:
-    if len(tokens) == 2 and not cas:
+def _parse_get(tokens: list[bytes], limits: Limits) -> Parsed:
+    """With one key it is the most frequent line of all."""
+    if len(tokens) == 2:
         key = tokens[1]
         if len(key) > MAX_KEY:
             return answered(_BAD_LINE)
-        return Request(Get(tokens[1:]), partial(_encode_one, key))
+        return Request(Get((key,)), partial(_encode_one, key))
     if len(tokens) < 2:
         return answered(_ERROR)
-    return _read_keys(tokens[1:], limits, cas, partial(Get, cas=cas))
+    return _read_keys(tokens[1:], limits, False, Get)
+
+
+def _parse_gets(tokens: list[bytes], limits: Limits) -> Parsed:
+    if len(tokens) < 2:
+        return answered(_ERROR)
+    return _read_keys(tokens[1:], limits, True, partial(Get, cas=True))
 
 
 def _parse_gat(tokens: list[bytes], limits: Limits, cas: bool) -> Parsed:
@@ -254,7 +262,7 @@ def _read_store(
             Store(mode, key, value, flags, exptime, compare),
             _silent if noreply else _encode_store,
         ),
-        _reply(_BAD_CHUNK, noreply),
+        _NOTHING if noreply else _BAD_CHUNK,
     )
 
 
@@ -412,9 +420,9 @@ def _parse_watch(tokens: list[bytes], limits: Limits) -> Parsed:
 
 #: Every verb of the dialect, beside the meta commands. (C{bget} is memcached's too.)
 VERBS: dict[bytes, Parse] = {
-    b"get": partial(_parse_get, cas=False),
-    b"gets": partial(_parse_get, cas=True),
-    b"bget": partial(_parse_get, cas=False),
+    b"get": _parse_get,
+    b"gets": _parse_gets,
+    b"bget": _parse_get,
     b"gat": partial(_parse_gat, cas=False),
     b"gats": partial(_parse_gat, cas=True),
     b"set": partial(_parse_store, mode=StoreMode.SET),

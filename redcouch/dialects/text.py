@@ -86,7 +86,8 @@ class TextDialect:
         return size > self._limits.max_get_line
 
     def _read_line(self, line: bytes, requests: list[Request]) -> None:
-        if len(line) > self._limits.max_long_line and self._is_too_long(line, len(line)):
+        limits = self._limits
+        if len(line) > limits.max_long_line and self._is_too_long(line, len(line)):
             self.broken = True
             return
         if len(line) > 1 and line[-1] == 13:
@@ -100,7 +101,7 @@ class TextDialect:
         if parse is None:
             self._read_unknown(tokens, requests)
             return
-        parsed = parse(tokens, self._limits)
+        parsed = parse(tokens, limits)
         kind = parsed.__class__
         if kind is Request:
             requests.append(parsed)  # type: ignore[arg-type]
