@@ -216,7 +216,8 @@ class Discard(Command):
 @dataclass(slots=True)
 class Flush(Command):
     """
-    Remove every item, at once or at C{exptime}. A later flush takes the place
+    Remove every item, at once or (see L{redcouch.expiry.flush_deadline}) at
+    C{exptime}. A later flush takes the place
     of one that still waits. The result is the outcome OK.
     """
 

@@ -26,6 +26,15 @@ def seconds_left(exptime: int, now: float) -> float | None:
     return max(0.0, exptime - now)
 
 
+def flush_deadline(exptime: int, now: float) -> float | None:
+    """
+    When a flush with this C{exptime} is due, in UNIX time; C{None} for at once.
+    memcached is a second early with it: a delay of one second is none.
+    """
+    until = deadline(exptime, now)
+    return None if until is None or until - 1 <= now else until - 1
+
+
 def deadline(exptime: int, now: float) -> float | None:
     """When an item with this C{exptime} ends, in UNIX time; C{None} for never."""
     left = seconds_left(exptime, now)

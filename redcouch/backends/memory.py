@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, succeed
 from redcouch.backends.percommand import PerCommandBackend
 from redcouch.commands import Arithmetic, Delete, Invalidate, MetaGet, Store, StoreMode
 from redcouch.errors import ConfigurationError
-from redcouch.expiry import deadline, seconds_left
+from redcouch.expiry import deadline, flush_deadline, seconds_left
 from redcouch.interfaces import IStorageBackend, Surroundings
 from redcouch.limits import FLAGS_OVERHEAD
 from redcouch.numbers import unsigned_64
@@ -284,7 +284,7 @@ class MemoryBackend(PerCommandBackend):
         return Touched(entry.flags, entry.cas)
 
     def flush(self, exptime: int) -> Outcome:
-        self._flush_at = deadline(exptime, self._now()) if exptime else None
+        self._flush_at = flush_deadline(exptime, self._now())
         if self._flush_at is None:
             self._entries.clear()
         return Outcome.OK

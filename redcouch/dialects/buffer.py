@@ -62,6 +62,7 @@ class ReceiveBuffer:
         self._data = b"".join((self._data[self._pos :], *self._more))
         self._pos = 0
         self._more = []
+        self._searched = -1
 
     def take_exactly(self, length: int) -> bytes | None:
         """That many bytes; C{None}, and nothing taken, while there are fewer."""

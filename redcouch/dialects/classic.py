@@ -392,8 +392,10 @@ def _parse_cache_memlimit(tokens: list[bytes], limits: Limits) -> Parsed:
 def _parse_slabs(tokens: list[bytes], limits: Limits) -> Parsed:
     if len(tokens) == 4 and tokens[1] == b"reassign":
         return answered(b"CLIENT_ERROR slab reassignment disabled\r\n")
-    if len(tokens) >= 3 and tokens[1:3] == [b"automove", b"0"]:
-        return _reply(b"OK\r\n", _is_noreply(tokens))
+    if len(tokens) >= 3 and tokens[1] == b"automove" and tokens[2] != b"ratio":
+        level = unsigned_32(tokens[2])
+        text = _BAD_LINE if level is None else b"OK\r\n" if level == 0 else _ERROR
+        return _reply(text, _is_noreply(tokens))
     return answered(_ERROR)
 
 

@@ -85,14 +85,15 @@ class _Flags:
 
 
 #: Flags that stand by themselves. P and L are for proxies, and say nothing to a server.
-_BARE = frozenset(b"bktcfsvhluqIxPLO")
+_BARE = frozenset(b"ktcfsvhluqIxPLO")
 
-#: Flags that carry a number, how it is read, and what is said where it cannot be.
+#: Flags that carry a number, how it is read, and what is said where it cannot be
+#: (nothing of F, where memcached says what it says of the rest of the line).
 _NUMBERS: dict[int, tuple[Callable[[bytes], int | None], bytes]] = {
     ord("N"): (signed_32, _BAD_TOKEN),
     ord("T"): (signed_32, _BAD_TOKEN),
     ord("R"): (signed_32, _BAD_TOKEN),
-    ord("F"): (unsigned_32, _BAD_LINE),
+    ord("F"): (unsigned_32, b""),
     ord("C"): (unsigned_64, _BAD_TOKEN),
     ord("E"): (unsigned_64, _BAD_TOKEN),
     ord("J"): (unsigned_64, b"CLIENT_ERROR invalid numeric initial value\r\n"),
@@ -117,29 +118,28 @@ def _read_flags(key: bytes, tokens: list[bytes]) -> _Flags:
             read, problem = _NUMBERS[code]
             number = read(token[1:])
             if number is None:
-                complaint = problem
+                complaint = problem or complaint or _BAD_LINE
             else:
                 flags.numbers[code] = number
         elif code == 77:  # M
             if len(token) != 2:
                 complaint = b"CLIENT_ERROR incorrect length for M token\r\n"
             flags.mode = token[1:]
+        elif code == 98:  # b
+            flags.key = _decode_key(key)
+            if not flags.key:
+                complaint = _BAD_KEY
         elif code not in _BARE:
             raise _FlagsError(b"CLIENT_ERROR invalid flag\r\n")
-    if flags.has(b"b"):
-        flags.key = _decode_key(key)
-        complaint = complaint if flags.key else _BAD_KEY
-    complaint = complaint or _check_opaque(flags)
     if complaint:
         raise _FlagsError(complaint)
     return flags
 
 
-def _check_opaque(flags: _Flags) -> bytes:
+def _check_opaque(flags: _Flags) -> None:
     for code, token in flags.asked:
         if code == 79 and len(token) > _MAX_OPAQUE:  # O
-            return _OPAQUE_TOO_LONG
-    return b""
+            raise _FlagsError(_OPAQUE_TOO_LONG)
 
 
 def _decode_key(key: bytes) -> bytes:
@@ -318,9 +318,11 @@ def _checked(
     if len(tokens) - 1 > _MAX_TOKENS:
         raise _FlagsError(too_many)
     try:
-        return _read_flags(tokens[1], tokens[first_flag:])
+        flags = _read_flags(tokens[1], tokens[first_flag:])
     except _FlagsError as error:
         raise _FlagsError(bad_flags or error.args[0]) from None
+    _check_opaque(flags)
+    return flags
 
 
 _TOO_MANY = b"CLIENT_ERROR options flags too long\r\n"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from binascii import hexlify
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha1
 from math import ceil
 from typing import Any
@@ -42,7 +43,7 @@ from redcouch.commands import (
     Touch,
 )
 from redcouch.errors import BackendError
-from redcouch.expiry import MAX_RELATIVE, deadline, seconds_left
+from redcouch.expiry import MAX_RELATIVE, flush_deadline, seconds_left
 from redcouch.interfaces import Answer, Health, IDirectBackend, Surroundings
 from redcouch.limits import FLAGS_OVERHEAD
 from redcouch.results import (
@@ -168,6 +169,7 @@ class RedisBackend:
                 self._link.submit(payload, _Pipeline(self, commands, answer, replies))
                 return
         else:
+            commands = _with_turns(commands)
             packed = self._pack(commands)
             if packed is not None:
                 payload, replies = packed
@@ -486,9 +488,8 @@ class RedisBackend:
 
     async def _flush(self, command: Flush) -> Result:
         self._cancel_flush_timer()
-        now = self._surroundings.now()
-        when = deadline(command.exptime, now)
-        if when is None or when <= now:
+        when = flush_deadline(command.exptime, self._surroundings.now())
+        if when is None:
             await self._ask(b"DEL", self._flush_key)
             await self._unlink_all()
         else:
@@ -729,6 +730,23 @@ class _Aftermath:
             return backend._failed(reply)
         item.cas = int(reply)
         return item
+
+
+def _with_turns(commands: Sequence[Command]) -> Sequence[Command]:
+    """
+    A batch in which something changes: whether a stale item is won has to be
+    settled when it is read there, and not after the batch.
+    """
+    if not any(command.__class__ is MetaGet for command in commands) or all(
+        command.__class__ in (MetaGet, Get) for command in commands
+    ):
+        return commands
+    return [
+        replace(command, standing=True, no_update=True)
+        if isinstance(command, MetaGet) and command.plain
+        else command
+        for command in commands
+    ]
 
 
 def _is_forgotten(result: Result) -> bool:

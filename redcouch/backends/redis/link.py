@@ -116,6 +116,8 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
     link: Link
     waiting: deque[Waiting]
     heard_at: float
+    #: Why this connection is of no use, once that is known.
+    trouble: Failure | None = None
 
     def connectionMade(self) -> None:
         self.waiting = deque()
@@ -144,11 +146,12 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         self.link.on_up(self)
 
     def _not_prepared(self, failure: Failure) -> None:
-        self.link.on_attempt_failed(failure)
+        self.link.on_attempt_failed(self.trouble or failure)
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:
-        self.link.on_lost(self, reason)
+        self.trouble = self.trouble or reason
+        self.link.on_lost(self, self.trouble)
         super().connectionLost(reason)
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
@@ -167,7 +170,7 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
                 while (reply := reader.gets()) is not False:
                     self._take_alone(reply)
         except txredisapi.InvalidData:
-            self.link.on_garbage()
+            self.trouble = Failure(RedisError("it does not answer as a Redis does"))
             self.transport.abortConnection()
 
     def _deliver(self, gets: Callable[[], Any]) -> None:
@@ -185,6 +188,8 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
             waiting.popleft()
             if not self._answer(first):
                 return
+        if gets() is not False:
+            raise txredisapi.InvalidData("a reply to nothing")
 
     def _take_alone(self, reply: Any) -> None:
         """A reply that no request waits for: a part of the preparation, or a fault."""
@@ -308,7 +313,11 @@ class Link:
             return
         for slot in self._factory.slots:
             attempt = slot.service.whenConnected(failAfterFailures=1)
-            attempt.addCallbacks(lambda _: None, self.on_attempt_failed)
+            attempt.addCallbacks(lambda _: None, self._attempt_failed)
+
+    def _attempt_failed(self, failure: Failure) -> None:
+        """Let the attempt be over for Twisted before anybody is told, who may stop this."""
+        self.reactor.callLater(0, self.on_attempt_failed, failure)
 
     def on_up(self, protocol: LinkProtocol) -> None:
         """A connection is prepared."""
@@ -330,10 +339,6 @@ class Link:
     def is_in_use(self, protocol: LinkProtocol) -> bool:
         """Whether requests go over this connection."""
         return protocol is self._protocol
-
-    def on_garbage(self) -> None:
-        """What answers does not speak RESP."""
-        self._reason = "it does not answer as a Redis does"
 
     def on_lost(self, protocol: LinkProtocol, reason: Failure) -> None:
         """A connection is gone. Everybody who waited on it is told."""

@@ -1,0 +1,1 @@
+"""Micro-benchmarks of single parts (pytest-benchmark), so that a regression can be placed."""

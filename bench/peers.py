@@ -1,0 +1,181 @@
+"""The servers that are compared, and how each is started."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.processes import LOOPBACK, Processes, Running, ask, free_port, wait_for_answer
+from bench.scenarios import Encoding
+from bench.tools import find, require
+
+STORAGE_URL = "redis+unix://{socket}?db=0"
+RAW_STORAGE_URL = STORAGE_URL + "&encoding=raw"
+
+MEMCACHED = "memcached"
+TWEMPROXY = "twemproxy"
+REDCOUCH = "redcouch"
+
+_MEMORY_MIB = 2048
+_CONNECTIONS = 2048
+# A value of 1 MiB is an item of a little more.
+_LARGEST_ITEM = "2m"
+
+_TWEMPROXY_CONFIG = """\
+bench:
+  listen: {host}:{port}
+  hash: fnv1a_64
+  distribution: ketama
+  auto_eject_hosts: false
+  preconnect: true
+  backlog: 1024
+  servers:
+    - {host}:{backend}:1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The CPU core of the server under test, and of all else; None leaves it to the kernel."""
+
+    server: int | None = None
+    others: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a peer needs to know to start."""
+
+    processes: Processes
+    placement: Placement
+    encoding: Encoding
+    redcouch_options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A server that runs, with the process behind it if there is one, and a way to empty it."""
+
+    name: str
+    port: int
+    server: Running
+    backend: Running | None
+    flush: Callable[[], None]
+
+    def processes(self) -> tuple[Running, ...]:
+        """The server, then its backend."""
+        return (self.server,) if self.backend is None else (self.server, self.backend)
+
+    def speaks_binary(self) -> bool:
+        """Whether a binary no-op gets a binary answer."""
+        noop = b"\x80\x0a" + bytes(22)
+        try:
+            return ask((LOOPBACK, self.port), noop, b"\x81").startswith(b"\x81\x0a")
+        except OSError:
+            return False
+
+
+def _start_memcached(plan: Plan, name: str, cpu: int | None) -> tuple[Running, int]:
+    port = free_port()
+    command = [require("memcached"), "-t", "1", "-l", LOOPBACK, "-p", str(port), "-U", "0"]
+    command += ["-m", str(_MEMORY_MIB), "-c", str(_CONNECTIONS), "-I", _LARGEST_ITEM]
+    if os.geteuid() == 0:
+        command += ["-u", "nobody"]
+    running = plan.processes.start(name, command, cpu)
+    _wait_until_serving(running, port)
+    return running, port
+
+
+def _wait_until_serving(running: Running, port: int) -> None:
+    """Until a value can be stored, so that no load meets a server that is still connecting."""
+    wait_for_answer(running, (LOOPBACK, port), b"set bench 0 1 1\r\nx\r\n", b"STORED\r\n")
+
+
+def _flush_memcached(port: int) -> None:
+    if ask((LOOPBACK, port), b"flush_all\r\n", b"OK\r\n") != b"OK\r\n":
+        raise RuntimeError("memcached did not flush")
+
+
+def _flush_redis(path: str) -> None:
+    if ask(path, b"FLUSHALL\r\n", b"+OK\r\n") != b"+OK\r\n":
+        raise RuntimeError("Redis did not flush")
+
+
+def start_memcached(plan: Plan) -> Peer:
+    """memcached with one worker thread."""
+    server, port = _start_memcached(plan, MEMCACHED, plan.placement.server)
+    return Peer(MEMCACHED, port, server, None, lambda: _flush_memcached(port))
+
+
+def start_twemproxy(plan: Plan) -> Peer:
+    """twemproxy in front of a memcached of its own."""
+    backend, backend_port = _start_memcached(plan, "twemproxy-memcached", plan.placement.others)
+    folder, port = plan.processes.folder, free_port()
+    config = folder / "nutcracker.yml"
+    config.write_text(_TWEMPROXY_CONFIG.format(host=LOOPBACK, port=port, backend=backend_port))
+    # Its statistics listen on every interface unless told otherwise.
+    command = [require("nutcracker"), "-c", str(config), "-a", LOOPBACK, "-s", str(free_port())]
+    command += ["-v", "4", "-p", str(folder / "nutcracker.pid"), "-o", "/dev/stderr"]
+    server = plan.processes.start(TWEMPROXY, command, plan.placement.server)
+    _wait_until_serving(server, port)
+    return Peer(TWEMPROXY, port, server, backend, lambda: _flush_memcached(backend_port))
+
+
+def _start_redis(plan: Plan) -> tuple[Running, str]:
+    path = str(plan.processes.folder / "redis.sock")
+    command = [require("redis-server"), "--port", "0", "--unixsocket", path]
+    command += ["--unixsocketperm", "700", "--save", "", "--appendonly", "no"]
+    running = plan.processes.start("redis", command, plan.placement.others)
+    wait_for_answer(running, path, b"PING\r\n", b"+PONG\r\n")
+    return running, path
+
+
+def start_redcouch(plan: Plan) -> Peer:
+    """RedCouch in front of a Redis of its own, on a unix socket."""
+    backend, path = _start_redis(plan)
+    port = free_port()
+    url = RAW_STORAGE_URL if plan.encoding is Encoding.RAW else STORAGE_URL
+    command = [_twistd(), "-n", "--pidfile=", "redcouch", "--port", str(port)]
+    command += ["--storage", url.format(socket=path), "--max-item-size", _LARGEST_ITEM]
+    command += ["--max-connections", str(_CONNECTIONS), *plan.redcouch_options]
+    server = plan.processes.start(REDCOUCH, command, plan.placement.server)
+    _wait_until_serving(server, port)
+    return Peer(REDCOUCH, port, server, backend, lambda: _flush_redis(path))
+
+
+def _twistd() -> str:
+    return str(Path(sys.executable).parent / "twistd")
+
+
+def _redcouch_trouble() -> str | None:
+    """Why `twistd redcouch` cannot run here: the last line it says, or None."""
+    if not Path(_twistd()).exists():
+        return "twistd is not installed beside this Python"
+    tried = subprocess.run(
+        [_twistd(), "redcouch", "--help"], capture_output=True, text=True, check=False, cwd="/"
+    )
+    if tried.returncode == 0:
+        return None
+    return (tried.stderr or tried.stdout).strip().splitlines()[-1]
+
+
+def trouble(name: str) -> str | None:
+    """Why a peer cannot be measured here, in one line, or None."""
+    for tool in _NEEDS[name]:
+        if find(tool) is None:
+            return f"{tool} is not installed"
+    return _redcouch_trouble() if name == REDCOUCH else None
+
+
+_NEEDS = {
+    MEMCACHED: ("memcached",),
+    TWEMPROXY: ("nutcracker", "memcached"),
+    REDCOUCH: ("redis-server",),
+}
+STARTERS: dict[str, Callable[[Plan], Peer]] = {
+    MEMCACHED: start_memcached,
+    TWEMPROXY: start_twemproxy,
+    REDCOUCH: start_redcouch,
+}

@@ -1,0 +1,278 @@
+"""
+The same bytes to a real memcached and to RedCouch over Redis: the answers must
+be equal, byte for byte, but for L{EXCEPTIONS}.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests import servers
+from tests.differential import talk as wire
+from tests.differential import transcripts
+from tests.differential.transcripts import Steps
+
+#: memcached's commands that RedCouch answers in other words, and why. They are left out of the
+#: transcripts, and asked for by themselves in L{test_an_exception_is_as_stated}.
+EXCEPTIONS: list[tuple[bytes, bytes, bytes, str]] = [
+    (
+        b"append a 1\r\nx\r\n",
+        b"ERROR\r\nERROR\r\n",
+        b"NOT_STORED\r\n",
+        "a short form that bridges document",
+    ),
+    (b"cache_memlimit 64\r\n", b"OK\r\n", b"MEMLIMIT_ADJUST_FAILED", "the memory is Redis's"),
+    (b"lru tune 10 25 0.1 2.0\r\n", b"OK\r\n", b"ERROR\r\n", "there is no LRU"),
+    (
+        b"slabs reassign 1 2\r\n",
+        b"",
+        b"CLIENT_ERROR slab reassignment disabled\r\n",
+        "there are no slabs",
+    ),
+    (b"slabs automove 1\r\n", b"OK\r\n", b"ERROR\r\n", "there are no slabs"),
+    (b"lru_crawler enable\r\n", b"", b"ERROR failed to start", "there is no crawler"),
+    (
+        b"lru_crawler crawl all\r\n",
+        b"",
+        b"CLIENT_ERROR lru crawler disabled\r\n",
+        "there is no crawler",
+    ),
+    (b"lru_crawler mgdump all\r\n", b"ERROR\r\n", b"EN\r\n", "newer than 1.6.18"),
+    (b"stats detail on\r\n", b"OK\r\n", b"SERVER_ERROR", "prefixes are not counted"),
+    (b"mn Oabc\r\n", b"MN\r\n", b"MN Oabc\r\n", "an opaque that bridges give back"),
+    (b"ms a 1 MA N0\r\nx\r\n", b"NS\r\n", b"HD\r\n", "newer than 1.6.18"),
+    (b"ms a 1 E7\r\nx\r\n", b"CLIENT_ERROR invalid flag\r\n", b"HD\r\n", "newer than 1.6.18"),
+    (b"ms a 1 s\r\nx\r\n", b"HD\r\n", b"HD s1\r\n", "newer than 1.6.18"),
+    (b"ms a 1 Ma\r\nx\r\n", b"CLIENT_ERROR invalid mode", b"NS\r\n", "newer than 1.6.18"),
+    (b"md a x\r\n", b"CLIENT_ERROR invalid", b"NF\r\n", "newer than 1.6.18"),
+    (
+        b"set a 0 0 1\r\nx\r\nmg YQ== b k\r\n",
+        b"STORED\r\nHD ka\r\n",
+        b"STORED\r\nHD kYQ== b\r\n",
+        "newer than 1.6.18: keys are said as they were asked for",
+    ),
+    (
+        b"set a 0 0 1\r\nx\r\nget a\r\nmg a h\r\n",
+        b"STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\nHD h1\r\n",
+        b"STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\nHD h0\r\n",
+        "a plain get writes nothing to Redis",
+    ),
+]
+
+_VERSION = re.compile(rb"VERSION [^\r\n]*")
+_TOKENS = (
+    re.compile(rb"^VALUE [^ ]+ \d+ \d+ (\d+)\r$", re.M),
+    re.compile(rb"^(?:HD|VA|NS|EX|NF)[^\r\n]* c(\d+)(?=[ \r])", re.M),
+)
+
+
+def plain_text(answers: list[bytes]) -> list[bytes]:
+    """Answers with each CAS token replaced by how many others came before it."""
+    seen: list[bytes] = []
+    plain = []
+    for answer in answers:
+        answer = _VERSION.sub(b"VERSION", answer)
+        spans = sorted(match.span(1) for token in _TOKENS for match in token.finditer(answer))
+        plain.append(_number_tokens(answer, spans, seen, b"0"))
+    return plain
+
+
+def plain_binary(answers: list[bytes]) -> list[bytes]:
+    """The same for frames."""
+    seen: list[bytes] = []
+    plain = []
+    for answer in answers:
+        spans = []
+        at = 0
+        while len(answer) - at >= 24 and answer[at] == 0x81:
+            spans.append((at + 16, at + 24))
+            at += 24 + int(struct.unpack_from(">I", answer, at + 8)[0])
+        plain.append(_number_tokens(answer, spans, seen, b"\0" * 8))
+    return plain
+
+
+def _number_tokens(
+    answer: bytes, spans: list[tuple[int, int]], seen: list[bytes], none: bytes
+) -> bytes:
+    parts = []
+    at = 0
+    for start, end in spans:
+        token = answer[start:end]
+        if token == none:
+            continue
+        if token not in seen:
+            seen.append(token)
+        parts += [answer[at:start], b"<token %d>" % seen.index(token)]
+        at = end
+    return b"".join(parts) + answer[at:]
+
+
+def _fill(port: int, step: bytes) -> bytes:
+    """A step with the tokens that it asks for."""
+
+    def token(match: re.Match[bytes]) -> bytes:
+        answer = wire.text(port, b"gets %b\r\n" % match[1])
+        found = _TOKENS[0].search(answer)
+        assert found, answer
+        return found[1]
+
+    return re.sub(rb"\{cas:(\w+)\}", token, step)
+
+
+def _ask(port: int, steps: Steps, piece: int, talk: Callable[..., bytes]) -> list[bytes]:
+    """What a server says to a transcript: each step by itself, or all of them in pieces."""
+    wire.text(port, b"flush_all\r\n")
+    if piece:
+        return [talk(port, b"".join(steps), piece)]
+    return [talk(port, _fill(port, step)) for step in steps]
+
+
+def _compare(
+    memcached: int, redcouch: int, steps: Steps, piece: int, talk: Callable[..., bytes]
+) -> None:
+    """
+    Equal answers. A difference has to show three times: memcached's clock goes
+    in whole seconds, and may tick in the middle.
+    """
+    plain = plain_text if talk is wire.text else plain_binary
+    for _ in range(3):
+        expected = plain(_ask(memcached, steps, piece, talk))
+        answer = plain(_ask(redcouch, steps, piece, talk))
+        if answer == expected:
+            return
+    assert answer == expected
+
+
+@pytest.fixture(scope="module")
+def memcached_port() -> Iterator[int]:
+    """
+    The port of a real memcached that has given some tokens already, so that no
+    small number is one by chance.
+    """
+    with servers.memcached() as server:
+        wire.text(server.port, b"set a 0 0 1 noreply\r\nx\r\n" * 1000)
+        yield server.port
+
+
+@pytest.fixture(scope="module")
+def redcouch_port() -> Iterator[int]:
+    """The port of a RedCouch over a real Redis."""
+    with servers.redcouch(servers.shared_redis("7.0").url) as server:
+        yield server.port
+
+
+@pytest.mark.parametrize("name", transcripts.TEXT)
+def test_text(name: str, memcached_port: int, redcouch_port: int) -> None:
+    """A client of the classic text commands cannot tell the two apart."""
+    _compare(memcached_port, redcouch_port, transcripts.TEXT[name], 0, wire.text)
+
+
+@pytest.mark.parametrize("name", transcripts.META)
+def test_meta(name: str, memcached_port: int, redcouch_port: int) -> None:
+    """A client of the meta commands cannot tell the two apart."""
+    _compare(memcached_port, redcouch_port, transcripts.META[name], 0, wire.text)
+
+
+@pytest.mark.parametrize("name", transcripts.BINARY)
+def test_binary(name: str, memcached_port: int, redcouch_port: int) -> None:
+    """A client of the binary protocol cannot tell the two apart."""
+    _compare(memcached_port, redcouch_port, transcripts.BINARY[name], 0, wire.binary)
+
+
+_WHOLE = [
+    (kind, name)
+    for kind, table in (
+        ("TEXT", transcripts.TEXT),
+        ("META", transcripts.META),
+        ("BINARY", transcripts.BINARY),
+    )
+    for name, steps in table.items()
+    if not re.search(rb"version|{cas:", b"".join(steps)) and sum(map(len, steps)) < 5000
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), _WHOLE)
+def test_in_small_pieces(kind: str, name: str, memcached_port: int, redcouch_port: int) -> None:
+    """How the bytes are cut by the network makes no difference."""
+    steps = getattr(transcripts, kind)[name]
+    talk = wire.binary if kind == "BINARY" else wire.text
+    if max(len(line) for line in b"".join(steps).split(b"\n")) > 2048:
+        return  # memcached gives up on a long line that comes in pieces
+    _compare(memcached_port, redcouch_port, steps, 7, talk)
+
+
+@pytest.mark.parametrize("exception", EXCEPTIONS, ids=[repr(row[0]) for row in EXCEPTIONS])
+def test_an_exception_is_as_stated(
+    exception: tuple[bytes, bytes, bytes, str], memcached_port: int, redcouch_port: int
+) -> None:
+    """The documented differences are these, and go no further."""
+    sent, theirs, ours, _ = exception
+    assert _ask(memcached_port, (sent,), 0, wire.text)[0].startswith(theirs)
+    assert _ask(redcouch_port, (sent,), 0, wire.text)[0].startswith(ours)
+
+
+def test_a_difference_is_noticed(memcached_port: int, redcouch_port: int) -> None:
+    """The comparison itself sees a token that is not the same one twice, and any other byte."""
+    first, second = b"VALUE a 0 1 5\r\n", b"VALUE a 0 1 7\r\n"
+    assert plain_text([first]) == plain_text([second])
+    assert plain_text([first, first]) != plain_text([first, second])
+    with pytest.raises(AssertionError):
+        _compare(memcached_port, redcouch_port, (b"cache_memlimit 64\r\n",), 0, wire.text)
+
+
+# -- generated ---------------------------------------------------------------------------------
+
+_keys = st.sampled_from([b"a", b"b", b"c"])
+_values = st.sampled_from(
+    [b"", b"0", b"5", b"17 ", b"abc", b"18446744073709551615", b"\r\n", b"x" * 300]
+)
+_flags = st.sampled_from([b"0", b"1", b"4294967295", b"-1", b"x"])
+_exptimes = st.sampled_from([b"0", b"-1", b"100", b"2592000", b"2592001", b"2147483647", b"y"])
+_deltas = st.sampled_from([b"0", b"1", b"7", b"18446744073709551615", b"z"])
+_ends = st.sampled_from([b"", b" noreply"])
+
+
+@st.composite
+def _stores(draw: st.DrawFn) -> bytes:
+    verb = draw(st.sampled_from([b"set", b"add", b"replace", b"append", b"prepend", b"cas"]))
+    value = draw(_values)
+    length = len(value) + draw(st.sampled_from([0, 0, 0, 0, 1, -1]))
+    token = b" " + draw(_deltas) if verb == b"cas" else b""
+    head = b" ".join([verb, draw(_keys), draw(_flags), draw(_exptimes), b"%d" % length])
+    # What follows keeps the stream in step after a block of the wrong length.
+    return head + token + draw(_ends) + b"\r\n" + value + b"\r\nversion\r\nversion\r\n"
+
+
+def _format(template: bytes, *parts: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    return st.tuples(*parts).map(lambda given: template % given)
+
+
+_commands = st.one_of(
+    _stores(),
+    _format(b"get %b %b\r\n", _keys, _keys),
+    _format(b"mg %b v f t s\r\n", _keys),
+    _format(b"incr %b %b%b\r\n", _keys, _deltas, _ends),
+    _format(b"decr %b %b%b\r\n", _keys, _deltas, _ends),
+    _format(b"touch %b %b%b\r\n", _keys, _exptimes, _ends),
+    _format(b"gat %b %b %b\r\n", _exptimes, _keys, _keys),
+    _format(b"delete %b%b\r\n", _keys, _ends),
+    _format(b"md %b I T30 q\r\n", _keys),
+    _format(b"mg %b N30 R40 v t\r\n", _keys),
+    _format(b"ma %b N0 J5 D%b v\r\n", _keys, _deltas),
+    st.just(b"flush_all\r\n"),
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+@given(commands=st.lists(_commands, min_size=1, max_size=25))
+def test_generated(commands: list[bytes], memcached_port: int, redcouch_port: int) -> None:
+    """Whatever a client of text says, in whatever order, it cannot tell the two apart."""
+    _compare(memcached_port, redcouch_port, (b"".join(commands),), 0, wire.text)
