@@ -21,6 +21,7 @@ from enum import Enum
 from typing import Any
 
 import txredisapi
+from OpenSSL.crypto import Error as CertificateError
 from OpenSSL.SSL import Error as TLSError
 from twisted.application.internet import ClientService
 from twisted.internet import ssl
@@ -63,6 +64,13 @@ txredisapi.ClientService = _QuietClientService
 _SMALL = 64 * 1024
 _LARGE = 1024 * 1024
 """Bytes received at a time, and kept room for: small replies, and large values."""
+
+
+_TOGETHER = 16
+"""
+Payloads that go to Redis in one write, even if the turn of the reactor brings
+more: so Redis begins on the first while the others are still being read.
+"""
 
 
 class State(Enum):
@@ -127,7 +135,7 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         if self.link.location.socket is None:
             self.transport.setTcpNoDelay(True)
         prepared = Deferred.fromCoroutine(self._prepare())
-        prepared.addTimeout(self.link.location.timeout, self.link.reactor)
+        prepared.addTimeout(self.link.location.timeout, self.link.reactor, _say_that_it_is_late)
         prepared.addCallbacks(lambda _: self._hand_out(), self._not_prepared)
 
     async def _prepare(self) -> None:
@@ -416,12 +424,19 @@ class Link:
             else:
                 waiting.done(self._unavailable())
             return
-        if not self._outgoing:
+        if not self._turn:
             self._turn = self.reactor.seconds()
-            self.reactor.callLater(0, self._flush)
-        self._outgoing.append(payload)
+            self.reactor.callLater(0, self._end_turn)
+        outgoing = self._outgoing
+        outgoing.append(payload)
         waiting.sent_at = self._turn
         protocol.waiting.append(waiting)
+        if len(outgoing) == _TOGETHER:
+            self._flush()
+
+    def _end_turn(self) -> None:
+        self._turn = 0.0
+        self._flush()
 
     def _flush(self) -> None:
         """Write what this turn of the reactor has brought, of all clients together."""
@@ -475,7 +490,7 @@ def _tls_options(location: Location, host: str) -> Any:
             key = pem if location.key is None else location.key.read_bytes()
             certificate = ssl.PrivateCertificate.loadPEM(pem + b"\n" + key)
         return ssl.optionsForClientTLS(host, trustRoot=trust, clientCertificate=certificate)
-    except (OSError, TLSError, ValueError) as error:
+    except (OSError, TLSError, CertificateError, ValueError) as error:
         raise ConfigurationError(
             f"{location.shown}: cannot use its certificates: {error}"
         ) from None
@@ -484,7 +499,14 @@ def _tls_options(location: Location, host: str) -> Any:
 def _trust(pem: bytes) -> Any:
     mark = b"-----BEGIN CERTIFICATE-----"
     certificates = [ssl.Certificate.loadPEM(mark + part) for part in pem.split(mark)[1:]]
+    if not certificates:
+        raise ValueError("there is none in the file of ca")
     return ssl.trustRootFromCertificates(certificates)
+
+
+def _say_that_it_is_late(_: Any, timeout: float) -> None:
+    """Give a connection up that was not prepared in time."""
+    raise RedisError(f"no answer for {timeout:g} s")
 
 
 def _explain(failure: Failure) -> str:
