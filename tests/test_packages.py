@@ -1,0 +1,125 @@
+"""
+What is installed, and not what lies in the working tree: the wheel in a clean
+environment, and a storage backend from a package of somebody else's beside it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.servers import RedCouch
+from tests.wire import Address, ask
+
+_ROOT = Path(__file__).parent.parent
+
+
+def _run(*command: object) -> str:
+    """A command's output; it has to succeed."""
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    _run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, _ROOT)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The C{bin} of a clean environment with the wheel and the example package."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=True)
+    programs = folder / "bin"
+    _run(programs / "pip", "install", f"{wheel}[embedded]", _ROOT / "examples/redcouch-example")
+    return programs
+
+
+class _Installed(RedCouch):
+    """The service as it is installed in an environment, run from an unrelated folder."""
+
+    def __init__(self, programs: Path, folder: Path, storage: str) -> None:
+        super().__init__(folder, storage, (), ready=True)
+        self._twistd = programs / "twistd"
+
+    def command(self) -> Sequence[str]:
+        return [str(self._twistd), *super().command()[1:]]
+
+
+@contextmanager
+def _service(programs: Path, storage: str, folder: Path) -> Iterator[Address]:
+    """The installed service; gives its address."""
+    server = _Installed(programs, folder, storage)
+    server.start()
+    try:
+        yield server.address
+    finally:
+        server.stop()
+    server.check_log()
+
+
+def test_the_wheel_is_complete(wheel: Path) -> None:
+    """It has the plugin, the scripts, the mark of types and the licence."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert "twisted/plugins/redcouch_plugin.py" in names
+    assert "twisted/plugins/__init__.py" not in names
+    assert "twisted/__init__.py" not in names
+    assert "redcouch/py.typed" in names
+    assert any(name.endswith("/LICENSE") for name in names)
+    scripts = {path.name for path in (_ROOT / "redcouch/backends/redis/scripts").glob("*.lua")}
+    assert {name.rpartition("/")[2] for name in names if name.endswith(".lua")} == scripts
+    assert not any(name.startswith(("tests", "bench", "examples")) for name in names)
+
+
+def test_twistd_lists_it(environment: Path) -> None:
+    """C{twistd --help} offers redcouch, and its own help names each storage."""
+    assert "redcouch" in _run(environment / "twistd", "--help")
+    text = _run(environment / "twistd", "redcouch", "--help")
+    for scheme in ("redis:", "rediss:", "redis+unix:", "redis+sentinel:", "embedded:", "example:"):
+        assert scheme in text
+
+
+def test_the_plugin_is_light(environment: Path) -> None:
+    """Listing the plugins imports neither the service nor the Redis client."""
+    source = (
+        "import sys, twisted.plugins.redcouch_plugin; "
+        "print([name for name in ('redcouch.service', 'txredisapi', 'hiredis', "
+        "'redcouch.backends.redis.link') if name in sys.modules])"
+    )
+    assert _run(environment / "python", "-c", source).strip() == "[]"
+
+
+def test_the_first_command_of_the_readme(environment: Path, tmp_path: Path) -> None:
+    """The installed service runs on its own Redis, and leaves nothing behind."""
+    with _service(environment, "embedded:", tmp_path) as address:
+        assert ask(address, b"set a 5 0 1\r\nx\r\nget a\r\n", b"END\r\n").endswith(
+            b"VALUE a 5 1\r\nx\r\nEND\r\n"
+        )
+
+
+def test_a_storage_of_somebody_elses(environment: Path, tmp_path: Path) -> None:
+    """A package with a backend and a plugin file is all that C{example:} takes."""
+    storage = f"example:{tmp_path / 'items.sqlite3'}"
+    with _service(environment, storage, tmp_path) as address:
+        said = ask(
+            address,
+            b"set n 5 0 2\r\n10\r\nincr n 5\r\nappend n 0 0 1\r\n0\r\ndelete x\r\nget n\r\n",
+            b"END\r\n",
+        )
+        assert said == (b"STORED\r\n15\r\nSTORED\r\nNOT_FOUND\r\nVALUE n 5 3\r\n150\r\nEND\r\n")
+    with _service(environment, storage, tmp_path) as address:
+        assert ask(address, b"get n\r\n", b"END\r\n") == b"VALUE n 5 3\r\n150\r\nEND\r\n"
