@@ -78,14 +78,12 @@ def redact(url: str) -> str:
 
 def _end_of_password(rest: str) -> int:
     """
-    Where the @ behind user and password is, or -1. A password in which / or ?
-    is not escaped makes no URL, but it is a password all the same.
+    Where the @ behind user and password is, or -1. A password in which / ? or
+    @ is not escaped makes no URL, but it is a password all the same: so with a
+    colon it is the very last @, and without one it is that of the user.
     """
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
-    if ":" not in authority:
-        return authority.rfind("@")
-    end = rest.partition("?")[0].rfind("@")
-    return rest.rfind("@") if end < 0 else end
+    return rest.rfind("@") if ":" in authority else authority.rfind("@")
 
 
 def read_parameters(query: str, known: Iterable[str], url: str) -> dict[str, bytes]:

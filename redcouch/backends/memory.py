@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from math import ceil
 
 from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
 
 from redcouch.backends.percommand import PerCommandBackend
 from redcouch.commands import Arithmetic, Delete, Invalidate, MetaGet, Store, StoreMode
 from redcouch.errors import ConfigurationError
 from redcouch.expiry import deadline, flush_deadline, seconds_left
-from redcouch.interfaces import IStorageBackend, Surroundings
+from redcouch.interfaces import ILocalBackend, IStorageBackend, Surroundings
 from redcouch.limits import FLAGS_OVERHEAD
 from redcouch.numbers import unsigned_64
 from redcouch.results import (
@@ -56,8 +57,11 @@ class _Entry:
     sent: bool = False
 
 
+@implementer(ILocalBackend)
 class MemoryBackend(PerCommandBackend):
     """See the module."""
+
+    shared_url = None
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._now = surroundings.now

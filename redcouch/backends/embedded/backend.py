@@ -15,17 +15,19 @@ from redcouch.backends.embedded.place import Place, choose_place
 from redcouch.backends.embedded.server import PrivateServer, ServerEndedError
 from redcouch.commands import Command
 from redcouch.errors import BackendError, ConfigurationError
-from redcouch.interfaces import Health, IStorageBackend, Surroundings
+from redcouch.interfaces import Health, ILocalBackend, IStorageBackend, Surroundings
 from redcouch.results import Result, Trouble
 
 MakeBackend: TypeAlias = Callable[[str, Surroundings], IStorageBackend]
 
 
-@implementer(IStorageBackend)
+@implementer(ILocalBackend)
 class EmbeddedBackend:
     """
     Keeps batches waiting until the private redis-server answers, and is from
     then on what the inner backend is.
+
+    @ivar shared_url: the inner backend's URL.
     """
 
     log = Logger()
@@ -33,11 +35,13 @@ class EmbeddedBackend:
     def __init__(
         self,
         inner: IStorageBackend,
+        shared_url: str,
         server: PrivateServer,
         place: Place,
         fail_service: Callable[[str], None],
     ) -> None:
         self._inner = inner
+        self.shared_url = shared_url
         self._server = server
         self._place = place
         self._fail_service = fail_service
@@ -59,9 +63,9 @@ class EmbeddedBackend:
         place = choose_place(options.directory)
         place.check()
         command = [find_server(options.server), *settings(options, place)]
-        inner = make_inner(options.redis_url(place.socket), surroundings)
+        url = options.redis_url(place.socket)
         server = PrivateServer(surroundings.reactor, place, command)
-        return cls(inner, server, place, surroundings.fail)
+        return cls(make_inner(url, surroundings), url, server, place, surroundings.fail)
 
     def start(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._start())

@@ -24,7 +24,14 @@ from zope.interface import implementer
 
 from redcouch.backends.redis import scripts
 from redcouch.backends.redis.link import Link, RedisError, Replies, Waiting
-from redcouch.backends.redis.schema import FLUSH_AT, NO_CAS, Layout, read_item
+from redcouch.backends.redis.schema import (
+    FLUSH_AT,
+    NO_CAS,
+    UNREADABLE,
+    Layout,
+    read_item,
+    read_number,
+)
 from redcouch.backends.redis.wire import pack_command, pack_hmget, pack_script
 from redcouch.commands import (
     Arithmetic,
@@ -334,7 +341,10 @@ class RedisBackend:
     def _read_touch(self, command: Touch, replies: Sequence[Any]) -> Result:
         reply = replies[0]
         if reply.__class__ is list:
-            return Touched(int(reply[0]), int(reply[1]))
+            try:
+                return Touched(read_number(reply[0], 32), read_number(reply[1], 64))
+            except ValueError:
+                return UNREADABLE
         return self._outcome(reply)
 
     # -- standing ----------------------------------------------------------------------------
@@ -558,11 +568,12 @@ class RedisBackend:
             return Page([], cursor, self._surroundings.now())
         replies = await self._send_scripts([self._list(key) for key in keys], len(keys))
         # A key of another type, or one that is no item, has no place in the list.
-        items = [
+        listed = [
             _read_listed(key, fields)
             for key, fields in zip(keys, replies, strict=True)
             if isinstance(fields, list)
         ]
+        items = [item for item in listed if isinstance(item, Listed)]
         return Page(items, cursor, self._surroundings.now())
 
     def _pack_inspect(self, command: Inspect) -> tuple[bytes, int]:
@@ -755,10 +766,14 @@ def _is_forgotten(result: Result) -> bool:
     return result is _FORGOTTEN
 
 
-def _read_listed(key: bytes, fields: Sequence[Any]) -> Listed:
+def _read_listed(key: bytes, fields: Sequence[Any]) -> Listed | Failed:
     size, flags, cas, left, idle, fetched = fields
     ttl = None if left < 0 else ceil(left / 1000)
-    return Listed(key, ttl, idle, int(cas), fetched == 1, size, int(flags))
+    try:
+        numbers = read_number(cas, 64), read_number(flags, 32)
+    except ValueError:
+        return UNREADABLE
+    return Listed(key, ttl, idle, numbers[0], fetched == 1, size, numbers[1])
 
 
 def _number(number: int | None) -> bytes:

@@ -115,8 +115,8 @@ def read_location(url: str) -> Location:
 
 def _check_escapes(parts: SplitResult, shown: str) -> None:
     """Refuse what a password's own / ? # and @ make of a URL, without showing it."""
-    password_is_cut = "***@" in shown and "@" not in parts.netloc
-    if password_is_cut or parts.fragment or (parts.netloc and "@" in parts.path):
+    beyond = parts.query + (parts.path if parts.netloc else "")
+    if parts.fragment or "@" in beyond:
         raise ConfigurationError(
             f"{shown}: write / as %2F, ? as %3F, # as %23 and @ as %40 where they are text"
         )

@@ -32,7 +32,8 @@ CAS_COUNTER = SYSTEM_PREFIX + b"cas_counter"
 FLUSH_AT = SYSTEM_PREFIX + b"flush_at:"
 """Before the item prefix: when a delayed flush of these items is due, in UNIX time."""
 
-_UNREADABLE = Failed(Trouble.UNREADABLE, "item in Redis is not readable")
+UNREADABLE = Failed(Trouble.UNREADABLE, "item in Redis is not readable")
+"""In the place of an item whose fields cannot be understood."""
 
 NO_CAS = -1
 """The C{cas} of an item that was read with its token but has none yet."""
@@ -97,16 +98,23 @@ def read_item(fields: Sequence[bytes | None]) -> Found:
         except ValueError:
             value = _read_loose_hex(value)
             if value is None:
-                return _UNREADABLE
+                return UNREADABLE
     flags = fields[2]
     try:
-        number = 0 if flags is None or flags == b"0" else int(flags)
+        number = 0 if not flags or flags == b"0" else read_number(flags, 32)
         if len(fields) == 3:
             return Item(value, number, 0)
         cas = fields[3]
-        return Item(value, number, NO_CAS if cas is None else int(cas))
+        return Item(value, number, NO_CAS if cas is None else read_number(cas, 64))
     except ValueError:
-        return _UNREADABLE
+        return UNREADABLE
+
+
+def read_number(field: bytes, bits: int) -> int:
+    """A decimal number of so many bits. Raises ValueError for anything else."""
+    if not field.isdigit() or (number := int(field)) >> bits:
+        raise ValueError
+    return number
 
 
 def _read_loose_hex(value: bytes) -> bytes | None:

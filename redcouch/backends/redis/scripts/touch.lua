@@ -7,11 +7,12 @@ end
 local now = redis.call('HMGET', item, 'f', 'c')
 if not now[2] then
   local cas, refused = next_cas()
-  if refused then
-    return refused
+  if refused then -- for lack of memory: the next reader gives it one
+    now[2] = '0'
+  else
+    redis.call('HSET', item, 'c', cas)
+    now[2] = exact(cas)
   end
-  redis.call('HSET', item, 'c', cas)
-  now[2] = exact(cas)
 end
 expire(ARGV[1], ARGV[2])
 return {now[1] or '0', now[2]}
