@@ -35,7 +35,7 @@ from redcouch.commands import (
 )
 from redcouch.errors import BackendError
 from redcouch.interfaces import Health, IStorageBackend
-from redcouch.results import Listed, MetaItem, Result, Stored, Trouble
+from redcouch.results import Failed, Listed, MetaItem, Result, Stored, Trouble
 
 
 @implementer(IStorageBackend)
@@ -141,9 +141,10 @@ class PerCommandBackend:
 
     async def _get_and_touch(self, key: bytes, exptime: int) -> Result:
         found = await _result(self.get, key)
-        if found is not None:
-            await _result(self.touch, key, exptime)
-        return found
+        if found is None or isinstance(found, Failed):
+            return found
+        touched = await _result(self.touch, key, exptime)
+        return touched if isinstance(touched, Failed) else found
 
 
 #: The method that each other command becomes.
