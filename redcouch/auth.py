@@ -76,12 +76,22 @@ class Authenticator:
 
     _log = Logger()
 
-    def __init__(self, path: Path, counters: Counters, reactor: Any) -> None:
-        """@raise ConfigurationError: the file cannot be used."""
+    def __init__(
+        self,
+        path: Path,
+        counters: Counters,
+        reactor: Any,
+        users: dict[bytes, bytes] | None = None,
+    ) -> None:
+        """
+        @param users: what stands in the file, if it has been read already.
+        @raise ConfigurationError: the file cannot be used.
+        """
         self._path = path
         self._counters = counters
         self._reactor = reactor
-        self._users = read_users(path)
+        #: Users with their passwords or hashes, as L{read_users} gives them.
+        self.users = read_users(path) if users is None else users
         self._failures = 0
         self._logged_at: float | None = None
         self._delay: Callable[[], Deferred[None]] = lambda: deferLater(reactor, FAILURE_DELAY)
@@ -89,13 +99,11 @@ class Authenticator:
     def reload(self) -> None:
         """Read the file again."""
         try:
-            self._users = read_users(self._path)
+            self.users = read_users(self._path)
         except ConfigurationError as error:
             self._log.error("The users stay as they are: {error}", error=error)
         else:
-            self._log.info(
-                "Read {count} users from {path}", count=len(self._users), path=self._path
-            )
+            self._log.info("Read {count} users from {path}", count=len(self.users), path=self._path)
 
     def check(self, user: bytes, password: bytes, client: str) -> Deferred[bool]:
         """Whether this is the user's password. Fires later where it is not."""
@@ -103,7 +111,7 @@ class Authenticator:
 
     async def _check(self, user: bytes, password: bytes, client: str) -> bool:
         self._counters.auth_cmds += 1
-        expected = self._users.get(user, _NOBODY)
+        expected = self.users.get(user, _NOBODY)
         if expected.startswith(_BCRYPT):  # takes long on purpose, so not in this thread
             pool = self._reactor.getThreadPool()
             proven = await deferToThreadPool(self._reactor, pool, _matches, password, expected)

@@ -11,6 +11,16 @@ class ConfigurationError(Exception):
     """An option or a storage URL is wrong. The text is one line for the operator."""
 
 
+class StartError(SystemExit, Exception):
+    """
+    The service cannot start. The text is one line for the operator.
+
+    Ends the process as C{SystemExit} does, without a traceback. It is an
+    C{Exception} too, because twistd looks for one: only then does a start in
+    the background tell whoever waits for it, and is the PID file removed.
+    """
+
+
 class BackendError(Exception):
     """
     A backend could not perform a command, or a whole batch.

@@ -117,6 +117,18 @@ class IDirectBackend(IStorageBackend):
         """
 
 
+class ILocalBackend(IStorageBackend):
+    """
+    A backend whose items belong to the process that it runs in. Where several
+    workers serve, each has a backend of its own, and that would be wrong here.
+    """
+
+    shared_url = Attribute(
+        "The storage URL, a str, under which another process of this machine reaches the same "
+        "items while this backend runs; or None, where none can."
+    )
+
+
 class IStorageBackendFactory(Interface):
     """A plugin that makes the backend for one scheme of storage URL."""
 

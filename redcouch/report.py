@@ -8,11 +8,9 @@ most once a second, however many monitors there are.
 
 from __future__ import annotations
 
-import os
-import resource
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,8 +18,8 @@ from twisted.internet.defer import Deferred
 
 from redcouch.errors import BackendError
 from redcouch.interfaces import IStorageBackend
+from redcouch.ledger import Ledger
 from redcouch.limits import Limits
-from redcouch.stats import Counters
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -31,7 +29,11 @@ _POINTER_BITS = struct.calcsize("P") * 8
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of a service that C{stats settings} shows, beside its limits."""
+    """
+    The settings of a service that C{stats settings} shows, beside its limits.
+
+    @ivar workers: processes that serve.
+    """
 
     port: int
     interface: str
@@ -39,6 +41,7 @@ class Settings:
     idle_timeout: float
     version: str
     authentication: bool
+    workers: int = 1
 
 
 def _yes(so: bool) -> str:
@@ -51,23 +54,17 @@ class Reporter:
     def __init__(
         self,
         backend: IStorageBackend,
-        counters: Counters,
+        ledger: Ledger,
         limits: Limits,
         settings: Settings,
-        clients: Callable[[], Iterable[tuple[str, str]]],
         clock: Any,
     ) -> None:
-        """
-        @param clients: gives a number and the address of each client.
-        @param clock: the reactor.
-        """
+        """@param clock: the reactor."""
         self._backend = backend
-        self._counters = counters
+        self._ledger = ledger
         self._limits = limits
         self._settings = settings
-        self._clients = clients
         self._clock = clock
-        self._started = clock.seconds()
         self._storage: Mapping[str, int] = {}
         self._storage_seen: float | None = None
         self._groups = {
@@ -101,16 +98,17 @@ class Reporter:
         return self._storage
 
     async def _general(self) -> list[tuple[str, object]]:
-        counters = self._counters
-        used = resource.getrusage(resource.RUSAGE_SELF)
+        figures = await self._ledger.figures()
+        counters = figures.counters
         head: list[tuple[str, object]] = [
-            ("pid", os.getpid()),
-            ("uptime", int(self._clock.seconds() - self._started)),
+            ("pid", figures.pid),
+            ("uptime", int(figures.uptime)),
             ("time", int(time.time())),
-            ("version", self._settings.version),
+            # Prometheus' exporter takes a service for down that gives a line of four words.
+            ("version", self._settings.version.replace(" ", "-")),
             ("pointer_size", _POINTER_BITS),
-            ("rusage_user", f"{used.ru_utime:.6f}"),
-            ("rusage_system", f"{used.ru_stime:.6f}"),
+            ("rusage_user", f"{figures.user:.6f}"),
+            ("rusage_system", f"{figures.system:.6f}"),
             ("max_connections", self._settings.max_connections),
         ]
         counted = [(field.name, getattr(counters, field.name)) for field in fields(counters)]
@@ -119,7 +117,8 @@ class Reporter:
             ("accepting_conns", 1),
             ("listen_disabled_num", 0),  # clients beyond the limit are told so, not left waiting
             ("conn_yields", 0),
-            ("threads", 1),
+            ("connection_structures", counters.curr_connections),  # none is kept for later
+            ("threads", self._settings.workers),
         ]
         return head + counted + tail + sorted(storage.items())
 
@@ -134,7 +133,7 @@ class Reporter:
             ("cas_enabled", "yes"),
             ("idle_timeout", int(settings.idle_timeout)),
             ("item_size_max", self._limits.max_item_size),
-            ("num_threads", 1),
+            ("num_threads", settings.workers),
             ("lru_crawler", "no"),
             ("flush_enabled", _yes(self._limits.flush)),
             ("dump_enabled", _yes(self._limits.dump)),
@@ -160,4 +159,4 @@ class Reporter:
         return [("sizes_status", "disabled")]
 
     async def _conns(self) -> list[tuple[str, object]]:
-        return [(f"{number}:addr", address) for number, address in self._clients()]
+        return [(f"{number}:addr", address) for number, address in await self._ledger.clients()]

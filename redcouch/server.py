@@ -7,6 +7,7 @@ here.
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -109,6 +110,11 @@ class Connection(Protocol):
                 self.drain()
             self._read_on()
 
+    @property
+    def closing(self) -> bool:
+        """Nothing more is heard from this client."""
+        return self._deaf
+
     def drain(self) -> None:
         """Listen to no more; answer what was asked, then close."""
         if not self._deaf:
@@ -193,19 +199,24 @@ class ConnectionFactory(Factory):
         self._full = False
         self._draining: Deferred[None] | None = None
         self.connections: set[Connection] = set()
+        self._numbers = count(1)
         self._sweeper: LoopingCall | None = None
         if idle_timeout:
             self._sweeper = LoopingCall(self.sweep)
             self._sweeper.clock = reactor
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        if len(self.connections) >= self._max_connections:
+        if self.crowd() >= self._max_connections:
             self._shared.counters.rejected_connections += 1
             self._say_full()
             return Refusal()
         connection = Connection(self._shared)
         connection.factory = self
         return connection
+
+    def crowd(self) -> int:
+        """How many clients the service has, of those that it may have."""
+        return len(self.connections)
 
     def _say_full(self) -> None:
         if not self._full:
@@ -220,7 +231,7 @@ class ConnectionFactory(Factory):
         counters = self._shared.counters
         counters.curr_connections += 1
         counters.total_connections += 1
-        connection.number = counters.total_connections
+        connection.number = next(self._numbers)
         self.connections.add(connection)
         connection.quiet_since = self._reactor.seconds()
         if self._sweeper is not None and not self._sweeper.running:
@@ -231,7 +242,7 @@ class ConnectionFactory(Factory):
         self._shared.counters.curr_connections -= 1
         self.connections.discard(connection)
         # Say "full" again only after a real easing, not at every client that comes and goes.
-        if self._full and len(self.connections) < self._max_connections * 0.9:
+        if self._full and self.crowd() < self._max_connections * 0.9:
             self._full = False
             self._log.info("Accepting clients again")
         if not self.connections:
@@ -253,8 +264,16 @@ class ConnectionFactory(Factory):
                 connection.heard = False
                 connection.quiet_since = now
             elif now - connection.quiet_since >= self._idle_timeout:
-                self._shared.counters.idle_kicks += 1
-                connection.drain()
+                self._kick(connection)
+
+    def _kick(self, connection: Connection) -> None:
+        """Close a silent client; now, if it has not even taken its last bytes."""
+        if connection.closing:
+            connection.abort()
+        else:
+            self._shared.counters.idle_kicks += 1
+            connection.quiet_since = self._reactor.seconds()
+            connection.drain()
 
     def drain(self) -> Deferred[None]:
         """Let every client finish what it has asked for. Fires when all are gone."""

@@ -11,11 +11,12 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import MultiService
+from twisted.application.service import IService, MultiService
 from twisted.application.strports import service as listening_service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
@@ -26,14 +27,16 @@ from twisted.python.usage import UsageError
 from redcouch import __version__
 from redcouch.auth import Authenticator
 from redcouch.backends.lookup import factories, make_backend, redact
-from redcouch.errors import ConfigurationError
-from redcouch.interfaces import IStorageBackend, Surroundings
+from redcouch.errors import ConfigurationError, StartError
+from redcouch.interfaces import ILocalBackend, IStorageBackend, Surroundings
+from redcouch.ledger import Ledger, OwnLedger
 from redcouch.limits import Limits
 from redcouch.report import Reporter, Settings
 from redcouch.server import ConnectionFactory
 from redcouch.session import Shared
 from redcouch.stats import Counters
 from redcouch.tuning import settle
+from redcouch.workers.parent import Supervisor
 
 DEFAULT_PORT = 11210
 DEFAULT_STORAGE = "redis://127.0.0.1:6379/0"
@@ -43,6 +46,7 @@ _SIZE = re.compile(r"([0-9]+)([km]?)", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1024, "m": 1024 * 1024}
 _SMALLEST_ITEM = 1024
 _LARGEST_ITEM = 1024 * 1024 * 1024
+_MOST_WORKERS = 512
 
 
 def _size(text: str) -> int:
@@ -59,6 +63,20 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _workers(text: str) -> int:
+    if text == "auto":
+        return min(_available_processors(), _MOST_WORKERS)
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= _MOST_WORKERS:
+        raise ValueError(f"has to be auto, or a whole number from 1 to {_MOST_WORKERS}")
+    return int(text)
+
+
+def _available_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
@@ -71,8 +89,24 @@ def _seconds(text: str) -> float:
 
 def _one_line(text: str) -> str:
     if not text or any(ord(char) < 32 or ord(char) > 126 for char in text):
-        raise ValueError("has to be printable ASCII")
+        raise ValueError("has to be a line of printable ASCII")
     return text
+
+
+def _reader(option: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Reads an option's value; says which option it is where that is wrong."""
+
+    def read_option(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise UsageError(f"--{option} {text!r}: {error}") from None
+
+    return read_option
+
+
+def _is_number(port: str) -> bool:
+    return port.isascii() and port.isdigit()
 
 
 class Options(UsageOptions):
@@ -82,7 +116,13 @@ class Options(UsageOptions):
     longdesc = "The memcached protocols, served from Redis."
 
     optParameters = [  # noqa: RUF012 - Twisted's way
-        ["interface", None, "127.0.0.1", "Address to listen on, for a --port that is a number."],
+        [
+            "interface",
+            None,
+            "127.0.0.1",
+            "Address to listen on, for a --port that is a number. 0.0.0.0 is all of IPv4.",
+            _reader("interface", _one_line),
+        ],
         [
             "storage",
             "s",
@@ -95,23 +135,37 @@ class Options(UsageOptions):
             "c",
             1024,
             "Clients at a time. One more is told so and closed.",
-            _count,
+            _reader("max-connections", _count),
         ],
-        ["idle-timeout", None, 0, "Seconds until a silent client is closed. 0 is never.", _seconds],
+        [
+            "idle-timeout",
+            None,
+            0,
+            "Seconds until a silent client is closed. 0 is never.",
+            _reader("idle-timeout", _seconds),
+        ],
         [
             "max-item-size",
             "I",
             "1m",
             "Largest item, in bytes or with k or m (1k to 1024m), counted as memcached counts "
             "it: value, key and about 60 bytes.",
-            _size,
+            _reader("max-item-size", _size),
         ],
         [
             "drain-timeout",
             None,
             10,
             "Seconds that clients have to finish when the service ends.",
-            _seconds,
+            _reader("drain-timeout", _seconds),
+        ],
+        [
+            "workers",
+            "w",
+            1,
+            "Processes that serve the clients together, or auto for one per available CPU. "
+            "With more than one, this process opens the ports and looks after the workers.",
+            _reader("workers", _workers),
         ],
         [
             "auth-file",
@@ -126,7 +180,7 @@ class Options(UsageOptions):
             None,
             f"RedCouch {__version__}",
             "What the version command says. libmemcached wants a number such as 1.6.18.",
-            _one_line,
+            _reader("version-string", _one_line),
         ],
     ]
 
@@ -146,7 +200,7 @@ class Options(UsageOptions):
         ssl:11211:privateKey=key.pem:certKey=cert.pem. May be given several
         times. [default: 11210]
         """
-        if port.isascii() and port.isdigit() and int(port) > 65535:
+        if _is_number(port) and int(port) > 65535:
             raise UsageError(f"--port: {port} is no port number")
         self["ports"].append(port)
 
@@ -176,6 +230,10 @@ class Options(UsageOptions):
             self["max-item-size"] = _size(self["max-item-size"])
 
 
+Listen = Callable[[str, ConnectionFactory], IService]
+"""Makes a service that listens where an endpoint string says."""
+
+
 class RedCouchService(MultiService):
     """
     Starts the storage, then listens; stops listening, lets clients finish, and
@@ -192,6 +250,7 @@ class RedCouchService(MultiService):
         storage: str,
         drain_timeout: float,
         reactor: Any,
+        listen: Listen = listening_service,
     ) -> None:
         super().__init__()
         self._backend = backend
@@ -200,18 +259,19 @@ class RedCouchService(MultiService):
         self._storage = storage
         self._drain_timeout = drain_timeout
         self._reactor = reactor
+        self._listen = listen
         #: What a SIGHUP does.
         self.reload: Callable[[], None] | None = None
 
     def privilegedStartService(self) -> None:
         try:
             for endpoint in self._endpoints:
-                listening_service(endpoint, self._factory).setServiceParent(self)
+                self._listen(endpoint, self._factory).setServiceParent(self)
             super().privilegedStartService()
         except CannotListenError as error:
-            raise SystemExit(f"redcouch: {error}") from None
-        except (ValueError, OSError) as error:
-            raise SystemExit(f"redcouch: --port {endpoint}: {error}") from None
+            raise StartError(f"redcouch: {error}") from None
+        except (ValueError, TypeError, OSError) as error:  # as endpoints complain of their strings
+            raise StartError(f"redcouch: --port {endpoint}: {error}") from None
 
     def startService(self) -> None:
         super().startService()
@@ -245,62 +305,137 @@ class RedCouchService(MultiService):
         await self._backend.stop()
 
 
-def makeService(options: Options) -> RedCouchService:
+@dataclass(frozen=True, slots=True)
+class Role:
+    """
+    What depends on whether a process is the whole service or a worker in it.
+
+    @ivar fail: ends the whole service, as
+        L{Surroundings<redcouch.interfaces.Surroundings>} says.
+    @ivar ledger: the books of the whole service; C{None} where those of this
+        process are.
+    @ivar users: who may come in, if that has been read from the file already.
+    """
+
+    fail: Callable[[str], None]
+    listen: Listen = listening_service
+    make_factory: Callable[[Shared, Any, int, float], ConnectionFactory] = ConnectionFactory
+    ledger: Ledger | None = None
+    users: dict[bytes, bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """What serves in one process."""
+
+    service: RedCouchService
+    ledger: OwnLedger
+    authenticator: Authenticator | None
+
+
+def makeService(options: Options) -> MultiService:
     """Build the service that these options describe, and all that it needs."""
     from twisted.internet import reactor
 
-    limits = Limits(
-        max_item_size=options["max-item-size"],
-        flush=not options["no-flush"],
-        dump=not options["no-dump"],
-    )
+    if options["workers"] > 1:
+        return _make_supervisor(options, reactor)
+    bridge = make_bridge(options, reactor, Role(_fail(reactor)))
+    if bridge.authenticator is not None:
+        bridge.service.reload = bridge.authenticator.reload
+    return bridge.service
+
+
+def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
+    """Build what serves clients in this process."""
+    limits = _limits(options)
     counters = Counters()
-    surroundings = Surroundings(reactor, limits, _wall_clock(), _fail(reactor))
-    try:
-        backend = make_backend(options["storage"], surroundings)
-    except ConfigurationError as error:
-        raise SystemExit(f"redcouch: --storage: {error}") from None
-    authenticator = _authenticator(options["auth-file"], counters, reactor)
-    endpoints = [_endpoint(port, options["interface"]) for port in options["ports"]]
+    backend = _backend(options, Surroundings(reactor, limits, _wall_clock(), role.fail))
+    authenticator = _authenticator(options["auth-file"], counters, reactor, role.users)
     settings = Settings(
-        port=next((int(port) for port in options["ports"] if port.isdigit()), 0),
+        port=next((int(port) for port in options["ports"] if _is_number(port)), 0),
         interface=options["interface"],
         max_connections=options["max-connections"],
         idle_timeout=options["idle-timeout"],
         version=options["version-string"],
         authentication=authenticator is not None,
+        workers=options["workers"],
     )
-    reporter = Reporter(backend, counters, limits, settings, lambda: factory.describe(), reactor)
+    own = OwnLedger(counters, lambda: factory.describe(), reactor)
+    ledger: Ledger = role.ledger or own
+    reporter = Reporter(backend, ledger, limits, settings, reactor)
     shared = Shared(
         backend,
         counters,
         limits,
         options["version-string"].encode(),
         reporter.report,
+        lambda: Deferred.fromCoroutine(ledger.reset()),
         None if authenticator is None else authenticator.check,
     )
-    factory = ConnectionFactory(
+    factory = role.make_factory(
         shared, reactor, options["max-connections"], options["idle-timeout"]
     )
     service = RedCouchService(
-        backend, factory, endpoints, options["storage"], options["drain-timeout"], reactor
+        backend,
+        factory,
+        _endpoints(options),
+        options["storage"],
+        options["drain-timeout"],
+        reactor,
+        role.listen,
     )
-    if authenticator is not None:
-        service.reload = authenticator.reload
-    return service
+    return Bridge(service, own, authenticator)
 
 
-def _authenticator(path: str | None, counters: Counters, reactor: Any) -> Authenticator | None:
+def _make_supervisor(options: Mapping[str, Any], reactor: Any) -> Supervisor:
+    """Build what looks after the workers. What they would refuse is refused here already."""
+    fail = _fail(reactor)
+    backend = _backend(options, Surroundings(reactor, _limits(options), _wall_clock(), fail))
+    local = backend if ILocalBackend.providedBy(backend) else None
+    if local is not None and local.shared_url is None:
+        raise SystemExit(
+            "redcouch: --workers: each worker would have items of its own in "
+            f"{redact(options['storage'])}; use redis:// or embedded:, or one worker"
+        )
+    authenticator = _authenticator(options["auth-file"], Counters(), reactor)
+    return Supervisor(dict(options), _endpoints(options), local, authenticator, reactor, fail)
+
+
+def _limits(options: Mapping[str, Any]) -> Limits:
+    return Limits(
+        max_item_size=options["max-item-size"],
+        flush=not options["no-flush"],
+        dump=not options["no-dump"],
+    )
+
+
+def _backend(options: Mapping[str, Any], surroundings: Surroundings) -> IStorageBackend:
+    try:
+        return make_backend(options["storage"], surroundings)
+    except ConfigurationError as error:
+        raise SystemExit(f"redcouch: --storage: {error}") from None
+
+
+def _endpoints(options: Mapping[str, Any]) -> list[str]:
+    return [_endpoint(port, options["interface"]) for port in options["ports"]]
+
+
+def _authenticator(
+    path: str | None,
+    counters: Counters,
+    reactor: Any,
+    users: dict[bytes, bytes] | None = None,
+) -> Authenticator | None:
     if path is None:
         return None
     try:
-        return Authenticator(Path(path).absolute(), counters, reactor)
+        return Authenticator(Path(path).absolute(), counters, reactor, users)
     except ConfigurationError as error:
         raise SystemExit(f"redcouch: --auth-file: {error}") from None
 
 
 def _endpoint(port: str, interface: str) -> str:
-    if port.isdigit():
+    if _is_number(port):
         return f"tcp:{port}:interface={interface.replace(':', chr(92) + ':')}"
     return port
 

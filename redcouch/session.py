@@ -50,6 +50,7 @@ class Shared:
 
     @ivar report: gives the statistics of a group, as
         L{Statistics<redcouch.commands.Statistics>} says.
+    @ivar reset: begins to count from zero.
     @ivar authenticate: tells whether user and password are right, given with
         the client's address; C{None} where nobody has to prove anything.
     """
@@ -59,6 +60,7 @@ class Shared:
     limits: Limits
     version: bytes
     report: Callable[[bytes], Deferred[list[tuple[bytes, bytes]] | None]]
+    reset: Callable[[], Deferred[None]]
     authenticate: Callable[[bytes, bytes, str], Deferred[bool]] | None = None
     perform: Callable[[Sequence[Command], Answer], None] = field(init=False)
 
@@ -145,7 +147,10 @@ class Session:
             if not (command.local or command.alone):  # nearly always so: no need to queue
                 self._busy = True
                 self._batch = requests
-                self._perform((command,), self._on_answer)
+                try:
+                    self._perform((command,), self._on_answer)
+                except Exception:
+                    self._on_answer(Failure())
                 return False
         self._queue.extend(requests)
         if not self._busy:
@@ -176,9 +181,15 @@ class Session:
         if self._advancing:  # a batch was performed at once, inside the loop below
             return
         self._advancing = True
-        while self._queue and not self._busy and not self._held:
-            self._perform_next()
+        try:
+            while self._queue and not self._busy and not self._held:
+                self._perform_next()
+        except Exception:
+            self._fault(Failure())
         self._advancing = False
+        if self._was_crowded and not self.crowded:
+            self._was_crowded = False
+            self._on_room()
 
     def _perform_next(self) -> None:
         queue = self._queue
@@ -189,7 +200,10 @@ class Session:
         commands = [request.command for request in batch if not request.command.local]
         if commands:
             self._busy = True
-            self._perform(commands, self._on_answer)
+            try:
+                self._perform(commands, self._on_answer)
+            except Exception:
+                self._on_answer(Failure())
         else:
             self._say(batch, iter(()))
 
@@ -222,10 +236,7 @@ class Session:
             with suppress(Exception):  # it may be the saying that failed
                 self._say(batch, repeat(_INTERNAL))
             self._fault(failure)
-        if self._was_crowded and not self.crowded:
-            self._was_crowded = False
-            self._on_room()
-        if self._queue:
+        if self._queue or self._was_crowded:
             self._advance()
 
     def _count(self, batch: Sequence[Request], results: list[Result]) -> None:
@@ -265,8 +276,7 @@ class Session:
             proof = self._shared.authenticate(command.user, command.password, self._client)
             self._wait_for(proof, request)
         elif isinstance(command, ResetStatistics):
-            self._shared.counters.reset()
-            self._write(request.encode(None))
+            self._wait_for(self._shared.reset(), request)
         else:
             reply = request.encode(None)
             if reply:
@@ -300,6 +310,7 @@ class Session:
 
     def _stop(self) -> None:
         self.finished = True
+        self._was_crowded = False
         self._queue.clear()
         self._finish()
 

@@ -83,17 +83,14 @@ class ReceiveBuffer:
         pieces = [self._data[self._pos :]]
         missing = length - len(pieces[0])
         used = 0
-        for piece in self._more:
+        while missing > len(self._more[used]):
+            pieces.append(self._more[used])
+            missing -= len(self._more[used])
             used += 1
-            if missing <= len(piece):
-                break
-            pieces.append(piece)
-            missing -= len(piece)
-        last = self._more[used - 1]
-        pieces.append(last[:missing])
-        self._data = last
+        self._data = self._more[used]
         self._pos = missing
-        del self._more[:used]
+        pieces.append(self._data[:missing])
+        del self._more[: used + 1]
         return b"".join(pieces)
 
     def skip(self, length: int) -> int:

@@ -137,6 +137,7 @@ def _read_flags(key: bytes, tokens: list[bytes]) -> _Flags:
 
 
 def _check_opaque(flags: _Flags) -> None:
+    """Said last, of a request that is fine but for this."""
     for code, token in flags.asked:
         if code == 79 and len(token) > _MAX_OPAQUE:  # O
             raise _FlagsError(_OPAQUE_TOO_LONG)
@@ -318,11 +319,9 @@ def _checked(
     if len(tokens) - 1 > _MAX_TOKENS:
         raise _FlagsError(too_many)
     try:
-        flags = _read_flags(tokens[1], tokens[first_flag:])
+        return _read_flags(tokens[1], tokens[first_flag:])
     except _FlagsError as error:
         raise _FlagsError(bad_flags or error.args[0]) from None
-    _check_opaque(flags)
-    return flags
 
 
 _TOO_MANY = b"CLIENT_ERROR options flags too long\r\n"
@@ -339,6 +338,7 @@ def _exptime_of_new(flags: _Flags) -> int | None:
 def _parse_get(tokens: list[bytes], limits: Limits) -> Parsed:
     try:
         flags = _checked(tokens, b"CLIENT_ERROR options flags are too long\r\n", 2, None)
+        _check_opaque(flags)
     except _FlagsError as error:
         return answered(error.args[0])
     seen = flags.seen
@@ -384,6 +384,7 @@ def _parse_set(tokens: list[bytes], limits: Limits) -> Parsed:
         mode = _STORE_MODES.get(flags.mode.upper())
         if mode is None:
             raise _FlagsError(b"CLIENT_ERROR invalid mode for ms M token\r\n")
+        _check_opaque(flags)
     except _FlagsError as error:
         return Refused(answered(error.args[0]), length + 2)
     client_flags = flags.number(b"F") or 0
@@ -414,6 +415,7 @@ def _parse_set(tokens: list[bytes], limits: Limits) -> Parsed:
 def _parse_delete(tokens: list[bytes], limits: Limits) -> Parsed:
     try:
         flags = _checked(tokens, _TOO_MANY, 2, _BAD_FLAGS)
+        _check_opaque(flags)
     except _FlagsError as error:
         return answered(error.args[0])
     compare = flags.number(b"C")
@@ -433,11 +435,12 @@ _ARITHMETIC_MODES = {b"": False, b"I": False, b"+": False, b"D": True, b"-": Tru
 def _parse_arithmetic(tokens: list[bytes], limits: Limits) -> Parsed:
     try:
         flags = _checked(tokens, _TOO_MANY, 2, _BAD_FLAGS)
+        decrement = _ARITHMETIC_MODES.get(flags.mode.upper())
+        if decrement is None:
+            raise _FlagsError(b"CLIENT_ERROR invalid mode for ma M token\r\n")
+        _check_opaque(flags)
     except _FlagsError as error:
         return answered(error.args[0])
-    decrement = _ARITHMETIC_MODES.get(flags.mode.upper())
-    if decrement is None:
-        return answered(b"CLIENT_ERROR invalid mode for ma M token\r\n")
     delta = flags.number(b"D")
     vivify = _exptime_of_new(flags)
     command = Arithmetic(
