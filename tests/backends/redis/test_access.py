@@ -1,0 +1,219 @@
+"""Who may use Redis, and what is said when it lets nobody in."""
+
+from __future__ import annotations
+
+import contextlib
+from urllib.parse import urlsplit
+
+from redcouch.commands import (
+    Arithmetic,
+    Command,
+    Delete,
+    Discard,
+    Dump,
+    Flush,
+    Get,
+    GetAndTouch,
+    Inspect,
+    Invalidate,
+    MetaGet,
+    Store,
+    StoreMode,
+    Touch,
+)
+from redcouch.errors import BackendError
+from redcouch.results import Failed, Stored, Trouble
+from tests.backends.redis.case import SharedRedisCase, eventually
+
+# What RedCouch needs, as a rule for ACL SETUSER. Keys: the items, and the system keys.
+KEYS = "resetkeys ~rc:* ~redcouch:sys:*"
+# To connect, and to keep the items.
+BASICS = (
+    "+script|load +evalsha +hmget +hget +hset +hsetnx +hdel +hexists +hlen +hstrlen +incr +set"
+    " +time +pttl +exists +persist +pexpire +pexpireat +unlink"
+)
+# For the age of an item (mg with h, l, t), and dumps.
+STANDING = "+object|idletime"
+# For flush_all, at once and later, and for dumps.
+FLUSHING = "+scan +get +del"
+# For the figures in stats.
+FIGURES = "+info +dbsize"
+# For each connection: another database than 0, and Sentinel.
+OTHERS = "+select +role"
+
+QUIETLY_NEEDED = {
+    "+hlen",  # a set that is refused for lack of memory
+    "+hsetnx",  # the right to renew a stale item: nobody is given it otherwise
+    "+get",  # a delayed flush: it does not happen otherwise
+}
+"""What fails no command when it is missing."""
+
+EVERYTHING: list[Command] = [
+    Store(StoreMode.SET, b"k", b"1"),
+    Store(StoreMode.ADD, b"k", b"1"),
+    Store(StoreMode.ADD, b"new", b"1", exptime=500),
+    Store(StoreMode.REPLACE, b"k", b"1", exptime=4_000_000_000),
+    Store(StoreMode.APPEND, b"k", b"1"),
+    Store(StoreMode.SET, b"k", b"1", compare=1),
+    Arithmetic(b"k", 1, ttl=True),
+    Arithmetic(b"number", 1, initial=1),
+    Get([b"k", b"none"], cas=True),
+    Get([b"native", b"none"], cas=True),
+    GetAndTouch([b"k"], 500),
+    Touch(b"native", 0),
+    Touch(b"k", 20),
+    MetaGet(b"k", recache=30),
+    Touch(b"k", 0),
+    MetaGet(b"k"),
+    MetaGet(b"k", standing=True, vivify=0, recache=30),
+    Invalidate(b"k", stale=True, exptime=500),
+    MetaGet(b"k"),
+    MetaGet(b"k", standing=True),
+    Inspect(b"k"),
+    Dump(),
+    Delete(b"k", compare=1),
+    Delete(b"number"),
+    Store(StoreMode.SET, b"k", b"1", exptime=-1),
+    Discard(b"new"),
+    Flush(),
+    Flush(1000),
+]
+
+
+class AccessTests(SharedRedisCase):
+    """Redis 7.0; the versions below run the same tests."""
+
+    connects = False
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.addCleanup(self.client.execute_command, "ACL", "DELUSER", "couch")
+        self.address = urlsplit(self.url).netloc
+
+    def allow(self, *rules: str) -> None:
+        """Make the user anew, with these permissions."""
+        self.client.execute_command("ACL", "DELUSER", "couch")
+        words = " ".join((KEYS, *rules)).split()
+        self.client.execute_command("ACL", "SETUSER", "couch", "on", ">pass word", *words)
+
+    async def enter(self, database: int = 0) -> None:
+        """Come in as that user."""
+        await self.connect(f"redis://couch:pass%20word@{self.address}/{database}")
+
+    async def failures(self) -> list[tuple[Command, Failed]]:
+        """What fails of everything."""
+        self.client.flushall()
+        self.client.hset("rc:native", "v", "31")
+        failures = []
+        for command in EVERYTHING:
+            result = await self.do(command)
+            for part in result if isinstance(result, list) else [result]:
+                if isinstance(part, Failed):
+                    failures.append((command, part))
+        return failures
+
+    async def test_least_permissions(self) -> None:
+        """A user who may do no more than this can use everything."""
+        self.allow(BASICS, STANDING, FLUSHING, FIGURES, OTHERS)
+        await self.enter(database=1)
+        self.assertEqual(await self.failures(), [])
+        self.assertIn("curr_items", await self.storage.statistics())
+
+    async def test_plain_use(self) -> None:
+        """Without flush_all, dumps and stats it takes a little less."""
+        self.allow(BASICS)
+        await self.enter()
+        self.assertIsInstance(await self.do(Store(StoreMode.SET, b"k", b"v")), Stored)
+        self.assertEqual(await self.value(), b"v")
+        for command, failure in await self.failures():
+            self.assertIsInstance(command, Flush | Dump)
+            self.assertEqual(failure.message, "storage answered NOPERM")
+
+    async def test_each_permission_is_needed(self) -> None:
+        """The rule has nothing in it that could be left out."""
+        every = f"{BASICS} {FLUSHING}".split()
+        spare = set()
+        for left_out in every:
+            self.allow(*(rule for rule in every if rule != left_out))
+            await self.enter()
+            with contextlib.suppress(BackendError):  # not even a connection
+                if not await self.failures():
+                    spare.add(left_out)
+        self.assertEqual(spare, QUIETLY_NEEDED)
+
+    async def test_keys_outside(self) -> None:
+        """Items under a prefix that the user may not use fail, one by one, and clearly."""
+        self.allow(BASICS, FLUSHING)
+        await self.connect(f"redis://couch:pass%20word@{self.address}?prefix=other:")
+        self.assert_failed(await self.do(Store(StoreMode.SET, b"k", b"v")), Trouble.REFUSED)
+        self.assert_failed(await self.get(), Trouble.REFUSED)
+        self.assertEqual(self.client.keys("other:*"), [])
+
+    async def refused(self, url: str, words: str, told: int = 1) -> None:
+        """Check that nobody gets in, and that it is said why, without the password."""
+        lines = self.logged()
+        await self.connect(url)
+        for _ in range(3):
+            with self.assertRaisesRegex(Exception, "storage not reachable"):
+                await self.get()
+        health = self.storage.health()
+        self.assertFalse(health.ready)
+        self.assertRegex(health.reason, words)
+        self.assertNotIn("SECRET", health.reason)
+        self.assertEqual([line for line in lines if "SECRET" in line], [])
+        complaints = [line for line in lines if "Cannot reach Redis" in line]
+        self.assertEqual(len(complaints), told)
+        self.assertRegex(complaints[0], words)
+
+    async def test_wrong_password(self) -> None:
+        """A wrong password is named as the reason; once it is right, service begins."""
+        self.allow(BASICS, FLUSHING)
+        await self.refused(f"redis://couch:SECRET@{self.address}", "WRONGPASS")
+        self.client.execute_command("ACL", "SETUSER", "couch", ">SECRET")
+        await eventually(lambda: self.storage.health().ready)
+        await self.set(b"v")
+
+    async def test_no_such_user(self) -> None:
+        """So is a user whom Redis does not know."""
+        await self.refused(f"redis://nobody:SECRET@{self.address}", "WRONGPASS")
+
+    async def test_user_may_not_load_scripts(self) -> None:
+        """So is a user who may not do what every connection needs."""
+        self.allow("+get")
+        self.client.execute_command("ACL", "SETUSER", "couch", ">SECRET")
+        await self.refused(f"redis://couch:SECRET@{self.address}", "NOPERM|no permissions")
+
+    async def test_wrong_database(self) -> None:
+        """So is a database number that Redis does not have."""
+        await self.refused(f"redis://{self.address}/4711", "DB index is out of range")
+
+    async def test_password_is_required(self) -> None:
+        """So is a password that was not given, and it may be given to Redis' default user."""
+        server = self.start_redis("--requirepass", "SECRET", version=self.version)
+        await self.refused(server.url, "NOAUTH")
+        await self.connect(f"redis://:SECRET@127.0.0.1:{server.port}")
+        await self.set(b"v")
+
+    async def test_password_is_changed(self) -> None:
+        """A user who is thrown out gets errors at once, and is told why."""
+        self.allow(BASICS, FLUSHING)
+        await self.enter()
+        await self.set(b"v")
+        self.client.execute_command("ACL", "DELUSER", "couch")
+        await eventually(lambda: not self.storage.health().ready)
+        await eventually(lambda: "WRONGPASS" in self.storage.health().reason)
+        self.allow(BASICS, FLUSHING)
+        await eventually(lambda: self.storage.health().ready)
+        self.assertEqual(await self.value(), b"v")
+
+
+class AccessTests62(AccessTests):
+    """The same on Redis 6.2."""
+
+    version = "6.2"
+
+
+class AccessTests82(AccessTests):
+    """The same on Redis 8.2."""
+
+    version = "8.2"

@@ -1,0 +1,400 @@
+"""Redis comes and goes, and what listens there may not even be a Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from typing import Any
+from urllib.parse import quote
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred, gatherResults
+
+from redcouch.commands import Arithmetic, Command, Delete, Get, Store, StoreMode, Touch
+from redcouch.errors import BackendError
+from redcouch.results import Stored, Trouble
+from tests.backends.redis.case import RedisCase, eventually
+from tests.backends.redis.fake import FakeRedis, FakeRedisFactory, nothing
+from tests.servers import free_port
+
+reactor: Any = _reactor
+
+
+class ComingAndGoingTests(RedisCase):
+    """One Redis that is started, stopped and paused."""
+
+    async def ready(self) -> None:
+        """Wait until commands can be performed."""
+        await eventually(lambda: self.storage.health().ready)
+
+    async def unreachable(self) -> None:
+        """Check that a command fails with the reason that there is no Redis."""
+        with self.assertRaises(BackendError) as caught:
+            await self.get()
+        self.assertIs(caught.exception.failed.trouble, Trouble.UNAVAILABLE)
+
+    async def test_first_moments(self) -> None:
+        """A client that comes before the connection is there is served all the same."""
+        await self.connect(self.start_redis().url)
+        self.assertFalse(self.storage.health().ready)
+        answers = [
+            self.storage.execute([Arithmetic(b"k", 1, initial=1), Get([b"k"])]) for _ in range(10)
+        ]
+        counts = [(await answer)[0].value for answer in answers]
+        self.assertEqual(counts, list(range(1, 11)))
+
+    async def test_down_at_start(self) -> None:
+        """Without a Redis every command fails at once; with one, service begins."""
+        lines = self.logged()
+        server = self.start_redis()
+        server.stop()
+        await self.connect(server.url)
+        for _ in range(3):
+            await self.unreachable()
+        health = self.storage.health()
+        self.assertFalse(health.ready)
+        self.assertRegex(health.reason, f"^Redis at {server.url}: .*[Rr]efused")
+        server.start()
+        await self.ready()
+        await self.set(b"v")
+        told = [line for line in lines if "Cannot reach Redis" in line]
+        self.assertEqual(len(told), 1)
+        self.assertIn(server.url, told[0])
+        self.assertIn("--storage", told[0])
+
+    async def test_goes_and_comes_back(self) -> None:
+        """Each time Redis goes, it is said once; each time it is back, service goes on."""
+        lines = self.logged()
+        server = self.start_redis()
+        await self.connect(server.url)
+        await self.set(b"v")
+        for times in (1, 2):
+            server.stop()
+            await eventually(lambda: not self.storage.health().ready)
+            await self.unreachable()
+            await eventually(lambda: "refused" in self.storage.health().reason)
+            server.start()
+            await self.ready()
+            self.assertIsNone(await self.get())
+            await self.set(b"v")
+            told = [line for line in lines if "Cannot reach Redis" in line]
+            self.assertEqual(len(told), times)
+
+    async def test_reason_changes(self) -> None:
+        """What keeps Redis from serving is what is so now, not what was at first."""
+        server = self.start_redis("--requirepass", "right")
+        await self.connect(f"redis://:wrong@127.0.0.1:{server.port}")
+        await eventually(lambda: "WRONGPASS" in self.storage.health().reason)
+        server.stop()
+        await eventually(lambda: "refused" in self.storage.health().reason)
+
+    async def test_restart_under_traffic(self) -> None:
+        """Killed in the middle of traffic, each command has one answer, none is mixed up."""
+        server = self.start_redis()
+        await self.connect(server.url)
+        answered: list[bool] = []
+        stopping = False
+
+        async def client(name: bytes) -> None:
+            count = 0
+            while not stopping:
+                count += 1
+                value = b"%b:%d" % (name, count)
+                commands: list[Command] = [
+                    Store(StoreMode.SET, name, value),
+                    Get([name]),
+                    Touch(name, 0),
+                ]
+                try:
+                    results = await self.storage.execute(commands)
+                except BackendError as error:
+                    self.assertIs(error.failed.trouble, Trouble.UNAVAILABLE)
+                    answered.append(False)
+                    await eventually(lambda: stopping or self.storage.health().ready)
+                else:
+                    self.assertIsInstance(results[0], Stored)
+                    self.assertEqual(results[1][0].value, value)
+                    answered.append(True)
+
+        clients = [Deferred.fromCoroutine(client(b"%d" % number)) for number in range(20)]
+        for _ in range(3):
+            before = len(answered)
+            await eventually(lambda before=before: len(answered) > before + 200)  # type: ignore[misc]
+            server.kill()
+            await eventually(lambda: not self.storage.health().ready)
+            server.start()
+            await self.ready()
+        stopping = True
+        await gatherResults(clients)
+        self.assertIn(False, answered)
+        await self.set(b"v")
+
+    async def test_scripts_after_restart(self) -> None:
+        """A Redis that was started anew is told the scripts before it is used."""
+        server = self.start_redis("--appendonly", "yes")
+        await self.connect(server.url)
+        token = await self.set(b"v", flags=7)
+        server.kill()
+        server.start()
+        await eventually(lambda: not self.storage.health().ready)
+        await self.ready()
+        self.assertGreater(await self.set(b"v"), token)
+
+    async def test_pause(self) -> None:
+        """A Redis that does not answer in time is given up, and taken again later."""
+        lines = self.logged()
+        server = self.start_redis()
+        await self.connect(f"{server.url}?timeout=0.2")
+        await self.set(b"old")
+        os.kill(server.pid, signal.SIGSTOP)
+        answers = [self.storage.execute([Get([b"k"])]) for _ in range(3)]
+        for answer in answers:
+            with self.assertRaisesRegex(BackendError, "storage connection lost"):
+                await answer
+        await self.unreachable()
+        self.assertFalse(self.storage.health().ready)
+        self.assertTrue(any("no answer for 0.2 s" in line for line in lines))
+        os.kill(server.pid, signal.SIGCONT)
+        await self.ready()
+        for number in range(100):
+            key = b"%d" % number
+            await self.set(b"value of " + key, key)
+            self.assertEqual(await self.value(key), b"value of " + key)
+
+    async def test_killed_connection(self) -> None:
+        """An administrator's CLIENT KILL costs one error, and the next command works."""
+        server = self.start_redis()
+        await self.connect(server.url)
+        await self.set(b"v")
+        self.native(server).client_kill_filter(_type="normal", skipme=True)
+        await eventually(lambda: not self.storage.health().ready)
+        await self.ready()
+        self.assertEqual(await self.value(), b"v")
+
+    async def test_read_only(self) -> None:
+        """A Redis that has become a replica refuses changes, and is looked for anew."""
+        server = self.start_redis()
+        await self.connect(server.url)
+        await self.set(b"v")
+        client = self.native(server)
+        client.replicaof("127.0.0.1", free_port())
+        refused = await self.do(Store(StoreMode.SET, b"k", b"v"))
+        self.assert_failed(refused, Trouble.REFUSED)
+        self.assertEqual(refused.message, "storage answered READONLY")
+        await eventually(lambda: not self.storage.health().ready)
+        client.replicaof("NO", "ONE")
+        await self.ready()
+        await self.set(b"v")
+
+    async def test_stop_with_work_in_flight(self) -> None:
+        """Whoever still waits when the service ends is told that."""
+        server = self.start_redis()
+        await self.connect(server.url)
+        await self.set(b"v")
+        answer = self.storage.execute([Get([b"k"])])
+        stopped = Deferred.fromCoroutine(self.stop(self.storage))
+        with self.assertRaises(BackendError):
+            await answer
+        await stopped
+        with self.assertRaises(BackendError):
+            await self.get()
+
+    async def test_stop_before_the_connection(self) -> None:
+        """A service that ends in its first moment tells those who wait, and leaves nothing."""
+        await self.connect(self.start_redis().url)
+        answer = self.storage.execute([Get([b"k"])])
+        stopped = Deferred.fromCoroutine(self.stop(self.storage))
+        with self.assertRaisesRegex(BackendError, "shutting down"):
+            await answer
+        await stopped
+
+    async def test_stop_while_trying(self) -> None:
+        """A service that never found its Redis ends like any other."""
+        await self.connect(f"redis://127.0.0.1:{free_port()}")
+        await self.unreachable()
+        await self.stop(self.storage)
+
+    async def test_unix_socket(self) -> None:
+        """Redis is served from its unix socket as well, with password and database."""
+        server = self.start_redis("--requirepass", "pass word")
+        path = quote(str(server.socket))
+        await self.connect(f"redis+unix://:pass%20word@{path}?db=2&prefix=u:")
+        await self.set(b"v")
+        client = self.native(server, password="pass word", db=2)
+        self.assertEqual(client.hget("u:k", "v"), b"76")
+        server.stop()
+        await eventually(lambda: not self.storage.health().ready)
+        await self.unreachable()
+        server.start()
+        await self.ready()
+        await self.set(b"v")
+
+    async def test_no_unix_socket(self) -> None:
+        """Where there is no such socket, the reason says so."""
+        await self.connect("redis+unix:///nonexistent/redis.sock")
+        await self.unreachable()
+        self.assertRegex(self.storage.health().reason, "No such file|no such file")
+
+
+class FakeRedisTests(RedisCase):
+    """What is no Redis, or one that has lost its mind."""
+
+    async def listen(self, timeout: float = 30) -> FakeRedisFactory:
+        """Something to connect to; the storage knows it."""
+        self.fake = FakeRedisFactory()
+        listening = reactor.listenTCP(0, self.fake, interface="127.0.0.1")
+        self.addCleanup(self.gone)
+        self.addCleanup(listening.stopListening)
+        self.address = f"redis://127.0.0.1:{listening.getHost().port}?timeout={timeout}"
+        return self.fake
+
+    async def gone(self) -> None:
+        """Wait for the far ends of the connections."""
+        await eventually(lambda: not self.fake.connections)
+
+    async def connect_in_vain(self, words: str) -> None:
+        """Check that there is no connection, and that the reason is given."""
+        await self.connect(self.address)
+        with self.assertRaisesRegex(BackendError, "storage not reachable"):
+            await self.get()
+        self.assertRegex(self.storage.health().reason, words)
+
+    async def test_http(self) -> None:
+        """A web server on that port is named for what it is not."""
+        fake = await self.listen()
+        fake.prepare = lambda command: b"HTTP/1.1 400 Bad Request\r\n\r\n"
+        await self.connect_in_vain("does not answer as a Redis does")
+
+    async def test_greeting(self) -> None:
+        """So is what speaks first, as a mail server does."""
+        fake = await self.listen()
+        fake.greeting = b"220 mail.example.org ESMTP\r\n"
+        await self.connect_in_vain("does not answer as a Redis does")
+
+    async def test_silence(self) -> None:
+        """What takes the connection and says nothing is given up after the timeout."""
+        fake = await self.listen(timeout=0.1)
+        fake.prepare = lambda command: b""
+        await self.connect_in_vain("no answer for 0.1 s")
+
+    async def test_closes_at_once(self) -> None:
+        """What closes each connection is not asked ever faster."""
+        fake = await self.listen()
+        accept = FakeRedis.connectionMade
+
+        def close(connection: FakeRedis) -> None:
+            accept(connection)
+            connection.transport.loseConnection()
+
+        self.patch(FakeRedis, "connectionMade", close)
+        await self.connect_in_vain("closed|lost|Lost")
+        await eventually(lambda: fake.made > 2)
+        self.assertFalse(self.storage.health().ready)
+
+    async def test_still_loading(self) -> None:
+        """A Redis that still reads its data is waited for, and the reason is its own."""
+        fake = await self.listen()
+        loading = b"-LOADING Redis is loading the dataset in memory\r\n"
+        fake.prepare = lambda command: loading
+        await self.connect_in_vain("LOADING")
+        fake.prepare = lambda command: b"$2\r\nok\r\n"
+        await eventually(lambda: self.storage.health().ready)
+
+    async def test_garbage_later(self) -> None:
+        """Garbage in place of a reply costs the connection; another is made."""
+        fake = await self.listen()
+        await self.connect(self.address)
+        self.assertIsNone(await self.get())
+        fake.answer = lambda command: b"garbage\r\n"
+        with self.assertRaisesRegex(BackendError, "storage connection lost"):
+            await self.get()
+        fake.answer = nothing
+        await eventually(lambda: self.storage.health().ready)
+
+    async def test_replies_nobody_asked_for(self) -> None:
+        """One reply too many: nobody is given what belongs to somebody else."""
+        fake = await self.listen()
+        await self.connect(self.address)
+        self.assertIsNone(await self.get())
+        fake.answer = lambda command: nothing(command) * 2
+        self.assertIsNone(await self.get())
+        await eventually(lambda: fake.made > 1)
+        fake.answer = nothing
+        await eventually(lambda: self.storage.health().ready)
+        fake.connections[0].transport.write(b"$1\r\n5\r\n")
+        await eventually(lambda: fake.made > 2)
+
+    async def test_wrong_shapes(self) -> None:
+        """Well-formed replies that make no sense are errors; nobody waits for ever."""
+        shapes = [
+            b":1\r\n",
+            b"+OK\r\n",
+            b"$-1\r\n",
+            b"*-1\r\n",
+            b"*0\r\n",
+            b"*1\r\n:5\r\n",
+            b"*4\r\n:1\r\n:2\r\n:3\r\n:4\r\n",
+            b"*4\r\n*0\r\n*0\r\n*0\r\n*0\r\n",
+            b"*4\r\n-ERR x\r\n-ERR x\r\n-ERR x\r\n-ERR x\r\n",
+            b"*2\r\n$1\r\nx\r\n$1\r\ny\r\n",
+            b"-\r\n",
+            b"-ERR\r\n",
+            b"$0\r\n\r\n",
+        ]
+        commands: list[Command] = [
+            Get([b"k"], cas=True),
+            Get([b"k"]),
+            Store(StoreMode.SET, b"k", b"v"),
+            Store(StoreMode.ADD, b"k", b"v"),
+            Arithmetic(b"k", 1),
+            Touch(b"k", 1),
+            Delete(b"k"),
+        ]
+        fake = await self.listen()
+        await self.connect(self.address)
+        for shape in shapes:
+            for command in commands:
+                fake.answer = lambda command, shape=shape: shape  # type: ignore[misc]
+                await eventually(lambda: self.storage.health().ready)
+                with contextlib.suppress(BackendError):
+                    await self.do(command)
+        self.flushLoggedErrors()
+
+    async def test_slow_but_steady(self) -> None:
+        """A large answer may take longer than the timeout, as long as it keeps coming."""
+        fake = await self.listen(timeout=30)
+        await self.connect(self.address)
+        await self.get()
+        late = Late(reactor)
+        link = self.storage._link  # type: ignore[attr-defined]
+        self.patch(link, "reactor", late)
+        fake.answer = lambda command: b"*3\r\n$600\r\n"
+        answer = self.storage.execute([Get([b"k"])])
+        replies = iter([b"6b" * 150, b"6b" * 150, b"\r\n$-1\r\n$-1\r\n"])
+        for reply in replies:
+            await eventually(lambda: link._protocol.heard_at == late.by)
+            late.by += 20
+            link._check_time()
+            fake.connections[0].transport.write(reply)
+        ((item,),) = await answer
+        self.assertEqual(item.value, b"k" * 300)
+        answer = self.storage.execute([Get([b"k"])])
+        late.by += 40
+        link._check_time()
+        with self.assertRaisesRegex(BackendError, "storage connection lost"):
+            await answer
+
+
+class Late:
+    """A reactor whose time has moved on."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+        self.by: float = real.seconds()
+
+    def seconds(self) -> float:
+        return self.by
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)

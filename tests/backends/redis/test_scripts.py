@@ -1,0 +1,226 @@
+"""Redis forgets the scripts: commands are done in order, or answered with an error."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.task import Clock
+
+from redcouch.backends.memory import MemoryBackend
+from redcouch.backends.redis.scripts import SCRIPTS
+from redcouch.commands import (
+    Arithmetic,
+    Command,
+    Delete,
+    Get,
+    GetAndTouch,
+    Invalidate,
+    MetaGet,
+    Store,
+    StoreMode,
+    Touch,
+)
+from redcouch.interfaces import Surroundings
+from redcouch.limits import Limits
+from redcouch.results import (
+    Failed,
+    Item,
+    MetaItem,
+    Number,
+    Result,
+    Stored,
+    Touched,
+    Trouble,
+)
+from tests.backends.redis.case import SharedRedisCase
+from tests.backends.redis.interleaver import Interleaver
+
+reactor: Any = _reactor
+
+BATCH: list[Command] = [
+    Store(StoreMode.SET, b"k", b"1", 7),
+    Get([b"k", b"n"]),
+    Store(StoreMode.APPEND, b"k", b"2"),
+    Arithmetic(b"n", 5, initial=1),
+    GetAndTouch([b"k", b"n"], 500),
+    Arithmetic(b"n", 5),
+    Store(StoreMode.SET, b"k", b"3"),
+    MetaGet(b"k", standing=True, vivify=0),
+    Store(StoreMode.PREPEND, b"k", b"4"),
+    Touch(b"n", 900),
+    Get([b"n", b"k"], cas=True),
+    Delete(b"n"),
+]
+
+
+def plain(result: Result) -> Any:
+    """A result without tokens and times."""
+    match result:
+        case list():
+            return [plain(found) for found in result]
+        case Item() | MetaItem():
+            return (result.value, result.flags)
+        case Stored():
+            return "stored"
+        case Touched():
+            return "touched"
+        case Number():
+            return result.value
+        case Failed():
+            return "failed"
+    return result
+
+
+def _unless_failed(seen: Any, expected: Any) -> Any:
+    """What is expected of a result, of which some keys may have failed."""
+    if not isinstance(seen, list):
+        return expected
+    return [
+        "failed" if found == "failed" else other
+        for found, other in zip(seen, expected, strict=True)
+    ]
+
+
+class ForgottenScriptTests(SharedRedisCase):
+    """C{SCRIPT FLUSH}, at the worst moments."""
+
+    async def test_between_batches(self) -> None:
+        """Nobody notices that the scripts were gone, whatever is asked first."""
+        for command in (*BATCH, Invalidate(b"k", stale=True)):
+            await self.all(Store(StoreMode.SET, b"k", b"1"), Store(StoreMode.SET, b"n", b"1"))
+            self.client.script_flush()
+            result = await self.do(command)
+            self.assertNotEqual(plain(result), "failed", command)
+
+    async def test_large_batch(self) -> None:
+        """A pipeline of thousands is done in order, after its scripts are there again."""
+        await self.set(b"")
+        self.client.script_flush()
+        commands: list[Command] = []
+        for number in range(3000):
+            commands.append(Store(StoreMode.SET, b"k", b"%d" % number))
+            commands.append(Get([b"k"]))
+        results = await self.all(*commands)
+        seen = [found[0].value for found in results[1::2]]
+        self.assertEqual(seen, [b"%d" % number for number in range(3000)])
+
+    async def test_many_clients(self) -> None:
+        """Batches that were under way at the same time are each done in order."""
+        await self.set(b"")
+        self.client.script_flush()
+        pending = []
+        for client in range(50):
+            key = b"%d" % client
+            pending.append(
+                self.storage.execute(
+                    [
+                        Store(StoreMode.SET, key, b"1"),
+                        Store(StoreMode.APPEND, key, b"2"),
+                        Arithmetic(key, 1),
+                        Get([key]),
+                    ]
+                )
+            )
+        for answer in pending:
+            results = await answer
+            self.assertEqual([plain(result) for result in results[2:]], [13, [(b"13", 0)]])
+
+    def load(self) -> None:
+        """What another bridge does when it finds the scripts gone."""
+        for script in SCRIPTS:
+            self.client.script_load(script.text)
+
+    async def through_interleaver(self) -> Interleaver:
+        """A storage whose pipelines can be interrupted."""
+        port = urlsplit(self.url).port
+        assert port is not None
+        interleaver = Interleaver(reactor, port)
+        listening = reactor.listenTCP(0, interleaver, interface="127.0.0.1")
+        await self.connect(f"redis://127.0.0.1:{listening.getHost().port}?timeout=30")
+        self.addCleanup(listening.stopListening)
+        await self.set(b"")
+        return interleaver
+
+    async def expected(self, results: list[Result]) -> list[Any]:
+        """What memory makes of the commands that did not fail."""
+        clock = Clock()
+        memory = MemoryBackend(Surroundings(clock, Limits(), clock.seconds, print))
+        seen = [plain(result) for result in results]
+        made = [one for one, result in zip(BATCH, seen, strict=True) if result != "failed"]
+        answers = iter(await memory.execute(made))
+        return [
+            "failed" if result == "failed" else _unless_failed(result, plain(next(answers)))
+            for result in seen
+        ]
+
+    async def interrupted(
+        self, interleaver: Interleaver, flush_at: set[int], load_at: set[int]
+    ) -> list[Any]:
+        """The batch's results, when scripts are lost and loaded between its commands."""
+        self.load()
+        self.client.delete("rc:k", "rc:n")
+        count = -1
+
+        def before(command: list[bytes]) -> None:
+            nonlocal count
+            count += 1
+            if count in flush_at:
+                self.client.script_flush()
+            if count in load_at:
+                self.load()
+
+        interleaver.before = before
+        results = await self.all(*BATCH)
+        for result in results:
+            for part in result if isinstance(result, list) else [result]:
+                if isinstance(part, Failed):
+                    self.assertIs(part.trouble, Trouble.REFUSED)
+        expected = await self.expected(results)
+        self.assertEqual([plain(result) for result in results], expected)
+        return expected
+
+    async def test_lost_in_the_middle(self) -> None:
+        """Lost between any two commands of a pipeline, the rest is done after all."""
+        interleaver = await self.through_interleaver()
+        for position in range(len(BATCH) + 1):
+            done = await self.interrupted(interleaver, {position}, set())
+            self.assertNotIn("failed", done)
+
+    async def test_loaded_by_somebody_else(self) -> None:
+        """
+        Lost and loaded again between any two commands of a pipeline: what was
+        left out is done in its place or has failed, and never comes late.
+        """
+        interleaver = await self.through_interleaver()
+        failed = 0
+        for lost, found in combinations(range(len(BATCH) + 1), 2):
+            done = await self.interrupted(interleaver, {lost}, {found})
+            failed += "failed" in done
+        self.assertGreater(failed, 0)
+
+    async def test_lost_again_and_again(self) -> None:
+        """Lost twice, during the second attempt as well, the rule is the same."""
+        interleaver = await self.through_interleaver()
+        later = range(len(BATCH) + len(SCRIPTS), 2 * len(BATCH) + len(SCRIPTS), 3)
+        for lost in range(0, len(BATCH), 2):
+            for again in later:
+                await self.interrupted(interleaver, {lost, again}, set())
+                await self.interrupted(interleaver, {lost, again}, {lost + 3, again + 2})
+
+    async def test_lost_for_good(self) -> None:
+        """A Redis that forgets faster than it is told answers errors, and not for ever none."""
+        interleaver = await self.through_interleaver()
+
+        def forget(command: list[bytes]) -> None:
+            self.client.script_flush()
+
+        interleaver.before = forget
+        results = await self.all(*BATCH)
+        changes = [result for result in results if not isinstance(result, list)]
+        self.assertEqual({plain(result) for result in changes}, {"failed"})
+        interleaver.before = lambda command: None
+        await self.set(b"fine")
+        self.assertEqual(await self.value(), b"fine")

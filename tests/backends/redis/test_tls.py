@@ -1,0 +1,146 @@
+"""Redis behind TLS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from redcouch.backends.redis.location import read_location
+from redcouch.errors import BackendError, ConfigurationError
+from tests.backends.redis.case import RedisCase, eventually
+from tests.backends.redis.certificates import Authority
+from tests.servers import free_port
+
+# Twisted hands over what pyOpenSSL would rather not be given any more.
+pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+
+
+class TLSTests(RedisCase):
+    """Debian's Redis 7.0, with certificates of the tests' own."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.directory = self.folder()
+        self.authority = Authority(self.directory, "authority")
+
+    def behind_tls(self, *options: str, address: str = "127.0.0.1") -> None:
+        """A Redis that has a certificate for an address."""
+        certificate, key = self.authority.issue("server", address)
+        self.port = free_port()
+        self.start_redis(
+            *("--tls-port", str(self.port)),
+            *("--tls-cert-file", str(certificate), "--tls-key-file", str(key)),
+            *("--tls-ca-cert-file", str(self.authority.path)),
+            *options,
+        )
+
+    async def enter(self, **files: Path) -> None:
+        """Connect, with these files as parameters."""
+        query = "&".join(f"{name}={path}" for name, path in files.items())
+        await self.connect(f"rediss://127.0.0.1:{self.port}/1?{query}")
+
+    async def is_served(self) -> None:
+        """Check that items can be stored and read, large ones too."""
+        await self.set(b"v" * 100_000)
+        self.assertEqual(await self.value(), b"v" * 100_000)
+
+    async def is_refused(self, words: str) -> None:
+        """Check that there is no connection, and the reason why not."""
+        with self.assertRaisesRegex(BackendError, "storage not reachable"):
+            await self.get()
+        self.assertRegex(self.storage.health().reason, words)
+
+    async def test_authority(self) -> None:
+        """With the CA that signed Redis' certificate, Redis is trusted."""
+        self.behind_tls("--tls-auth-clients", "no")
+        await self.enter(ca=self.authority.path)
+        await self.is_served()
+
+    async def test_several_authorities(self) -> None:
+        """A file may hold more than one CA."""
+        self.behind_tls("--tls-auth-clients", "no")
+        other = Authority(self.directory, "other")
+        both = self.directory / "both.pem"
+        both.write_bytes(other.path.read_bytes() + self.authority.path.read_bytes())
+        await self.enter(ca=both)
+        await self.is_served()
+
+    async def test_client_certificate(self) -> None:
+        """A Redis that asks for a certificate is shown one, from two files or from one."""
+        self.behind_tls("--tls-auth-clients", "yes")
+        certificate, key = self.authority.issue("client")
+        await self.enter(ca=self.authority.path, cert=certificate, key=key)
+        await self.is_served()
+        together = self.directory / "together.pem"
+        together.write_bytes(certificate.read_bytes() + key.read_bytes())
+        await self.enter(ca=self.authority.path, cert=together)
+        await self.is_served()
+
+    async def test_no_client_certificate(self) -> None:
+        """Without the certificate that Redis asks for, TLS' own reason is given."""
+        self.behind_tls("--tls-auth-clients", "yes")
+        await self.enter(ca=self.authority.path)
+        await self.is_refused("certificate required|handshake failure|peer did not return")
+
+    async def test_unknown_authority(self) -> None:
+        """A certificate that somebody else signed is not trusted, and that is said."""
+        self.behind_tls("--tls-auth-clients", "no")
+        await self.enter(ca=Authority(self.directory, "other").path)
+        await self.is_refused("certificate verify failed")
+
+    async def test_public_authorities(self) -> None:
+        """Without C{ca}, only what the system trusts is trusted."""
+        self.behind_tls("--tls-auth-clients", "no")
+        await self.enter()
+        await self.is_refused("certificate verify failed")
+
+    async def test_another_host(self) -> None:
+        """A certificate of another host's is not trusted."""
+        self.behind_tls("--tls-auth-clients", "no", address="127.0.0.2")
+        await self.enter(ca=self.authority.path)
+        await self.is_refused("127.0.0.1|VerificationError|mismatch|verify")
+
+    async def test_no_tls_there(self) -> None:
+        """TLS spoken to a Redis that does not is an error, and not a long wait."""
+        self.port = self.start_redis().port
+        await self.enter(ca=self.authority.path)
+        await self.is_refused("no answer for 1 s|closed|lost")
+
+    async def test_no_tls_here(self) -> None:
+        """So is a plain connection to a port that wants TLS."""
+        self.behind_tls("--tls-auth-clients", "no")
+        await self.connect(f"redis://127.0.0.1:{self.port}")
+        await self.is_refused("does not answer as a Redis does|clean|lost|closed")
+
+    async def test_restart(self) -> None:
+        """A TLS connection is made again like any other."""
+        certificate, key = self.authority.issue("server")
+        self.port = free_port()
+        server = self.start_redis(
+            *("--tls-port", str(self.port), "--tls-auth-clients", "no"),
+            *("--tls-cert-file", str(certificate), "--tls-key-file", str(key)),
+            *("--tls-ca-cert-file", str(self.authority.path)),
+        )
+        await self.enter(ca=self.authority.path)
+        await self.is_served()
+        server.stop()
+        await eventually(lambda: not self.storage.health().ready)
+        server.start()
+        await eventually(lambda: self.storage.health().ready)
+        await self.is_served()
+
+    async def test_files_without_certificates(self) -> None:
+        """A file that is no certificate, or a key that is missing, ends the start with a line."""
+        certificate, key = self.authority.issue("client")
+        text = self.directory / "text.pem"
+        text.write_text("no certificate")
+        for query in (f"cert={certificate}", f"cert={text}", f"cert={certificate}&key={text}"):
+            url = f"rediss://:SECRET@127.0.0.1?{query}"
+            read_location(url)
+            with self.assertRaisesRegex(ConfigurationError, "cannot use its certif") as caught:
+                await self.connect(url)
+            self.assertNotIn("\n", str(caught.exception))
+            self.assertNotIn("SECRET", str(caught.exception))
+        with self.assertRaisesRegex(ConfigurationError, "cannot use its certificates"):
+            await self.connect(f"rediss://127.0.0.1?ca={text}")
+        self.assertTrue(key.is_file())

@@ -1,0 +1,83 @@
+"""Servers that all tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tests import servers
+from tests.servers import Memcached, RedCouch, RedisServer
+from tests.wire import ask
+
+
+def _empty(server: Memcached | RedCouch) -> None:
+    """Remove all that an earlier test has left, and a flush that may still wait."""
+    assert ask(server.address, b"flush_all\r\n", b"\r\n") == b"OK\r\n"
+
+
+@pytest.fixture(scope="session")
+def running_memcached() -> Iterator[Memcached]:
+    """A real memcached, as the last test has left it."""
+    with servers.memcached() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_70() -> Iterator[RedisServer]:
+    """The Redis behind L{running_redcouch}."""
+    with servers.redis_server("7.0") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def running_redcouch(redis_70: RedisServer) -> Iterator[RedCouch]:
+    """A RedCouch over Redis 7.0, as the last test has left it."""
+    with servers.redcouch(redis_70.url) as server:
+        yield server
+
+
+@pytest.fixture
+def memcached(running_memcached: Memcached) -> Memcached:
+    """A real memcached, empty."""
+    _empty(running_memcached)
+    return running_memcached
+
+
+@pytest.fixture
+def redcouch(running_redcouch: RedCouch) -> Iterator[RedCouch]:
+    """A RedCouch over Redis 7.0, empty. Nothing may go wrong in it during the test."""
+    _empty(running_redcouch)
+    yield running_redcouch
+    running_redcouch.check_log()
+
+
+@pytest.fixture(scope="session", params=servers.REDIS_VERSIONS)
+def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """A Redis of each version in turn."""
+    with servers.redis_server(request.param) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def running_bridge(redis_server: RedisServer) -> Iterator[RedCouch]:
+    """A RedCouch over each version of Redis in turn, by its unix socket."""
+    with servers.redcouch(redis_server.unix_url) as server:
+        yield server
+
+
+@pytest.fixture
+def bridge(running_bridge: RedCouch) -> Iterator[RedCouch]:
+    """A RedCouch over each version of Redis in turn, empty."""
+    _empty(running_bridge)
+    yield running_bridge
+    running_bridge.check_log()
+
+
+@pytest.fixture
+def native(redis_server: RedisServer, bridge: RedCouch) -> Iterator[redis.Redis]:
+    """A native client of the Redis behind L{bridge}, without a key in it."""
+    with redis_server.client() as client:
+        client.flushall()
+        yield client

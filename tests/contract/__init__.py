@@ -1,0 +1,1 @@
+"""What every storage has to do, said once and run on each of them."""

@@ -1,0 +1,87 @@
+"""The contract's storage over a real Redis, and how time passes there."""
+
+from __future__ import annotations
+
+import time
+from typing import ClassVar
+
+import redis
+from twisted.internet import reactor
+from twisted.internet.task import Clock, deferLater
+
+from redcouch.backends.redis.backend import RedisBackend
+from redcouch.backends.redis.link import Link
+from redcouch.backends.redis.location import read_location
+from redcouch.backends.redis.schema import FLUSH_AT
+from redcouch.backends.redis.scripts import SCRIPTS
+from redcouch.interfaces import IStorageBackend, Surroundings
+from tests.contract import contract
+from tests.servers import shared_redis
+
+
+def age(client: redis.Redis, milliseconds: int) -> None:
+    """Take so much from what every key in Redis has left to live."""
+    for key in client.scan_iter():
+        left = client.pttl(key)
+        if left >= 0:
+            client.pexpire(key, left - milliseconds)
+
+
+class RedisStorage:
+    """
+    A Redis backend whose delayed flushes go by a clock that the tests move.
+    Items expire by Redis' own clock, and are aged instead.
+    """
+
+    def __init__(self, url: str, client: redis.Redis) -> None:
+        self.client = client
+        self.clock = Clock()
+        self._start = time.time()
+        location = read_location(url)
+        self._flush_key = FLUSH_AT + location.layout.prefix
+        surroundings = Surroundings(self.clock, contract.LIMITS, self.now, print)
+        link = Link(location, reactor, SCRIPTS)
+        self.storage: IStorageBackend = RedisBackend(link, location.layout, surroundings)
+
+    def now(self) -> float:
+        return self._start + self.clock.seconds()
+
+    async def elapse(self, seconds: float) -> None:
+        """Let time pass, and a flush that it brings be done."""
+        age(self.client, int(seconds * 1000))
+        self.clock.advance(seconds)
+        while self._flush_is_due():
+            await deferLater(reactor, 0.001)
+
+    def _flush_is_due(self) -> bool:
+        noted = self.client.get(self._flush_key)
+        return noted is not None and float(noted) <= self.now()
+
+
+class RedisContract(contract.StorageContract):
+    """The contract on a Redis of one version, in one encoding."""
+
+    version: ClassVar[str]
+    encoding: ClassVar[str]
+
+    def build(self) -> IStorageBackend:
+        server = shared_redis(self.version)
+        self.client = server.client()
+        self.addCleanup(self.client.close)
+        self.client.flushall()
+        self.over = RedisStorage(f"{server.url}?encoding={self.encoding}", self.client)
+        return self.over.storage
+
+    def now(self) -> float:
+        return self.over.now()
+
+    def absolute(self, seconds: int) -> int:
+        return int(time.time()) + seconds
+
+    async def elapse(self, seconds: float) -> None:
+        await self.over.elapse(seconds)
+
+    async def left(self, key: bytes) -> float | None:
+        milliseconds = self.client.pttl(b"rc:" + key)
+        self.assertNotEqual(milliseconds, -2)
+        return None if milliseconds == -1 else milliseconds / 1000

@@ -1,0 +1,29 @@
+"""The contract on each supported Redis, in both encodings."""
+
+from __future__ import annotations
+
+from tests.contract import redis_storage
+
+
+class Redis62HexContract(redis_storage.RedisContract):
+    version, encoding = "6.2", "hex"
+
+
+class Redis62RawContract(redis_storage.RedisContract):
+    version, encoding = "6.2", "raw"
+
+
+class Redis70HexContract(redis_storage.RedisContract):
+    version, encoding = "7.0", "hex"
+
+
+class Redis70RawContract(redis_storage.RedisContract):
+    version, encoding = "7.0", "raw"
+
+
+class Redis82HexContract(redis_storage.RedisContract):
+    version, encoding = "8.2", "hex"
+
+
+class Redis82RawContract(redis_storage.RedisContract):
+    version, encoding = "8.2", "raw"

@@ -1,0 +1,1 @@
+"""Random and mutated bytes, through the codecs and through a running service."""

@@ -1,0 +1,1 @@
+"""Programs in other languages, each a user of one memcached client library."""

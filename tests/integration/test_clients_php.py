@@ -1,0 +1,97 @@
+"""What users of PHP's Memcached see: as a library, and as the keeper of their sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+from tests.integration.clients.programs import HERE, find, run, seen
+from tests.servers import Memcached, RedCouch, RedisServer
+
+PROTOCOLS = ("binary", "text")
+
+
+@pytest.fixture(scope="module")
+def bridge(redis_70: RedisServer) -> Iterator[RedCouch]:
+    """Says a version that libmemcached takes."""
+    with servers.redcouch(redis_70.url, "--version-string", "1.6.18") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def php() -> str:
+    program = find("php", "php-cli")
+    if "memcached" not in run([program, "-m"]).split():
+        find("PHP's extension memcached", "php-memcached")
+    return program
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_library(bridge: RedCouch, memcached: Memcached, php: str, protocol: str) -> None:
+    """
+    A PHP program changes host and port: every type comes back as it was, failures have
+    the codes it knows, getAllKeys lists the keys, and all is as it was with memcached.
+    """
+    found = seen([php, str(HERE / "library.php"), str(bridge.port), protocol])
+    before = seen([php, str(HERE / "library.php"), str(memcached.port), protocol])
+    before["all keys"] = found["all keys"]  # memcached lists what a flush has not yet swept away
+    assert found == before
+    assert set(found.pop("types").values()) == {True}
+    assert found.pop("initial", [7, 8]) == [7, 8]
+    assert found == {
+        "version": "1.6.18",
+        "missing": [False, True],
+        "add": [True, False, 1],
+        "replace": [False, True, 3],
+        "concatenate": [True, True, "abc"],
+        "append missing": [False, True],
+        "count": [15, 0, 0, False],
+        "set many": True,
+        "get many": {"m3": [3], "none": None, "m1": 1, "m2": "two"},
+        "get 500": True,
+        "delete many": True,
+        "cas": [True, False, True, "mine"],
+        "touch": [True, False],
+        "absolute": "x",
+        "over": False,
+        "delete": [True, False],
+        "too large": [False, True, False],
+        "stats": True,
+        "all keys": ["k1", "k2", "k3"],
+        "flushed": False,
+    }
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_sessions(bridge: RedCouch, php: str, protocol: str) -> None:
+    """
+    A PHP site keeps its sessions here, with locks and in strict mode: what one request
+    writes the next one reads, an invented session is not taken, a destroyed one is gone.
+    """
+    assert seen([php, str(HERE / "session.php"), str(bridge.port), protocol]) == {
+        "begun": True,
+        "closed": True,
+        "again": True,
+        "basket": {"apples": 3},
+        "closed again": True,
+        "visits": 2,
+        "unknown id is replaced": True,
+        "destroyed": True,
+        "gone": True,
+    }
+
+
+def test_the_library_with_a_password(redis_70: RedisServer, php: str, tmp_path: Path) -> None:
+    """setSaslAuthData lets the right password in, and no other."""
+    find("/usr/lib/x86_64-linux-gnu/sasl2/libplain.so", "libsasl2-modules")
+    users = tmp_path / "users"
+    users.write_bytes(b"anna:plain\n")
+    options = ("--auth-file", str(users), "--version-string", "1.6.18")
+    with servers.redcouch(redis_70.url, *options, ready=False) as server:
+        command = [php, str(HERE / "password.php"), str(server.port), "anna"]
+        assert seen([*command, "plain"]) == {"set": True, "result": "SUCCESS", "get": "v"}
+        refused = seen([*command, "guess"])
+        assert refused == {"set": False, "result": "AUTHENTICATION FAILURE", "get": False}

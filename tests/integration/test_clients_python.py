@@ -1,0 +1,214 @@
+"""What users of Python's clients see: pymemcache, python-binary-memcached and pylibmc."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import bmemcached
+import pytest
+from pymemcache.client.base import Client as TextClient
+from pymemcache.exceptions import MemcacheServerError
+from pymemcache.serde import pickle_serde
+
+from tests import servers
+from tests.integration.clients.programs import HERE, find, find_module, seen
+from tests.servers import RedCouch, RedisServer
+from tests.wire import ask
+
+GET_PYLIBMC = (
+    "pip install it (where there is no wheel, with Debian's gcc, libmemcached-dev and zlib1g-dev)"
+)
+
+#: Where libsasl2, as pylibmc's wheel carries it, finds the mechanisms of Debian's libsasl2-modules.
+MECHANISMS = "/usr/lib/x86_64-linux-gnu/sasl2"
+
+ANY = b"any \r\n bytes \0\xff"
+
+
+@pytest.fixture(scope="module")
+def running(redis_70: RedisServer) -> Iterator[RedCouch]:
+    """Says a version that libmemcached takes."""
+    with servers.redcouch(redis_70.url, "--version-string", "1.6.18") as server:
+        yield server
+
+
+@pytest.fixture
+def bridge(running: RedCouch) -> RedCouch:
+    assert ask(running.address, b"flush_all\r\n", b"\r\n") == b"OK\r\n"
+    return running
+
+
+def test_pymemcache(bridge: RedCouch) -> None:
+    """A user of pymemcache changes host and port, and everything is as it was."""
+    client = TextClient(bridge.address, serde=pickle_serde, default_noreply=False, timeout=10)
+    with closing(client):
+        assert client.version() == b"1.6.18"
+        for value in (ANY, "text ☃", 42, 1.5, None, [1, {"a": (2,)}], b""):
+            assert client.set("k", value) is True
+            assert client.get("k") == value
+        assert client.get("nothing", "default") == "default"
+        assert (client.add("once", 1), client.add("once", 2)) == (True, False)
+        assert (client.replace("nothing", 1), client.replace("once", 3)) == (False, True)
+        raw = TextClient(bridge.address, default_noreply=False)
+        raw.set("text", b"b")
+        assert raw.append("text", b"c")
+        assert raw.prepend("text", b"a")
+        assert raw.get("text") == b"abc"
+        raw.set("n", b"18446744073709551614")
+        assert (raw.incr("n", 1), raw.incr("n", 2), raw.decr("n", 9)) == (2**64 - 1, 1, 0)
+        assert raw.incr("nothing", 1) is None
+        raw.close()
+        many = {f"many-{number}": number for number in range(1000)}
+        assert client.set_many(many) == []
+        assert client.get_many([*many, "nothing"]) == many
+        value, token = client.gets("once")
+        assert value == 3
+        assert client.cas("once", 4, token) is True
+        assert client.cas("once", 5, token) is False
+        assert client.cas("nothing", 5, token) is None
+        assert client.set("short", 1, expire=100)
+        assert (client.touch("short", 200), client.touch("nothing", 200)) == (True, False)
+        assert client.set("over", 1, expire=-1)
+        assert client.get("over") is None
+        assert (client.delete("short"), client.delete("short")) == (True, False)
+        with pytest.raises(MemcacheServerError, match="object too large"):
+            client.set("once", b"x" * 2_000_000)
+        assert client.get("once") is None
+        assert client.stats()[b"curr_connections"] >= 1
+        assert client.flush_all() is True
+        assert client.get("k") is None
+
+
+def test_pymemcache_without_replies(bridge: RedCouch) -> None:
+    """pymemcache asks for no reply by default; what it reads next is still what it asked for."""
+    with closing(TextClient(bridge.address, timeout=10, no_delay=True)) as client:
+        for number in range(200):
+            client.set("k", b"%d" % number)
+            client.append("k", b"!")
+            client.delete("nothing")
+            assert client.get("k") == b"%d!" % number
+        client.flush_all()
+        assert client.get("k") is None
+
+
+def test_python_binary_memcached(bridge: RedCouch) -> None:
+    """A user of python-binary-memcached changes host and port, and everything is as it was."""
+    name = f"127.0.0.1:{bridge.port}"
+    client = bmemcached.Client((name,), socket_timeout=10)
+    for value in (ANY, "text ☃", 42, 1.5, None, [1, {"a": (2,)}], b"", "x" * 200_000):
+        assert client.set("k", value) is True
+        assert client.get("k") == value
+    assert client.get("nothing", "default") == "default"
+    assert (client.add("once", 1), client.add("once", 2)) == (True, False)
+    assert (client.replace("nothing", 1), client.replace("once", 3)) == (False, True)
+    assert client.get("once") == 3
+    assert client.incr("n", 5, default=3) == 3
+    assert (client.incr("n", 5), client.decr("n", 100)) == (8, 0)
+    many = {f"many-{number}": number for number in range(500)}
+    assert client.set_multi(many) == []
+    assert client.get_multi([*many, "nothing"]) == many
+    assert client.delete_multi(list(many)) is True
+    assert client.get_multi(list(many)) == {}
+    value, token = client.gets("once")
+    assert value == 3
+    assert client.cas("once", 4, token) is True
+    assert client.cas("once", 5, token) is False
+    assert client.cas("nothing", 5, token) is False
+    assert client.set("short", "x", time=100)
+    assert client.delete("short") is True
+    assert client.get("short") is None
+    assert client.delete("once", cas=1) is False
+    with pytest.raises(bmemcached.exceptions.MemcachedException, match="Too large"):
+        client.set("once", b"\xff" * 2_000_000, compress_level=0)
+    assert client.get("once") is None
+    stats = client.stats()[name]
+    assert int(stats["get_hits"]) > 0
+    assert client.stats("settings")[name]["maxconns"] == b"1024"
+    assert client.flush_all() is True
+    assert client.get("k") is None
+    client.disconnect_all()
+
+
+def test_python_binary_memcached_with_a_password(redis_70: RedisServer, tmp_path: Path) -> None:
+    """With the right user and password SASL lets it in; with a wrong one it gets nothing."""
+    users = tmp_path / "users"
+    users.write_bytes(b"anna:plain\nbert:" + bcrypt.hashpw(b"hashed", bcrypt.gensalt(4)) + b"\n")
+    with servers.redcouch(redis_70.url, "--auth-file", str(users), ready=False) as server:
+        name = f"127.0.0.1:{server.port}"
+        for user, password in (("anna", "plain"), ("bert", "hashed")):
+            client = bmemcached.Client((name,), user, password, socket_timeout=10)
+            assert client.set(user, password) is True
+            assert client.get(user) == password
+            client.disconnect_all()
+        for words in (("anna", "guess"), ()):
+            stranger = bmemcached.Client((name,), *words, socket_timeout=10)
+            with pytest.raises(bmemcached.exceptions.MemcachedException, match="Auth failure"):
+                stranger.get("anna")
+            stranger.disconnect_all()
+        assert "guess" not in server.log
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
+def test_pylibmc(bridge: RedCouch, binary: bool) -> None:
+    """A user of pylibmc (libmemcached) changes host and port, and everything is as it was."""
+    pylibmc = find_module("pylibmc", GET_PYLIBMC)
+    behaviors = {"cas": True, "tcp_nodelay": True}
+    client: Any = pylibmc.Client([f"127.0.0.1:{bridge.port}"], binary=binary, behaviors=behaviors)
+    for value in (ANY, "text ☃", 42, 1.5, None, True, [1, {"a": (2,)}], b""):
+        assert client.set("k", value) is True
+        assert client.get("k") == value
+    assert client.set("large", "x" * 200_000, min_compress_len=1000) is True
+    assert client.get("large") == "x" * 200_000
+    assert client.get("nothing") is None
+    assert (client.add("once", 1), client.add("once", 2)) == (True, False)
+    assert client.replace("once", 3) is True
+    if binary:
+        with pytest.raises(pylibmc.NotFound):
+            client.replace("nothing", 1)
+    else:
+        assert client.replace("nothing", 1) is False
+    client.set("text", b"b")
+    assert client.append("text", b"c")
+    assert client.prepend("text", b"a")
+    assert client.get("text") == b"abc"
+    client.set("n", 10)
+    assert (client.incr("n", 5), client.decr("n", 100), client.get("n")) == (15, 0, 0)
+    with pytest.raises(pylibmc.NotFound):
+        client.incr("nothing")
+    many = {f"many-{number}": number for number in range(500)}
+    assert client.set_multi(many) == []
+    assert client.get_multi([*many, "nothing"]) == many
+    assert client.delete_multi(list(many)) is True
+    value, token = client.gets("once")
+    assert value == 3
+    assert client.cas("once", 4, token) is True
+    assert client.cas("once", 5, token) is False
+    client.set("short", 1, time=100)
+    assert (client.touch("short", 200), client.touch("nothing", 200)) == (True, False)
+    assert (client.delete("short"), client.delete("short")) == (True, False)
+    with pytest.raises(pylibmc.TooBig):
+        client.set("once", b"\xff" * 2_000_000)
+    assert client.get("once") is None
+    ((_, stats),) = client.get_stats()
+    assert stats["version"] == b"1.6.18" or stats["version"] == "1.6.18"
+    assert client.flush_all() is True
+    assert client.get("k") is None
+
+
+def test_pylibmc_with_a_password(redis_70: RedisServer, tmp_path: Path) -> None:
+    """libmemcached's SASL lets the right password in, and no other."""
+    find_module("pylibmc", GET_PYLIBMC)
+    find(f"{MECHANISMS}/libplain.so", "libsasl2-modules")
+    users = tmp_path / "users"
+    users.write_bytes(b"anna:plain\n")
+    options = ("--auth-file", str(users), "--version-string", "1.6.18")
+    with servers.redcouch(redis_70.url, *options, ready=False) as server:
+        ask_with = [sys.executable, str(HERE / "password.py"), str(server.port), "anna"]
+        environment = {"SASL_PATH": MECHANISMS}
+        assert seen([*ask_with, "plain"], environment) == {"set": True, "get": "v"}
+        assert "AUTHENTICATION" in seen([*ask_with, "guess"], environment)["error"]

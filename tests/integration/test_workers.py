@@ -1,0 +1,714 @@
+"""Several processes that are one service: C{--workers}."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from tests import servers
+from tests.servers import LOOPBACK, RedCouch, RedisServer
+from tests.wire import PATIENCE, Address, Wire, ask
+
+T = TypeVar("T")
+
+TWO = ("--workers", "2")
+
+
+def eventually(look: Callable[[], T]) -> T:
+    """What C{look} gives, once that is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not (seen := look()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+    return seen
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and is not just waiting to be reaped."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def command_line(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def worker_pids(parent: int) -> dict[int, int]:
+    """The worker processes of a service, by their number."""
+    found = {}
+    for pid in children(parent):
+        words = command_line(pid)
+        if "redcouch.workers.child" in words:
+            found[int(words[words.index("redcouch.workers.child") + 1])] = pid
+    return found
+
+
+def statistics(address: Address, group: str = "") -> dict[str, str]:
+    with Wire(address) as wire:
+        return stats_on(wire, group)
+
+
+def stats_on(wire: Wire, group: str = "") -> dict[str, str]:
+    """The same on a connection that is open already."""
+    reply = request(wire, f"stats {group}".strip().encode() + b"\r\n", b"END\r\n").decode()
+    return dict(line.split(" ", 2)[1:] for line in reply.splitlines() if line != "END")
+
+
+def clients_by_worker(address: Address, workers: int = 2) -> dict[str, int]:
+    """Which worker has which client."""
+    return {
+        client: (int(name.partition(":")[0]) - 1) % workers + 1
+        for name, client in statistics(address, "conns").items()
+    }
+
+
+def own_name(wire: Wire) -> str:
+    """How C{stats conns} calls a client."""
+    host, port = wire._socket.getsockname()
+    return f"tcp:{host}:{port}"
+
+
+def request(wire: Wire, what: bytes, until: bytes) -> bytes:
+    return wire.say([what], until).reply
+
+
+def send(wire: Wire, what: bytes) -> None:
+    """Send, without waiting for the reply."""
+    wire._socket.sendall(what)
+
+
+def all_serve(address: Address, workers: int = 2) -> bool:
+    """Whether every worker has taken a client, once so many have come that each should."""
+    with ExitStack() as stack:
+        for _ in range(4 * workers):
+            wire = stack.enter_context(Wire(address))
+            request(wire, b"version\r\n", b"\r\n")
+        return len(set(clients_by_worker(address, workers).values())) == workers
+
+
+@pytest.fixture
+def both(redis_70: RedisServer) -> Iterator[RedCouch]:
+    """A RedCouch of two workers, both of which serve, over an empty Redis."""
+    with redis_70.client() as native:
+        native.flushall()
+    with servers.redcouch(redis_70.url, *TWO) as server:
+        eventually(lambda: all_serve(server.address))
+        ask(server.address, b"stats reset\r\n", b"RESET\r\n")
+        yield server
+
+
+@contextmanager
+def doomed(storage: str, *options: str) -> Iterator[RedCouch]:
+    """A RedCouch that the test ends in its own way."""
+    with tempfile.TemporaryDirectory(prefix="redcouch-tests-") as folder:
+        server = RedCouch(Path(folder), storage, options, ready=True)
+        server.start()
+        try:
+            yield server
+        finally:
+            left = worker_pids(server.pid) if server._process is not None else {}
+            server.kill()
+            for pid in left.values():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        server.check_log()
+
+
+@contextmanager
+def one_each(server: RedCouch) -> Iterator[dict[int, Wire]]:
+    """A client of each of two workers."""
+    with ExitStack() as stack:
+        found: dict[int, Wire] = {}
+        more = []
+        while len(found) < 2:
+            wire = stack.enter_context(Wire(server.address))
+            request(wire, b"version\r\n", b"\r\n")
+            if found.setdefault(clients_by_worker(server.address)[own_name(wire)], wire) != wire:
+                more.append(wire)
+        for wire in more:
+            wire._socket.close()
+        yield found
+
+
+# -- serving -----------------------------------------------------------------------------------
+
+
+def test_all_serve_the_same_items(both: RedCouch) -> None:
+    """Clients are shared out evenly, and what one sets the others get."""
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(both.address)) for _ in range(12)]
+        for number, wire in enumerate(wires):
+            line = f"set key-{number} 0 0 2\r\n{number:02}\r\n".encode()
+            assert request(wire, line, b"\r\n") == b"STORED\r\n"
+        for number in range(12):
+            for wire in wires:
+                reply = request(wire, f"get key-{number}\r\n".encode(), b"END\r\n")
+                assert reply == f"VALUE key-{number} 0 2\r\n{number:02}\r\nEND\r\n".encode()
+        workers = clients_by_worker(both.address)
+        counts = [list(workers.values()).count(worker) for worker in (1, 2)]
+        assert min(counts) >= 3, counts
+
+
+def test_unix_socket(redis_70: RedisServer, tmp_path: Path) -> None:
+    """A unix socket is shared too, keeps the mode asked for, and goes at the end."""
+    path = tmp_path / "rc.sock"
+    with servers.redcouch(redis_70.url, *TWO, "--port", f"unix:{path}:mode=600") as server:
+        eventually(lambda: all_serve_unix(str(path), server))
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not path.exists()
+
+
+def all_serve_unix(path: str, server: RedCouch) -> bool:
+    with ExitStack() as stack:
+        for _ in range(8):
+            wire = stack.enter_context(Wire(path))
+            assert request(wire, b"version\r\n", b"\r\n").startswith(b"VERSION ")
+        numbers = [
+            int(name.partition(":")[0])
+            for name, client in statistics(server.address, "conns").items()
+            if client == "unix"
+        ]
+        assert len(numbers) == 8
+        return {number % 2 for number in numbers} == {0, 1}
+
+
+def test_tls(redis_70: RedisServer, tmp_path: Path) -> None:
+    """Each worker speaks TLS itself."""
+    import ssl
+
+    make_certificate(tmp_path / "key.pem", tmp_path / "cert.pem")
+    port = servers.free_port()
+    endpoint = f"ssl:{port}:interface={LOOPBACK}:privateKey={tmp_path}/key.pem"
+    endpoint += f":certKey={tmp_path}/cert.pem"
+    context = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+    with servers.redcouch(redis_70.url, *TWO, "--port", endpoint), ExitStack() as stack:
+        for _ in range(6):
+            plain = stack.enter_context(socket.create_connection((LOOPBACK, port), PATIENCE))
+            encrypted = stack.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
+            encrypted.sendall(b"version\r\n")
+            assert encrypted.recv(100).startswith(b"VERSION ")
+
+
+def make_certificate(key_file: Path, certificate_file: Path) -> None:
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
+        .sign(key, hashes.SHA256())
+    )
+    key_file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def test_embedded() -> None:
+    """One private Redis for all workers. It outlives any worker, and ends with the service."""
+    with servers.redcouch("embedded:", *TWO) as server:
+        eventually(lambda: all_serve(server.address))
+        assert ask(server.address, b"set a 0 0 1\r\nx\r\n", b"\r\n") == b"STORED\r\n"
+        before = worker_pids(server.pid)
+        for pid in before.values():
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: len(set(worker_pids(server.pid).values()) - set(before.values())) == 2)
+        assert ask(server.address, b"get a\r\n", b"END\r\n") == b"VALUE a 0 1\r\nx\r\nEND\r\n"
+        (guard,) = set(children(server.pid)) - set(worker_pids(server.pid).values())
+        redis_pids = children(guard)
+        assert redis_pids
+    assert not any(runs(pid) for pid in (guard, *redis_pids))
+
+
+def test_embedded_ends_with_a_killed_parent() -> None:
+    """The workers hold nothing open that would keep the private Redis alive."""
+    with doomed("embedded:", *TWO) as server:
+        family = [*children(server.pid)]
+        family += [pid for child in family for pid in children(child)]
+        assert len(family) == 4
+        server.kill()
+        eventually(lambda: not any(runs(pid) for pid in family))
+
+
+def test_password_is_not_shown() -> None:
+    """No command line has the storage URL's password but the one that the operator wrote."""
+    with (
+        servers.redis_server("7.0", "--requirepass", "s3cret") as storage,
+        servers.redcouch(f"redis://:s3cret@{LOOPBACK}:{storage.port}", *TWO) as server,
+    ):
+        pids = eventually(lambda: worker_pids(server.pid))
+        shown = [word for pid in pids.values() for word in command_line(pid)]
+        assert shown
+        assert not any("s3cret" in word for word in shown)
+        assert "s3cret" not in server.log
+
+
+def test_users(redis_70: RedisServer, tmp_path: Path) -> None:
+    """SIGHUP has all workers know the users anew; a file that cannot be read changes nothing."""
+    users = tmp_path / "users"
+    users.write_text("me:first\n")
+    with servers.redcouch(redis_70.url, *TWO, "--auth-file", str(users), ready=False) as server:
+        eventually(lambda: enters(server, b"first", b"me") and "[worker 2]" in server.log)
+        users.write_text("me:second\n")
+        os.kill(server.pid, signal.SIGHUP)
+        eventually(lambda: "Read 1 users" in server.log)
+        for _ in range(6):
+            assert enters(server, b"second", b"me")
+        users.write_text("nonsense\n")
+        os.kill(server.pid, signal.SIGHUP)
+        eventually(lambda: "The users stay as they are" in server.log)
+        for pid in worker_pids(server.pid).values():
+            os.kill(pid, signal.SIGKILL)
+        for _ in range(6):
+            assert enters(server, b"second", b"me"), "new workers have the users that count"
+
+
+def enters(server: RedCouch, password: bytes, user: bytes) -> bool:
+    proof = user + b" " + password
+    line = b"set auth 0 0 %d\r\n%b\r\n" % (len(proof), proof)
+    return ask(server.address, line, b"\r\n") == b"STORED\r\n"
+
+
+# -- statistics --------------------------------------------------------------------------------
+
+
+def only_these(wire: Wire) -> bool:
+    """Whether every other client than the two of the test is gone."""
+    return stats_on(wire)["curr_connections"] == "2"
+
+
+def test_statistics_are_of_all(both: RedCouch) -> None:
+    """Whichever worker is asked, it tells of all; to the last request."""
+    with one_each(both) as wires:
+        request(wires[1], b"stats reset\r\n", b"RESET\r\n")
+        for worker, wire in wires.items():
+            for _ in range(10 * worker):
+                request(wire, b"set a 0 0 1\r\nx\r\n", b"\r\n")
+                request(wire, b"get a b\r\n", b"END\r\n")
+        for wire in wires.values():
+            eventually(partial(only_these, wire))
+            seen = stats_on(wire)
+            assert seen["cmd_set"] == "30"
+            assert seen["cmd_get"] == "60"
+            assert seen["get_hits"] == "30"
+            assert seen["get_misses"] == "30"
+            assert seen["threads"] == "2"
+            assert seen["pid"] == str(both.pid)
+            assert seen["max_connections"] == "1024"
+            assert float(seen["rusage_user"]) > 0
+            names = stats_on(wire, "conns")
+            assert set(names.values()) == {own_name(wire) for wire in wires.values()}
+        assert statistics(both.address, "settings")["num_threads"] == "2"
+        request(wires[2], b"stats reset\r\n", b"RESET\r\n")
+        after = stats_on(wires[1])
+        assert (after["cmd_set"], after["cmd_get"]) == ("0", "0")
+        assert after["curr_connections"] == "2"
+
+
+def test_counts_do_not_go_back(both: RedCouch) -> None:
+    """What has been reported of a worker stays counted when it is no more."""
+    with one_each(both) as wires:
+        for wire in wires.values():
+            request(wire, b"set a 0 0 1\r\nx\r\n", b"\r\n")
+        before = statistics(both.address)
+    for pid in worker_pids(both.pid).values():
+        os.kill(pid, signal.SIGKILL)
+    after = statistics(both.address)
+    assert after["cmd_set"] == before["cmd_set"] == "2"
+    assert int(after["total_connections"]) > int(before["total_connections"]) - 1
+    assert after["curr_connections"] == "1"
+
+
+def test_silent_worker(both: RedCouch) -> None:
+    """A worker that does not answer does not keep the others from answering."""
+    with one_each(both) as wires:
+        for wire in wires.values():
+            request(wire, b"set a 0 0 1\r\nx\r\n", b"\r\n")
+        statistics(both.address)
+        pid = worker_pids(both.pid)[2]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            reply = request(wires[1], b"stats\r\n", b"END\r\n")
+            assert b"STAT cmd_set 2\r\n" in reply
+            assert own_name(wires[1]).encode() in request(wires[1], b"stats conns\r\n", b"END\r\n")
+            assert request(wires[1], b"stats reset\r\n", b"RESET\r\n") == b"RESET\r\n"
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_most_connections(redis_70: RedisServer) -> None:
+    """--max-connections is for all workers together, however they share them."""
+    with servers.redcouch(redis_70.url, *TWO, "--max-connections", "5") as server:
+        eventually(lambda: len(worker_pids(server.pid)) == 2)
+        with ExitStack() as stack:
+            wires: list[Wire] = []
+            while len(wires) < 5:
+                wire = Wire(server.address)
+                if request(wire, b"version\r\n", b"\r\n").startswith(b"VERSION"):
+                    wires.append(stack.enter_context(wire))
+            with Wire(server.address) as refused:
+                assert refused.read_to_the_end() == b"ERROR Too many open connections\r\n"
+            seen = request(wires[0], b"stats\r\n", b"END\r\n")
+            assert b"STAT curr_connections 5\r\n" in seen
+            assert b"STAT rejected_connections 0\r\n" not in seen
+            wires[0]._socket.close()
+            eventually(lambda: welcome(server))
+
+
+def welcome(server: RedCouch) -> bool:
+    return ask(server.address, b"version\r\n", b"\r\n").startswith(b"VERSION")
+
+
+# -- a worker that dies ------------------------------------------------------------------------
+
+
+class Load(threading.Thread):
+    """
+    A client that verifies every reply. Its requests come by twenty at a time,
+    and it connects again when its connection is lost.
+    """
+
+    def __init__(self, server: RedCouch, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.server = server
+        self.halt = threading.Event()
+        self.rounds = 0
+        self.lost: list[tuple[str, int]] = []
+        self.wrong: list[bytes] = []
+        self.connected_as = ""
+
+    def run(self) -> None:
+        while not self.halt.is_set():
+            with Wire(self.server.address) as wire:
+                self.connected_as = own_name(wire)
+                while not self.halt.is_set() and self._exchange(wire):
+                    self.rounds += 1
+
+    def _exchange(self, wire: Wire) -> bool:
+        """Ten sets and ten gets; whether all were answered."""
+        sent, expected = bytearray(), bytearray()
+        for number in range(10):
+            key = f"{self.name}-{number}"
+            value = f"{self.rounds}-{key}" * 20
+            sent += f"set {key} 0 0 {len(value)}\r\n{value}\r\nget {key}\r\n".encode()
+            expected += f"STORED\r\nVALUE {key} 0 {len(value)}\r\n{value}\r\nEND\r\n".encode()
+        heard = bytearray()
+        with suppress(ConnectionError):
+            wire._socket.sendall(sent)
+            while len(heard) < len(expected) and (data := wire._socket.recv(65536)):
+                heard += data
+        if not expected.startswith(heard):
+            self.wrong.append(bytes(heard))
+        if heard == expected:
+            return True
+        unanswered = 20 - bytes(heard).count(b"STORED\r\n") - bytes(heard).count(b"END\r\n")
+        self.lost.append((self.connected_as, unanswered))
+        return False
+
+
+def test_worker_killed_under_load(both: RedCouch) -> None:
+    """
+    Nothing is lost but what the killed worker had in flight; its clients find
+    another at once, and no reply is ever wrong.
+    """
+    clients = [Load(both, f"client-{number}") for number in range(8)]
+    for client in clients:
+        client.start()
+    try:
+        eventually(lambda: all(client.rounds > 20 for client in clients))
+        workers = clients_by_worker(both.address)
+        victims = {client.connected_as for client in clients if workers[client.connected_as] == 1}
+        others = {client.connected_as for client in clients} - victims
+        assert victims
+        assert others
+        before = worker_pids(both.pid)
+        os.kill(before[1], signal.SIGKILL)
+        eventually(lambda: worker_pids(both.pid).get(1, before[1]) != before[1])
+        marks = {client: client.rounds for client in clients}
+        eventually(lambda: all(client.rounds > mark + 20 for client, mark in marks.items()))
+    finally:
+        for client in clients:
+            client.halt.set()
+        for client in clients:
+            client.join()
+    assert not [client.wrong for client in clients if client.wrong]
+    lost = [loss for client in clients for loss in client.lost]
+    assert {name for name, _ in lost} == victims
+    assert len(lost) == len(victims)
+    assert worker_pids(both.pid)[2] == before[2]
+    assert both.log.count("was ended by SIGKILL") == 1
+    (line,) = [line for line in both.log.splitlines() if "was ended by SIGKILL" in line]
+    assert f"Worker 1 (process {before[1]})" in line
+    eventually(lambda: all_serve(both.address))
+    print(f"{len(victims)} of {len(clients)} clients lost {sum(n for _, n in lost)} requests")
+
+
+def worker_pid(parent: int, number: int) -> int:
+    """The process that is the worker of a number, as soon as there is one."""
+    return eventually(lambda: worker_pids(parent).get(number, 0))
+
+
+def replace_worker(parent: int, number: int) -> None:
+    """Kill one, and wait for the next."""
+    before = worker_pid(parent, number)
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: worker_pids(parent).get(number, before) != before)
+
+
+def test_worker_that_fails_again(both: RedCouch) -> None:
+    """It is started again each time."""
+    for _ in range(3):
+        replace_worker(both.pid, 2)
+    eventually(lambda: all_serve(both.address))
+    assert both.log.count("Worker 2 (process") == 3
+
+
+# -- the end -----------------------------------------------------------------------------------
+
+
+def finished(wire: Wire) -> bytes:
+    """All that comes until the server closes."""
+    return b"".join(iter(lambda: wire._socket.recv(65536), b""))
+
+
+@contextmanager
+def held(storage: RedisServer) -> Iterator[None]:
+    """A Redis that answers nobody meanwhile."""
+    os.kill(storage.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(storage.pid, signal.SIGCONT)
+
+
+def nothing_unread(wire: Wire) -> bool:
+    """Whether the other side has read all that was sent."""
+    own = f"{wire._socket.getsockname()[1]:04X}"
+    theirs = f"{wire._socket.getpeername()[1]:04X}"
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1].endswith(f":{theirs}") and fields[2].endswith(f":{own}"):
+            return int(fields[4].partition(":")[2], 16) == 0
+    return False
+
+
+def test_stop_drains(both: RedCouch, redis_70: RedisServer) -> None:
+    """
+    A stop that reaches every process, as Ctrl-C and systemd's do: nobody new is
+    let in, what is in flight is answered, and then all end.
+    """
+    pids = worker_pids(both.pid)
+    with one_each(both) as wires:
+        with held(redis_70):
+            for wire in wires.values():
+                send(wire, b"get a\r\n")
+            eventually(lambda: all(nothing_unread(wire) for wire in wires.values()))
+            for number in (signal.SIGINT, signal.SIGTERM):
+                for pid in pids.values():
+                    os.kill(pid, number)
+            os.kill(both.pid, signal.SIGTERM)
+            eventually(lambda: not listens(both))
+            assert all(runs(pid) for pid in pids.values())
+        for wire in wires.values():
+            assert finished(wire) == b"END\r\n"
+    eventually(lambda: not runs(both.pid))
+    assert not any(runs(pid) for pid in pids.values())
+
+
+def test_ctrl_c(redis_70: RedisServer) -> None:
+    """Ctrl-C reaches the whole process group, and ends the service in order."""
+    with doomed(redis_70.url, *TWO) as server:
+        pids = eventually(lambda: worker_pids(server.pid))
+        os.killpg(server.pid, signal.SIGINT)
+        eventually(lambda: not runs(server.pid))
+        assert not any(runs(pid) for pid in pids.values())
+        assert "Server Shut Down." in server.log
+        assert "is ended" not in server.log
+
+
+def listens(server: RedCouch) -> bool:
+    try:
+        with socket.create_connection((LOOPBACK, server.port), PATIENCE):
+            return True
+    except ConnectionError:
+        return False
+
+
+def test_worker_that_does_not_end(redis_70: RedisServer) -> None:
+    """It is killed when the clients' time is over."""
+    with servers.redcouch(redis_70.url, *TWO, "--drain-timeout", "0.1") as server:
+        eventually(lambda: all_serve(server.address))
+        pid = worker_pid(server.pid, 2)
+        os.kill(pid, signal.SIGSTOP)
+        os.kill(server.pid, signal.SIGTERM)
+        eventually(lambda: not runs(server.pid))
+        assert not runs(pid)
+        assert "Worker 2 does not end: killing it" in server.log
+
+
+def test_parent_killed(redis_70: RedisServer) -> None:
+    """The workers answer what is in flight, and end by themselves."""
+    with doomed(redis_70.url, *TWO) as server:
+        eventually(lambda: all_serve(server.address))
+        pids = worker_pids(server.pid)
+        with one_each(server) as wires:
+            with held(redis_70):
+                for wire in wires.values():
+                    send(wire, b"get a\r\n")
+                eventually(lambda: all(nothing_unread(wire) for wire in wires.values()))
+                server.kill()
+                eventually(lambda: not listens(server))
+            for wire in wires.values():
+                assert finished(wire) == b"END\r\n"
+        eventually(lambda: not any(runs(pid) for pid in pids.values()))
+
+
+# -- starting ----------------------------------------------------------------------------------
+
+
+def test_daemon(redis_70: RedisServer, tmp_path: Path) -> None:
+    """In the background there is one log file, with every worker's lines whole."""
+    port = servers.free_port()
+    twistd = str(Path(sys.executable).parent / "twistd")
+    options = [f"--pidfile={tmp_path}/pid", f"--logfile={tmp_path}/log", f"--rundir={tmp_path}"]
+    service = ["redcouch", "--port", str(port), "--storage", redis_70.url, *TWO]
+    subprocess.run([twistd, *options, *service], check=True, timeout=60)
+    pid = int((tmp_path / "pid").read_text())
+    try:
+        eventually(lambda: all_serve((LOOPBACK, port)))
+        replace_worker(pid, 1)
+        eventually(lambda: all_serve((LOOPBACK, port)))
+        pids = worker_pids(pid)
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        eventually(lambda: not runs(pid))
+    assert not any(runs(pid) for pid in pids.values())
+    log = (tmp_path / "log").read_text()
+    assert "[worker 1] Connected to Redis" in log
+    assert "[worker 2] Connected to Redis" in log
+    assert "Traceback" not in log
+    for line in log.splitlines():
+        assert line.startswith("20"), f"no line of its own: {line}"
+
+
+def refused(*options: str) -> str:
+    """What is said where the service does not start."""
+    twistd = str(Path(sys.executable).parent / "twistd")
+    ran = subprocess.run(
+        [twistd, "-n", "--pidfile=", "redcouch", "--port", "0", *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 1, ran
+    said = ran.stdout + ran.stderr
+    assert "Traceback" not in said
+    (line,) = [line for line in said.splitlines() if "redcouch: " in line]
+    return "redcouch: " + line.partition("redcouch: ")[2]
+
+
+def test_memory_is_refused() -> None:
+    """Each worker would have items of its own."""
+    line = refused("--storage", "memory:", *TWO)
+    assert line == (
+        "redcouch: --workers: each worker would have items of its own in memory:; "
+        "use redis:// or embedded:, or one worker"
+    )
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "many", "513", ""])
+def test_numbers_that_are_none(number: str) -> None:
+    """At least one, at most many, or auto."""
+    assert "auto, or a whole number" in refused("--workers", number)
+
+
+def test_endpoints_that_cannot_be_shared(tmp_path: Path) -> None:
+    """The operator is told which can."""
+    line = refused("--port", "stdio:", *TWO)
+    assert line == (
+        "redcouch: --port stdio:: works with one worker only; with more, use "
+        "tcp, tcp4, tcp6, unix, ssl, haproxy, systemd, or a number"
+    )
+    line = refused("--port", f"unix:{tmp_path}/missing/socket", *TWO)
+    assert "missing/socket" in line
+    with socket.socket() as taken:
+        taken.bind((LOOPBACK, 0))
+        taken.listen()
+        assert "in use" in refused("--port", str(taken.getsockname()[1]), *TWO).lower()
+
+
+def test_workers_that_cannot_start(redis_70: RedisServer, tmp_path: Path) -> None:
+    """The service ends, and says what the first worker said."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'redcouch.workers.child' in sys.orig_argv:\n"
+        "    sys.exit('redcouch: the dog has eaten it')\n"
+    )
+    twistd = str(Path(sys.executable).parent / "twistd")
+    ran = subprocess.run(
+        [twistd, "-n", "--pidfile=", "redcouch", "--port", "0", "-s", redis_70.url, *TWO],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert ran.returncode == 1, ran
+    (line,) = [line for line in ran.stdout.splitlines() if "cannot go on" in line]
+    assert "ended with status 1 before it served: " in line
+    assert "the dog has eaten it" in line
+
+
+def test_auto(redis_70: RedisServer) -> None:
+    """One for each CPU that the process may use."""
+    with servers.redcouch(redis_70.url, "--workers", "auto") as server:
+        expected = len(os.sched_getaffinity(0))
+        assert statistics(server.address)["threads"] == str(expected)
+        if expected > 1:
+            assert len(worker_pids(server.pid)) == expected
