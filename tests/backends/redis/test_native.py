@@ -460,7 +460,7 @@ class NativeTests(SharedRedisCase):
         await first.elapse(1001)
         await first.storage.execute([Get([b"k"])])
         self.assertEqual(await self.value(), b"v")
-        await first.elapse(2000)
+        await first.elapse(2900)
         self.assertIsNone(await self.get())
 
     # Tokens
