@@ -24,13 +24,14 @@ class Limits:
     @ivar max_item_size: bytes of an item, counted as memcached counts its -I.
     @ivar max_line: bytes of a line that is no C{get}; memcached gives up on a
         longer one when its end is not in sight.
-    @ivar max_long_line: bytes of any line but a C{get}, its end in sight or not:
-        the size of memcached's read buffer.
+    @ivar max_long_line: bytes of any line but a C{get}, with its LF and whether
+        that is in sight or not: the size of memcached's read buffer.
     @ivar max_get_line: bytes of a C{get} line.
     @ivar keys_per_get: a longer list of keys is read in pieces of this many.
     @ivar flush: C{flush_all} is allowed (memcached's -F forbids it).
     @ivar dump: lists of the items are allowed (memcached's -X forbids them).
-    @ivar batch: requests that go to the backend together.
+    @ivar batch: keys that go to the backend together, of one client; a single
+        request may have C{keys_per_get}.
     @ivar backlog: requests of one client that may wait behind the batch that
         is being performed; past it the client is not read from.
     """

@@ -35,7 +35,7 @@ from redcouch.report import Reporter, Settings
 from redcouch.server import ConnectionFactory
 from redcouch.session import Shared
 from redcouch.stats import Counters
-from redcouch.tuning import settle
+from redcouch.tuning import allow_descriptors, settle
 from redcouch.workers.parent import Supervisor
 
 DEFAULT_PORT = 11210
@@ -45,6 +45,7 @@ STORAGE_VARIABLE = "REDCOUCH_STORAGE"
 _SIZE = re.compile(r"([0-9]+)([km]?)", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1024, "m": 1024 * 1024}
 _SMALLEST_ITEM = 1024
+_OTHER_DESCRIPTORS = 64
 _LARGEST_ITEM = 1024 * 1024 * 1024
 _MOST_WORKERS = 512
 
@@ -337,12 +338,25 @@ def makeService(options: Options) -> MultiService:
     """Build the service that these options describe, and all that it needs."""
     from twisted.internet import reactor
 
+    _make_room(options["max-connections"])
     if options["workers"] > 1:
         return _make_supervisor(options, reactor)
     bridge = make_bridge(options, reactor, Role(_fail(reactor)))
     if bridge.authenticator is not None:
         bridge.service.reload = bridge.authenticator.reload
     return bridge.service
+
+
+def _make_room(clients: int) -> None:
+    """For so many clients' sockets, and say so where the system does not give it."""
+    allowed = allow_descriptors(clients + _OTHER_DESCRIPTORS)
+    if allowed < clients + _OTHER_DESCRIPTORS:
+        Logger().warn(
+            "The system allows {allowed} open files (ulimit -n), too few for {clients} clients "
+            "(--max-connections)",
+            allowed=allowed,
+            clients=clients,
+        )
 
 
 def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:

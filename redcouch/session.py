@@ -27,6 +27,8 @@ from redcouch.commands import (
     Authenticate,
     Command,
     Dump,
+    Get,
+    GetAndTouch,
     Noop,
     Quit,
     ResetStatistics,
@@ -208,10 +210,14 @@ class Session:
             self._say(batch, iter(()))
 
     def _next_batch(self) -> list[Request]:
+        """What can be performed together, up to so many keys: their values may be large."""
         queue = self._queue
         batch = [queue.popleft()]
-        room = self._shared.limits.batch
-        while queue and len(batch) < room and not queue[0].command.alone:
+        room = self._shared.limits.batch - _weight(batch[0].command)
+        while queue and not queue[0].command.alone:
+            room -= _weight(queue[0].command)
+            if room < 0:
+                break
             batch.append(queue.popleft())
         return batch
 
@@ -285,7 +291,8 @@ class Session:
 
     def _wait_for(self, result: Deferred[Any], request: Request) -> None:
         self._busy = True
-        result.addErrback(as_failed)
+        if request.command.__class__ is not Authenticate:  # where a failure lets nobody in
+            result.addErrback(as_failed)
         result.addCallback(self._on_alone, request)
         result.addErrback(self._fault)
 
@@ -299,7 +306,7 @@ class Session:
             if following is not None:
                 self._queue.appendleft(following)
         elif request.command.__class__ is Authenticate:
-            self._on_proof(result)
+            self._on_proof(result is True)
         self._advance()
 
     def _fault(self, failure: Failure) -> None:
@@ -313,6 +320,11 @@ class Session:
         self._was_crowded = False
         self._queue.clear()
         self._finish()
+
+
+def _weight(command: Command) -> int:
+    """How many keys a command is about."""
+    return len(command.keys) if isinstance(command, Get | GetAndTouch) else 1
 
 
 def _silence(_: Result) -> bytes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import resource
 
 _COLLECT_AFTER = (50_000, 20, 50)
 _KEEP = 32 * 1024 * 1024
@@ -33,3 +34,16 @@ def _keep_memory() -> None:
         return
     mallopt(_M_TRIM_THRESHOLD, _KEEP)
     mallopt(_M_MMAP_THRESHOLD, _KEEP)
+
+
+def allow_descriptors(wanted: int) -> int:
+    """
+    Raise the number of files and sockets that this process may open, as
+    memcached does for its -c. Gives how many it may open then, which is fewer
+    where the system's own limit is lower.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == resource.RLIM_INFINITY else soft

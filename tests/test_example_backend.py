@@ -7,7 +7,9 @@ That it can be installed and chosen is in L{tests.test_packages}.
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sqlite3
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,6 +36,13 @@ def _load(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def _new_path(test: TestCase) -> str:
+    """A path where nothing is yet."""
+    folder = tempfile.mkdtemp(prefix="redcouch-tests-")
+    test.addCleanup(shutil.rmtree, folder)
+    return f"{folder}/items.sqlite3"
 
 
 example: Any = _load(_EXAMPLE / "redcouch_example/__init__.py")
@@ -68,14 +77,14 @@ class ExampleFileContract(ExampleContract):
     """The same in a file."""
 
     def url(self) -> str:
-        return f"example:{self.mktemp()}"
+        return f"example:{_new_path(self)}"
 
 
 class FileTests(TestCase):
     """What a file is good for."""
 
     async def setUp(self) -> None:  # type: ignore[override]
-        self.path = self.mktemp()
+        self.path = _new_path(self)
         self.clock = Clock()
 
     def open(self) -> Any:

@@ -288,6 +288,7 @@ class MemoryBackend(PerCommandBackend):
         return Touched(entry.flags, entry.cas)
 
     def flush(self, exptime: int) -> Outcome:
+        self._find(b"")  # carries out one that is due
         self._flush_at = flush_deadline(exptime, self._now())
         if self._flush_at is None:
             self._entries.clear()

@@ -87,7 +87,7 @@ class TextDialect:
 
     def _read_line(self, line: bytes, requests: list[Request]) -> None:
         limits = self._limits
-        if len(line) > limits.max_long_line and self._is_too_long(line, len(line)):
+        if len(line) >= limits.max_long_line and self._is_too_long(line, len(line)):
             self.broken = True
             return
         if len(line) > 1 and line[-1] == 13:

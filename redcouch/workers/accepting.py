@@ -36,7 +36,7 @@ MOMENT = 0.002
 REST = 1.0
 """Seconds without accepting after the system could not give another descriptor."""
 
-_AT_ONCE = 16
+_AT_ONCE = 4
 """Clients to take after a moment, if they are still there."""
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)

