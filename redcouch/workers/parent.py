@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from redcouch import __version__
 from redcouch.auth import Authenticator
 from redcouch.backends.lookup import redact
+from redcouch.errors import StartError
 from redcouch.interfaces import IStorageBackend
 from redcouch.ledger import Clients, Figures, OwnLedger
 from redcouch.stats import Counters
@@ -204,9 +205,9 @@ class Supervisor(MultiService):
             try:
                 self._ports.append(_listen(endpoint, self._reactor))
             except CannotListenError as error:
-                raise SystemExit(f"redcouch: {error}") from None
-            except (ValueError, OSError) as error:
-                raise SystemExit(f"redcouch: --port {endpoint}: {error}") from None
+                raise StartError(f"redcouch: {error}") from None
+            except (ValueError, TypeError, OSError) as error:
+                raise StartError(f"redcouch: --port {endpoint}: {error}") from None
 
     def startService(self) -> None:
         super().startService()

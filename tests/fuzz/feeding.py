@@ -99,7 +99,11 @@ def results_of(command: Command) -> list[Result]:
         item = Item(b"ab", 7, 5)
         return [[None] * count, [item] * count, [FAILURES[0]] * count, *FAILURES]
     results = RESULTS[type(command)]
-    return results if isinstance(command, _SURE) else results + FAILURES
+    if isinstance(command, _SURE):
+        return results
+    if getattr(command, "compare", None) is None:
+        results = [result for result in results if result is not Outcome.EXISTS]
+    return results + FAILURES
 
 
 def sayings(request: Request) -> list[bytes]:

@@ -264,7 +264,7 @@ def test_redis_goes_away_in_the_middle() -> None:
     """A list that cannot be finished ends with an error, and not as if it were complete."""
     with servers.redis_server("7.0") as server, servers.redcouch(server.url) as bridge:
         with server.client() as native, native.pipeline(transaction=False) as pipeline:
-            for number in range(FEWER):
+            for number in range(MANY):
                 pipeline.hset(b"rc:%d" % number + LONG, mapping={"v": "78"})
             pipeline.execute()
         with socket.socket() as client:
