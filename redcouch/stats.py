@@ -15,6 +15,7 @@ from redcouch.commands import (
     Arithmetic,
     Command,
     Delete,
+    Discard,
     Flush,
     Get,
     GetAndTouch,
@@ -143,6 +144,11 @@ def _count_invalidate(counters: Counters, command: Invalidate, result: Result) -
         counters.delete_misses += 1
 
 
+def _count_discard(counters: Counters, command: Discard, result: Result) -> None:
+    """A set that was refused. (As memcached, it does not count as a set.)"""
+    counters.store_too_large += 1
+
+
 def _count_flush(counters: Counters, command: Flush, result: Result) -> None:
     counters.cmd_flush += 1
 
@@ -156,6 +162,7 @@ _COUNT: dict[type[Command], Callable[[Counters, Any, Any], None]] = {
     Touch: _count_touch,
     MetaGet: _count_meta_get,
     Invalidate: _count_invalidate,
+    Discard: _count_discard,
     Flush: _count_flush,
 }
 

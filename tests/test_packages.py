@@ -5,12 +5,13 @@ environment, and a storage backend from a package of somebody else's beside it.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import venv
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,20 @@ def test_the_first_command_of_the_readme(environment: Path, tmp_path: Path) -> N
         assert ask(address, b"set a 5 0 1\r\nx\r\nget a\r\n", b"END\r\n").endswith(
             b"VALUE a 5 1\r\nx\r\nEND\r\n"
         )
+    log = (tmp_path / "log").read_text()
+    found = re.search(r"kept by a private Redis at (.*)/redis.sock", log)
+    assert found, log
+    assert not Path(found[1]).exists()
+    assert _processes(found[1]) == []
+
+
+def _processes(words: str) -> list[str]:
+    """The processes, if the system can list them, that have these words in their command line."""
+    lines = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            lines.append(place.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in lines if words in line]
 
 
 def test_a_storage_of_somebody_elses(environment: Path, tmp_path: Path) -> None:

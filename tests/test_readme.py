@@ -281,3 +281,16 @@ def test_log_lines() -> None:
             pieces = [re.escape(piece.strip()) for piece in line.split("...") if piece.strip(" .")]
             pattern = re.compile(".*".join(pieces), re.S)
             assert any(pattern.search(constant) for constant in constants), line
+
+
+def test_the_example_of_a_backend() -> None:
+    """What is shown of the example package is what stands in it."""
+    document, example = _ROOT / "docs/backends.md", _ROOT / "examples/redcouch-example"
+    (plugin,) = blocks(document, "python")
+    assert plugin in (example / "twisted/plugins/redcouch_example_plugin.py").read_text()
+    (table,) = blocks(document, "toml")
+    assert table in (example / "pyproject.toml").read_text()
+    assert blocks(document, "sh") == blocks(example / "README.md", "sh")
+    tree, *_ = blocks(document, "text")
+    for line in tree.splitlines()[1:]:
+        assert (example / line.split()[0]).is_file(), line

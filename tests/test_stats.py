@@ -80,7 +80,7 @@ COUNTED: list[tuple[Command, Result, dict[str, int]]] = [
     (Invalidate(b"a", True), Outcome.OK, {}),
     (Invalidate(b"a", True), Outcome.NOT_FOUND, {"delete_misses": 1}),
     (Flush(), Outcome.OK, {"cmd_flush": 1}),
-    (Discard(b"a"), Outcome.DELETED, {}),
+    (Discard(b"a"), Outcome.DELETED, {"store_too_large": 1}),
     (Inspect(b"a"), None, {}),
 ]
 

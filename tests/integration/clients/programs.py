@@ -66,10 +66,10 @@ def run(
 
 
 def seen(command: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What one of the programs in this folder has seen."""
+    """What a program of this folder has seen: its last line. A library may warn before."""
     printed = run(command, environment)
     try:
-        found: dict[str, Any] = json.loads(printed)
+        found: dict[str, Any] = json.loads(printed.strip().rpartition("\n")[2])
     except ValueError:
         raise AssertionError(f"{command} printed:\n{printed}") from None
     return found
