@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet import reactor
 
 from redcouch.backends.lookup import factories, make_backend
 from redcouch.dialects import binary, gate, meta, text
@@ -183,7 +183,7 @@ def _options() -> Iterator[tuple[list[str], str]]:
 def test_storage_urls(document: Path) -> None:
     """Each form of URL that the documents show is understood, with and without what is optional."""
     title = "Storage URLs" if document is _README else "Storage"
-    surroundings = Surroundings(MemoryReactorClock(), Limits(), time.time, print)
+    surroundings = Surroundings(reactor, Limits(), time.time, print)
     schemes = set()
     for row in rows(section(document, title)):
         for form in quoted(row[0]):

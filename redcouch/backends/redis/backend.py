@@ -521,8 +521,11 @@ class RedisBackend:
         """Some keys in Redis that are items, and the cursor to go on with, C{b""} at the end."""
         pattern = self._layout.pattern
         step = b"%d" % _SCAN_STEP
-        cursor, keys = await self._ask(b"SCAN", cursor or b"0", b"MATCH", pattern, b"COUNT", step)
-        return (b"" if cursor == b"0" else cursor), keys
+        reply = await self._ask(b"SCAN", cursor or b"0", b"MATCH", pattern, b"COUNT", step)
+        match reply:
+            case [bytes() as cursor, list() as keys]:
+                return (b"" if cursor == b"0" else cursor), keys
+        raise _unexpected(reply)
 
     def _set_flush_timer(self, when: float) -> None:
         self._cancel_flush_timer()
@@ -544,7 +547,10 @@ class RedisBackend:
         noted = await self._ask(b"GET", self._flush_key)
         if noted is None:
             return
-        when = float(noted)
+        try:
+            when = float(noted)
+        except (TypeError, ValueError):
+            raise _unexpected(noted) from None
         if when > self._surroundings.now():
             self._cancel_flush_timer()
             self._set_flush_timer(when)
@@ -800,3 +806,9 @@ def _read_info(reply: Any) -> dict[str, str]:
         return {}
     lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
     return {name: value for name, colon, value in lines if colon}
+
+
+def _unexpected(reply: Any) -> BackendError:
+    return BackendError(
+        Trouble.INTERNAL, f"storage answered something unknown ({type(reply).__name__})"
+    )
