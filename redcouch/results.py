@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 
 class Outcome(Enum):
@@ -33,9 +33,11 @@ class Trouble(Enum):
     INTERNAL = "internal error"
 
 
-@dataclass(slots=True)
-class Item:
-    """A stored item: its value, its 32 bits of client flags, its CAS token."""
+class Item(NamedTuple):
+    """
+    A stored item: its value, its 32 bits of client flags, its CAS token. (A
+    tuple, since there are so many of them: nothing is made or taken apart faster.)
+    """
 
     value: bytes
     flags: int

@@ -39,7 +39,7 @@ from redcouch.commands import (
     Touch,
 )
 from redcouch.interfaces import IStorageBackend, Surroundings
-from redcouch.results import Listed, Outcome, Result
+from redcouch.results import Item, Listed, Outcome, Result
 from tests.contract import contract, redis_storage
 from tests.contract.numbers import TWO_64
 from tests.servers import shared_redis
@@ -181,9 +181,10 @@ class Both:
         if one is None or isinstance(one, Outcome):
             assert one == other, (command, one, other)
             return
-        for field in dataclasses.fields(one):
-            here, there = getattr(one, field.name), getattr(other, field.name)
-            assert self._agree(command, field.name, here, there), (command, one, other)
+        names = one._fields if isinstance(one, Item) else [f.name for f in dataclasses.fields(one)]
+        for name in names:
+            here, there = getattr(one, name), getattr(other, name)
+            assert self._agree(command, name, here, there), (command, one, other)
 
     def _agree(self, command: Command, name: str, here: Any, there: Any) -> bool:
         if name == "idle":
