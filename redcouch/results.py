@@ -35,8 +35,11 @@ class Trouble(Enum):
 
 class Item(NamedTuple):
     """
-    A stored item: its value, its 32 bits of client flags, its CAS token. (A
-    tuple, since there are so many of them: nothing is made or taken apart faster.)
+    A stored item: its value, its 32 bits of client flags, its CAS token.
+
+    Wherever an item is given, a plain tuple of these three may be given: take
+    it apart (C{value, flags, cas = item}) and do not rely on the names. There
+    is one for each key of each C{get}, and nothing is made faster.
     """
 
     value: bytes
@@ -146,8 +149,8 @@ class Failed:
     message: str
 
 
-#: An entry of a L{Get<redcouch.commands.Get>}'s result.
-Found: TypeAlias = Item | Failed | None
+#: An entry of a L{Get<redcouch.commands.Get>}'s result: an L{Item}, a failure, or a miss.
+Found: TypeAlias = tuple[bytes, int, int] | Failed | None
 
 #: What L{IStorageBackend.execute<redcouch.interfaces.IStorageBackend.execute>}
 #: answers for one command: C{list[Found]}, L{Stored}, L{Number}, L{Outcome} or

@@ -25,7 +25,7 @@ from redcouch.commands import (
     StoreMode,
     Touch,
 )
-from redcouch.results import Failed, Item, Number, Outcome, Result, Stored, Touched, Trouble
+from redcouch.results import Failed, Number, Outcome, Result, Stored, Touched, Trouble
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ def _count_get(counters: Counters, command: Get, result: Any) -> None:
 
 
 def _count_get_and_touch(counters: Counters, command: GetAndTouch, result: Any) -> None:
-    hits = sum(isinstance(found, Item) for found in result)
+    hits = sum(isinstance(found, tuple) for found in result)
     counters.cmd_touch += len(result)
     counters.touch_hits += hits
     counters.touch_misses += len(result) - hits

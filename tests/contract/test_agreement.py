@@ -42,6 +42,7 @@ from redcouch.interfaces import IStorageBackend, Surroundings
 from redcouch.results import Item, Listed, Outcome, Result
 from tests.contract import contract, redis_storage
 from tests.contract.numbers import TWO_64
+from tests.results import named
 from tests.servers import shared_redis
 
 T = TypeVar("T")
@@ -143,8 +144,10 @@ class Both:
         """Do it on both sides, and compare."""
         now = self.over_redis.now()
         here = await self.memory.execute([self._fill_in(one, 0, now) for one in batch])
-        there = await self.over_redis.storage.execute(
-            [self._fill_in(one, 1, time.time()) for one in batch]
+        there = named(
+            await self.over_redis.storage.execute(
+                [self._fill_in(one, 1, time.time()) for one in batch]
+            )
         )
         assert len(here) == len(there) == len(batch)
         for command, one, other in zip(batch, here, there, strict=True):

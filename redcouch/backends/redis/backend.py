@@ -102,9 +102,6 @@ _DROP_ON = frozenset({"READONLY", "MASTERDOWN", "NOAUTH"})
 #: Flags as Redis has them, as numbers: those that clients use, and nothing to be checked.
 _USUAL_FLAGS = {b"%d" % number: number for number in range(256)}
 
-#: Makes a named tuple without the detour through its own constructor.
-_new = tuple.__new__
-
 Pack = Callable[[Any], tuple[bytes, int]]
 """A command as bytes for Redis, and how many replies it has."""
 
@@ -182,7 +179,7 @@ class RedisBackend:
             step = self._steps.get(commands[0].__class__)
             if step is not None:
                 payload, replies = step[0](commands[0])
-                self._link.submit(payload, _Pipeline(self, commands, answer, replies))
+                self._link.submit(payload, _Lone(self, commands, answer, replies, step[1]))
                 return
         else:
             commands = _with_turns(commands)
@@ -210,9 +207,6 @@ class RedisBackend:
     def read(self, commands: Sequence[Command], replies: Sequence[Any]) -> list[Result]:
         """The results of a batch; sets C{needs_more} where they are not final."""
         steps = self._steps
-        if len(commands) == 1:
-            command = commands[0]
-            return [steps[command.__class__][1](command, replies)]
         results = []
         at = 0
         for command in commands:
@@ -244,10 +238,10 @@ class RedisBackend:
             try:  # what nearly every item looks like, read in place
                 value, raw, flags = fields
                 if value is not None:
-                    add(_new(Item, (unhexlify(value), _USUAL_FLAGS[flags], 0)))
+                    add((unhexlify(value), _USUAL_FLAGS[flags], 0))
                     continue
                 if raw is not None:
-                    add(_new(Item, (raw, _USUAL_FLAGS[flags], 0)))
+                    add((raw, _USUAL_FLAGS[flags], 0))
                     continue
             except (TypeError, ValueError, KeyError):
                 pass
@@ -664,12 +658,46 @@ class _Pipeline(Waiting):
         if isinstance(replies, BackendError):
             self._answer(Failure(replies))
             return
+        self._finish(self._backend.read(self._commands, replies))
+
+    def _finish(self, results: list[Result]) -> None:
         backend = self._backend
-        results = backend.read(self._commands, replies)
         if backend.needs_more:
             backend.needs_more = False
             aftermath = _Aftermath(backend, self._commands, results)
             Deferred.fromCoroutine(aftermath.run()).addBoth(self._answer)
+        else:
+            self._answer(results)
+
+
+class _Lone(_Pipeline):
+    """A batch of one command, which most are."""
+
+    __slots__ = ("_read",)
+
+    def __init__(
+        self,
+        backend: RedisBackend,
+        commands: Sequence[Command],
+        answer: Answer,
+        replies: int,
+        read: Read,
+    ) -> None:
+        self.expected = replies
+        self.replies = []
+        self._backend = backend
+        self._commands = commands
+        self._answer = answer
+        self._read = read
+
+    def done(self, replies: Replies) -> None:
+        """Read the reply, and answer."""
+        if isinstance(replies, BackendError):
+            self._answer(Failure(replies))
+            return
+        results = [self._read(self._commands[0], replies)]
+        if self._backend.needs_more:
+            self._finish(results)
         else:
             self._answer(results)
 
