@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService, MultiService
-from twisted.application.strports import service as listening_service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
@@ -31,6 +30,7 @@ from redcouch.errors import ConfigurationError, StartError
 from redcouch.interfaces import ILocalBackend, IStorageBackend, Surroundings
 from redcouch.ledger import Ledger, OwnLedger
 from redcouch.limits import Limits
+from redcouch.listening import listening_service
 from redcouch.report import Reporter, Settings
 from redcouch.server import ConnectionFactory
 from redcouch.session import Shared
