@@ -96,6 +96,9 @@ _KNOWN_ERRORS = {
     "UNREADABLE": Failed(Trouble.UNREADABLE, "item in Redis is not readable"),
 }
 
+#: Errors that pass, and with which Redis is as good as not there.
+_AWAY = frozenset({"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"})
+
 #: Errors after which another connection may find a better Redis.
 _DROP_ON = frozenset({"READONLY", "MASTERDOWN", "NOAUTH"})
 
@@ -436,7 +439,8 @@ class RedisBackend:
             self.needs_more = True
         if code in _DROP_ON:
             self._link.drop(f"it answers {code}")
-        return known or Failed(Trouble.REFUSED, f"storage answered {code}")
+        trouble = Trouble.UNAVAILABLE if code in _AWAY else Trouble.REFUSED
+        return known or Failed(trouble, f"storage answered {code}")
 
     # -- rare things -------------------------------------------------------------------------
 
