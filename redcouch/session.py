@@ -89,6 +89,24 @@ class Session:
     @ivar finished: the conversation is over: nothing more is performed or said.
     """
 
+    __slots__ = (
+        "_advancing",
+        "_batch",
+        "_busy",
+        "_client",
+        "_counters",
+        "_finish",
+        "_held",
+        "_on_proof",
+        "_on_room",
+        "_perform",
+        "_queue",
+        "_shared",
+        "_was_crowded",
+        "_write",
+        "finished",
+    )
+
     _log = Logger()
 
     def __init__(

@@ -40,6 +40,9 @@ WIN = _load("win")
 INVALIDATE = _load("invalidate")
 LIST = _load("list")
 
+SETTLE = _load("settle")
+"""Is always sent whole: in a transaction, it must not be found missing."""
+
 SCRIPTS = (
     SET,
     STORE,
@@ -54,4 +57,4 @@ SCRIPTS = (
     INVALIDATE,
     LIST,
 )
-"""Every script; all are loaded before a connection is used."""
+"""What is called by SHA-1; all are loaded before a connection is used."""
