@@ -245,6 +245,8 @@ class Session:
                 reply = request.encode(result)
                 if reply:
                     self._write(reply)
+                if self._queue:
+                    self._make_room(batch, len(reply))
             else:
                 self._count(batch, results)
                 self._say(batch, iter(results))

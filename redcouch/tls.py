@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from OpenSSL.crypto import FILETYPE_PEM
 from OpenSSL.crypto import Error as CertificateError
-from OpenSSL.SSL import FILETYPE_PEM
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet import ssl
 from twisted.protocols.tls import TLSMemoryBIOFactory

@@ -266,6 +266,24 @@ class OrderTests(SynchronousTestCase):
         self.assertEqual([len(batch) for batch in backend.seen], [3, 3, 2])
         self.assertEqual(client.heard, replies(8))
 
+    def test_large_replies(self) -> None:
+        """Batches grow from 64 keys to the limit, shrink where replies are large, and grow again."""
+        backend = Slow()
+        client = Client(backend)
+        large = b"x" * (1024 * 1024 - 1)
+        client.ask(*numbered(64 + 128), *[get(large)] * 4, *numbered(600))
+        backend.answer_all()
+        sizes = [len(batch) for batch in backend.seen]
+        self.assertEqual(sizes[:3], [64, 128, 256])
+        self.assertEqual(sum(sizes), 64 + 128 + 4 + 600)
+        small, client = numbered(300), Client(backend)
+        backend.seen.clear()
+        client.ask(*[get(large)] * 70, *small)
+        backend.answer_all()
+        sizes = [len(batch) for batch in backend.seen]
+        self.assertEqual(sizes[:4], [64, 2, 4, 2 + 0])
+        self.assertEqual(sum(sizes), 370)
+
     def test_known_answers_wait_for_their_turn(self) -> None:
         """C{version} and errors come between the answers of the storage, which hears of neither."""
         backend = Slow()

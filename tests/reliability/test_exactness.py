@@ -94,7 +94,7 @@ def test_cas(race: Race, redis_70: RedisServer) -> None:
 
     def count(number: int, wire: Wire) -> object:
         ask(wire, b"add n 0 0 1\r\n0\r\n")
-        used = []
+        used: list[bytes] = []
         while len(used) < TIMES // 4:
             body, token = gets(wire, b"n")
             after = b"%d" % (int(body) + 1)

@@ -62,6 +62,16 @@ def refusals(loads: list[Load]) -> set[str]:
     return {reason for load in loads for reason in load.refused}
 
 
+def until_refused(loads: list[Load]) -> None:
+    """Wait until clients have been told of some failures more."""
+
+    def told() -> int:
+        return sum(sum(load.refused.values()) for load in loads)
+
+    goal = told() + 8
+    servers.eventually(lambda: told() >= goal)
+
+
 def until_stored(server: RedCouch) -> float:
     """Wait until a write succeeds; gives the seconds that it took."""
     began = time.monotonic()
@@ -98,12 +108,7 @@ def test_held() -> None:
         for _ in range(2):
             os.kill(storage.pid, signal.SIGSTOP)
             try:
-                before = sum(sum(load.refused.values()) for load in loads)
-                servers.eventually(
-                    lambda least=before: (
-                        sum(sum(load.refused.values()) for load in loads) >= least + 8
-                    )
-                )
+                until_refused(loads)
             finally:
                 os.kill(storage.pid, signal.SIGCONT)
             assert until_stored(server) < RECOVERY

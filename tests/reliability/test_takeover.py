@@ -174,3 +174,25 @@ def test_those_who_wait_are_taken() -> None:
         for client in crowd:
             assert servers.read_all(client) == b"MN\r\n"
         servers.eventually(lambda: "Server Shut Down." in server.log)
+
+
+def test_second_signal() -> None:
+    """A second SIGTERM while clients finish changes nothing."""
+    with (
+        servers.redis_server("7.0") as storage,
+        servers.redcouch(storage.url + "?timeout=30") as server,
+    ):
+        with servers.plain(server.port) as client:
+            os.kill(storage.pid, signal.SIGSTOP)
+            client.sendall(b"get k\r\n")
+            seen = servers.plain(server.port)
+            seen.sendall(b"version\r\n")
+            assert seen.recv(100).startswith(b"VERSION")  # so the first one was read, too
+            seen.close()
+            os.kill(server.pid, signal.SIGTERM)
+            servers.eventually(lambda: "Waiting for" in server.log)
+            os.kill(server.pid, signal.SIGTERM)
+            os.kill(storage.pid, signal.SIGCONT)
+            assert servers.read_all(client) == b"END\r\n"
+        servers.eventually(lambda: "Server Shut Down." in server.log)
+        assert "ReactorNotRunning" not in server.log
