@@ -266,23 +266,22 @@ class OrderTests(SynchronousTestCase):
         self.assertEqual([len(batch) for batch in backend.seen], [3, 3, 2])
         self.assertEqual(client.heard, replies(8))
 
-    def test_large_replies(self) -> None:
-        """Batches grow from 64 keys to the limit, shrink where replies are large, and grow again."""
+    def test_batches_grow(self) -> None:
+        """Nobody knows how large a client's values are: its batches begin small."""
         backend = Slow()
         client = Client(backend)
-        large = b"x" * (1024 * 1024 - 1)
-        client.ask(*numbered(64 + 128), *[get(large)] * 4, *numbered(600))
+        client.ask(*numbered(64 + 128 + 256 + 10))
         backend.answer_all()
-        sizes = [len(batch) for batch in backend.seen]
-        self.assertEqual(sizes[:3], [64, 128, 256])
-        self.assertEqual(sum(sizes), 64 + 128 + 4 + 600)
-        small, client = numbered(300), Client(backend)
-        backend.seen.clear()
-        client.ask(*[get(large)] * 70, *small)
+        self.assertEqual([len(batch) for batch in backend.seen], [64, 128, 256, 10])
+
+    def test_large_replies(self) -> None:
+        """Of values of a MiB, about two are held for a client at a time; then it grows again."""
+        backend = Slow()
+        client = Client(backend)
+        large = b"x" * (1024 * 1024 - 1)  # with the end of its reply, a MiB
+        client.ask(*[get(large)] * 72, *numbered(30))
         backend.answer_all()
-        sizes = [len(batch) for batch in backend.seen]
-        self.assertEqual(sizes[:4], [64, 2, 4, 2 + 0])
-        self.assertEqual(sum(sizes), 370)
+        self.assertEqual([len(batch) for batch in backend.seen], [64, 2, 4, 2, 4, 8, 16, 2])
 
     def test_known_answers_wait_for_their_turn(self) -> None:
         """C{version} and errors come between the answers of the storage, which hears of neither."""
