@@ -107,6 +107,7 @@ class Session:
         "_on_room",
         "_perform",
         "_queue",
+        "_room",
         "_shared",
         "_was_crowded",
         "_write",
