@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import redis
-
+from redcouch.backends.redis.location import read_location
 from redcouch.commands import (
     Arithmetic,
     Command,
@@ -20,33 +19,24 @@ from redcouch.commands import (
     Touch,
 )
 from redcouch.errors import ConfigurationError
-from redcouch.results import Failed, Item, Number, Outcome, Trouble
-from tests.backends.redis.case import RedisCase
+from redcouch.results import Failed, Number, Outcome, Trouble
+from tests.backends.redis.case import SharedRedisCase
 
 SIDE = "redcouch:sys:item:"
 COUNTER = b"redcouch:sys:cas_counter"
 
 
-def writes(client: redis.Redis) -> list[tuple[str, bytes]]:
-    """What native clients do to C{k}, and the value that is there after it."""
-    client.setex("k", 60, "native")
-    return []
-
-
-class StringTests(RedisCase):
+class StringTests(SharedRedisCase):
     """Both sides see the same data at once."""
 
-    parameters = "layout=string"
+    connects = False
 
-    async def item(self, key: bytes = b"k") -> Item:
-        (found,) = await self.do(Get([key], cas=True))
-        assert isinstance(found, tuple), found
-        return Item(*found)
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        await self.connect(f"{self.url}?layout=string")
 
     async def store(self, value: bytes, flags: int = 0, exptime: int = 0) -> int:
-        stored = await self.do(Store(StoreMode.SET, b"k", value, flags, exptime))
-        cas: int = stored.cas
-        return cas
+        return await self.set(value, flags=flags, exptime=exptime)
 
     async def test_memcached_writes_native_reads(self) -> None:
         """The string is the value, with the item's time to live."""
@@ -66,10 +56,10 @@ class StringTests(RedisCase):
         """A native write is seen at once; its flags are 0, and tokens from before it fail."""
         changes = (
             lambda: self.client.set("k", "new"),
-            lambda: self.client.setex("k", 60, "new"),
+            lambda: self.client.execute_command("SETEX", "k", 60, "new"),
             lambda: self.client.append("k", "new"),
             lambda: self.client.setrange("k", 1, "new"),
-            lambda: self.client.getset("k", "new"),
+            lambda: self.client.execute_command("GETSET", "k", "new"),
         )
         for change in changes:
             token = await self.store(b"old", 7)
@@ -162,7 +152,7 @@ class StringTests(RedisCase):
     async def test_reserved(self) -> None:
         """RedCouch's own keys can be neither read nor written; their neighbours are well."""
         await self.store(b"v")
-        before = {key: self.client.dump(key) for key in self.client.keys()}
+        before = {key: self.client.dump(key) for key in self.client.scan_iter()}
         for key in (COUNTER, SIDE.encode() + b"k", b"redcouch:sys:"):
             commands: list[Command] = [
                 *(Store(mode, key, b"1") for mode in StoreMode),
@@ -177,7 +167,11 @@ class StringTests(RedisCase):
             for command in commands:
                 for result in (await self.do(command), (await self.all(Get([b"k"]), command))[1]):
                     self.assertEqual(result, Failed(Trouble.REFUSED, "key is reserved"))
-            for reader in (Get([b"k", key]), Get([b"k", key], cas=True), GetAndTouch([b"k", key], 0)):
+            for reader in (
+                Get([b"k", key]),
+                Get([b"k", key], cas=True),
+                GetAndTouch([b"k", key], 0),
+            ):
                 for found in (await self.do(reader), (await self.all(Touch(b"k", 0), reader))[1]):
                     self.assertEqual(found[0][0], b"v")
                     self.assertEqual(found[1], Failed(Trouble.REFUSED, "key is reserved"))
@@ -255,7 +249,7 @@ class StringTests(RedisCase):
             "layout=string&prefix=redcouch:sys:x",
         ):
             with self.assertRaises(ConfigurationError):
-                self.make(f"{self.url}?{parameters}")
+                read_location(f"{self.url}?{parameters}")
 
 
 class StringTests62(StringTests):
