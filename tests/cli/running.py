@@ -1,0 +1,61 @@
+"""The C{redcouch} command as a process, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+REDCOUCH = Path(sys.executable).parent / "redcouch"
+_PATIENCE = 120
+
+
+class Ended(NamedTuple):
+    """What a command said, and how it ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it said, as one value of JSON."""
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        """What it said, a value of JSON on each line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
+    """Begin a command, with pipes for what it says."""
+    environment = {name: value for name, value in os.environ.items() if name != "REDCOUCH_STORAGE"}
+    return subprocess.Popen(
+        [REDCOUCH, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment | options.pop("env", {}),
+        **options,
+    )
+
+
+def finish(process: subprocess.Popen[bytes], said: bytes = b"") -> Ended:
+    """Wait for its end."""
+    try:
+        out, err = process.communicate(said, _PATIENCE)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+    assert b"Traceback" not in err, err.decode()
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+def run(*arguments: object, said: bytes = b"", **options: Any) -> Ended:
+    """Run a command to its end."""
+    return finish(start(*arguments, **options), said)
