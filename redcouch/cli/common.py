@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -12,6 +12,7 @@ import click
 
 from redcouch.backends.lookup import DEFAULT_STORAGE, STORAGE_VARIABLE
 from redcouch.backends.redis.location import Location
+from redcouch.cli.memcached.address import Address, read_address
 from redcouch.cli.storage import read_storage
 from redcouch.errors import ConfigurationError
 
@@ -62,10 +63,48 @@ def storage_url_option(*names: str) -> Callable[[Function], Function]:
 
 
 def _read_storage(ctx: click.Context, param: click.Parameter, url: str) -> Location:
+    return read_storage_url(url, ctx, param)
+
+
+def read_storage_url(
+    url: str, ctx: click.Context, param: click.Parameter | None = None
+) -> Location:
+    """A storage URL from the command line."""
     try:
         return read_storage(url)
     except ConfigurationError as error:
         raise click.BadParameter(str(error), ctx, param) from None
+
+
+def nodes_argument(function: Function) -> Function:
+    """One or several memcacheds, for the argument C{nodes}: L{Address} each."""
+    return click.argument(
+        "nodes", metavar="MEMCACHED...", nargs=-1, required=True, callback=_read_nodes
+    )(function)
+
+
+def _read_nodes(
+    ctx: click.Context, param: click.Parameter, urls: Sequence[str]
+) -> Sequence[Address]:
+    return [read_node(url, ctx, param) for url in urls]
+
+
+def read_node(url: str, ctx: click.Context, param: click.Parameter | None = None) -> Address:
+    """A memcached's URL from the command line."""
+    try:
+        return read_address(url)
+    except ConfigurationError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def rate_option(function: Function) -> Function:
+    """C{--rate}, for the argument C{rate}."""
+    return click.option(
+        "--rate",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="N",
+        help="At most N items a second. Default: as fast as it goes.",
+    )(function)
 
 
 def json_option(function: Function) -> Function:

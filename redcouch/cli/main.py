@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 from redcouch import __version__
-from redcouch.cli import ls
+from redcouch.cli import import_items, ls, verify
 from redcouch.cli.common import Interrupted, Trouble
 from redcouch.cli.errors import ServerError
 from redcouch.errors import ConfigurationError
 
 COMMANDS = (
+    import_items.command,
+    verify.command,
     ls.command,
     # Each module that is named here has a click command called command.
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -17,10 +18,11 @@ from redcouch.backends.embedded import options as embedded
 from redcouch.backends.embedded.place import choose_place
 from redcouch.backends.lookup import redact
 from redcouch.backends.redis.location import Location, read_location
-from redcouch.backends.redis.schema import CAS_COUNTER
+from redcouch.backends.redis.schema import CAS_COUNTER, read_item
 from redcouch.backends.redis.scripts import Script
 from redcouch.cli.errors import ServerError
 from redcouch.errors import ConfigurationError
+from redcouch.results import Failed, Item
 
 BATCH = 200
 """Keys that go to Redis together."""
@@ -101,6 +103,23 @@ def connect(location: Location) -> redis.Redis:
     return redis.Redis(host=host, port=port, **common)
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """
+    What is in an item's place.
+
+    @ivar item: C{None} where there is none, or none that can be read.
+    @ivar ttl: seconds to live; C{None} for ever.
+    @ivar encoding: how the value is written, C{hex} or C{raw}.
+    @ivar fault: why what is there is no item; C{None} where all is well.
+    """
+
+    item: Item | None = None
+    ttl: float | None = None
+    encoding: str = ""
+    fault: str | None = None
+
+
 class Storage:
     """
     The items of a location. Use L{open_storage}.
@@ -133,6 +152,17 @@ class Storage:
         found = self.client.scan_iter(match=match, count=BATCH * 5)
         keys: Iterator[bytes] = (self.client_key(key) for key in found)
         return batches(keys)
+
+    def exist(self, keys: Sequence[bytes]) -> list[bool]:
+        """Which of these items are there."""
+        replies = self.pipeline(("TYPE", self.redis_key(key)) for key in keys)
+        return [check(reply) == b"hash" for reply in replies]
+
+    def read(self, keys: Sequence[bytes]) -> list[Stored]:
+        """The items of these keys."""
+        fields = self.pipeline(("HMGET", self.redis_key(key), "v", "r", "f", "c") for key in keys)
+        left = self.pipeline(("PTTL", self.redis_key(key)) for key in keys)
+        return [_stored(*both) for both in zip(fields, left, strict=True)]
 
     def pipeline(self, commands: Iterable[Sequence[bytes | str | int]]) -> list[Any]:
         """Several commands in one go: their replies, with the errors in place."""
@@ -180,6 +210,20 @@ class Storage:
         )
 
 
+def _stored(fields: Any, left: Any) -> Stored:
+    if isinstance(fields, ResponseError):
+        if "WRONGTYPE" not in str(fields):
+            raise fields
+        return Stored(fault="not an item")
+    found = read_item(fields)
+    if found is None or check(left) == -2:
+        return Stored()
+    ttl = None if left < 0 else left / 1000
+    if isinstance(found, Failed):
+        return Stored(ttl=ttl, fault=found.message)
+    return Stored(found, ttl, "hex" if fields[0] is not None else "raw")
+
+
 @contextmanager
 def open_storage(location: Location) -> Iterator[Storage]:
     """
@@ -195,6 +239,13 @@ def open_storage(location: Location) -> Iterator[Storage]:
         raise ServerError(f"{location.shown}: {explain(error)}") from None
     finally:
         client.close()
+
+
+def check(reply: Any) -> Any:
+    """A reply, raised if it is an error."""
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
 
 
 def explain(error: BaseException) -> str:
