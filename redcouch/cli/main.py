@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from redcouch import __version__
-from redcouch.cli import import_items, ls, verify
+from redcouch.cli import cleanup, import_items, inspect, ls, promote, verify
 from redcouch.cli.common import Interrupted, Trouble
 from redcouch.cli.errors import ServerError
 from redcouch.errors import ConfigurationError
@@ -16,7 +16,10 @@ from redcouch.errors import ConfigurationError
 COMMANDS = (
     import_items.command,
     verify.command,
+    inspect.command,
     ls.command,
+    promote.command,
+    cleanup.command,
     # Each module that is named here has a click command called command.
 )
 

@@ -45,6 +45,15 @@ class Stop:
             raise KeyboardInterrupt
         self._signal = number
 
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """As if this were not there, within the block: for a question that is asked."""
+        self.__exit__(None, None, None)
+        try:
+            yield
+        finally:
+            self.__enter__()
+
     @property
     def requested(self) -> bool:
         return self._signal != 0

@@ -39,6 +39,7 @@ META = _load("meta")
 WIN = _load("win")
 INVALIDATE = _load("invalidate")
 LIST = _load("list")
+PROMOTE = _load("promote")
 
 SCRIPTS = (
     SET,
@@ -54,4 +55,4 @@ SCRIPTS = (
     INVALIDATE,
     LIST,
 )
-"""Every script; all are loaded before a connection is used."""
+"""What the service runs; all are loaded before a connection is used."""
