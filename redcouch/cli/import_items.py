@@ -212,6 +212,6 @@ def _why(error: ResponseError) -> str:
     text = explain(error)
     if "WRONGTYPE" in text:
         return "a key of another type is in its place in Redis"
-    if text.startswith("OOM"):
+    if "'maxmemory'" in text:  # redis-py takes the OOM before it away
         return "Redis is out of memory"
     return "Redis said " + text
