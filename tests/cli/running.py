@@ -31,12 +31,14 @@ class Ended(NamedTuple):
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
-    """Begin a command, with pipes for what it says."""
+def start(
+    *arguments: object, terminal: int | None = None, **options: Any
+) -> subprocess.Popen[bytes]:
+    """Begin a command, with pipes for what it says. C{terminal}: where it is typed to."""
     environment = {name: value for name, value in os.environ.items() if name != "REDCOUCH_STORAGE"}
     return subprocess.Popen(
         [REDCOUCH, *map(str, arguments)],
-        stdin=subprocess.PIPE,
+        stdin=subprocess.DEVNULL if terminal is None else terminal,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment | options.pop("env", {}),
@@ -44,10 +46,10 @@ def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
     )
 
 
-def finish(process: subprocess.Popen[bytes], said: bytes = b"") -> Ended:
+def finish(process: subprocess.Popen[bytes]) -> Ended:
     """Wait for its end."""
     try:
-        out, err = process.communicate(said, _PATIENCE)
+        out, err = process.communicate(timeout=_PATIENCE)
     except BaseException:
         process.kill()
         process.communicate()
@@ -56,6 +58,6 @@ def finish(process: subprocess.Popen[bytes], said: bytes = b"") -> Ended:
     return Ended(process.returncode, out.decode(), err.decode())
 
 
-def run(*arguments: object, said: bytes = b"", **options: Any) -> Ended:
+def run(*arguments: object, **options: Any) -> Ended:
     """Run a command to its end."""
-    return finish(start(*arguments, **options), said)
+    return finish(start(*arguments, **options))

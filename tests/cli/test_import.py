@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,25 +31,6 @@ ODD_KEYS = (
     b"x" * 250,
 )
 ALL_BYTES = bytes(range(256)) * 3
-
-
-@pytest.fixture
-def old(memcached: Memcached) -> str:
-    """The URL of an empty memcached."""
-    return f"memcached://127.0.0.1:{memcached.port}"
-
-
-@pytest.fixture
-def client(redis_70: RedisServer, redcouch: RedCouch) -> Iterator[redis.Redis]:
-    """The Redis behind an empty RedCouch."""
-    with redis_70.client() as client:
-        yield client
-
-
-@pytest.fixture(params=["hex", "raw"])
-def storage(redis_70: RedisServer, redcouch: RedCouch, request: pytest.FixtureRequest) -> str:
-    """The URL of an empty storage, in each encoding."""
-    return f"{redis_70.url}/0?encoding={request.param}"
 
 
 def eventually(condition: Callable[[], bool]) -> None:
