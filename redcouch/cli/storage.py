@@ -35,6 +35,8 @@ _REDIS = ("redis", "rediss", "redis+unix", "redis+sentinel")
 Call = Sequence[bytes | str | int]
 """What a script is given: the item's key (with its prefix), then the arguments."""
 
+_ATTEMPTS = 5
+
 
 def read_storage(url: str) -> Location:
     """
@@ -164,7 +166,7 @@ class Storage:
         left = self.pipeline(("PTTL", self.redis_key(key)) for key in keys)
         return [_stored(*both) for both in zip(fields, left, strict=True)]
 
-    def pipeline(self, commands: Iterable[Sequence[bytes | str | int]]) -> list[Any]:
+    def pipeline(self, commands: Iterable[Call]) -> list[Any]:
         """Several commands in one go: their replies, with the errors in place."""
         with self.client.pipeline(transaction=False) as pipe:
             for command in commands:
@@ -183,31 +185,30 @@ class Storage:
             script, [((call[0], CAS_COUNTER, *more_keys), call[1:]) for call in calls]
         )
 
-    def run_with_keys(
-        self, script: Script, calls: Sequence[tuple[Sequence[bytes | str | int], Call]]
-    ) -> list[Any]:
+    def run_with_keys(self, script: Script, calls: Sequence[tuple[Call, Call]]) -> list[Any]:
         """The same, where each call has its keys and its arguments."""
-        sha = script.sha.decode()
-        if sha not in self._loaded:
-            self.client.script_load(script.text.decode())
-            self._loaded.add(sha)
-        replies = self._run(sha, calls)
-        forgotten = [
-            place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)
-        ]
-        if forgotten:  # SCRIPT FLUSH, or another master
-            self.client.script_load(script.text.decode())
-            again = self._run(sha, [calls[place] for place in forgotten])
-            for place, reply in zip(forgotten, again, strict=True):
+        replies: list[Any] = [None] * len(calls)
+        open_places = list(range(len(calls)))
+        for _ in range(_ATTEMPTS):  # SCRIPT FLUSH, or another master, forgets scripts
+            load = [] if script.name in self._loaded else [("SCRIPT LOAD", script.text)]
+            commands = [_evalsha(script, *calls[place]) for place in open_places]
+            said = self.pipeline([*load, *commands])
+            if load:
+                check(said.pop(0))
+            for place, reply in zip(open_places, said, strict=True):
                 replies[place] = reply
+            open_places = [
+                place for place in open_places if isinstance(replies[place], NoScriptError)
+            ]
+            if not open_places:
+                self._loaded.add(script.name)
+                break
+            self._loaded.discard(script.name)
         return replies
 
-    def _run(
-        self, sha: str, calls: Sequence[tuple[Sequence[bytes | str | int], Call]]
-    ) -> list[Any]:
-        return self.pipeline(
-            ("EVALSHA", sha, len(keys), *keys, *arguments) for keys, arguments in calls
-        )
+
+def _evalsha(script: Script, keys: Call, arguments: Call) -> Call:
+    return ("EVALSHA", script.sha, len(keys), *keys, *arguments)
 
 
 def _stored(fields: Any, left: Any) -> Stored:
