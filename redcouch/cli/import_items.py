@@ -90,7 +90,8 @@ def command(
     """
     Copy all items of one or several memcacheds into the storage.
 
-    Each MEMCACHED is memcached://HOST[:PORT] or memcached:///path/to/socket. They stay as they
+    Each MEMCACHED is memcached://[USER:PASSWORD@]HOST[:PORT], where the password is for
+    memcached's -Y, or memcached:///path/to/socket. They stay as they
     are, up to the order in which items are evicted. Of a key that several have, the first
     one's item counts. Value, flags and remaining time to live are kept, in seconds; CAS
     tokens are new ones, from the storage's counter.

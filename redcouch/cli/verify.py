@@ -18,6 +18,7 @@ from redcouch.cli.common import (
     Trouble,
     echo_json,
     json_option,
+    rate_option,
     read_node,
     read_storage_url,
     show_key,
@@ -28,7 +29,7 @@ from redcouch.cli.memcached.keys import Entry, KeyList
 from redcouch.cli.memcached.node import BATCH, Node, by_weight
 from redcouch.cli.memcached.reading import Copy, Fault, Outcome
 from redcouch.cli.storage import Storage, Stored, batches, open_storage
-from redcouch.cli.work import Stop, progress
+from redcouch.cli.work import Pace, Stop, progress
 
 TOLERANCE = 5.0
 """Seconds by which times to live may differ: they are rounded, and not read at once."""
@@ -129,6 +130,7 @@ class Report:
     metavar="N",
     help="How many differences to name; all are counted.",
 )
+@rate_option
 @storage_option
 @json_option
 @click.pass_context
@@ -138,6 +140,7 @@ def command(
     sample: int | None,
     ttl_tolerance: float,
     show: int,
+    rate: float | None,
     storage: Location,
     as_json: bool,
 ) -> None:
@@ -169,7 +172,9 @@ def command(
             with ExitStack() as stack:
                 opened = stack.enter_context(open_storage(storage))
                 nodes = [stack.enter_context(Node(address)) for address in addresses]
-                _Comparison(opened, nodes, sample, ttl_tolerance, stop, report).run()
+                _Comparison(
+                    opened, nodes, sample, ttl_tolerance, Pace(rate, stop), stop, report
+                ).run()
         except ServerError as error:
             trouble = str(error)
     report.seconds = time.monotonic() - began
@@ -193,6 +198,7 @@ class _Comparison:
         nodes: Sequence[Node],
         sample: int | None,
         tolerance: float,
+        pace: Pace,
         stop: Stop,
         report: Report,
     ) -> None:
@@ -200,6 +206,7 @@ class _Comparison:
         self._nodes = nodes
         self._sample = sample
         self._tolerance = tolerance
+        self._pace = pace
         self._stop = stop
         self._report = report
 
@@ -217,6 +224,7 @@ class _Comparison:
         total = min(self._report.memcached, self._sample or self._report.memcached)
         with progress("comparing", total) as advance:
             for node, several in self._chosen(lists):
+                self._pace.spend(len(several))
                 if self._stop.requested:
                     return
                 doubtful: list[Entry] = []
@@ -232,7 +240,7 @@ class _Comparison:
         """All keys of all nodes, or a sample of them."""
         if self._sample is None:
             for node, keys in lists:
-                yield from ((node, several) for several in keys.batches(BATCH))
+                yield from ((node, several) for several in keys.batches(self._pace.batch(BATCH)))
             return
         pairs = ((node, entry) for node, keys in lists for entry in keys)
         for node, entry in choose(pairs, self._sample):

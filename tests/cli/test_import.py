@@ -330,12 +330,53 @@ def test_no_list(redis_70: RedisServer) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://h", "memcached://", "memcached://h/x", "memcached://h:0", "memcached://u:pw@h", "x"],
+    [
+        "redis://h",
+        "memcached://",
+        "memcached://h/x",
+        "memcached://h:0",
+        "memcached://pw@h",
+        "memcached://u:pw@h/x",
+        "x",
+    ],
 )
 def test_a_wrong_url(url: str) -> None:
     said = run("import", url, "--to", "redis://127.0.0.1:1")
     assert said.status == 2
     assert "pw" not in said.err
+
+
+def test_a_password(
+    tmp_path: Path, redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis
+) -> None:
+    """That of memcached's -Y; a wrong one is told, and shown nowhere."""
+    file = tmp_path / "passwords"
+    file.write_text("user:p@ss:/word\n")
+    with servers.redis_server("7.0") as other:
+        options = ["--auth-file", str(file)]
+        with servers.redcouch(other.url, *options, ready=False) as source:
+            with other.client() as native:
+                native.hset("rc:k", "v", "6869")
+            place = f"127.0.0.1:{source.port}"
+            right = f"memcached://user:p%40ss%3A%2Fword@{place}"
+            assert run("import", right, "--to", redis_70.url).status == 0
+            assert get(redcouch.address, b"k") == (b"hi", 0)
+            assert run("verify", right, redis_70.url).status == 0
+            wrong = run("import", f"memcached://user:wr0ng@{place}", "--to", redis_70.url)
+    assert wrong.status == 3
+    assert "refused the password" in wrong.err
+    assert "wr0ng" not in wrong.err + wrong.out
+
+
+def test_a_password_of_memcached(tmp_path: Path, redis_70: RedisServer) -> None:
+    file = tmp_path / "passwords"
+    file.write_text("user:secret\n")
+    with servers.memcached("-Y", str(file)) as source:
+        set_auth = b"set auth 0 0 11\r\nuser secret\r\nset k 0 0 1\r\nx\r\nmn\r\n"
+        assert ask(source.address, set_auth, b"MN\r\n").count(b"STORED") == 2
+        url = f"memcached://user:secret@127.0.0.1:{source.port}"
+        told = run("import", url, "--to", redis_70.url, "--json").json
+    assert told["copied"] + told["present"] == 1
 
 
 def test_memory_is_bounded(redcouch: RedCouch, redis_70: RedisServer) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
+from redcouch.backends.lookup import redact
 from redcouch.errors import ConfigurationError
 
 DEFAULT_PORT = 11211
@@ -13,7 +14,7 @@ DEFAULT_PORT = 11211
 @dataclass(frozen=True, slots=True)
 class Address:
     """
-    @ivar shown: the URL, for people.
+    @ivar shown: the URL, for people; without its password.
     @ivar socket: the path of its unix socket, in place of host and port.
     """
 
@@ -21,15 +22,19 @@ class Address:
     host: str = ""
     port: int = 0
     socket: str | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
 
 
 def read_address(url: str) -> Address:
     """
-    Understand C{memcached://host[:port]} and C{memcached:///path/to/socket}.
+    Understand C{memcached://[user:password@]host[:port]} and
+    C{memcached://[user:password@]/path/to/socket}, percent-encoded where need be.
 
     @raise ConfigurationError: it is neither.
     """
-    forms = f"{url}: write memcached://host:port or memcached:///path/to/socket"
+    shown = redact(url)
+    forms = f"{shown}: write memcached://host:port or memcached:///path/to/socket"
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -37,10 +42,14 @@ def read_address(url: str) -> Address:
         raise ConfigurationError(forms) from None
     if parts.scheme.lower() != "memcached" or parts.query or parts.fragment or port == 0:
         raise ConfigurationError(forms)
-    if "@" in parts.netloc:
-        raise ConfigurationError(f"{parts.scheme}://{parts.hostname}: passwords are not supported")
-    if not parts.netloc and parts.path.strip("/"):
-        return Address(url, socket=unquote(parts.path))
-    if not parts.hostname or parts.path.strip("/"):
+    if (parts.username is None) != (parts.password is None):
+        raise ConfigurationError(f"{shown}: write user:password@")
+    username = None if parts.username is None else unquote(parts.username)
+    password = None if parts.password is None else unquote(parts.password)
+    path = unquote(parts.path)
+    if not parts.hostname and port is None and path.strip("/"):
+        return Address(shown, socket=path, username=username, password=password)
+    if not parts.hostname or path.strip("/"):
         raise ConfigurationError(forms)
-    return Address(url, unquote(parts.hostname), port or DEFAULT_PORT)
+    host = unquote(parts.hostname)
+    return Address(shown, host, port or DEFAULT_PORT, username=username, password=password)
