@@ -63,7 +63,8 @@ def command(
         try:
             with open_storage(storage) as opened:
                 removal.count(opened, stop)
-                agreed = not dry_run and (yes or not removal.found or _ask(removal, storage, stop))
+                asking = not (yes or dry_run or stop.requested or not removal.found)
+                agreed = _ask(removal, storage, stop) if asking else not dry_run
                 if agreed:
                     removal.run(opened, Pace(rate, stop), stop)
         except ServerError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ BATCH = 200
 PATIENCE = 10
 """How many times the URL's timeout Redis may take: the commands ask for more at a time."""
 
+_OTHER_LAYOUT = re.compile(r"[?&]layout=(?!hash(?:&|$))")
+
 _REDIS = ("redis", "rediss", "redis+unix", "redis+sentinel")
 
 Call = Sequence[bytes | str | int]
@@ -46,6 +49,8 @@ def read_storage(url: str) -> Location:
         another process could reach.
     """
     scheme = url.partition(":")[0].lower()
+    if _OTHER_LAYOUT.search(url):
+        raise ConfigurationError(f"{redact(url)}: the commands work on the layout of hashes only")
     if scheme == "embedded":
         return _embedded(url)
     if scheme in _REDIS:
