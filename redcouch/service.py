@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService, MultiService
-from twisted.application.strports import service as listening_service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
@@ -33,10 +32,12 @@ from redcouch.backends.lookup import (
     make_backend,
     redact,
 )
+from redcouch.backends.outage import MissesOnOutage
 from redcouch.errors import ConfigurationError, StartError
 from redcouch.interfaces import ILocalBackend, IStorageBackend, Surroundings
 from redcouch.ledger import Ledger, OwnLedger
 from redcouch.limits import Limits
+from redcouch.listening import listening_service
 from redcouch.report import Reporter, Settings
 from redcouch.server import ConnectionFactory
 from redcouch.session import Shared
@@ -110,6 +111,15 @@ def _reader(option: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
     return read_option
 
 
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"has to be {' or '.join(words)}")
+        return text
+
+    return read
+
+
 def _is_number(port: str) -> bool:
     return port.isascii() and port.isdigit()
 
@@ -134,6 +144,14 @@ class Options(UsageOptions):
             None,
             f"Storage URL. Default: the environment variable {STORAGE_VARIABLE}, "
             f"else {DEFAULT_STORAGE}. Schemes are listed below.",
+        ],
+        [
+            "on-outage",
+            None,
+            "error",
+            "What reads are told while the storage is away: error (SERVER_ERROR), or miss. "
+            "Writes are told the error in any case.",
+            _reader("on-outage", _one_of("error", "miss")),
         ],
         [
             "max-connections",
@@ -368,6 +386,8 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     limits = _limits(options)
     counters = Counters()
     backend = _backend(options, Surroundings(reactor, limits, _wall_clock(), role.fail))
+    if options["on-outage"] == "miss":
+        backend = MissesOnOutage(backend)
     authenticator = _authenticator(options["auth-file"], counters, reactor, role.users)
     settings = Settings(
         port=next((int(port) for port in options["ports"] if _is_number(port)), 0),

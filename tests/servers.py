@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -230,6 +230,14 @@ class RedCouch(Server):
         log = self.log
         for fault in _FAULTS:
             assert fault not in log, f"RedCouch's log:\n{log}"
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until it is so, and fail if it never is."""
+    deadline = time.monotonic() + _START_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it never came about"
+        time.sleep(0.02)
 
 
 def free_port() -> int:

@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from coverage import Coverage
+
 REDCOUCH = Path(sys.executable).parent / "redcouch"
+_CONFIGURATION = Path(__file__).parent.parent.parent / "pyproject.toml"
 _PATIENCE = 120
 
 
@@ -37,13 +40,21 @@ def start(
     """Begin a command, with pipes for what it says. C{terminal}: where it is typed to."""
     environment = {name: value for name, value in os.environ.items() if name != "REDCOUCH_STORAGE"}
     return subprocess.Popen(
-        [REDCOUCH, *map(str, arguments)],
+        [*_program(), *map(str, arguments)],
         stdin=subprocess.DEVNULL if terminal is None else terminal,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment | options.pop("env", {}),
         **options,
     )
+
+
+def _program() -> list[str]:
+    """The command; measured, where the tests are."""
+    if Coverage.current() is None:
+        return [str(REDCOUCH)]
+    measured = [sys.executable, "-m", "coverage", "run", f"--rcfile={_CONFIGURATION}"]
+    return [*measured, str(REDCOUCH)]
 
 
 def finish(process: subprocess.Popen[bytes]) -> Ended:
