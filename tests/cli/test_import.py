@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -187,6 +188,25 @@ def test_ctrl_c(
     assert 0 < told["copied"] < 2000
     rest = run("import", old, "--to", redis_70.url, "--json").json
     assert (rest["present"], rest["copied"]) == (told["copied"], 2000 - told["copied"])
+
+
+def test_a_second_ctrl_c(redis_70: RedisServer) -> None:
+    """It ends at once what waits for a memcached that says nothing."""
+    asked = threading.Event()
+
+    def answer(line: bytes) -> bytes:
+        if b"metadump" in line:
+            asked.set()
+            return b""
+        return {b"stats": b"STAT version 1.6.18\r\nEND\r\n", b"mn": b"MN\r\n"}[line]
+
+    with stand_in(answer) as url:
+        process = start("import", url, "--to", redis_70.url)
+        assert asked.wait(60)
+        process.send_signal(signal.SIGTERM)  # another signal: two of the same may become one
+        process.send_signal(signal.SIGINT)
+        said = finish(process)
+    assert (said.status, said.err) == (130, "redcouch: interrupted\n")
 
 
 def test_a_redis_that_goes_away(memcached: Memcached, old: str) -> None:
