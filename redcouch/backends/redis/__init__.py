@@ -9,7 +9,10 @@ has to happen in one step. L{strings} is the other layout, in which items are pl
 
 from __future__ import annotations
 
-from redcouch.interfaces import IStorageBackend, Surroundings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from redcouch.interfaces import IStorageBackend, Surroundings
 
 
 def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:

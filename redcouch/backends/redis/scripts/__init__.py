@@ -40,6 +40,7 @@ META = load("meta")
 WIN = load("win")
 INVALIDATE = load("invalidate")
 LIST = load("list")
+PROMOTE = load("promote")
 
 SCRIPTS = (
     SET,
@@ -55,4 +56,4 @@ SCRIPTS = (
     INVALIDATE,
     LIST,
 )
-"""Every script; all are loaded before a connection is used."""
+"""What the service runs; all are loaded before a connection is used."""
