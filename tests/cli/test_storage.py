@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
 import redis
 
+from redcouch.cli.storage import read_storage
+from redcouch.errors import ConfigurationError
 from tests import servers
 from tests.backends.redis import test_access as access
 from tests.backends.redis.certificates import Authority
