@@ -19,7 +19,7 @@ from redcouch.backends.embedded import options as embedded
 from redcouch.backends.embedded.place import choose_place
 from redcouch.backends.lookup import redact
 from redcouch.backends.redis.location import Location, read_location
-from redcouch.backends.redis.schema import CAS_COUNTER, StringLayout, read_item
+from redcouch.backends.redis.schema import CAS_COUNTER, read_item
 from redcouch.backends.redis.scripts import Script
 from redcouch.cli.errors import ServerError
 from redcouch.errors import ConfigurationError
@@ -46,18 +46,11 @@ def read_storage(url: str) -> Location:
     Where the items of a storage URL are.
 
     @raise ConfigurationError: it is no URL, or its items are in no Redis that
-        another process could reach, or they are plain strings.
+        another process could reach.
     """
-    location = _read_location(url)
-    if isinstance(location.layout, StringLayout):
-        raise ConfigurationError(
-            f"{redact(url)}: items are plain strings there; use redis-cli and the like"
-        )
-    return location
-
-
-def _read_location(url: str) -> Location:
     scheme = url.partition(":")[0].lower()
+    if _OTHER_LAYOUT.search(url):
+        raise ConfigurationError(f"{redact(url)}: the commands work on the layout of hashes only")
     if scheme == "embedded":
         return _embedded(url)
     if scheme in _REDIS:

@@ -152,5 +152,5 @@ def test_raw_and_hex_side_by_side(
 def test_plain_strings_are_no_items_to_list_or_remove() -> None:
     """No command takes the plain strings of layout=string for leftovers of RedCouch's."""
     for url in ("redis://127.0.0.1?layout=string", "embedded:///tmp/x?layout=string"):
-        with pytest.raises(ConfigurationError, match="plain strings"):
+        with pytest.raises(ConfigurationError, match="layout of hashes only"):
             read_storage(url)

@@ -41,6 +41,7 @@ WIN = load("win")
 INVALIDATE = load("invalidate")
 LIST = load("list")
 PROMOTE = load("promote")
+READ = load("read")
 
 SCRIPTS = (
     SET,
