@@ -30,6 +30,9 @@ from redcouch.cli.work import Pace, Stop, progress
 
 _EXAMPLES = 10
 
+_SIDE = SYSTEM_PREFIX + b"item:"
+"""Before the key of a string: where its flags and token are kept."""
+
 _LEFT = {
     "present": "there is such a key already",
     "stale": "marked stale, a client has to renew it first",
@@ -91,12 +94,12 @@ class Tally:
             "seconds": round(self.seconds, 3),
         }
 
-    def text(self, dry_run: bool) -> str:
+    def text(self, dry_run: bool, with_flags: bool) -> str:
         verb = "would promote" if dry_run else "promoted"
         lines = [f"{verb} {self.counts['promoted']} in {self.seconds:.1f} s"]
         if dry_run:
             lines += [f"  {show_key(old)} -> {show_key(new)}" for old, new in self.examples]
-        if self.flagged:
+        if self.flagged and not with_flags:
             lines.append(
                 f"{self.flagged} of them have client flags, which a plain string does not keep: "
                 "their values may be pickled or compressed"
@@ -119,6 +122,12 @@ class Tally:
 )
 @click.option("--overwrite", is_flag=True, help="Replace strings that are there under the new key.")
 @click.option("--keep", is_flag=True, help="Leave the items where they are, too.")
+@click.option(
+    "--with-flags",
+    is_flag=True,
+    help="Keep client flags and CAS tokens in redcouch:sys:item:<new key>, for a RedCouch that "
+    "serves the strings to memcached clients.",
+)
 @click.option("--dry-run", is_flag=True, help="Change nothing; say what would be done.")
 @rate_option
 @storage_option
@@ -131,6 +140,7 @@ def command(
     rename: str | None,
     overwrite: bool,
     keep: bool,
+    with_flags: bool,
     dry_run: bool,
     rate: float | None,
     storage: Location,
@@ -145,7 +155,8 @@ def command(
     string that is there under the new key stays, unless --overwrite is given; a key of another
     type stays always. An item that is marked stale (md with I) stays an item.
 
-    From then on, memcached clients of the hash layout do not have the item. To go on after
+    From then on, memcached clients of the hash layout do not have the item. --with-flags keeps
+    what a plain string has no room for: flags and CAS token. To go on after
     Ctrl-C or a lost connection, run it again.
 
     Exit status 1: some items stay as they are, and it is said why.
@@ -157,7 +168,9 @@ def command(
     with Stop() as stop:
         try:
             with open_storage(storage) as opened, progress("promoting") as advance:
-                promotion = _Promotion(opened, renaming, (overwrite, keep, dry_run), tally)
+                promotion = _Promotion(
+                    opened, renaming, (overwrite, keep, dry_run, with_flags), tally
+                )
                 pace = Pace(rate, stop)
                 for keys in _in_turn(opened, os.fsencode(pattern), pace, stop):
                     promotion.promote(keys)
@@ -168,7 +181,7 @@ def command(
     if as_json:
         echo_json(tally.json | {"dry_run": dry_run, "interrupted": stop.requested})
     else:
-        click.echo(("interrupted: " if stop.requested else "") + tally.text(dry_run))
+        click.echo(("interrupted: " if stop.requested else "") + tally.text(dry_run, with_flags))
     if trouble:
         raise Trouble(trouble)
     raise click.exceptions.Exit(stop.status or (NO if tally.undone else 0))
@@ -220,7 +233,7 @@ class _Promotion:
         replies = self._storage.run_with_keys(
             PROMOTE,
             [
-                ((self._storage.redis_key(key), CAS_COUNTER, new), self._choices)
+                ((self._storage.redis_key(key), CAS_COUNTER, new, _SIDE + new), self._choices)
                 for key, new in pairs
             ],
         )

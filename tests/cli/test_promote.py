@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import signal
 import threading
@@ -127,6 +128,23 @@ def test_keep(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) ->
     assert get(redcouch.address, b"k") == (b"1", 4)
     again = run("promote", "k", "--to", "string", "--keep", "-s", redis_70.url, "--json")
     assert (again.status, again.json["present"]) == (1, 1)
+
+
+def test_with_flags(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) -> None:
+    """Flags and token stand beside the string, with the digest of the value they belong to."""
+    fill(redcouch.address, {b"k": Given(b"hello", 2**32 - 1, 100), b"n": Given(b"", 3)})
+    token = run("inspect", "k", "-s", redis_70.url, "--json").json["cas"]
+    client.hdel("rc:n", "c")
+    said = run("promote", "*", "--to", "string", "--with-flags", "-s", redis_70.url)
+    assert (said.status, said.out.count("\n")) == (0, 1)
+    digest = hashlib.sha1(b"hello").hexdigest()[:20]
+    assert client.get("redcouch:sys:item:k") == f"{digest} 4294967295 {token}".encode()
+    assert 240 < client.ttl("redcouch:sys:item:k") <= 260
+    assert client.get("redcouch:sys:item:n") == b"da39a3ee5e6b4b0d3255 3 -"
+    assert client.ttl("redcouch:sys:item:n") == -1
+    fill(redcouch.address, {b"k": Given(b"other", 5)})
+    run("promote", "k", "--to", "string", "--overwrite", "-s", redis_70.url)
+    assert client.exists("redcouch:sys:item:k") == 0
 
 
 def test_ctrl_c(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) -> None:
