@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from redcouch import __version__
-from redcouch.cli import cleanup, import_items, inspect, ls, promote, verify
+from redcouch.cli import cleanup, functions, import_items, inspect, ls, promote, verify
 from redcouch.cli.common import Interrupted, Trouble
 from redcouch.cli.errors import ServerError
 from redcouch.errors import ConfigurationError
@@ -20,6 +20,7 @@ COMMANDS = (
     ls.command,
     promote.command,
     cleanup.command,
+    functions.command,
     # Each module that is named here has a click command called command.
 )
 
