@@ -27,7 +27,13 @@ from twisted.python.usage import UsageError
 
 from redcouch import __version__
 from redcouch.auth import Authenticator
-from redcouch.backends.lookup import factories, make_backend, redact
+from redcouch.backends.lookup import (
+    DEFAULT_STORAGE,
+    STORAGE_VARIABLE,
+    factories,
+    make_backend,
+    redact,
+)
 from redcouch.backends.outage import MissesOnOutage
 from redcouch.errors import ConfigurationError, StartError
 from redcouch.interfaces import ILocalBackend, IStorageBackend, Surroundings
@@ -44,8 +50,6 @@ from redcouch.tuning import allow_descriptors, settle
 from redcouch.workers.parent import Supervisor, listening_port
 
 DEFAULT_PORT = 11210
-DEFAULT_STORAGE = "redis://127.0.0.1:6379/0"
-STORAGE_VARIABLE = "REDCOUCH_STORAGE"
 
 _SIZE = re.compile(r"([0-9]+)([km]?)", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1024, "m": 1024 * 1024}

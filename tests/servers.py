@@ -164,7 +164,8 @@ class Memcached(Server):
         return [self._program, "-l", LOOPBACK, "-p", str(self.port), *user, *self._options]
 
     def answers(self) -> bool:
-        return ask(self.address, b"version\r\n", b"\r\n").startswith(b"VERSION ")
+        said = ask(self.address, b"version\r\n", b"\r\n")
+        return said.startswith((b"VERSION ", b"CLIENT_ERROR unauthenticated"))
 
 
 class RedisServer(Server):

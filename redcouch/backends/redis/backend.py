@@ -80,9 +80,6 @@ from redcouch.results import (
 
 _HALF = 10**10
 
-_LARGE = 8192
-"""Bytes of a value from which a set is a transaction (L{pack_large_store})."""
-
 _SCAN_STEP = 500
 
 _OUTCOMES = {
@@ -101,7 +98,7 @@ _NOTHING_DONE = Failed(Trouble.OUT_OF_MEMORY, "out of memory storing object")
 #: Redis's error codes that mean something to a client; Redis 6.2 wraps those of scripts.
 _CODE = re.compile(
     r"\b(NOSCRIPT|OOM|WRONGTYPE|UNREADABLE|READONLY|LOADING|MISCONF|MASTERDOWN|NOREPLICAS|BUSY"
-    r"|NOPERM|NOAUTH|CLUSTERDOWN|MOVED|TRYAGAIN|UNKILLABLE)\b"
+    r"|NOPERM|NOAUTH|CLUSTERDOWN|MOVED|TRYAGAIN|UNKILLABLE|RESERVED)\b"
 )
 
 _KNOWN_ERRORS = {
@@ -109,6 +106,7 @@ _KNOWN_ERRORS = {
     "OOM": Failed(Trouble.OUT_OF_MEMORY, "out of memory storing object"),
     "WRONGTYPE": Failed(Trouble.WRONG_TYPE, "key in Redis is not an item"),
     "UNREADABLE": Failed(Trouble.UNREADABLE, "item in Redis is not readable"),
+    "RESERVED": Failed(Trouble.REFUSED, "key is reserved"),
 }
 
 #: Errors that pass, and with which Redis is as good as not there.
@@ -132,6 +130,8 @@ class RedisBackend:
     """See the module. C{link} is the backend's own: it starts and stops it."""
 
     _log = Logger()
+    _scripts = scripts.SCRIPTS
+    _scan_more: tuple[bytes, ...] = ()
 
     def __init__(self, link: Link, layout: Layout, surroundings: Surroundings) -> None:
         self._link = link
@@ -229,10 +229,20 @@ class RedisBackend:
         results = []
         at = 0
         for command in commands:
-            after = at + _count_replies(command)
+            after = at + self._count_replies(command)
             results.append(steps[command.__class__][1](command, replies[at:after]))
             at = after
         return results
+
+    #: Bytes of a value from which a set is a transaction (L{pack_large_store}).
+    _large = 8192
+
+    def _count_replies(self, command: Command) -> int:
+        if isinstance(command, Get | GetAndTouch):
+            return len(command.keys)
+        if isinstance(command, Store) and len(command.value) >= self._large and _is_plain(command):
+            return LARGE_REPLIES
+        return 1
 
     #: Set while replies are read: a result is not final.
     needs_more = False
@@ -276,6 +286,20 @@ class RedisBackend:
             self.needs_more = True
         return item
 
+    async def complete_item(self, key: bytes, item: Item) -> Found:
+        """An item that was read and has no token yet, with one."""
+        digests = [
+            sha1(seen, usedforsecurity=False).hexdigest().encode()
+            for seen in (hexlify(item.value), item.value)
+        ]
+        try:
+            (reply,) = await self._send_scripts([self._assign(key, *digests)], 1)
+        except BackendError as error:
+            return error.failed
+        if reply.__class__ is not bytes:
+            return self._failed(reply)
+        return item._replace(cas=int(reply))
+
     # -- writing -----------------------------------------------------------------------------
 
     def _pack_store(self, command: Store) -> tuple[bytes, int]:
@@ -284,7 +308,7 @@ class RedisBackend:
         value = layout.encode(command.value)
         if _is_plain(command):
             rest = _flags_and_expiry(command.flags, command.exptime)
-            if _is_large(command):
+            if len(command.value) >= self._large:
                 return self._set_large(command.key, value, rest), LARGE_REPLIES
             return self._set(command.key, value, rest), 1
         if mode is StoreMode.APPEND or mode is StoreMode.PREPEND:
@@ -559,7 +583,8 @@ class RedisBackend:
         """Some keys in Redis that are items, and the cursor to go on with, C{b""} at the end."""
         pattern = self._layout.pattern
         step = b"%d" % _SCAN_STEP
-        reply = await self._ask(b"SCAN", cursor or b"0", b"MATCH", pattern, b"COUNT", step)
+        where = (b"MATCH", pattern, b"COUNT", step, *self._scan_more)
+        reply = await self._ask(b"SCAN", cursor or b"0", *where)
         match reply:
             case [bytes() as cursor, list() as keys]:
                 return (b"" if cursor == b"0" else cursor), keys
@@ -635,7 +660,7 @@ class RedisBackend:
 
     async def _send_scripts(self, payload: list[bytes], expected: int) -> Sequence[Any]:
         """Commands with so many replies, behind the scripts in case Redis has forgotten them."""
-        load = [pack_command((b"SCRIPT", b"LOAD", script.text)) for script in scripts.SCRIPTS]
+        load = [pack_command((b"SCRIPT", b"LOAD", script.text)) for script in self._scripts]
         replies = await self.send(b"".join(load + payload), len(load) + expected)
         return replies[len(load) :]
 
@@ -810,7 +835,8 @@ class _Aftermath:
             if isinstance(command, Get | GetAndTouch) and isinstance(result, list):
                 for index, item in enumerate(result):
                     if isinstance(item, Item) and item.cas == NO_CAS:
-                        result[index] = await self._assign_token(command.keys[index], item)
+                        key = command.keys[index]
+                        result[index] = await self._backend.complete_item(key, item)
             elif isinstance(result, MetaItem):
                 assert isinstance(command, MetaGet)
                 await self._complete_meta_item(command, result)
@@ -819,27 +845,13 @@ class _Aftermath:
         backend = self._backend
         if item.cas == NO_CAS:
             plain = Item(item.value, item.flags, NO_CAS)
-            assigned = await self._assign_token(command.key, plain)
+            assigned = await backend.complete_item(command.key, plain)
             item.cas = assigned.cas if isinstance(assigned, Item) else 0
         if command.plain and item.stale and not item.sent:
             packed = backend._win(command.key, b"%d" % item.cas)
             (won,) = await backend._send_scripts([packed], 1)
             item.won = won == 1
             item.sent = not item.won
-
-    async def _assign_token(self, key: bytes, item: Item) -> Item | Failed:
-        backend = self._backend
-        digests = [
-            sha1(seen, usedforsecurity=False).hexdigest().encode()
-            for seen in (hexlify(item.value), item.value)
-        ]
-        try:
-            (reply,) = await backend._send_scripts([backend._assign(key, *digests)], 1)
-        except BackendError as error:
-            return error.failed
-        if reply.__class__ is not bytes:
-            return backend._failed(reply)
-        return item._replace(cas=int(reply))
 
 
 def _expiry(exptime: int) -> tuple[bytes, bytes]:
@@ -857,19 +869,9 @@ def _maybe_expiry(exptime: int | None) -> tuple[bytes, bytes]:
     return (b"", b"") if exptime is None else _expiry(exptime)
 
 
-def _count_replies(command: Command) -> int:
-    if isinstance(command, Get | GetAndTouch):
-        return len(command.keys)
-    return LARGE_REPLIES if isinstance(command, Store) and _is_large(command) else 1
-
-
 def _is_plain(command: Store) -> bool:
     """A set that asks for nothing but to be stored."""
     return command.mode is StoreMode.SET and command.compare is None and command.new_cas is None
-
-
-def _is_large(command: Store) -> bool:
-    return len(command.value) >= _LARGE and _is_plain(command)
 
 
 @lru_cache(1024)
