@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from twisted.application.service import IService, MultiService
@@ -27,15 +28,19 @@ from twisted.python.usage import UsageError
 from redcouch import __version__
 from redcouch.auth import Authenticator
 from redcouch.backends.lookup import factories, make_backend, redact
+from redcouch.dialects.sniff import NAMES
 from redcouch.errors import ConfigurationError, StartError
+from redcouch.http.service import SeenService
 from redcouch.interfaces import ILocalBackend, IStorageBackend, Surroundings
 from redcouch.ledger import Ledger, OwnLedger
 from redcouch.limits import Limits
+from redcouch.meter import Meter
 from redcouch.report import Reporter, Settings
 from redcouch.server import ConnectionFactory
 from redcouch.session import Shared
 from redcouch.stats import Counters
 from redcouch.tuning import allow_descriptors, settle
+from redcouch.watch import OwnWatch, Watch
 from redcouch.workers.parent import Supervisor
 
 DEFAULT_PORT = 11210
@@ -104,6 +109,14 @@ def _reader(option: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
             raise UsageError(f"--{option} {text!r}: {error}") from None
 
     return read_option
+
+
+def _http(text: str) -> str:
+    if not _is_number(text):
+        return _one_line(text)
+    if int(text) > 65535:
+        raise ValueError("is no port number")
+    return f"tcp:{text}:interface=127.0.0.1"
 
 
 def _is_number(port: str) -> bool:
@@ -177,6 +190,14 @@ class Options(UsageOptions):
             "first set in text. Read again on SIGHUP. Default: nobody is asked.",
         ],
         [
+            "http",
+            None,
+            None,
+            "Serve a status page, /metrics for Prometheus, /healthz and /readyz here: a port "
+            "number, which is on 127.0.0.1 then, or a Twisted endpoint. Default: nowhere.",
+            _reader("http", _http),
+        ],
+        [
             "version-string",
             None,
             f"RedCouch {__version__}",
@@ -187,12 +208,23 @@ class Options(UsageOptions):
 
     optFlags = [  # noqa: RUF012 - Twisted's way
         ["no-flush", "F", "Refuse flush_all."],
+        ["http-auth", None, "Ask for a user and password of --auth-file before --http is shown."],
         ["no-dump", "X", "Refuse stats cachedump, lru_crawler metadump and mgdump."],
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self["ports"] = []
+        self["http-hosts"] = []
+
+    def opt_http_host(self, name: str) -> None:
+        """
+        A name under which --http may be asked for, beside localhost, this
+        machine's own name and all addresses; * is any. Others are refused, so
+        that no web page can read it by way of a browser. May be given several
+        times.
+        """
+        self["http-hosts"].append(name)
 
     def opt_port(self, port: str) -> None:
         """
@@ -227,6 +259,8 @@ class Options(UsageOptions):
             self["ports"] = [str(DEFAULT_PORT)]
         if self["storage"] is None:
             self["storage"] = os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE
+        if self["http-auth"] and self["auth-file"] is None:
+            raise UsageError("--http-auth: there is no --auth-file to find users in")
         if isinstance(self["max-item-size"], str):
             self["max-item-size"] = _size(self["max-item-size"])
 
@@ -332,6 +366,7 @@ class Bridge:
     service: RedCouchService
     ledger: OwnLedger
     authenticator: Authenticator | None
+    watch: OwnWatch
 
 
 def makeService(options: Options) -> MultiService:
@@ -340,11 +375,27 @@ def makeService(options: Options) -> MultiService:
 
     _make_room(options["max-connections"])
     if options["workers"] > 1:
-        return _make_supervisor(options, reactor)
+        supervisor = _make_supervisor(options, reactor)
+        return _shown(supervisor, supervisor.watch, options, supervisor.authenticator, reactor)
     bridge = make_bridge(options, reactor, Role(_fail(reactor)))
     if bridge.authenticator is not None:
         bridge.service.reload = bridge.authenticator.reload
-    return bridge.service
+    return _shown(bridge.service, bridge.watch, options, bridge.authenticator, reactor)
+
+
+def _shown(
+    service: MultiService,
+    watch: Watch,
+    options: Mapping[str, Any],
+    authenticator: Authenticator | None,
+    reactor: Any,
+) -> MultiService:
+    """The service, with the pages that show it where somebody wants them."""
+    endpoint = options["http"]
+    if endpoint is None:
+        return service
+    users = authenticator if options["http-auth"] else None
+    return SeenService(service, watch, dict(options), endpoint, users, reactor, _wall_clock())
 
 
 def _make_room(clients: int) -> None:
@@ -363,7 +414,8 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     """Build what serves clients in this process."""
     limits = _limits(options)
     counters = Counters()
-    backend = _backend(options, Surroundings(reactor, limits, _wall_clock(), role.fail))
+    meter = None if options["http"] is None else Meter(perf_counter)
+    backend = _backend(options, Surroundings(reactor, limits, _wall_clock(), role.fail, meter))
     authenticator = _authenticator(options["auth-file"], counters, reactor, role.users)
     settings = Settings(
         port=next((int(port) for port in options["ports"] if _is_number(port)), 0),
@@ -374,7 +426,8 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         authentication=authenticator is not None,
         workers=options["workers"],
     )
-    own = OwnLedger(counters, lambda: factory.describe(), reactor)
+    spoken = {name: Counters() for name in NAMES}
+    own = OwnLedger(counters, lambda: factory.describe(), reactor, spoken, meter)
     ledger: Ledger = role.ledger or own
     reporter = Reporter(backend, ledger, limits, settings, reactor)
     shared = Shared(
@@ -385,7 +438,10 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         reporter.report,
         lambda: Deferred.fromCoroutine(ledger.reset()),
         None if authenticator is None else authenticator.check,
+        spoken,
     )
+    if meter is not None:
+        shared.perform = meter.around(shared.perform)
     factory = role.make_factory(
         shared, reactor, options["max-connections"], options["idle-timeout"]
     )
@@ -398,7 +454,8 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         reactor,
         role.listen,
     )
-    return Bridge(service, own, authenticator)
+    watch = OwnWatch(backend, ledger, factory.tally)
+    return Bridge(service, own, authenticator, watch)
 
 
 def _make_supervisor(options: Mapping[str, Any], reactor: Any) -> Supervisor:

@@ -21,5 +21,6 @@ def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
 
     location = read_location(url)
     link = Link(location, surroundings.reactor, SCRIPTS)
+    link.meter = surroundings.meter
     backend: IStorageBackend = RedisBackend(link, location.layout, surroundings)
     return backend
