@@ -71,8 +71,10 @@ class Figures:
     def reset(self) -> None:
         """Everything that is counted to zero."""
         self.reconnections = 0
-        for one in (self.counters, *self.spoken.values(), self.requests, self.round_trips):
-            one.reset()
+        for counters in (self.counters, *self.spoken.values()):
+            counters.reset()
+        self.requests.reset()
+        self.round_trips.reset()
 
 
 class Ledger(Protocol):

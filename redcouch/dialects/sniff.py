@@ -8,7 +8,6 @@ from redcouch.dialects.request import Dialect
 from redcouch.dialects.text import TextDialect
 from redcouch.limits import Limits
 
-
 NAMES = ("text", "binary")
 """The dialects' names. Meta commands are in text."""
 

@@ -22,9 +22,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
-from twisted.web.resource import IResource
+from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
-from zope.interface import implementer
 
 from redcouch.auth import Authenticator
 
@@ -128,8 +127,7 @@ def is_ours(host: str, names: frozenset[str]) -> bool:
     return True
 
 
-@implementer(IResource)
-class Gate:
+class Gate(Resource):
     """Every path there is, and the way to it."""
 
     isLeaf = True
@@ -138,12 +136,13 @@ class Gate:
     def __init__(
         self, pages: dict[bytes, Page], names: frozenset[str], doorkeeper: Doorkeeper
     ) -> None:
+        super().__init__()
         self._pages = pages
         self._names = names
         self._doorkeeper = doorkeeper
 
     def render(self, request: Any) -> int:
-        """See L{IResource}."""
+        """Answer, now or later."""
         asked = Deferred.fromCoroutine(self._answer(request))
         request.notifyFinish().addErrback(lambda _: asked.cancel())
         asked.addErrback(self._fault)

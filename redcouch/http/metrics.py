@@ -65,7 +65,7 @@ def exposition(view: View, limit: int) -> bytes:
 
 def metric_names() -> dict[str, str]:
     """What each of our metrics is about, by its name; for the documents."""
-    from redcouch.http.watching import Usage
+    from redcouch.http.processes import Usage
     from redcouch.ledger import Figures
     from redcouch.watch import Glance, Place
 
@@ -135,9 +135,7 @@ class _Collected(Collector):
     def _connections(self, counters: Counters) -> Iterator[Metric]:
         yield _one("redcouch_connections", "Clients connected.", counters.curr_connections)
         yield _one("redcouch_connections_limit", "Clients that may be.", self._limit)
-        yield _count(
-            "redcouch_connections_accepted", "Clients let in.", counters.total_connections
-        )
+        yield _count("redcouch_connections_accepted", "Clients let in.", counters.total_connections)
         yield _count(
             "redcouch_connections_rejected",
             "Clients refused because there were too many.",

@@ -60,21 +60,24 @@ def phase(signs: Signs) -> Phase:
             "so native clients are at work.",
             _traffic(signs, silence) + _warmth(signs),
         )
-    return Phase(1, "Bridge", "Services speak memcached; RedCouch keeps their items in Redis.", [
-        *_warmth(signs),
-        "No client but the bridge is connected to Redis: move a first service."
-        if signs.natives == 0
-        else "This storage does not tell who else uses it.",
-    ])
+    return Phase(
+        1,
+        "Bridge",
+        "Services speak memcached; RedCouch keeps their items in Redis.",
+        [
+            *_warmth(signs),
+            "No client but the bridge is connected to Redis: move a first service."
+            if signs.natives == 0
+            else "This storage does not tell who else uses it.",
+        ],
+    )
 
 
 def _native(signs: Signs, silence: float) -> Phase:
     blockers = []
     if signs.clients:
         blockers.append(f"{_some(signs.clients, 'client')} still connected, though silent.")
-    return Phase(
-        3, "Native", f"Nobody has spoken memcached for {_duration(silence)}.", blockers
-    )
+    return Phase(3, "Native", f"Nobody has spoken memcached for {_duration(silence)}.", blockers)
 
 
 def _traffic(signs: Signs, silence: float) -> list[str]:

@@ -23,6 +23,7 @@ FILES = {
     b"/status.css": ("status.css", "text/css; charset=utf-8"),
     b"/status.js": ("status.js", "text/javascript; charset=utf-8"),
     b"/charts.js": ("charts.js", "text/javascript; charset=utf-8"),
+    b"/tables.js": ("tables.js", "text/javascript; charset=utf-8"),
     b"/favicon.svg": ("favicon.svg", "image/svg+xml"),
 }
 

@@ -642,7 +642,6 @@ class RedisBackend:
             found["limit_maxbytes"] = int(facts["total_system_memory"])  # no limit but this
         return found
 
-
     def describe(self) -> Deferred[Mapping[str, str | int]]:
         return Deferred.fromCoroutine(self._describe())
 
