@@ -52,9 +52,10 @@ class Figures:
         """Figures that came from another process, as C{asdict} makes them."""
         figures = cls(**message)
         figures.counters = Counters(**message["counters"])
-        figures.spoken = {name: Counters(**said) for name, said in message["spoken"].items()}
-        figures.requests = Distribution(**message["requests"])
-        figures.round_trips = Distribution(**message["round_trips"])
+        spoken = message.get("spoken", {})
+        figures.spoken = {name: Counters(**counters) for name, counters in spoken.items()}
+        figures.requests = Distribution(**message.get("requests", {}))
+        figures.round_trips = Distribution(**message.get("round_trips", {}))
         return figures
 
     def add(self, more: Figures) -> None:
