@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -79,7 +80,7 @@ def test_some_batches_are_measured() -> None:
         if asked[-1] != answers.append:
             marked.append(number)
     assert len(marked) == 10
-    assert {later - earlier for earlier, later in zip(marked, marked[1:], strict=False)} == {
+    assert {later - earlier for earlier, later in pairwise(marked)} == {
         5,
         6,
         7,

@@ -50,9 +50,7 @@ def test_it_is_all_json() -> None:
     chosen = options("--storage", "redis://:hush@host")
     told = status(view(UP, clients=4), History(), chosen, [], 1000.0, False)
     assert "hush" not in json.dumps(told)
-    assert told["commands"] == [
-        {"dialect": "text", "command": "get", "outcome": "hit", "count": 5}
-    ]
+    assert told["commands"] == [{"dialect": "text", "command": "get", "outcome": "hit", "count": 5}]
     assert told["phase"]["number"] == 2
     assert told["ready"] is True
 
