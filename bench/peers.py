@@ -127,6 +127,7 @@ def _start_redis(plan: Plan) -> tuple[Running, str]:
     path = str(plan.processes.folder / "redis.sock")
     command = [require("redis-server"), "--port", "0", "--unixsocket", path]
     command += ["--unixsocketperm", "700", "--save", "", "--appendonly", "no"]
+    command += ["--hash-max-ziplist-value", "1024"]  # as docs/operations.md advises
     running = plan.processes.start("redis", command, plan.placement.others)
     wait_for_answer(running, path, b"PING\r\n", b"+PONG\r\n")
     return running, path

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 
 class Outcome(Enum):
@@ -33,9 +33,14 @@ class Trouble(Enum):
     INTERNAL = "internal error"
 
 
-@dataclass(slots=True)
-class Item:
-    """A stored item: its value, its 32 bits of client flags, its CAS token."""
+class Item(NamedTuple):
+    """
+    A stored item: its value, its 32 bits of client flags, its CAS token.
+
+    Wherever an item is given, a plain tuple of these three may be given: take
+    it apart (C{value, flags, cas = item}) and do not rely on the names. There
+    is one for each key of each C{get}, and nothing is made faster.
+    """
 
     value: bytes
     flags: int
@@ -144,8 +149,8 @@ class Failed:
     message: str
 
 
-#: An entry of a L{Get<redcouch.commands.Get>}'s result.
-Found: TypeAlias = Item | Failed | None
+#: An entry of a L{Get<redcouch.commands.Get>}'s result: an L{Item}, a failure, or a miss.
+Found: TypeAlias = tuple[bytes, int, int] | Failed | None
 
 #: What L{IStorageBackend.execute<redcouch.interfaces.IStorageBackend.execute>}
 #: answers for one command: C{list[Found]}, L{Stored}, L{Number}, L{Outcome} or

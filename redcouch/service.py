@@ -18,7 +18,6 @@ from time import perf_counter
 from typing import Any
 
 from twisted.application.service import IService, MultiService
-from twisted.application.strports import service as listening_service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
@@ -34,6 +33,7 @@ from redcouch.http.service import SeenService
 from redcouch.interfaces import ILocalBackend, IStorageBackend, Surroundings
 from redcouch.ledger import Ledger, OwnLedger
 from redcouch.limits import Limits
+from redcouch.listening import listening_service
 from redcouch.meter import Meter
 from redcouch.report import Reporter, Settings
 from redcouch.server import ConnectionFactory

@@ -25,7 +25,7 @@ from redcouch.commands import (
     StoreMode,
     Touch,
 )
-from redcouch.results import Failed, Item, Number, Outcome, Result, Stored, Touched, Trouble
+from redcouch.results import Failed, Number, Outcome, Result, Stored, Touched, Trouble
 
 
 @dataclass(slots=True)
@@ -86,20 +86,25 @@ class Counters:
 
 
 def _count_get(counters: Counters, command: Get, result: Any) -> None:
+    asked = len(result)
+    misses = failures = 0
     for found in result:
-        if found.__class__ is Item:
-            counters.get_hits += 1
-        elif found is None:
-            counters.get_misses += 1
-        else:
-            counters.storage_errors += 1
-            counters.get_errors += 1
-    counters.cmd_get += len(result)
+        if found is None:
+            misses += 1
+        elif found.__class__ is Failed:
+            failures += 1
+    if misses:
+        counters.get_misses += misses
+    if failures:
+        counters.storage_errors += failures
+        counters.get_errors += failures
+    counters.get_hits += asked - misses - failures
+    counters.cmd_get += asked
 
 
 def _count_get_and_touch(counters: Counters, command: GetAndTouch, result: Any) -> None:
-    hits = sum(1 for found in result if found.__class__ is Item)
-    errors = sum(1 for found in result if found.__class__ is Failed)
+    hits = sum(isinstance(found, tuple) for found in result)
+    errors = sum(found.__class__ is Failed for found in result)
     counters.cmd_touch += len(result)
     counters.touch_hits += hits
     counters.touch_misses += len(result) - hits - errors

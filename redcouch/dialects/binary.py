@@ -33,7 +33,7 @@ from redcouch.commands import (
 from redcouch.dialects.buffer import ReceiveBuffer
 from redcouch.dialects.request import Dialect, Request, answered
 from redcouch.limits import MAX_KEY, Limits
-from redcouch.results import Failed, Item, Number, Outcome, Result, Stored, Touched, Trouble
+from redcouch.results import Failed, Number, Outcome, Result, Stored, Touched, Trouble
 
 MAGIC_REQUEST = 0x80
 MAGIC_RESPONSE = 0x81
@@ -147,10 +147,10 @@ def _say_item(frame: Frame, quiet: bool, with_key: bool, result: Result) -> byte
         if with_key:
             return answer(frame, Status.NOT_FOUND, key=frame.key)
         return error(frame, Status.NOT_FOUND)
-    if found.__class__ is Item:
-        key = frame.key if with_key else b""
-        return answer(frame, 0, _EXPTIME.pack(found.flags), key, found.value, found.cas)
-    return _failure(frame, found)
+    if found.__class__ is Failed:
+        return _failure(frame, found)
+    value, flags, cas = found
+    return answer(frame, 0, _EXPTIME.pack(flags), frame.key if with_key else b"", value, cas)
 
 
 _OUTCOME_STATUS = {

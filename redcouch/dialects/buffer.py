@@ -24,15 +24,15 @@ class ReceiveBuffer:
         #: Bytes held.
         self.size = 0
 
-    def feed(self, data: bytes) -> None:
-        """Add bytes at the end."""
+    def feed(self, data: bytes, start: int = 0) -> None:
+        """Add bytes at the end: C{data} from C{start} on, which is 0 unless nothing is held."""
         if self.size:
             self._more.append(data)
         else:
             self._data = data
-            self._pos = 0
+            self._pos = start
             self._searched = -1
-        self.size += len(data)
+        self.size += len(data) - start
 
     def take_line(self) -> bytes | None:
         """

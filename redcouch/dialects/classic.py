@@ -30,7 +30,7 @@ from redcouch.dialects.block import DataBlock, Parse, Parsed, Refused, server_er
 from redcouch.dialects.request import Request, answered
 from redcouch.limits import MAX_KEY, Limits
 from redcouch.numbers import signed_32, unsigned_32, unsigned_64
-from redcouch.results import Failed, Found, Item, Number, Outcome, Result, Stored, Touched
+from redcouch.results import Failed, Found, Number, Outcome, Result, Stored, Touched
 
 _MAX_LENGTH = 2**31 - 1 - 2
 
@@ -56,15 +56,25 @@ def _reply(text: bytes, noreply: bool = False) -> Request:
     return answered(b"" if noreply else text)
 
 
+_ENDS = [b" 0 %d\r\n" % size for size in range(2048)]
+
+
+def _end_of_line(flags: int, size: int) -> bytes:
+    """What stands behind the key of a VALUE line; nearly always one of the short ones."""
+    if flags or size >= 2048:
+        return b" %d %d\r\n" % (flags, size)
+    return _ENDS[size]
+
+
 def _encode_one(key: bytes, result: Result) -> bytes:
     """C{get} with one key: by far the most frequent reply, so one format for all of it."""
     item = result[0] if result.__class__ is list else result
     if item is None:
         return b"END\r\n"
-    if item.__class__ is Item:
-        value = item.value
-        return b"VALUE %b %d %d\r\n%b\r\nEND\r\n" % (key, item.flags, len(value), value)
-    return server_error(item)
+    if item.__class__ is Failed:
+        return server_error(item)
+    value, flags, _ = item
+    return b"".join((b"VALUE ", key, _end_of_line(flags, len(value)), value, b"\r\nEND\r\n"))
 
 
 class _KeyList:
@@ -85,23 +95,22 @@ class _KeyList:
         if isinstance(result, Failed):
             self._error = server_error(result)
             return self._error if last else b""
-        lines = []
+        pieces: list[bytes] = []
         for key, item in zip(keys, result, strict=True):
             if item is None:
                 continue
-            if isinstance(item, Item):
-                value = item.value
-                if self._cas:
-                    head = b"VALUE %b %d %d %d\r\n%b\r\n"
-                    lines.append(head % (key, item.flags, len(value), item.cas, value))
-                else:
-                    head = b"VALUE %b %d %d\r\n%b\r\n"
-                    lines.append(head % (key, item.flags, len(value), value))
-            else:
+            if item.__class__ is Failed:
                 self._error = server_error(item)
+                continue
+            value, flags, cas = item  # type: ignore[misc]
+            size = len(value)
+            if self._cas:
+                pieces += (b"VALUE ", key, b" %d %d %d\r\n" % (flags, size, cas), value, b"\r\n")
+            else:
+                pieces += (b"VALUE ", key, _end_of_line(flags, size), value, b"\r\n")
         if last:
-            lines.append(self._error or b"END\r\n")
-        return b"".join(lines)
+            pieces.append(self._error or b"END\r\n")
+        return b"".join(pieces)
 
 
 _STORE_REPLIES = {
@@ -163,13 +172,15 @@ def _is_noreply(tokens: list[bytes]) -> bool:
     return tokens[-1] == b"noreply"
 
 
+def get_one(key: bytes) -> Request:
+    """C{get} of one key, which is in order."""
+    return Request(Get((key,)), partial(_encode_one, key))
+
+
 def _parse_get(tokens: list[bytes], limits: Limits) -> Parsed:
-    """With one key it is the most frequent line of all."""
     if len(tokens) == 2:
         key = tokens[1]
-        if len(key) > MAX_KEY:
-            return answered(_BAD_LINE)
-        return Request(Get((key,)), partial(_encode_one, key))
+        return answered(_BAD_LINE) if len(key) > MAX_KEY else get_one(key)
     if len(tokens) < 2:
         return answered(_ERROR)
     return _read_keys(tokens[1:], limits, False, Get)

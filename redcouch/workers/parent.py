@@ -25,6 +25,7 @@ from redcouch.backends.lookup import redact
 from redcouch.errors import StartError
 from redcouch.interfaces import IStorageBackend
 from redcouch.ledger import Clients, Figures, OwnLedger
+from redcouch.listening import with_backlog
 from redcouch.stats import Counters
 from redcouch.workers.accepting import SHAREABLE
 from redcouch.workers.control import Respond, Unanswered, write_users
@@ -364,7 +365,7 @@ def _listen(endpoint: str, reactor: Any) -> Any:
             f"works with one worker only; with more, use {', '.join(SHAREABLE)}, or a number"
         )
     outcome: list[Any] = []
-    serverFromString(reactor, endpoint).listen(RedCouch()).addBoth(outcome.append)
+    serverFromString(reactor, with_backlog(endpoint)).listen(RedCouch()).addBoth(outcome.append)
     (port,) = outcome
     if not IListeningPort.providedBy(port):
         port.raiseException()

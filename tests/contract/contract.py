@@ -30,6 +30,7 @@ from redcouch.interfaces import Health, IStorageBackend
 from redcouch.limits import FLAGS_OVERHEAD, Limits
 from redcouch.results import Item, Number, Outcome, Result, Stored, Touched
 from tests.contract.numbers import TWO_63, TWO_64, counted
+from tests.results import named
 
 LIMITS = Limits(max_item_size=4096)
 """Small, so that an item is soon too large."""
@@ -133,7 +134,7 @@ class StorageContract(TestCase):
     async def all(self, commands: Iterable[Command]) -> list[Result]:
         """A batch's results."""
         commands = list(commands)
-        results = await self.storage.execute(commands)
+        results = named(await self.storage.execute(commands))
         self.assertEqual(len(results), len(commands))
         return results
 

@@ -39,9 +39,10 @@ from redcouch.commands import (
     Touch,
 )
 from redcouch.interfaces import IStorageBackend, Surroundings
-from redcouch.results import Listed, Outcome, Result
+from redcouch.results import Item, Listed, Outcome, Result
 from tests.contract import contract, redis_storage
 from tests.contract.numbers import TWO_64
+from tests.results import named
 from tests.servers import shared_redis
 
 T = TypeVar("T")
@@ -143,8 +144,10 @@ class Both:
         """Do it on both sides, and compare."""
         now = self.over_redis.now()
         here = await self.memory.execute([self._fill_in(one, 0, now) for one in batch])
-        there = await self.over_redis.storage.execute(
-            [self._fill_in(one, 1, time.time()) for one in batch]
+        there = named(
+            await self.over_redis.storage.execute(
+                [self._fill_in(one, 1, time.time()) for one in batch]
+            )
         )
         assert len(here) == len(there) == len(batch)
         for command, one, other in zip(batch, here, there, strict=True):
@@ -181,9 +184,10 @@ class Both:
         if one is None or isinstance(one, Outcome):
             assert one == other, (command, one, other)
             return
-        for field in dataclasses.fields(one):
-            here, there = getattr(one, field.name), getattr(other, field.name)
-            assert self._agree(command, field.name, here, there), (command, one, other)
+        names = one._fields if isinstance(one, Item) else [f.name for f in dataclasses.fields(one)]
+        for name in names:
+            here, there = getattr(one, name), getattr(other, name)
+            assert self._agree(command, name, here, there), (command, one, other)
 
     def _agree(self, command: Command, name: str, here: Any, there: Any) -> bool:
         if name == "idle":

@@ -139,8 +139,8 @@ class CountingBuffer(ReceiveBuffer):
             self.tally.work += len(data)
             self._front = counted(data, self.tally)
 
-    def feed(self, data: bytes) -> None:
-        super().feed(counted(data, self.tally))
+    def feed(self, data: bytes, start: int = 0) -> None:
+        super().feed(counted(data, self.tally), start)
 
     def take_exactly(self, length: int) -> bytes | None:
         taken = super().take_exactly(length)

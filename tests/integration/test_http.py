@@ -34,7 +34,8 @@ def test_commands_are_counted(seen: RedCouch) -> None:
     for _ in range(4):  # connections, so that each worker has some
         said = ask(
             seen.address,
-            b"delete a\r\nset a 0 0 1\r\nx\r\nadd a 0 0 1\r\nx\r\nget a nosuch\r\nincr nosuch 1\r\n",
+            b"delete a\r\nset a 0 0 1\r\nx\r\nadd a 0 0 1\r\nx\r\n"
+            b"get a nosuch\r\nincr nosuch 1\r\n",
             b"END\r\nNOT_FOUND\r\n",
         )
         assert said.endswith(b"STORED\r\nNOT_STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\nNOT_FOUND\r\n")

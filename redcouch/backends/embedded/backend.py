@@ -153,6 +153,8 @@ def settings(options: Options, place: Place) -> list[str]:
         "daemonize": "no",
         "loglevel": "notice",
         "logfile": "",
+        # As docs/operations.md advises: items of usual size in one piece of memory.
+        "hash-max-ziplist-value": "1024",
     }
     if options.maxmemory is not None:
         chosen["maxmemory"] = str(options.maxmemory)

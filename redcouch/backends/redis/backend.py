@@ -10,9 +10,10 @@ wrote is asked for a CAS token it does not have.
 from __future__ import annotations
 
 import re
-from binascii import hexlify
+from binascii import hexlify, unhexlify
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import sha1
 from math import ceil
 from typing import Any
@@ -34,7 +35,7 @@ from redcouch.backends.redis.schema import (
     read_item,
     read_number,
 )
-from redcouch.backends.redis.wire import pack_command, pack_hmget, pack_script
+from redcouch.backends.redis.wire import bulks, pack_command, pack_hmget, pack_script, pack_store
 from redcouch.commands import (
     Arithmetic,
     Command,
@@ -63,6 +64,7 @@ from redcouch.interfaces import (
 from redcouch.limits import FLAGS_OVERHEAD
 from redcouch.results import (
     Failed,
+    Found,
     Item,
     Listed,
     MetaItem,
@@ -104,6 +106,9 @@ _KNOWN_ERRORS = {
 #: Errors after which another connection may find a better Redis.
 _DROP_ON = frozenset({"READONLY", "MASTERDOWN", "NOAUTH"})
 
+#: Flags as Redis has them, as numbers: those that clients use, and nothing to be checked.
+_USUAL_FLAGS = {b"%d" % number: number for number in range(256)}
+
 Pack = Callable[[Any], tuple[bytes, int]]
 """A command as bytes for Redis, and how many replies it has."""
 
@@ -142,7 +147,7 @@ class RedisBackend:
         prefix = layout.prefix
         self._hmget = pack_hmget(prefix, (b"v", b"r", b"f"))
         self._hmget_cas = pack_hmget(prefix, (b"v", b"r", b"f", b"c"))
-        self._set = pack_script(prefix, scripts.SET, 6)
+        self._set = pack_store(prefix, scripts.SET, (layout.field, layout.other_field), 3)
         self._hmget_meta = pack_hmget(prefix, (b"v", b"r", b"f", b"c", b"s", b"w"))
         self._store = pack_script(prefix, scripts.STORE, 9)
         self._concat = pack_script(prefix, scripts.CONCAT, 10)
@@ -181,7 +186,7 @@ class RedisBackend:
             step = self._steps.get(commands[0].__class__)
             if step is not None:
                 payload, replies = step[0](commands[0])
-                self._link.submit(payload, _Pipeline(self, commands, answer, replies))
+                self._link.submit(payload, _Lone(self, commands, answer, replies, step[1]))
                 return
         else:
             commands = _with_turns(commands)
@@ -209,9 +214,6 @@ class RedisBackend:
     def read(self, commands: Sequence[Command], replies: Sequence[Any]) -> list[Result]:
         """The results of a batch; sets C{needs_more} where they are not final."""
         steps = self._steps
-        if len(commands) == 1:
-            command = commands[0]
-            return [steps[command.__class__][1](command, replies)]
         results = []
         at = 0
         for command in commands:
@@ -226,48 +228,51 @@ class RedisBackend:
     # -- reading -----------------------------------------------------------------------------
 
     def _pack_get(self, command: Get) -> tuple[bytes, int]:
-        pack = self._hmget_cas if command.cas else self._hmget
         keys = command.keys
-        if len(keys) == 1:
-            return pack(keys[0]), 1
-        return b"".join(map(pack, keys)), len(keys)
+        return (self._hmget_cas if command.cas else self._hmget)(keys), len(keys)
 
     def _pack_get_and_touch(self, command: GetAndTouch) -> tuple[bytes, int]:
-        expiry = self._expiry(command.exptime)
+        expiry = _expiry(command.exptime)
         keys = command.keys
         return b"".join([self._gat(key, *expiry) for key in keys]), len(keys)
 
     def _read_get(self, command: Get | GetAndTouch, replies: Sequence[Any]) -> Result:
-        found: list[Any] = []
+        if command.cas:
+            return [self._read_found(fields) for fields in replies]
+        found: list[Found] = []
+        add = found.append
         for fields in replies:
-            if fields.__class__ is list:
-                item = read_item(fields)
-                if item.__class__ is Item and item.cas == NO_CAS:
-                    self.needs_more = True
-            else:
-                item = self._failed(fields)
-            found.append(item)
+            try:  # what nearly every item looks like, read in place
+                value, raw, flags = fields
+                if value is not None:
+                    add((unhexlify(value), _USUAL_FLAGS[flags], 0))
+                    continue
+                if raw is not None:
+                    add((raw, _USUAL_FLAGS[flags], 0))
+                    continue
+            except (TypeError, ValueError, KeyError):
+                pass
+            add(self._read_found(fields))
         return found
 
+    def _read_found(self, fields: Any) -> Found:
+        """One item's fields, whatever they are."""
+        if fields.__class__ is not list:
+            return self._failed(fields)
+        item = read_item(fields)
+        if isinstance(item, Item) and item.cas == NO_CAS:
+            self.needs_more = True
+        return item
+
     # -- writing -----------------------------------------------------------------------------
-
-    def _expiry(self, exptime: int) -> tuple[bytes, bytes]:
-        """The Redis command that gives an item this expiry, and its argument."""
-        if exptime == 0:
-            return b"PERSIST", b""
-        if exptime < 0:
-            return b"UNLINK", b""
-        if exptime <= MAX_RELATIVE:
-            return b"PEXPIRE", b"%d" % (exptime * 1000)
-        return b"PEXPIREAT", b"%d" % (exptime * 1000)
-
-    def _maybe_expiry(self, exptime: int | None) -> tuple[bytes, bytes]:
-        return (b"", b"") if exptime is None else self._expiry(exptime)
 
     def _pack_store(self, command: Store) -> tuple[bytes, int]:
         layout = self._layout
         mode = command.mode
         value = layout.encode(command.value)
+        if mode is StoreMode.SET and command.compare is None and command.new_cas is None:
+            rest = _flags_and_expiry(command.flags, command.exptime)
+            return self._set(command.key, value, rest), 1
         if mode is StoreMode.APPEND or mode is StoreMode.PREPEND:
             return self._pack_concat(command, value), 1
         common = (
@@ -275,10 +280,8 @@ class RedisBackend:
             layout.other_field,
             value,
             b"%d" % command.flags,
-            *self._expiry(command.exptime),
+            *_expiry(command.exptime),
         )
-        if mode is StoreMode.SET and command.compare is None and command.new_cas is None:
-            return self._set(command.key, *common), 1
         how = mode.value.encode()
         if command.compare is not None and mode is not StoreMode.ADD:
             how = b"stale" if command.invalidate else b"cas"
@@ -296,7 +299,7 @@ class RedisBackend:
             b"%d" % FLAGS_OVERHEAD,
             _number(command.compare),
             _number(command.new_cas),
-            *self._maybe_expiry(command.vivify),
+            *_maybe_expiry(command.vivify),
         )
 
     def _read_store(self, command: Store, replies: Sequence[Any]) -> Result:
@@ -317,9 +320,9 @@ class RedisBackend:
             _number(command.compare),
             _number(command.initial),
             self._layout.field,
-            *self._expiry(command.exptime),
+            *_expiry(command.exptime),
             _number(command.new_cas),
-            *self._maybe_expiry(command.touch),
+            *_maybe_expiry(command.touch),
             _truth(command.ttl),
         )
         return packed, 1
@@ -344,7 +347,7 @@ class RedisBackend:
         return self._outcome(reply)
 
     def _pack_touch(self, command: Touch) -> tuple[bytes, int]:
-        return self._touch(command.key, *self._expiry(command.exptime)), 1
+        return self._touch(command.key, *_expiry(command.exptime)), 1
 
     def _read_touch(self, command: Touch, replies: Sequence[Any]) -> Result:
         reply = replies[0]
@@ -359,7 +362,7 @@ class RedisBackend:
 
     def _pack_meta_get(self, command: MetaGet) -> tuple[bytes, int]:
         if command.plain:
-            return self._hmget_meta(command.key), 1
+            return self._hmget_meta((command.key,)), 1
         layout = self._layout
         renewal = None
         if command.recache is not None:
@@ -367,10 +370,10 @@ class RedisBackend:
         packed = self._meta(
             command.key,
             _truth(command.value),
-            *self._maybe_expiry(command.touch),
+            *_maybe_expiry(command.touch),
             layout.field,
             layout.other_field,
-            *self._maybe_expiry(command.vivify),
+            *_maybe_expiry(command.vivify),
             _number(command.new_cas),
             b"" if renewal is None else b"%.3f" % renewal,
             _truth(command.touch_first),
@@ -411,7 +414,7 @@ class RedisBackend:
             command.key,
             _truth(command.stale),
             _truth(command.drop_value),
-            *self._maybe_expiry(command.exptime),
+            *_maybe_expiry(command.exptime),
             _number(command.compare),
             _number(command.new_cas),
         )
@@ -668,12 +671,46 @@ class _Pipeline(Waiting):
         if isinstance(replies, BackendError):
             self._answer(Failure(replies))
             return
+        self._finish(self._backend.read(self._commands, replies))
+
+    def _finish(self, results: list[Result]) -> None:
         backend = self._backend
-        results = backend.read(self._commands, replies)
         if backend.needs_more:
             backend.needs_more = False
             aftermath = _Aftermath(backend, self._commands, results)
             Deferred.fromCoroutine(aftermath.run()).addBoth(self._answer)
+        else:
+            self._answer(results)
+
+
+class _Lone(_Pipeline):
+    """A batch of one command, which most are."""
+
+    __slots__ = ("_read",)
+
+    def __init__(
+        self,
+        backend: RedisBackend,
+        commands: Sequence[Command],
+        answer: Answer,
+        replies: int,
+        read: Read,
+    ) -> None:
+        self.expected = replies
+        self.replies = []
+        self._backend = backend
+        self._commands = commands
+        self._answer = answer
+        self._read = read
+
+    def done(self, replies: Replies) -> None:
+        """Read the reply, and answer."""
+        if isinstance(replies, BackendError):
+            self._answer(Failure(replies))
+            return
+        results = [self._read(self._commands[0], replies)]
+        if self._backend.needs_more:
+            self._finish(results)
         else:
             self._answer(results)
 
@@ -765,8 +802,28 @@ class _Aftermath:
             return error.failed
         if reply.__class__ is not bytes:
             return backend._failed(reply)
-        item.cas = int(reply)
-        return item
+        return item._replace(cas=int(reply))
+
+
+def _expiry(exptime: int) -> tuple[bytes, bytes]:
+    """The Redis command that gives an item this expiry, and its argument."""
+    if exptime == 0:
+        return b"PERSIST", b""
+    if exptime < 0:
+        return b"UNLINK", b""
+    if exptime <= MAX_RELATIVE:
+        return b"PEXPIRE", b"%d" % (exptime * 1000)
+    return b"PEXPIREAT", b"%d" % (exptime * 1000)
+
+
+def _maybe_expiry(exptime: int | None) -> tuple[bytes, bytes]:
+    return (b"", b"") if exptime is None else _expiry(exptime)
+
+
+@lru_cache(1024)
+def _flags_and_expiry(flags: int, exptime: int) -> bytes:
+    """The last arguments of a set. Most clients use few different ones."""
+    return bulks(b"%d" % flags, *_expiry(exptime))
 
 
 def _with_turns(commands: Sequence[Command]) -> Sequence[Command]:

@@ -18,8 +18,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
+from itertools import islice
 from typing import Any
 
+import hiredis
 import txredisapi
 from OpenSSL.crypto import Error as CertificateError
 from OpenSSL.SSL import Error as TLSError
@@ -61,6 +63,9 @@ class _QuietClientService(ClientService):
 
 txredisapi.ClientService = _QuietClientService
 
+
+_NOT_YET = object()
+"""What the reader gives while a reply is not complete. No reply is equal to it."""
 
 _SMALL = 64 * 1024
 _LARGE = 1024 * 1024
@@ -132,6 +137,9 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         self.waiting = deque()
         self.heard_at = 0.0
         self.write = direct_writer(self.transport)
+        self._reader = hiredis.Reader(
+            protocolError=txredisapi.InvalidData, replyError=RedisError, notEnoughData=_NOT_YET
+        )
         self._reader.setmaxbuf(_LARGE)
         if self.link.location.socket is None:
             self.transport.setTcpNoDelay(True)
@@ -179,7 +187,7 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
                     meter.round_trips.observe(self.heard_at - self.waiting[0].sent_at)
                 self._deliver(reader.gets)
             else:
-                while (reply := reader.gets()) is not False:
+                while (reply := reader.gets()) is not _NOT_YET:
                     self._take_alone(reply)
         except txredisapi.InvalidData:
             self.trouble = Failure(RedisError("it does not answer as a Redis does"))
@@ -192,15 +200,19 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
             first = waiting[0]
             replies = first.replies
             expected = first.expected
-            while len(replies) < expected:
+            if expected == 1:
                 reply = gets()
-                if reply is False:
+                if reply is _NOT_YET:
                     return
                 replies.append(reply)
+            else:
+                replies.extend(islice(iter(gets, _NOT_YET), expected - len(replies)))
+                if len(replies) < expected:
+                    return
             waiting.popleft()
             if not self._answer(first):
                 return
-        if gets() is not False:
+        if gets() is not _NOT_YET:
             raise txredisapi.InvalidData("a reply to nothing")
 
     def _take_alone(self, reply: Any) -> None:

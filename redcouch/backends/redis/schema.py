@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redcouch.errors import ConfigurationError
-from redcouch.results import Failed, Found, Item, Trouble
+from redcouch.results import Failed, Item, Trouble
 
 SYSTEM_PREFIX = b"redcouch:sys:"
 """Before every key that is not an item."""
@@ -82,7 +82,7 @@ class Layout:
         return escaped + b"*"
 
 
-def read_item(fields: Sequence[bytes | None]) -> Found:
+def read_item(fields: Sequence[bytes | None]) -> Item | Failed | None:
     """
     The fields C{v}, C{r}, C{f} and (if asked for) C{c} as an item. C{None}
     where there is none, L{Failed} where they cannot be understood.

@@ -20,6 +20,7 @@ from redcouch.commands import Command, Get, Store, StoreMode
 from redcouch.interfaces import IStorageBackend, Surroundings
 from redcouch.limits import Limits
 from redcouch.results import Failed, Item, Result, Stored, Trouble
+from tests.results import named
 from tests.servers import RedisServer, redis_server, shared_redis
 
 T = TypeVar("T")
@@ -86,7 +87,7 @@ class RedisCase(TestCase):
 
     async def all(self, *commands: Command) -> list[Result]:
         """A batch's results."""
-        results = await self.storage.execute(commands)
+        results = named(await self.storage.execute(commands))
         self.assertEqual(len(results), len(commands))
         return results
 

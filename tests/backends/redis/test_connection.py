@@ -16,6 +16,7 @@ from redcouch.errors import BackendError
 from redcouch.results import Stored, Trouble
 from tests.backends.redis.case import RedisCase, eventually
 from tests.backends.redis.fake import FakeRedis, FakeRedisFactory, nothing
+from tests.results import named
 from tests.servers import free_port
 
 reactor: Any = _reactor
@@ -107,7 +108,7 @@ class ComingAndGoingTests(RedisCase):
                     Touch(name, 0),
                 ]
                 try:
-                    results = await self.storage.execute(commands)
+                    results = named(await self.storage.execute(commands))
                 except BackendError as error:
                     self.assertIs(error.failed.trouble, Trouble.UNAVAILABLE)
                     answered.append(False)

@@ -37,6 +37,7 @@ from redcouch.results import (
 )
 from tests.backends.redis.case import SharedRedisCase
 from tests.backends.redis.interleaver import Interleaver
+from tests.results import named
 
 reactor: Any = _reactor
 
@@ -125,7 +126,7 @@ class ForgottenScriptTests(SharedRedisCase):
                 )
             )
         for answer in pending:
-            results = await answer
+            results = named(await answer)
             self.assertEqual([plain(result) for result in results[2:]], [13, [(b"13", 0)]])
 
     def load(self) -> None:

@@ -30,10 +30,11 @@ def test_any_command(arguments: list[bytes]) -> None:
     assert read(b"*%d\r\n" % len(arguments) + b"".join(map(bulk, arguments))) == [arguments]
 
 
-@given(words, st.lists(words, min_size=1, max_size=4).map(tuple), words)
-def test_hmget(prefix: bytes, fields: tuple[bytes, ...], key: bytes) -> None:
+@given(words, st.lists(words, min_size=1, max_size=4).map(tuple), st.lists(words, min_size=1))
+def test_hmget(prefix: bytes, fields: tuple[bytes, ...], keys: list[bytes]) -> None:
     """Percent signs in a prefix or in a key are only percent signs."""
-    assert read(pack_hmget(prefix, fields)(key)) == [[b"HMGET", prefix + key, *fields]]
+    expected = [[b"HMGET", prefix + key, *fields] for key in keys]
+    assert read(pack_hmget(prefix, fields)(keys)) == expected
 
 
 @given(words, st.sampled_from(SCRIPTS), words, st.lists(words, max_size=4))
