@@ -34,6 +34,7 @@ from redcouch.interfaces import ILocalBackend, IStorageBackend, Surroundings
 from redcouch.ledger import Ledger, OwnLedger
 from redcouch.limits import Limits
 from redcouch.listening import listening_service
+from redcouch.logs import JsonLog
 from redcouch.meter import Meter
 from redcouch.report import Reporter, Settings
 from redcouch.server import ConnectionFactory
@@ -109,6 +110,12 @@ def _reader(option: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
             raise UsageError(f"--{option} {text!r}: {error}") from None
 
     return read_option
+
+
+def _log_format(text: str) -> str:
+    if text not in ("text", "json"):
+        raise ValueError("has to be text or json")
+    return text
 
 
 def _http(text: str) -> str:
@@ -190,6 +197,13 @@ class Options(UsageOptions):
             "first set in text. Read again on SIGHUP. Default: nobody is asked.",
         ],
         [
+            "log-format",
+            None,
+            "text",
+            "text, or json: one object a line, for machines that read the log.",
+            _reader("log-format", _log_format),
+        ],
+        [
             "http",
             None,
             None,
@@ -211,6 +225,9 @@ class Options(UsageOptions):
         ["http-auth", None, "Ask for a user and password of --auth-file before --http is shown."],
         ["no-dump", "X", "Refuse stats cachedump, lru_crawler metadump and mgdump."],
     ]
+
+    #: twistd's own options, where they are there.
+    parent: UsageOptions | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -259,6 +276,8 @@ class Options(UsageOptions):
             self["ports"] = [str(DEFAULT_PORT)]
         if self["storage"] is None:
             self["storage"] = os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE
+        if self["log-format"] == "json" and (self.parent or {}).get("syslog"):
+            raise UsageError("--log-format json: not with --syslog, which has a form of its own")
         if self["http-auth"] and self["auth-file"] is None:
             raise UsageError("--http-auth: there is no --auth-file to find users in")
         if isinstance(self["max-item-size"], str):
@@ -295,6 +314,8 @@ class RedCouchService(MultiService):
         self._drain_timeout = drain_timeout
         self._reactor = reactor
         self._listen = listen
+        #: Whether this is the whole service, and not a worker in it.
+        self.alone = True
         #: What a SIGHUP does.
         self.reload: Callable[[], None] | None = None
 
@@ -314,12 +335,15 @@ class RedCouchService(MultiService):
         if self.reload is not None:
             reload = self.reload
             signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(reload))
-        self._log.info(
-            "RedCouch {version} listens on {endpoints} and keeps items in {storage}",
-            version=__version__,
-            endpoints=", ".join(self._endpoints),
-            storage=redact(self._storage),
-        )
+        if self.alone:
+            self._log.info(
+                "RedCouch {version} listens on {endpoints} and keeps items in {storage}; "
+                "{workers} worker serves",
+                version=__version__,
+                endpoints=", ".join(self._endpoints),
+                storage=redact(self._storage),
+                workers=1,
+            )
         self._backend.start().addErrback(
             lambda failure: self._log.failure("The storage could not start", failure)
         )
@@ -371,6 +395,15 @@ class Bridge:
 
 def makeService(options: Options) -> MultiService:
     """Build the service that these options describe, and all that it needs."""
+    service = _make_service(options)
+    if options["log-format"] == "text":
+        return service
+    logged = JsonLog(options.parent or {})
+    service.setServiceParent(logged)
+    return logged
+
+
+def _make_service(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     _make_room(options["max-connections"])
@@ -454,6 +487,7 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         reactor,
         role.listen,
     )
+    service.alone = role.ledger is None
     watch = OwnWatch(backend, ledger, factory.tally)
     return Bridge(service, own, authenticator, watch)
 

@@ -21,11 +21,12 @@ from functools import partial
 from importlib import import_module
 from typing import Any, TypeVar
 
-from twisted.logger import ILogObserver, LogEvent, Logger, eventAsText, globalLogBeginner
+from twisted.logger import ILogObserver, LogEvent, Logger, globalLogBeginner
 from zope.interface import implementer
 
 from redcouch.errors import BackendError
 from redcouch.ledger import Clients, Figures, OwnLedger
+from redcouch.logs import described
 from redcouch.results import Trouble
 from redcouch.server import ConnectionFactory
 from redcouch.service import Bridge, Role, make_bridge
@@ -115,14 +116,12 @@ class TellingObserver:
         if self._choked:
             self._dropped += 1
             return
-        text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+        level, namespace, text, fields = described(event)
         if text:
-            level = event.get("log_level")
-            namespace = event.get("log_namespace", "-")
-            self._tell("info" if level is None else level.name, namespace, text)
+            self._tell(level, namespace, text, fields)
 
-    def _tell(self, level: str, namespace: str, text: str) -> None:
-        self._channel.tell("log", [level, namespace, text])
+    def _tell(self, level: str, namespace: str, text: str, fields: dict[str, Any]) -> None:
+        self._channel.tell("log", [level, namespace, text, fields])
 
     # -- IPushProducer, of what is written to the parent --------------------------------------
 
@@ -133,7 +132,7 @@ class TellingObserver:
         self._choked = False
         dropped, self._dropped = self._dropped, 0
         if dropped:
-            self._tell("warn", __name__, f"{dropped} lines of this worker's log are lost")
+            self._tell("warn", __name__, f"{dropped} lines of this worker's log are lost", {})
 
     def stopProducing(self) -> None:
         self._choked = True
