@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from twisted.python.failure import Failure
+from typing import TYPE_CHECKING
 
 from redcouch.results import Failed, Trouble
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
 
 
 class ConfigurationError(Exception):

@@ -26,7 +26,14 @@ from twisted.python.usage import UsageError
 
 from redcouch import __version__
 from redcouch.auth import Authenticator
-from redcouch.backends.lookup import factories, make_backend, redact
+from redcouch.backends.lookup import (
+    DEFAULT_STORAGE,
+    STORAGE_VARIABLE,
+    factories,
+    make_backend,
+    redact,
+)
+from redcouch.backends.outage import MissesOnOutage
 from redcouch.dialects.sniff import NAMES
 from redcouch.errors import ConfigurationError, StartError
 from redcouch.http.service import SeenService
@@ -45,8 +52,6 @@ from redcouch.watch import OwnWatch, Watch
 from redcouch.workers.parent import Supervisor
 
 DEFAULT_PORT = 11210
-DEFAULT_STORAGE = "redis://127.0.0.1:6379/0"
-STORAGE_VARIABLE = "REDCOUCH_STORAGE"
 
 _SIZE = re.compile(r"([0-9]+)([km]?)", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1024, "m": 1024 * 1024}
@@ -112,10 +117,13 @@ def _reader(option: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
     return read_option
 
 
-def _log_format(text: str) -> str:
-    if text not in ("text", "json"):
-        raise ValueError("has to be text or json")
-    return text
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"has to be {' or '.join(words)}")
+        return text
+
+    return read
 
 
 def _http(text: str) -> str:
@@ -150,6 +158,14 @@ class Options(UsageOptions):
             None,
             f"Storage URL. Default: the environment variable {STORAGE_VARIABLE}, "
             f"else {DEFAULT_STORAGE}. Schemes are listed below.",
+        ],
+        [
+            "on-outage",
+            None,
+            "error",
+            "What reads are told while the storage is away: error (SERVER_ERROR), or miss. "
+            "Writes are told the error in any case.",
+            _reader("on-outage", _one_of("error", "miss")),
         ],
         [
             "max-connections",
@@ -201,7 +217,7 @@ class Options(UsageOptions):
             None,
             "text",
             "text, or json: one object a line, for machines that read the log.",
-            _reader("log-format", _log_format),
+            _reader("log-format", _one_of("text", "json")),
         ],
         [
             "http",
@@ -448,7 +464,10 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     limits = _limits(options)
     counters = Counters()
     meter = None if options["http"] is None else Meter(perf_counter)
-    backend = _backend(options, Surroundings(reactor, limits, _wall_clock(), role.fail, meter))
+    storage = _backend(options, Surroundings(reactor, limits, _wall_clock(), role.fail, meter))
+    backend = storage
+    if options["on-outage"] == "miss":
+        backend = MissesOnOutage(backend)
     authenticator = _authenticator(options["auth-file"], counters, reactor, role.users)
     settings = Settings(
         port=next((int(port) for port in options["ports"] if _is_number(port)), 0),
@@ -488,7 +507,7 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         role.listen,
     )
     service.alone = role.ledger is None
-    watch = OwnWatch(backend, ledger, factory.tally)
+    watch = OwnWatch(storage, ledger, factory.tally)
     return Bridge(service, own, authenticator, watch)
 
 

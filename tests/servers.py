@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -164,7 +164,8 @@ class Memcached(Server):
         return [self._program, "-l", LOOPBACK, "-p", str(self.port), *user, *self._options]
 
     def answers(self) -> bool:
-        return ask(self.address, b"version\r\n", b"\r\n").startswith(b"VERSION ")
+        said = ask(self.address, b"version\r\n", b"\r\n")
+        return said.startswith((b"VERSION ", b"CLIENT_ERROR unauthenticated"))
 
 
 class RedisServer(Server):
@@ -229,6 +230,14 @@ class RedCouch(Server):
         log = self.log
         for fault in _FAULTS:
             assert fault not in log, f"RedCouch's log:\n{log}"
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until it is so, and fail if it never is."""
+    deadline = time.monotonic() + _START_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it never came about"
+        time.sleep(0.02)
 
 
 def free_port() -> int:

@@ -52,8 +52,9 @@ def test_an_event() -> None:
 
 def test_fields_take_no_name_of_ours() -> None:
     """A field that is called as one of the line's does not hide that."""
-    found = line("{level} of {logger}", level="z", logger="y")
-    assert (found["level"], found["logger"], found["message"]) == ("info", "here", "z of y")
+    found = line("Set to {message}", message="loud", traceback="none")
+    assert (found["message"], found["level"]) == ("Set to loud", "info")
+    assert "traceback" not in found
 
 
 def test_a_failure() -> None:
@@ -96,6 +97,7 @@ def test_a_service(workers: str, redis_70: RedisServer) -> None:
     with servers.redcouch(f"{redis_70.url}?timeout=2", *options) as server:
         for _ in range(3):
             ask(server.address, b"get a\r\n", b"END\r\n")
+        eventually(lambda: server.log.count("Connected to Redis") == int(workers))
         lines = [json.loads(said) for said in server.log.splitlines()]
     (start,) = [said for said in lines if " listens on " in said["message"]]
     assert start["workers"] == int(workers)

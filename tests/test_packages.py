@@ -94,6 +94,12 @@ def test_twistd_lists_it(environment: Path) -> None:
         assert scheme in text
 
 
+def test_the_command(environment: Path) -> None:
+    """C{redcouch} is there, with all that it needs."""
+    assert _run(environment / "redcouch", "--version").startswith("RedCouch ")
+    assert "promote" in _run(environment / "redcouch", "--help")
+
+
 def test_the_plugin_is_light(environment: Path) -> None:
     """Listing the plugins imports neither the service nor the Redis client."""
     source = (

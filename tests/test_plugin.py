@@ -25,6 +25,10 @@ HEAVY = (
     "txredisapi",
     "hiredis",
     "bcrypt",
+    "redcouch.cli",
+    "click",
+    "redis",
+    "rich",
     "twisted.internet.reactor",
 )
 

@@ -19,6 +19,9 @@ from zope.interface import implementer
 from redcouch.errors import ConfigurationError
 from redcouch.interfaces import IStorageBackend, IStorageBackendFactory, Surroundings
 
+DEFAULT_STORAGE = "redis://127.0.0.1:6379/0"
+STORAGE_VARIABLE = "REDCOUCH_STORAGE"
+
 
 @implementer(IPlugin, IStorageBackendFactory)
 class BackendMaker:

@@ -12,8 +12,10 @@ from twisted.internet.task import Clock, deferLater
 from redcouch.backends.redis.backend import RedisBackend
 from redcouch.backends.redis.link import Link
 from redcouch.backends.redis.location import read_location
-from redcouch.backends.redis.schema import FLUSH_AT
+from redcouch.backends.redis.schema import FLUSH_AT, StringLayout
 from redcouch.backends.redis.scripts import SCRIPTS
+from redcouch.backends.redis.scripts.strings import SCRIPTS as STRING_SCRIPTS
+from redcouch.backends.redis.strings import StringBackend
 from redcouch.interfaces import IStorageBackend, Surroundings
 from tests.contract import contract
 from tests.servers import shared_redis
@@ -40,8 +42,14 @@ class RedisStorage:
         location = read_location(url)
         self._flush_key = FLUSH_AT + location.layout.prefix
         surroundings = Surroundings(self.clock, contract.LIMITS, self.now, print)
-        link = Link(location, reactor, SCRIPTS)
-        self.storage: IStorageBackend = RedisBackend(link, location.layout, surroundings)
+        layout = location.layout
+        self.storage: IStorageBackend
+        if isinstance(layout, StringLayout):
+            link = Link(location, reactor, STRING_SCRIPTS)
+            self.storage = StringBackend(link, layout, surroundings)
+        else:
+            link = Link(location, reactor, SCRIPTS)
+            self.storage = RedisBackend(link, layout, surroundings)
 
     def now(self) -> float:
         return self._start + self.clock.seconds()
@@ -59,17 +67,23 @@ class RedisStorage:
 
 
 class RedisContract(contract.StorageContract):
-    """The contract on a Redis of one version, in one encoding."""
+    """
+    The contract on a Redis of one version, in one encoding, or as the URL's
+    parameters say.
+    """
 
     version: ClassVar[str]
     encoding: ClassVar[str]
+    parameters: ClassVar[str] = ""
+    prefix: ClassVar[bytes] = b"rc:"
 
     def build(self) -> IStorageBackend:
         server = shared_redis(self.version)
         self.client = server.client()
         self.addCleanup(self.client.close)
         self.client.flushall()
-        self.over = RedisStorage(f"{server.url}?encoding={self.encoding}", self.client)
+        parameters = self.parameters or f"encoding={self.encoding}"
+        self.over = RedisStorage(f"{server.url}?{parameters}", self.client)
         return self.over.storage
 
     def now(self) -> float:
@@ -82,6 +96,6 @@ class RedisContract(contract.StorageContract):
         await self.over.elapse(seconds)
 
     async def left(self, key: bytes) -> float | None:
-        milliseconds = self.client.pttl(b"rc:" + key)
+        milliseconds = self.client.pttl(self.prefix + key)
         self.assertNotEqual(milliseconds, -2)
         return None if milliseconds == -1 else milliseconds / 1000

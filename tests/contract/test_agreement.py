@@ -261,12 +261,12 @@ class AgreementTests(TestCase):
 
     timeout = 250
 
-    async def explore(self, version: str, encoding: str) -> None:
+    async def explore(self, version: str, parameters: str) -> None:
         server = shared_redis(version)
         client = server.client()
         self.addCleanup(client.close)
         client.flushall()
-        over_redis = redis_storage.RedisStorage(f"{server.url}?encoding={encoding}", client)
+        over_redis = redis_storage.RedisStorage(f"{server.url}?{parameters}", client)
         await over_redis.storage.start()
         self.addCleanup(over_redis.storage.stop)
         both = Both(over_redis)
@@ -286,12 +286,16 @@ class AgreementTests(TestCase):
 
     async def test_redis_62_hex(self) -> None:
         """Redis 6.2, values in hex, answers as memory does."""
-        await self.explore("6.2", "hex")
+        await self.explore("6.2", "encoding=hex")
 
     async def test_redis_70_hex(self) -> None:
         """Redis 7.0, values in hex, answers as memory does."""
-        await self.explore("7.0", "hex")
+        await self.explore("7.0", "encoding=hex")
 
     async def test_redis_82_raw(self) -> None:
         """Redis 8.2, values as they are, answers as memory does."""
-        await self.explore("8.2", "raw")
+        await self.explore("8.2", "encoding=raw")
+
+    async def test_redis_70_strings(self) -> None:
+        """Redis 7.0, items as plain strings, answers as memory does."""
+        await self.explore("7.0", "layout=string&flush=all")

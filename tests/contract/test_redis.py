@@ -27,3 +27,25 @@ class Redis82HexContract(redis_storage.RedisContract):
 
 class Redis82RawContract(redis_storage.RedisContract):
     version, encoding = "8.2", "raw"
+
+
+class StringContract(redis_storage.RedisContract):
+    """The contract on items that are plain strings."""
+
+    version = "7.0"
+    parameters = "layout=string&prefix=rc:"
+
+
+class Redis62StringContract(StringContract):
+    version = "6.2"
+
+
+class Redis82StringContract(StringContract):
+    version = "8.2"
+
+
+class BareStringContract(StringContract):
+    """The same under the clients' own keys."""
+
+    parameters = "layout=string&flush=all"
+    prefix = b""

@@ -7,7 +7,7 @@ to keep the items there across restarts (in Redis' append-only file). The
 directory has mode 0700, and Redis listens on a unix socket in it and on
 nothing else. These parameters are understood, and what is not in this list is
 for the L{Redis backend<redcouch.backends.redis>} (C{prefix}, C{encoding},
-C{timeout}):
+C{layout}, C{flush}, C{timeout}):
 
   - C{server}: the redis-server binary.
   - C{maxmemory}: how much Redis may hold, such as C{256m}. Past it the items

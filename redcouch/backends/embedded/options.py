@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, quote, quote_from_bytes, unquote_to_bytes,
 from redcouch.backends.lookup import read_parameters
 from redcouch.errors import ConfigurationError
 
-FOR_REDIS = ("prefix", "encoding", "timeout")
+FOR_REDIS = ("prefix", "encoding", "layout", "flush", "timeout")
 """Parameters that belong to the Redis backend, and are handed on as they are."""
 
 KNOWN = ("server", "maxmemory", *FOR_REDIS)

@@ -4,12 +4,15 @@ Items as Redis hashes.
 C{redis://}, C{rediss://} (TLS), C{redis+unix://} and C{redis+sentinel://}:
 L{location} reads the URL, L{link} keeps the connection, L{schema} knows the
 layout, L{wire} packs it, L{backend} performs commands, C{scripts/} holds what
-has to happen in one step.
+has to happen in one step. L{strings} is the other layout, in which items are plain strings.
 """
 
 from __future__ import annotations
 
-from redcouch.interfaces import IStorageBackend, Surroundings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from redcouch.interfaces import IStorageBackend, Surroundings
 
 
 def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
@@ -17,9 +20,13 @@ def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
     from redcouch.backends.redis.backend import RedisBackend
     from redcouch.backends.redis.link import Link
     from redcouch.backends.redis.location import read_location
+    from redcouch.backends.redis.schema import StringLayout
     from redcouch.backends.redis.scripts import SCRIPTS
+    from redcouch.backends.redis.strings import make_string_backend
 
     location = read_location(url)
+    if isinstance(location.layout, StringLayout):
+        return make_string_backend(location, surroundings)
     link = Link(location, surroundings.reactor, SCRIPTS)
     link.meter = surroundings.meter
     backend: IStorageBackend = RedisBackend(link, location.layout, surroundings)

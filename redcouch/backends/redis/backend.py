@@ -93,7 +93,7 @@ _FORGOTTEN = Failed(Trouble.REFUSED, "storage has lost its scripts")
 #: Redis's error codes that mean something to a client; Redis 6.2 wraps those of scripts.
 _CODE = re.compile(
     r"\b(NOSCRIPT|OOM|WRONGTYPE|UNREADABLE|READONLY|LOADING|MISCONF|MASTERDOWN|NOREPLICAS|BUSY"
-    r"|NOPERM|NOAUTH|CLUSTERDOWN|MOVED|TRYAGAIN|UNKILLABLE)\b"
+    r"|NOPERM|NOAUTH|CLUSTERDOWN|MOVED|TRYAGAIN|UNKILLABLE|RESERVED)\b"
 )
 
 _KNOWN_ERRORS = {
@@ -101,7 +101,11 @@ _KNOWN_ERRORS = {
     "OOM": Failed(Trouble.OUT_OF_MEMORY, "out of memory storing object"),
     "WRONGTYPE": Failed(Trouble.WRONG_TYPE, "key in Redis is not an item"),
     "UNREADABLE": Failed(Trouble.UNREADABLE, "item in Redis is not readable"),
+    "RESERVED": Failed(Trouble.REFUSED, "key is reserved"),
 }
+
+#: Errors that pass, and with which Redis is as good as not there.
+_AWAY = frozenset({"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"})
 
 #: Errors after which another connection may find a better Redis.
 _DROP_ON = frozenset({"READONLY", "MASTERDOWN", "NOAUTH"})
@@ -121,6 +125,8 @@ class RedisBackend:
     """See the module. C{link} is the backend's own: it starts and stops it."""
 
     _log = Logger()
+    _scripts = scripts.SCRIPTS
+    _scan_more: tuple[bytes, ...] = ()
 
     def __init__(self, link: Link, layout: Layout, surroundings: Surroundings) -> None:
         self._link = link
@@ -263,6 +269,20 @@ class RedisBackend:
         if isinstance(item, Item) and item.cas == NO_CAS:
             self.needs_more = True
         return item
+
+    async def complete_item(self, key: bytes, item: Item) -> Found:
+        """An item that was read and has no token yet, with one."""
+        digests = [
+            sha1(seen, usedforsecurity=False).hexdigest().encode()
+            for seen in (hexlify(item.value), item.value)
+        ]
+        try:
+            (reply,) = await self._send_scripts([self._assign(key, *digests)], 1)
+        except BackendError as error:
+            return error.failed
+        if reply.__class__ is not bytes:
+            return self._failed(reply)
+        return item._replace(cas=int(reply))
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -443,7 +463,8 @@ class RedisBackend:
             self.needs_more = True
         if code in _DROP_ON:
             self._link.drop(f"it answers {code}")
-        return known or Failed(Trouble.REFUSED, f"storage answered {code}")
+        trouble = Trouble.UNAVAILABLE if code in _AWAY else Trouble.REFUSED
+        return known or Failed(trouble, f"storage answered {code}")
 
     # -- rare things -------------------------------------------------------------------------
 
@@ -531,7 +552,8 @@ class RedisBackend:
         """Some keys in Redis that are items, and the cursor to go on with, C{b""} at the end."""
         pattern = self._layout.pattern
         step = b"%d" % _SCAN_STEP
-        reply = await self._ask(b"SCAN", cursor or b"0", b"MATCH", pattern, b"COUNT", step)
+        where = (b"MATCH", pattern, b"COUNT", step, *self._scan_more)
+        reply = await self._ask(b"SCAN", cursor or b"0", *where)
         match reply:
             case [bytes() as cursor, list() as keys]:
                 return (b"" if cursor == b"0" else cursor), keys
@@ -607,7 +629,7 @@ class RedisBackend:
 
     async def _send_scripts(self, payload: list[bytes], expected: int) -> Sequence[Any]:
         """Commands with so many replies, behind the scripts in case Redis has forgotten them."""
-        load = [pack_command((b"SCRIPT", b"LOAD", script.text)) for script in scripts.SCRIPTS]
+        load = [pack_command((b"SCRIPT", b"LOAD", script.text)) for script in self._scripts]
         replies = await self.send(b"".join(load + payload), len(load) + expected)
         return replies[len(load) :]
 
@@ -773,7 +795,8 @@ class _Aftermath:
             if isinstance(command, Get | GetAndTouch) and isinstance(result, list):
                 for index, item in enumerate(result):
                     if isinstance(item, Item) and item.cas == NO_CAS:
-                        result[index] = await self._assign_token(command.keys[index], item)
+                        key = command.keys[index]
+                        result[index] = await self._backend.complete_item(key, item)
             elif isinstance(result, MetaItem):
                 assert isinstance(command, MetaGet)
                 await self._complete_meta_item(command, result)
@@ -782,27 +805,13 @@ class _Aftermath:
         backend = self._backend
         if item.cas == NO_CAS:
             plain = Item(item.value, item.flags, NO_CAS)
-            assigned = await self._assign_token(command.key, plain)
+            assigned = await backend.complete_item(command.key, plain)
             item.cas = assigned.cas if isinstance(assigned, Item) else 0
         if command.plain and item.stale and not item.sent:
             packed = backend._win(command.key, b"%d" % item.cas)
             (won,) = await backend._send_scripts([packed], 1)
             item.won = won == 1
             item.sent = not item.won
-
-    async def _assign_token(self, key: bytes, item: Item) -> Item | Failed:
-        backend = self._backend
-        digests = [
-            sha1(seen, usedforsecurity=False).hexdigest().encode()
-            for seen in (hexlify(item.value), item.value)
-        ]
-        try:
-            (reply,) = await backend._send_scripts([backend._assign(key, *digests)], 1)
-        except BackendError as error:
-            return error.failed
-        if reply.__class__ is not bytes:
-            return backend._failed(reply)
-        return item._replace(cas=int(reply))
 
 
 def _expiry(exptime: int) -> tuple[bytes, bytes]:

@@ -7,14 +7,14 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from redcouch.backends.lookup import read_parameters, redact
-from redcouch.backends.redis.schema import Layout
+from redcouch.backends.redis.schema import Layout, StringLayout
 from redcouch.errors import ConfigurationError
 
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
 DEFAULT_TIMEOUT = 1.0
 
-_COMMON = ("prefix", "encoding", "timeout")
+_COMMON = ("prefix", "encoding", "layout", "flush", "timeout")
 _TLS = ("ca", "cert", "key")
 
 
@@ -52,7 +52,7 @@ def read_location(url: str) -> Location:
      - C{redis+unix://[[user]:password@]/path/to/socket?db=0},
      - C{redis+sentinel://[[user]:password@]host[:port],.../master[/database]}
 
-    with parameters C{prefix}, C{encoding}, C{timeout}; C{ca}, C{cert}, C{key}
+    with parameters C{prefix}, C{encoding}, C{layout}, C{flush}, C{timeout}; C{ca}, C{cert}, C{key}
     for TLS; C{sentinel_password}. Percent-encoding is undone everywhere.
 
     @raise ConfigurationError: it is none of these.
@@ -166,11 +166,28 @@ def _read_timeout(text: str | None, shown: str) -> float:
 
 
 def _read_layout(given: dict[str, str]) -> Layout:
+    layout = given.get("layout", "hash")
+    if layout == "string":
+        return _read_string_layout(given)
+    if layout != "hash":
+        raise ConfigurationError(f"layout: {layout!r} is neither hash nor string")
+    if "flush" in given:
+        raise ConfigurationError("flush: is for layout=string")
     encoding = given.get("encoding", "hex")
     if encoding not in ("hex", "raw"):
         raise ConfigurationError(f"encoding: {encoding!r} is neither hex nor raw")
     prefix = given.get("prefix", "rc:").encode("utf-8", "surrogateescape")
     return Layout(prefix=prefix, raw=encoding == "raw")
+
+
+def _read_string_layout(given: dict[str, str]) -> Layout:
+    if "encoding" in given:
+        raise ConfigurationError("encoding: with layout=string values are written as they are")
+    flush = given.get("flush", "prefix")
+    if flush not in ("prefix", "all"):
+        raise ConfigurationError(f"flush: {flush!r} is neither prefix nor all")
+    prefix = given.get("prefix", "").encode("utf-8", "surrogateescape")
+    return StringLayout(prefix=prefix, raw=True, flush_all=flush == "all")
 
 
 def _read_file(text: str | None, shown: str) -> Path | None:

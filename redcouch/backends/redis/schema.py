@@ -32,6 +32,9 @@ CAS_COUNTER = SYSTEM_PREFIX + b"cas_counter"
 FLUSH_AT = SYSTEM_PREFIX + b"flush_at:"
 """Before the item prefix: when a delayed flush of these items is due, in UNIX time."""
 
+SIDE = SYSTEM_PREFIX + b"item:"
+"""Before the key of an item that is a plain string: its flags and token."""
+
 UNREADABLE = Failed(Trouble.UNREADABLE, "item in Redis is not readable")
 """In the place of an item whose fields cannot be understood."""
 
@@ -80,6 +83,34 @@ class Layout:
             for char in (bytes((code,)) for code in self.prefix)
         )
         return escaped + b"*"
+
+
+@dataclass(frozen=True, slots=True)
+class StringLayout(Layout):
+    """
+    Items as plain strings under the clients' own keys, see
+    L{redcouch.backends.redis.strings}. The prefix may be empty.
+
+    @ivar flush_all: a flush may remove every string of the database, where
+        there is no prefix.
+    """
+
+    prefix: bytes = b""
+    raw: bool = True
+    flush_all: bool = False
+
+    def __post_init__(self) -> None:
+        if self.prefix:
+            Layout.__post_init__(self)
+
+    def side_key(self, redis_key: bytes) -> bytes:
+        """Where flags and token of the item at this key are kept."""
+        return SIDE + redis_key
+
+    @property
+    def may_flush(self) -> bool:
+        """Whether a flush knows which keys are meant."""
+        return self.flush_all or bool(self.prefix)
 
 
 def read_item(fields: Sequence[bytes | None]) -> Item | Failed | None:

@@ -21,24 +21,27 @@ class Script:
     sha: bytes
 
 
-def _load(name: str) -> Script:
+def load(name: str, *before: str) -> Script:
+    """The script in a file, with C{lib} before it, and what is to be before that."""
     folder = files(__name__)
-    text = b"\n".join((folder / file).read_bytes() for file in ("lib.lua", f"{name}.lua"))
+    text = b"\n".join((folder / f"{file}.lua").read_bytes() for file in (*before, "lib", name))
     return Script(name, text, sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
-SET = _load("set")
-STORE = _load("store")
-CONCAT = _load("concat")
-ARITHMETIC = _load("arithmetic")
-TOUCH = _load("touch")
-GAT = _load("gat")
-DELETE = _load("delete")
-ASSIGN = _load("assign")
-META = _load("meta")
-WIN = _load("win")
-INVALIDATE = _load("invalidate")
-LIST = _load("list")
+SET = load("set")
+STORE = load("store")
+CONCAT = load("concat")
+ARITHMETIC = load("arithmetic")
+TOUCH = load("touch")
+GAT = load("gat")
+DELETE = load("delete")
+ASSIGN = load("assign")
+META = load("meta")
+WIN = load("win")
+INVALIDATE = load("invalidate")
+LIST = load("list")
+PROMOTE = load("promote")
+READ = load("read")
 
 SCRIPTS = (
     SET,
@@ -54,4 +57,4 @@ SCRIPTS = (
     INVALIDATE,
     LIST,
 )
-"""Every script; all are loaded before a connection is used."""
+"""What the service runs; all are loaded before a connection is used."""

@@ -1,0 +1,68 @@
+"""
+C{--on-outage=miss}: while the storage is away, reads are misses.
+
+Applications treat a cache that misses as a matter of course, and one that
+fails sometimes as a disaster. A backend wrapped in this one answers reads with
+a miss where it would have answered that it cannot be reached. Writes still
+fail, and say so: an application must not think that something was stored, or
+deleted, that was not. So does what reads and writes in one: a meta get that
+creates items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.python.components import proxyForInterface
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from redcouch.commands import Command, Get, GetAndTouch, MetaGet
+from redcouch.errors import BackendError, as_failed
+from redcouch.interfaces import Answer, IDirectBackend, IStorageBackend
+from redcouch.results import Failed, Found, Result, Trouble
+
+
+@implementer(IDirectBackend)
+class MissesOnOutage(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore[misc]
+    """Any other backend, with reads that miss while it is away."""
+
+    def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
+        answered: Deferred[list[Result]] = Deferred()
+        self.perform(commands, answered.callback)
+        return answered
+
+    def perform(self, commands: Sequence[Command], answer: Answer) -> None:
+        """See L{IDirectBackend}."""
+
+        def forgive(results: list[Result] | Failure) -> None:
+            if isinstance(results, Failure):
+                if results.check(BackendError) is None:
+                    answer(results)
+                    return
+                results = [as_failed(results)] * len(commands)
+            answer([_miss(*each) for each in zip(commands, results, strict=True)])
+
+        inner = self._inner
+        if IDirectBackend.providedBy(inner):
+            inner.perform(commands, forgive)
+        else:
+            inner.execute(commands).addBoth(forgive)
+
+
+def _says_away(result: Result) -> bool:
+    return result.__class__ is Failed and result.trouble is Trouble.UNAVAILABLE
+
+
+def _miss(command: Command, result: Result) -> Result:
+    """A command's result, or the miss that takes its place."""
+    if isinstance(command, Get | GetAndTouch):
+        if isinstance(result, list):
+            return [None if _says_away(found) else found for found in result]
+        if _says_away(result):
+            missed: list[Found] = [None] * len(command.keys)
+            return missed
+    elif isinstance(command, MetaGet) and command.vivify is None and _says_away(result):
+        return None
+    return result

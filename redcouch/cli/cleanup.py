@@ -1,0 +1,136 @@
+"""C{redcouch cleanup}: what the bridge has left in Redis, removed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import click
+
+from redcouch.backends.redis.location import Location
+from redcouch.backends.redis.schema import SYSTEM_PREFIX
+from redcouch.cli.common import (
+    NO,
+    Trouble,
+    echo_json,
+    json_option,
+    rate_option,
+    show_key,
+    storage_option,
+)
+from redcouch.cli.errors import ServerError
+from redcouch.cli.storage import BATCH, Storage, batches, check, open_storage
+from redcouch.cli.work import Pace, Stop, progress
+
+
+@click.command("cleanup")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Change nothing; say how many keys there are.")
+@click.option(
+    "--system",
+    is_flag=True,
+    help="Remove RedCouch's own keys too, redcouch:sys:*. They serve all prefixes of the database, "
+    "so no RedCouch must be using it any more.",
+)
+@rate_option
+@storage_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    yes: bool,
+    dry_run: bool,
+    system: bool,
+    rate: float | None,
+    storage: Location,
+    as_json: bool,
+) -> None:
+    """
+    Remove every key under the storage's prefix.
+
+    It counts them, asks, and removes them with SCAN and UNLINK. Nothing outside the prefix is
+    touched, but with --system. Keys that are written meanwhile may stay: stop the service first,
+    or run it again.
+
+    Exit status 1: keys were found and not removed, since it was a --dry-run, or you said no.
+    """
+    if not (yes or dry_run or sys.stdin.isatty()):
+        raise click.UsageError("there is nobody to ask: give --yes or --dry-run", ctx)
+    removal = _Removal(storage.layout.prefix, system)
+    trouble = ""
+    with Stop() as stop:
+        try:
+            with open_storage(storage) as opened:
+                removal.count(opened, stop)
+                asking = not (yes or dry_run or stop.requested or not removal.found)
+                agreed = _ask(removal, storage, stop) if asking else not dry_run
+                if agreed:
+                    removal.run(opened, Pace(rate, stop), stop)
+        except ServerError as error:
+            trouble = str(error)
+    if as_json:
+        facts = {"found": removal.found, "removed": removal.removed}
+        echo_json(facts | {"dry_run": dry_run, "interrupted": stop.requested})
+    else:
+        click.echo(("interrupted: " if stop.requested else "") + removal.text(dry_run))
+    if trouble:
+        raise Trouble(trouble)
+    raise click.exceptions.Exit(stop.status or (NO if removal.found and not agreed else 0))
+
+
+def _ask(removal: _Removal, storage: Location, stop: Stop) -> bool:
+    question = f"Remove {removal.found} keys under {removal.where} from {storage.shown}?"
+    with stop.suspended():
+        return click.confirm(question, err=True)
+
+
+@dataclass
+class _Removal:
+    """
+    @ivar found: keys there were when they were counted.
+    @ivar removed: keys that are gone.
+    """
+
+    prefix: bytes
+    system: bool
+    found: int = 0
+    removed: int = 0
+
+    @property
+    def where(self) -> str:
+        own = [SYSTEM_PREFIX] if self.system else []
+        return " and ".join(show_key(prefix) for prefix in (self.prefix, *own))
+
+    def text(self, dry_run: bool) -> str:
+        if dry_run:
+            return f"would remove {self.found} keys under {self.where}"
+        return f"removed {self.removed} of {self.found} keys under {self.where}"
+
+    def count(self, storage: Storage, stop: Stop) -> None:
+        """See how many there are."""
+        with progress("counting") as advance:
+            for keys in self._keys(storage):
+                if stop.requested:
+                    return
+                self.found += len(keys)
+                advance(len(keys))
+
+    def run(self, storage: Storage, pace: Pace, stop: Stop) -> None:
+        """Remove them, until it is to stop."""
+        with progress("removing", self.found) as advance:
+            for found in self._keys(storage):
+                for keys in batches(found, pace.batch(BATCH)):
+                    pace.spend(len(keys))
+                    if stop.requested:
+                        return
+                    (reply,) = storage.pipeline([("UNLINK", *keys)])
+                    self.removed += check(reply)
+                    advance(len(keys))
+
+    def _keys(self, storage: Storage) -> Iterator[list[bytes]]:
+        """Whole keys in Redis, in batches."""
+        for keys in storage.scan():
+            yield [storage.redis_key(key) for key in keys]
+        if self.system:
+            yield from batches(storage.client.scan_iter(match=SYSTEM_PREFIX + b"*"))

@@ -1,0 +1,141 @@
+"""What all subcommands have in common: their options, how they print, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
+
+import click
+
+from redcouch.backends.lookup import DEFAULT_STORAGE, STORAGE_VARIABLE
+from redcouch.backends.redis.location import Location
+from redcouch.cli.memcached.address import Address, read_address
+from redcouch.cli.storage import read_storage
+from redcouch.errors import ConfigurationError
+
+NO = 1
+"""Exit status: the answer is no, the sides differ, or something was left undone."""
+
+FAILED = 3
+"""Exit status: a server cannot be reached, or failed."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Trouble(click.ClickException):
+    """Ends the command with one line on standard error and status 3."""
+
+    exit_code = FAILED
+
+    def show(self, file: Any = None) -> None:
+        click.echo("redcouch: " + " ".join(self.message.split()), file=file, err=True)
+
+
+class Interrupted(Trouble):
+    """Ends the command because somebody wanted it to, at once."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("interrupted")
+
+
+def storage_option(function: Function) -> Function:
+    """C{--storage}, for the argument C{storage}: a L{Location}."""
+    return storage_url_option("-s", "--storage")(function)
+
+
+def storage_url_option(*names: str) -> Callable[[Function], Function]:
+    """An option of any name that takes a storage URL and gives a L{Location}."""
+    return click.option(
+        *names,
+        callback=_read_storage,
+        metavar="URL",
+        envvar=STORAGE_VARIABLE,
+        default=DEFAULT_STORAGE,
+        show_default=True,
+        show_envvar=True,
+        help="Storage URL, as the service takes it.",
+    )
+
+
+def _read_storage(ctx: click.Context, param: click.Parameter, url: str) -> Location:
+    return read_storage_url(url, ctx, param)
+
+
+def read_storage_url(
+    url: str, ctx: click.Context, param: click.Parameter | None = None
+) -> Location:
+    """A storage URL from the command line."""
+    try:
+        return read_storage(url)
+    except ConfigurationError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def nodes_argument(function: Function) -> Function:
+    """One or several memcacheds, for the argument C{nodes}: L{Address} each."""
+    return click.argument(
+        "nodes", metavar="MEMCACHED...", nargs=-1, required=True, callback=_read_nodes
+    )(function)
+
+
+def _read_nodes(
+    ctx: click.Context, param: click.Parameter, urls: Sequence[str]
+) -> Sequence[Address]:
+    return [read_node(url, ctx, param) for url in urls]
+
+
+def read_node(url: str, ctx: click.Context, param: click.Parameter | None = None) -> Address:
+    """A memcached's URL from the command line."""
+    try:
+        return read_address(url)
+    except ConfigurationError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def rate_option(function: Function) -> Function:
+    """C{--rate}, for the argument C{rate}."""
+    return click.option(
+        "--rate",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="N",
+        help="At most N items a second. Default: as fast as it goes.",
+    )(function)
+
+
+def json_option(function: Function) -> Function:
+    """C{--json}, for the argument C{as_json}."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON, for programs to read."
+    )(function)
+
+
+def echo_json(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def key_argument(text: str, encoded: bool) -> bytes:
+    """A key as it stands on the command line, or percent-encoded as L{show_key} writes it."""
+    raw = os.fsencode(text)
+    return unquote_to_bytes(raw) if encoded else raw
+
+
+def show_key(key: bytes) -> str:
+    """
+    A key as text that can be printed, and undone: bytes that are no printable
+    character, blanks and C{%} are percent-encoded.
+    """
+    text = key.decode("utf-8", "surrogateescape")
+    return "".join(
+        char if char.isprintable() and char not in " %" else _encode_character(char)
+        for char in text
+    )
+
+
+def _encode_character(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))

@@ -1,0 +1,218 @@
+"""C{redcouch import}: the items of live memcacheds, copied into the storage."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+from redis.exceptions import ResponseError
+
+from redcouch.backends.redis.location import Location
+from redcouch.backends.redis.scripts import STORE
+from redcouch.cli.common import (
+    NO,
+    Trouble,
+    echo_json,
+    json_option,
+    nodes_argument,
+    rate_option,
+    storage_url_option,
+)
+from redcouch.cli.errors import ServerError
+from redcouch.cli.memcached.address import Address
+from redcouch.cli.memcached.keys import Entry
+from redcouch.cli.memcached.node import BATCH, Node, by_weight
+from redcouch.cli.memcached.reading import Copy, Fault
+from redcouch.cli.storage import Storage, explain, open_storage
+from redcouch.cli.work import Advance, Pace, Stop, progress
+
+_KINDS = ("copied", "present", "expired", "gone", "failed")
+
+
+@dataclass
+class Tally:
+    """
+    What has become of the keys: C{copied}; C{present} in the storage already, or from
+    another node; C{expired} or otherwise C{gone} since they were listed; C{failed}.
+
+    @ivar listed: how many keys the memcacheds have named.
+    @ivar reasons: why they failed, with how often.
+    @ivar troubles: memcacheds that were not read to their end, and why.
+    """
+
+    listed: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    troubles: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def fail(self, reason: str, count: int = 1) -> None:
+        self.counts["failed"] += count
+        self.reasons[reason] += count
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return {
+            "listed": self.listed,
+            **{kind: self.counts[kind] for kind in _KINDS},
+            "reasons": dict(self.reasons),
+            "troubles": self.troubles,
+            "seconds": round(self.seconds, 3),
+        }
+
+    @property
+    def text(self) -> str:
+        counts = ", ".join(f"{kind} {self.counts[kind]}" for kind in _KINDS)
+        lines = [f"{self.listed} keys in {self.seconds:.1f} s: {counts}"]
+        lines += [f"  failed {count}: {reason}" for reason, count in self.reasons.most_common()]
+        return "\n".join(lines)
+
+
+@click.command("import")
+@nodes_argument
+@storage_url_option("--to", "storage")
+@click.option(
+    "--if-absent/--overwrite",
+    "if_absent",
+    default=True,
+    show_default=True,
+    help="Whether an item that the storage has already stays as it is.",
+)
+@rate_option
+@json_option
+def command(
+    nodes: Sequence[Address], storage: Location, if_absent: bool, rate: float | None, as_json: bool
+) -> None:
+    """
+    Copy all items of one or several memcacheds into the storage.
+
+    Each MEMCACHED is memcached://[USER:PASSWORD@]HOST[:PORT], where the password is for
+    memcached's -Y, or memcached:///path/to/socket. They stay as they
+    are, up to the order in which items are evicted. Of a key that several have, the first
+    one's item counts. Value, flags and remaining time to live are kept, in seconds; CAS
+    tokens are new ones, from the storage's counter.
+
+    To go on after Ctrl-C or a lost connection, run it again: what is in the storage already is
+    passed over without being read again. It is meant to run before the clients change over.
+    Afterwards, an item that a client has deleted through the bridge would come back.
+
+    The list of keys goes into a temporary file first (TMPDIR).
+
+    Exit status 1: some items failed. 3: a memcached or the storage failed; the others were
+    copied.
+    """
+    tally = Tally()
+    began = time.monotonic()
+    with Stop() as stop:
+        try:
+            with open_storage(storage) as opened:
+                copier = _Copier(opened, if_absent, stop, Pace(rate, stop), tally)
+                for address in nodes:
+                    copier.copy_node(address)
+        except ServerError as error:
+            tally.troubles.append(str(error))
+    tally.seconds = time.monotonic() - began
+    if as_json:
+        echo_json(tally.json | {"interrupted": stop.requested})
+    else:
+        click.echo(("interrupted: " if stop.requested else "") + tally.text)
+    if tally.troubles:
+        raise Trouble("; ".join(tally.troubles))
+    raise click.exceptions.Exit(stop.status or (NO if tally.counts["failed"] else 0))
+
+
+class _Copier:
+    """Copies nodes into a storage, batch by batch."""
+
+    def __init__(
+        self, storage: Storage, if_absent: bool, stop: Stop, pace: Pace, tally: Tally
+    ) -> None:
+        self._storage = storage
+        self._if_absent = if_absent
+        self._stop = stop
+        self._pace = pace
+        self._tally = tally
+
+    def copy_node(self, address: Address) -> None:
+        """Copy what there is, or note in the tally why not all of it."""
+        if self._stop.requested:
+            return
+        try:
+            with Node(address) as node, node.list_keys(self._stop) as keys:
+                self._tally.listed += len(keys)
+                with progress(address.shown, len(keys)) as advance:
+                    for entries in keys.batches(self._pace.batch(BATCH)):
+                        self._pace.spend(len(entries))
+                        if self._stop.requested:
+                            return
+                        self._copy(node, entries, advance)
+        except ServerError as error:
+            self._tally.troubles.append(str(error))
+
+    def _copy(self, node: Node, entries: Sequence[Entry], advance: Advance) -> None:
+        wanted = self._absent(entries) if self._if_absent else entries
+        advance(len(entries) - len(wanted))
+        for found in by_weight(node.fetch(wanted)):
+            copies = []
+            for entry, outcome in found:
+                if isinstance(outcome, Copy):
+                    copies.append((entry.key, outcome))
+                else:
+                    self._note_missing(node, entry, outcome)
+            self._store(copies)
+            advance(len(found))
+
+    def _absent(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Those that the storage does not have."""
+        there = self._storage.exist([entry.key for entry in entries])
+        absent = [entry for entry, exists in zip(entries, there, strict=True) if not exists]
+        self._tally.counts["present"] += len(entries) - len(absent)
+        return absent
+
+    def _note_missing(self, node: Node, entry: Entry, found: Fault | None) -> None:
+        if found is not None:
+            self._tally.fail(found.reason)
+        elif 0 <= entry.expires <= node.now:
+            self._tally.counts["expired"] += 1
+        else:
+            self._tally.counts["gone"] += 1
+
+    def _store(self, copies: Sequence[tuple[bytes, Copy]]) -> None:
+        layout = self._storage.layout
+        mode = "add" if self._if_absent else "set"
+        replies = self._storage.run(
+            STORE,
+            [
+                [
+                    self._storage.redis_key(key),
+                    layout.field,
+                    layout.other_field,
+                    layout.encode(copy.value),
+                    copy.flags,
+                    *(("PERSIST", "") if copy.ttl is None else ("PEXPIRE", copy.ttl * 1000)),
+                    mode,
+                    "",
+                    "",
+                ]
+                for key, copy in copies
+            ],
+        )
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                self._tally.fail(_why(reply))
+            else:
+                self._tally.counts["present" if reply == b"NS" else "copied"] += 1
+
+
+def _why(error: ResponseError) -> str:
+    """Redis' refusal without what differs from item to item."""
+    text = explain(error)
+    if "WRONGTYPE" in text:
+        return "a key of another type is in its place in Redis"
+    if "'maxmemory'" in text:  # redis-py takes the OOM before it away
+        return "Redis is out of memory"
+    return "Redis said " + text

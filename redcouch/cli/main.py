@@ -1,0 +1,66 @@
+"""The console script: the list of subcommands, and the way out of each."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import click
+
+from redcouch import __version__
+from redcouch.cli import cleanup, functions, import_items, inspect, ls, promote, verify
+from redcouch.cli.common import Interrupted, Trouble
+from redcouch.cli.errors import ServerError
+from redcouch.errors import ConfigurationError
+
+COMMANDS = (
+    import_items.command,
+    verify.command,
+    inspect.command,
+    ls.command,
+    promote.command,
+    cleanup.command,
+    functions.command,
+    # Each module that is named here has a click command called command.
+)
+
+
+class Program(click.Group):
+    """Ends each command with one line where it fails, and a status that says how."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigurationError as error:
+            raise click.UsageError(str(error), ctx) from None
+        except KeyboardInterrupt:
+            raise Interrupted from None
+        except ServerError as error:
+            raise Trouble(str(error)) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of our output has gone
+                raise
+            raise Trouble(str(error)) from None
+
+
+@click.group(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=(
+        "Exit status: 0 it is done, or the answer is yes; 1 the answer is no, or something was "
+        "left undone; 2 the command line is wrong; 3 a server cannot be reached, or failed; "
+        "130 and 143 ended by Ctrl-C or SIGTERM, after saying what had been done."
+    ),
+)
+@click.version_option(__version__, prog_name="redcouch", message="RedCouch %(version)s")
+def main() -> None:
+    """
+    Move from memcached to Redis: fill the storage, look into it, compare it, turn its items
+    into native ones, and clean up.
+
+    The service itself is run by twistd: see twistd redcouch --help.
+    """
+
+
+for _command in COMMANDS:
+    main.add_command(_command)

@@ -1,0 +1,255 @@
+"""C{redcouch promote}: items of the bridge made into plain Redis strings."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+from redis.exceptions import RedisError, ResponseError
+
+from redcouch.backends.redis.location import Location
+from redcouch.backends.redis.schema import CAS_COUNTER, SYSTEM_PREFIX
+from redcouch.backends.redis.scripts import PROMOTE
+from redcouch.cli.common import (
+    NO,
+    Trouble,
+    echo_json,
+    json_option,
+    rate_option,
+    show_key,
+    storage_option,
+)
+from redcouch.cli.errors import ServerError
+from redcouch.cli.storage import BATCH, Storage, batches, explain, open_storage
+from redcouch.cli.work import Pace, Stop, progress
+
+_EXAMPLES = 10
+
+_SIDE = SYSTEM_PREFIX + b"item:"
+"""Before the key of a string: where its flags and token are kept."""
+
+_LEFT = {
+    "present": "there is such a key already",
+    "stale": "marked stale, a client has to renew it first",
+    "unreadable": "the value is no hex",
+    "wrong_type": "not an item",
+    "refused": "the new key would lie under the prefix, or be a system key",
+    "failed": "Redis refused",
+}
+"""What keeps an item where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """The new key of an item: a beginning C{old} becomes C{new}, other keys stay."""
+
+    old: bytes = b""
+    new: bytes = b""
+
+    def __call__(self, key: bytes) -> bytes:
+        return self.new + key[len(self.old) :] if key.startswith(self.old) else key
+
+
+@dataclass
+class Tally:
+    """
+    @ivar counts: items by what became of them.
+    @ivar flagged: promoted items whose client flags were not 0, and are lost.
+    @ivar left: the first that stay as they are: key, why.
+    @ivar examples: the first that are promoted: old key, new key.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    flagged: int = 0
+    left: list[tuple[bytes, str]] = field(default_factory=list)
+    examples: list[tuple[bytes, bytes]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, key: bytes, new: bytes, outcome: str, flags: bytes, why: str = "") -> None:
+        self.counts[outcome] += 1
+        if outcome == "promoted":
+            self.flagged += flags not in (b"", b"0")
+            if len(self.examples) < _EXAMPLES:
+                self.examples.append((key, new))
+        elif outcome in _LEFT and len(self.left) < _EXAMPLES:
+            self.left.append((key, why or _LEFT[outcome]))
+
+    @property
+    def undone(self) -> int:
+        return sum(self.counts[kind] for kind in _LEFT)
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return {
+            "promoted": self.counts["promoted"],
+            "flagged": self.flagged,
+            **{kind: self.counts[kind] for kind in _LEFT},
+            "examples": [[show_key(old), show_key(new)] for old, new in self.examples],
+            "left": [[show_key(key), why] for key, why in self.left],
+            "seconds": round(self.seconds, 3),
+        }
+
+    def text(self, dry_run: bool, with_flags: bool) -> str:
+        verb = "would promote" if dry_run else "promoted"
+        lines = [f"{verb} {self.counts['promoted']} in {self.seconds:.1f} s"]
+        if dry_run:
+            lines += [f"  {show_key(old)} -> {show_key(new)}" for old, new in self.examples]
+        if self.flagged and not with_flags:
+            lines.append(
+                f"{self.flagged} of them have client flags, which a plain string does not keep: "
+                "their values may be pickled or compressed"
+            )
+        lines += [
+            f"left {self.counts[kind]}: {why}" for kind, why in _LEFT.items() if self.counts[kind]
+        ]
+        lines += [f"  {show_key(key)}: {why}" for key, why in self.left]
+        return "\n".join(lines)
+
+
+@click.command("promote")
+@click.argument("pattern")
+@click.option("--to", type=click.Choice(["string"]), required=True, help="What the items become.")
+@click.option(
+    "--rename",
+    metavar="OLD=NEW",
+    help="Begin the new key with NEW where the client's key begins with OLD. Default: the new "
+    "key is the client's key.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace strings that are there under the new key.")
+@click.option("--keep", is_flag=True, help="Leave the items where they are, too.")
+@click.option(
+    "--with-flags",
+    is_flag=True,
+    help="Keep client flags and CAS tokens in redcouch:sys:item:<new key>, for a RedCouch that "
+    "serves the strings to memcached clients.",
+)
+@click.option("--dry-run", is_flag=True, help="Change nothing; say what would be done.")
+@rate_option
+@storage_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    pattern: str,
+    to: str,
+    rename: str | None,
+    overwrite: bool,
+    keep: bool,
+    with_flags: bool,
+    dry_run: bool,
+    rate: float | None,
+    storage: Location,
+    as_json: bool,
+) -> None:
+    """
+    Turn the items whose keys match PATTERN into plain Redis strings.
+
+    PATTERN is a glob as in Redis over the keys as memcached clients know them, without the prefix.
+    The value's bytes become the string, and the time to live goes with it. Each item is turned in
+    one step: no client ever sees it in both places, or in none, unless --keep is given. A
+    string that is there under the new key stays, unless --overwrite is given; a key of another
+    type stays always. An item that is marked stale (md with I) stays an item.
+
+    From then on, memcached clients of the hash layout do not have the item. --with-flags keeps
+    what a plain string has no room for: flags and CAS token. To go on after
+    Ctrl-C or a lost connection, run it again.
+
+    Exit status 1: some items stay as they are, and it is said why.
+    """
+    renaming = _read_renaming(rename, ctx)
+    tally = Tally()
+    began = time.monotonic()
+    trouble = ""
+    with Stop() as stop:
+        try:
+            with open_storage(storage) as opened, progress("promoting") as advance:
+                promotion = _Promotion(
+                    opened, renaming, (overwrite, keep, dry_run, with_flags), tally
+                )
+                pace = Pace(rate, stop)
+                for keys in _in_turn(opened, os.fsencode(pattern), pace, stop):
+                    promotion.promote(keys)
+                    advance(len(keys))
+        except ServerError as error:
+            trouble = str(error)
+    tally.seconds = time.monotonic() - began
+    if as_json:
+        echo_json(tally.json | {"dry_run": dry_run, "interrupted": stop.requested})
+    else:
+        click.echo(("interrupted: " if stop.requested else "") + tally.text(dry_run, with_flags))
+    if trouble:
+        raise Trouble(trouble)
+    raise click.exceptions.Exit(stop.status or (NO if tally.undone else 0))
+
+
+def _read_renaming(text: str | None, ctx: click.Context) -> Renaming:
+    if text is None:
+        return Renaming()
+    old, sign, new = os.fsencode(text).partition(b"=")
+    if not sign:
+        raise click.UsageError("--rename: write OLD=NEW, as in session:=app:session:", ctx)
+    return Renaming(old, new)
+
+
+def _in_turn(storage: Storage, pattern: bytes, pace: Pace, stop: Stop) -> Iterator[list[bytes]]:
+    """The matching keys, so many at a time as the pace allows, until it is to stop."""
+    for found in storage.scan(pattern):
+        for keys in batches(found, pace.batch(BATCH)):
+            pace.spend(len(keys))
+            if stop.requested:
+                return
+            yield keys
+
+
+class _Promotion:
+    """Promotes keys of a storage, batch by batch."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        renaming: Renaming,
+        choices: Sequence[bool],
+        tally: Tally,
+    ) -> None:
+        self._storage = storage
+        self._renaming = renaming
+        self._choices = ["1" if choice else "" for choice in choices]
+        self._tally = tally
+
+    def promote(self, keys: Sequence[bytes]) -> None:
+        """Promote those that may be, and count what became of each."""
+        pairs = []
+        for key in keys:
+            new = self._renaming(key)
+            if self._may_be(new):
+                pairs.append((key, new))
+            else:
+                self._tally.add(key, new, "refused", b"")
+        replies = self._storage.run_with_keys(
+            PROMOTE,
+            [
+                ((self._storage.redis_key(key), CAS_COUNTER, new, _SIDE + new), self._choices)
+                for key, new in pairs
+            ],
+        )
+        for (key, new), reply in zip(pairs, replies, strict=True):
+            self._note(key, new, reply)
+
+    def _may_be(self, new: bytes) -> bool:
+        own = (self._storage.layout.prefix, SYSTEM_PREFIX)
+        return bool(new) and not new.startswith(own)
+
+    def _note(self, key: bytes, new: bytes, reply: Any) -> None:
+        if isinstance(reply, ResponseError):
+            kind = "wrong_type" if "WRONGTYPE" in str(reply) else "failed"
+            self._tally.add(key, new, kind, b"", "" if kind == "wrong_type" else explain(reply))
+        elif isinstance(reply, RedisError):
+            raise reply
+        else:
+            outcome, flags = reply
+            self._tally.add(key, new, outcome.decode(), flags)

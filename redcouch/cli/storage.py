@@ -1,0 +1,267 @@
+"""A storage as the commands use it: Redis, the layout of the items, and the service's scripts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from redcouch.backends.embedded import options as embedded
+from redcouch.backends.embedded.place import choose_place
+from redcouch.backends.lookup import redact
+from redcouch.backends.redis.location import Location, read_location
+from redcouch.backends.redis.schema import CAS_COUNTER, read_item
+from redcouch.backends.redis.scripts import Script
+from redcouch.cli.errors import ServerError
+from redcouch.errors import ConfigurationError
+from redcouch.results import Failed, Item
+
+BATCH = 200
+"""Keys that go to Redis together."""
+
+PATIENCE = 10
+"""How many times the URL's timeout Redis may take: the commands ask for more at a time."""
+
+_OTHER_LAYOUT = re.compile(r"[?&]layout=(?!hash(?:&|$))")
+
+_REDIS = ("redis", "rediss", "redis+unix", "redis+sentinel")
+
+Call = Sequence[bytes | str | int]
+"""What a script is given: the item's key (with its prefix), then the arguments."""
+
+_ATTEMPTS = 5
+
+
+def read_storage(url: str) -> Location:
+    """
+    Where the items of a storage URL are.
+
+    @raise ConfigurationError: it is no URL, or its items are in no Redis that
+        another process could reach.
+    """
+    scheme = url.partition(":")[0].lower()
+    if _OTHER_LAYOUT.search(url):
+        raise ConfigurationError(f"{redact(url)}: the commands work on the layout of hashes only")
+    if scheme == "embedded":
+        return _embedded(url)
+    if scheme in _REDIS:
+        return read_location(url)
+    raise ConfigurationError(
+        f"{redact(url)}: no storage in Redis; it has to begin with one of "
+        + ", ".join(f"{name}:" for name in (*_REDIS, "embedded"))
+    )
+
+
+def _embedded(url: str) -> Location:
+    options = embedded.parse(url)
+    place = choose_place(options.directory)
+    if place.temporary:
+        raise ConfigurationError(
+            f"{url}: only the service itself knows where this one's socket is; "
+            "give it a directory with a shorter path, as in embedded:///some/dir"
+        )
+    return read_location(options.redis_url(place.socket))
+
+
+def connect(location: Location) -> redis.Redis:
+    """A client for the Redis of a location. It does nothing yet, and retries nothing."""
+    common: dict[str, Any] = {
+        "db": location.database,
+        "username": location.username,
+        "password": location.password,
+        "socket_timeout": location.timeout * PATIENCE,
+        "socket_connect_timeout": max(1.0, location.timeout),
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+    if location.socket is not None:
+        return redis.Redis(unix_socket_path=location.socket, **common)
+    if location.master is not None:
+        sentinel = Sentinel(
+            list(location.addresses),
+            sentinel_kwargs={
+                "password": location.sentinel_password,
+                "socket_timeout": location.timeout * PATIENCE,
+                "retry": Retry(NoBackoff(), 0),
+                "protocol": 2,
+            },
+            **common,
+        )
+        master: redis.Redis = sentinel.master_for(location.master)
+        return master
+    host, port = location.addresses[0]
+    if location.tls:
+        common |= {
+            "ssl": True,
+            "ssl_check_hostname": True,
+            "ssl_ca_certs": None if location.ca is None else str(location.ca),
+            "ssl_certfile": None if location.certificate is None else str(location.certificate),
+            "ssl_keyfile": None if location.key is None else str(location.key),
+        }
+    return redis.Redis(host=host, port=port, **common)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """
+    What is in an item's place.
+
+    @ivar item: C{None} where there is none, or none that can be read.
+    @ivar ttl: seconds to live; C{None} for ever.
+    @ivar encoding: how the value is written, C{hex} or C{raw}.
+    @ivar fault: why what is there is no item; C{None} where all is well.
+    """
+
+    item: Item | None = None
+    ttl: float | None = None
+    encoding: str = ""
+    fault: str | None = None
+
+
+class Storage:
+    """
+    The items of a location. Use L{open_storage}.
+
+    @ivar client: the Redis, for what is not about items.
+    @ivar layout: where an item is, and how its value is written.
+    """
+
+    def __init__(self, location: Location, client: redis.Redis) -> None:
+        self.location = location
+        self.layout = location.layout
+        self.client = client
+        self._loaded: set[str] = set()
+
+    def redis_key(self, key: bytes) -> bytes:
+        """Where the item of a client's key is."""
+        return self.layout.prefix + key
+
+    def client_key(self, redis_key: bytes) -> bytes:
+        """The client's key of an item."""
+        return redis_key[len(self.layout.prefix) :]
+
+    def scan(self, pattern: bytes = b"*") -> Iterator[list[bytes]]:
+        """
+        The items' keys, without their prefix, in batches. C{pattern} is a glob
+        over them. As SCAN does it: a key that is there all the time is named at
+        least once, perhaps twice.
+        """
+        match = self.layout.pattern.removesuffix(b"*") + pattern
+        found = self.client.scan_iter(match=match, count=BATCH * 5)
+        keys: Iterator[bytes] = (self.client_key(key) for key in found)
+        return batches(keys)
+
+    def exist(self, keys: Sequence[bytes]) -> list[bool]:
+        """Which of these items are there."""
+        replies = self.pipeline(("TYPE", self.redis_key(key)) for key in keys)
+        return [check(reply) == b"hash" for reply in replies]
+
+    def read(self, keys: Sequence[bytes]) -> list[Stored]:
+        """The items of these keys."""
+        fields = self.pipeline(("HMGET", self.redis_key(key), "v", "r", "f", "c") for key in keys)
+        left = self.pipeline(("PTTL", self.redis_key(key)) for key in keys)
+        return [_stored(*both) for both in zip(fields, left, strict=True)]
+
+    def pipeline(self, commands: Iterable[Call]) -> list[Any]:
+        """Several commands in one go: their replies, with the errors in place."""
+        with self.client.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            replies: list[Any] = pipe.execute(raise_on_error=False)
+        return replies
+
+    def run(self, script: Script, calls: Sequence[Call], *more_keys: bytes) -> list[Any]:
+        """
+        Run a script for several items in one go.
+
+        @param more_keys: keys of the script beside the item's and the counter's.
+        @return: the replies, with the errors in place.
+        """
+        return self.run_with_keys(
+            script, [((call[0], CAS_COUNTER, *more_keys), call[1:]) for call in calls]
+        )
+
+    def run_with_keys(self, script: Script, calls: Sequence[tuple[Call, Call]]) -> list[Any]:
+        """The same, where each call has its keys and its arguments."""
+        replies: list[Any] = [None] * len(calls)
+        open_places = list(range(len(calls)))
+        for _ in range(_ATTEMPTS):  # SCRIPT FLUSH, or another master, forgets scripts
+            load = [] if script.name in self._loaded else [("SCRIPT LOAD", script.text)]
+            commands = [_evalsha(script, *calls[place]) for place in open_places]
+            said = self.pipeline([*load, *commands])
+            if load:
+                check(said.pop(0))
+            for place, reply in zip(open_places, said, strict=True):
+                replies[place] = reply
+            open_places = [
+                place for place in open_places if isinstance(replies[place], NoScriptError)
+            ]
+            if not open_places:
+                self._loaded.add(script.name)
+                break
+            self._loaded.discard(script.name)
+        return replies
+
+
+def _evalsha(script: Script, keys: Call, arguments: Call) -> Call:
+    return ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+
+
+def _stored(fields: Any, left: Any) -> Stored:
+    if isinstance(fields, ResponseError):
+        if "WRONGTYPE" not in str(fields):
+            raise fields
+        return Stored(fault="not an item")
+    found = read_item(fields)
+    if found is None or check(left) == -2:
+        return Stored()
+    ttl = None if left < 0 else left / 1000
+    if isinstance(found, Failed):
+        return Stored(ttl=ttl, fault=found.message)
+    return Stored(found, ttl, "hex" if fields[0] is not None else "raw")
+
+
+@contextmanager
+def open_storage(location: Location) -> Iterator[Storage]:
+    """
+    The storage at a location, which has answered once.
+
+    @raise ServerError: it cannot be reached, or fails within the block.
+    """
+    client = connect(location)
+    try:
+        client.ping()
+        yield Storage(location, client)
+    except RedisError as error:
+        raise ServerError(f"{location.shown}: {explain(error)}") from None
+    finally:
+        client.close()
+
+
+def check(reply: Any) -> Any:
+    """A reply, raised if it is an error."""
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
+
+
+def explain(error: BaseException) -> str:
+    """An error in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def batches(items: Iterable[bytes], size: int = BATCH) -> Iterator[list[bytes]]:
+    """The same, in lists."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch

@@ -1,0 +1,340 @@
+"""C{redcouch verify}: whether the storage has what the memcacheds have."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import click
+
+from redcouch.backends.redis.location import Location
+from redcouch.cli.common import (
+    NO,
+    Trouble,
+    echo_json,
+    json_option,
+    rate_option,
+    read_node,
+    read_storage_url,
+    show_key,
+    storage_option,
+)
+from redcouch.cli.errors import ServerError
+from redcouch.cli.memcached.keys import Entry, KeyList
+from redcouch.cli.memcached.node import BATCH, Node, by_weight
+from redcouch.cli.memcached.reading import Copy, Fault, Outcome
+from redcouch.cli.storage import Storage, Stored, batches, open_storage
+from redcouch.cli.work import Pace, Stop, progress
+
+TOLERANCE = 5.0
+"""Seconds by which times to live may differ: they are rounded, and not read at once."""
+
+KINDS = ("missing", "extra", "value", "flags", "ttl", "unreadable")
+
+Thing = TypeVar("Thing")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """
+    @ivar kind: one of L{KINDS}.
+    @ivar memcached: what is there, for flags, ttl and (as sizes) values.
+    @ivar redis: the same of the storage.
+    """
+
+    kind: str
+    key: bytes
+    memcached: str = ""
+    redis: str = ""
+
+    @property
+    def text(self) -> str:
+        sides = f"  memcached {self.memcached}, Redis {self.redis}" if self.memcached else ""
+        return f"  {self.kind:<10} {show_key(self.key)}{sides}"
+
+    @property
+    def json(self) -> dict[str, str]:
+        shown = {"kind": self.kind, "key": show_key(self.key)}
+        return shown | ({"memcached": self.memcached, "redis": self.redis} if self.redis else {})
+
+
+@dataclass
+class Report:
+    """
+    @ivar memcached: keys that the memcacheds have named.
+    @ivar redis: keys under the prefix.
+    @ivar compared: keys of which the items were compared.
+    @ivar named: the first differences, up to C{most}.
+    """
+
+    most: int
+    memcached: int = 0
+    redis: int = 0
+    compared: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    named: list[Difference] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, difference: Difference) -> None:
+        self.counts[difference.kind] += 1
+        if len(self.named) < self.most:
+            self.named.append(difference)
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return {
+            "same": not self.counts,
+            "memcached": self.memcached,
+            "redis": self.redis,
+            "compared": self.compared,
+            "differences": {kind: self.counts[kind] for kind in KINDS},
+            "named": [one.json for one in self.named],
+            "seconds": round(self.seconds, 3),
+        }
+
+    @property
+    def text(self) -> str:
+        found = ", ".join(f"{kind} {self.counts[kind]}" for kind in KINDS if self.counts[kind])
+        lines = [
+            f"memcached {self.memcached} items, Redis {self.redis}; "
+            f"compared {self.compared} in {self.seconds:.1f} s: {found or 'no differences'}"
+        ]
+        lines += [one.text for one in self.named]
+        rest = self.counts.total() - len(self.named)
+        return "\n".join([*lines, f"  and {rest} more"] if rest else lines)
+
+
+@click.command("verify")
+@click.argument("sides", metavar="MEMCACHED... [URL]", nargs=-1, required=True)
+@click.option(
+    "--sample", type=click.IntRange(min=1), metavar="N", help="Compare N items. Default: all."
+)
+@click.option(
+    "--ttl-tolerance",
+    type=click.FloatRange(min=0),
+    default=TOLERANCE,
+    show_default=True,
+    metavar="SECONDS",
+    help="By how much times to live may differ.",
+)
+@click.option(
+    "--show",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="How many differences to name; all are counted.",
+)
+@rate_option
+@storage_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    sides: Sequence[str],
+    sample: int | None,
+    ttl_tolerance: float,
+    show: int,
+    rate: float | None,
+    storage: Location,
+    as_json: bool,
+) -> None:
+    """
+    Compare one or several memcacheds with the storage, and name the differences.
+
+    A last argument that is no memcached:// URL is the storage; else it is --storage. Compared are
+    value, flags and time to live. A key counts as missing if only memcached has it, as extra if
+    only the storage has it, and as unreadable if what is in its place in Redis is no item. Of a
+    key that several memcacheds have, any one's item will do. A difference is looked at twice, so
+    that what merely changed meanwhile is none. With --sample, so many keys of each side are
+    chosen at random; all are counted.
+
+    The list of keys goes into a temporary file first (TMPDIR).
+
+    Exit status 1: they differ.
+    """
+    if not sides[-1].lower().startswith("memcached:"):
+        storage = read_storage_url(sides[-1], ctx)
+        sides = sides[:-1]
+    addresses = [read_node(url, ctx) for url in sides]
+    if not addresses:
+        raise click.UsageError("name a memcached://HOST:PORT to compare with", ctx)
+    report = Report(show)
+    began = time.monotonic()
+    trouble = ""
+    with Stop() as stop:
+        try:
+            with ExitStack() as stack:
+                opened = stack.enter_context(open_storage(storage))
+                nodes = [stack.enter_context(Node(address)) for address in addresses]
+                _Comparison(
+                    opened, nodes, sample, ttl_tolerance, Pace(rate, stop), stop, report
+                ).run()
+        except ServerError as error:
+            trouble = str(error)
+    report.seconds = time.monotonic() - began
+    whole = not (trouble or stop.requested)
+    if as_json:
+        same = {"complete": whole, "same": whole and not report.counts}
+        echo_json(report.json | same)
+    else:
+        click.echo(("" if whole else "not complete: ") + report.text)
+    if trouble:
+        raise Trouble(trouble)
+    raise click.exceptions.Exit(stop.status or (NO if report.counts else 0))
+
+
+class _Comparison:
+    """Both sides, batch by batch."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        nodes: Sequence[Node],
+        sample: int | None,
+        tolerance: float,
+        pace: Pace,
+        stop: Stop,
+        report: Report,
+    ) -> None:
+        self._storage = storage
+        self._nodes = nodes
+        self._sample = sample
+        self._tolerance = tolerance
+        self._pace = pace
+        self._stop = stop
+        self._report = report
+
+    def run(self) -> None:
+        """Fill in the report."""
+        with ExitStack() as stack:
+            lists = [
+                (node, stack.enter_context(node.list_keys(self._stop))) for node in self._nodes
+            ]
+            self._report.memcached = sum(len(keys) for _, keys in lists)
+            self._compare_all(lists)
+        self._look_for_extras()
+
+    def _compare_all(self, lists: Sequence[tuple[Node, KeyList]]) -> None:
+        total = min(self._report.memcached, self._sample or self._report.memcached)
+        with progress("comparing", total) as advance:
+            for node, several in self._chosen(lists):
+                self._pace.spend(len(several))
+                if self._stop.requested:
+                    return
+                doubtful: list[Entry] = []
+                for found in by_weight(node.fetch(several)):
+                    doubtful += self._compare(found)
+                for entry in doubtful:  # only now that all of the answer has been taken
+                    self._look_again(entry)
+                advance(len(several))
+
+    def _chosen(
+        self, lists: Sequence[tuple[Node, KeyList]]
+    ) -> Iterator[tuple[Node, Sequence[Entry]]]:
+        """All keys of all nodes, or a sample of them."""
+        if self._sample is None:
+            for node, keys in lists:
+                yield from ((node, several) for several in keys.batches(self._pace.batch(BATCH)))
+            return
+        pairs = ((node, entry) for node, keys in lists for entry in keys)
+        for node, entry in choose(pairs, self._sample):
+            yield node, [entry]
+
+    def _compare(self, found: Sequence[tuple[Entry, Outcome]]) -> Iterator[Entry]:
+        """Those that seem to differ."""
+        there = self._storage.read([entry.key for entry, _ in found])
+        for (entry, outcome), stored in zip(found, there, strict=True):
+            if outcome is None:
+                continue  # it has gone since it was listed
+            self._report.compared += 1
+            if self._difference(entry.key, outcome, stored) is not None:
+                yield entry
+
+    def _look_again(self, entry: Entry) -> None:
+        """Add the difference, if there still is one with each of the nodes."""
+        outcomes = [found for node in self._nodes for _, found in node.fetch([entry])]
+        (stored,) = self._storage.read([entry.key])
+        found = [
+            self._difference(entry.key, outcome, stored)
+            for outcome in outcomes
+            if outcome is not None
+        ]
+        if found and all(one is not None for one in found) and found[0] is not None:
+            self._report.add(found[0])
+
+    def _difference(self, key: bytes, outcome: Copy | Fault, stored: Stored) -> Difference | None:
+        if isinstance(outcome, Fault):
+            return Difference("unreadable", key, outcome.reason, "not compared")
+        if stored.fault is not None:
+            return Difference("unreadable", key, "an item", stored.fault)
+        item = stored.item
+        if item is None:
+            return Difference("missing", key)
+        if item.value != outcome.value:
+            return Difference("value", key, _size(outcome.value), _size(item.value))
+        if item.flags != outcome.flags:
+            return Difference("flags", key, str(outcome.flags), str(item.flags))
+        if not self._same_ttl(outcome.ttl, stored.ttl):
+            return Difference("ttl", key, _ttl(outcome.ttl), _ttl(stored.ttl))
+        return None
+
+    def _same_ttl(self, one: float | None, other: float | None) -> bool:
+        if one is None or other is None:
+            return one is other
+        return abs(one - other) <= self._tolerance
+
+    def _look_for_extras(self) -> None:
+        """What only the storage has."""
+        if self._sample is None:
+            with progress("looking for extras") as advance:
+                for keys in self._scanned():
+                    self._name_extras(keys)
+                    advance(len(keys))
+            return
+        keys = choose((key for several in self._scanned() for key in several), self._sample)
+        for several in batches(keys, BATCH):
+            self._name_extras(several)
+
+    def _scanned(self) -> Iterator[list[bytes]]:
+        for several in self._storage.scan():
+            if self._stop.requested:
+                return
+            self._report.redis += len(several)
+            yield from batches(several, BATCH)
+
+    def _name_extras(self, keys: Sequence[bytes]) -> None:
+        for key in self._unknown(self._unknown(keys)):
+            if self._storage.exist([key]) == [True]:
+                self._report.add(Difference("extra", key))
+
+    def _unknown(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        """Those that no node has."""
+        for node in self._nodes:
+            there = list(node.present(keys))
+            keys = [key for key, known in zip(keys, there, strict=True) if not known]
+        return keys
+
+
+def choose(things: Iterable[Thing], count: int) -> list[Thing]:
+    """So many of them, each with the same chance, without knowing before how many there are."""
+    chosen: list[Thing] = []
+    for place, thing in enumerate(things):
+        if place < count:
+            chosen.append(thing)
+        elif (other := random.randrange(place + 1)) < count:
+            chosen[other] = thing
+    return chosen
+
+
+def _size(value: bytes) -> str:
+    return f"{len(value)} bytes"
+
+
+def _ttl(seconds: float | None) -> str:
+    return "for ever" if seconds is None else f"{seconds:.0f} s"

@@ -1,0 +1,119 @@
+"""Long work: it shows how far it is, keeps to a rate, and ends in order when it is told to."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_SLICE = 0.1
+
+
+class Stop:
+    """
+    Whether somebody has told the command to end, by Ctrl-C or SIGTERM. The work
+    looks at L{requested} between its batches, so that each is done or not begun.
+    A second Ctrl-C ends it at once. Use it in a C{with} statement.
+    """
+
+    def __init__(self) -> None:
+        self._signal = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stop:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._signal:
+            raise KeyboardInterrupt
+        self._signal = number
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """As if this were not there, within the block: for a question that is asked."""
+        self.__exit__(None, None, None)
+        try:
+            yield
+        finally:
+            self.__enter__()
+
+    @property
+    def requested(self) -> bool:
+        return self._signal != 0
+
+    @property
+    def status(self) -> int:
+        """The exit status that says so: 130 or 143; 0 if nobody has."""
+        return 128 + self._signal if self._signal else 0
+
+
+class Pace:
+    """
+    So many items in a second, and no more.
+
+    @param rate: items in a second; C{None} for as many as there can be.
+    """
+
+    def __init__(
+        self,
+        rate: float | None,
+        stop: Stop,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._rate = rate
+        self._stop = stop
+        self._clock = clock
+        self._sleep = sleep
+        self._free = clock()
+
+    def batch(self, size: int) -> int:
+        """How many of C{size} items to take together: what a tenth of a second has room for."""
+        if self._rate is None:
+            return size
+        return max(1, min(size, int(self._rate * _SLICE)))
+
+    def spend(self, count: int) -> None:
+        """Wait until so many more items may be done, or until it is to stop."""
+        if self._rate is None:
+            return
+        now = self._clock()
+        self._free = max(self._free, now)
+        while now < self._free and not self._stop.requested:
+            self._sleep(min(_SLICE, self._free - now))
+            now = self._clock()
+        self._free += count / self._rate
+
+
+Advance = Callable[[int], None]
+"""Tells that so many more are done."""
+
+
+@contextmanager
+def progress(title: str, total: int | None = None) -> Iterator[Advance]:
+    """A bar on standard error, if that is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda count: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)

@@ -1,0 +1,30 @@
+"""What the tests of the subcommands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tests.servers import Memcached, RedCouch, RedisServer
+
+
+@pytest.fixture
+def old(memcached: Memcached) -> str:
+    """The URL of an empty memcached."""
+    return f"memcached://127.0.0.1:{memcached.port}"
+
+
+@pytest.fixture
+def client(redis_70: RedisServer, redcouch: RedCouch) -> Iterator[redis.Redis]:
+    """The Redis behind an empty RedCouch, without a key in it."""
+    with redis_70.client() as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture(params=["hex", "raw"])
+def storage(redis_70: RedisServer, client: redis.Redis, request: pytest.FixtureRequest) -> str:
+    """The URL of an empty storage, in each encoding."""
+    return f"{redis_70.url}/0?encoding={request.param}"

@@ -1,0 +1,74 @@
+"""The C{redcouch} command as a process, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from coverage import Coverage
+
+REDCOUCH = Path(sys.executable).parent / "redcouch"
+_CONFIGURATION = Path(__file__).parent.parent.parent / "pyproject.toml"
+_PATIENCE = 120
+
+
+class Ended(NamedTuple):
+    """What a command said, and how it ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it said, as one value of JSON."""
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        """What it said, a value of JSON on each line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+def start(
+    *arguments: object, terminal: int | None = None, **options: Any
+) -> subprocess.Popen[bytes]:
+    """Begin a command, with pipes for what it says. C{terminal}: where it is typed to."""
+    environment = {name: value for name, value in os.environ.items() if name != "REDCOUCH_STORAGE"}
+    return subprocess.Popen(
+        [*_program(), *map(str, arguments)],
+        stdin=subprocess.DEVNULL if terminal is None else terminal,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment | options.pop("env", {}),
+        **options,
+    )
+
+
+def _program() -> list[str]:
+    """The command; measured, where the tests are."""
+    if Coverage.current() is None:
+        return [str(REDCOUCH)]
+    measured = [sys.executable, "-m", "coverage", "run", f"--rcfile={_CONFIGURATION}"]
+    return [*measured, str(REDCOUCH)]
+
+
+def finish(process: subprocess.Popen[bytes]) -> Ended:
+    """Wait for its end."""
+    try:
+        out, err = process.communicate(timeout=_PATIENCE)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+    assert b"Traceback" not in err, err.decode()
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+def run(*arguments: object, **options: Any) -> Ended:
+    """Run a command to its end."""
+    return finish(start(*arguments, **options))

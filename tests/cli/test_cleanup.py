@@ -1,0 +1,108 @@
+"""C{redcouch cleanup}: everything under the prefix, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+from collections.abc import Mapping
+
+import pytest
+import redis
+
+from tests.cli.filling import fill_many
+from tests.cli.running import Ended, finish, run, start
+from tests.cli.test_import import eventually
+from tests.servers import RedCouch, RedisServer
+
+
+@pytest.fixture
+def items(redcouch: RedCouch, client: redis.Redis) -> Mapping[bytes, bytes]:
+    """1000 items, a list under the prefix, and keys that are somebody else's; gives these."""
+    fill_many(redcouch.address, b"k", 1000)
+    client.lpush("rc:list", "x")
+    others = {b"rcx": b"1", b"Rc:k": b"2", b"xrc:k": b"3", b"r": b"4"}
+    client.mset(others)
+    return others
+
+
+def left(client: redis.Redis) -> set[bytes]:
+    return {key for key in client.keys("*") if isinstance(key, bytes)}
+
+
+def test_yes(items: Mapping[bytes, bytes], redis_70: RedisServer, client: redis.Redis) -> None:
+    said = run("cleanup", "--yes", "-s", redis_70.url)
+    assert (said.status, said.out) == (0, "removed 1001 of 1001 keys under rc:\n")
+    assert left(client) == {*items, b"redcouch:sys:cas_counter"}
+    again = run("cleanup", "--yes", "-s", redis_70.url, "--json")
+    assert (again.status, again.json["found"]) == (0, 0)
+
+
+def test_system(items: Mapping[bytes, bytes], redis_70: RedisServer, client: redis.Redis) -> None:
+    """RedCouch's own keys go only when that is asked for."""
+    client.set("redcouch:system", "not RedCouch's")
+    said = run("cleanup", "--yes", "--system", "-s", redis_70.url)
+    assert said.out == "removed 1002 of 1002 keys under rc: and redcouch:sys:\n"
+    assert left(client) == {*items, b"redcouch:system"}
+
+
+def test_dry_run(items: Mapping[bytes, bytes], redis_70: RedisServer, client: redis.Redis) -> None:
+    said = run("cleanup", "--dry-run", "-s", redis_70.url)
+    assert (said.status, said.out) == (1, "would remove 1001 keys under rc:\n")
+    assert len(left(client)) == 1001 + len(items) + 1
+
+
+def test_nobody_to_ask(redis_70: RedisServer, client: redis.Redis) -> None:
+    said = run("cleanup", "-s", redis_70.url)
+    assert said.status == 2
+    assert "give --yes or --dry-run" in said.err
+
+
+def answered(answer: str, url: str) -> Ended:
+    """The command in a terminal, where somebody types this."""
+    ours, theirs = pty.openpty()
+    try:
+        process = start("cleanup", "-s", url, terminal=theirs)
+        os.write(ours, answer.encode() + b"\n")
+        return finish(process)
+    finally:
+        os.close(theirs)
+        os.close(ours)
+
+
+def test_it_asks(items: Mapping[bytes, bytes], redis_70: RedisServer, client: redis.Redis) -> None:
+    """It says how many keys, where, and takes a no."""
+    said = answered("n", redis_70.url)
+    assert said.status == 1
+    assert f"Remove 1001 keys under rc: from {redis_70.url}? [y/N]" in said.err
+    assert len(left(client)) == 1001 + len(items) + 1
+    said = answered("y", redis_70.url)
+    assert (said.status, said.out.strip()) == (0, "removed 1001 of 1001 keys under rc:")
+
+
+def test_glob_characters_in_the_prefix(redis_70: RedisServer, client: redis.Redis) -> None:
+    """They are escaped: only what begins with just these bytes goes."""
+    client.mset({"a*b?[c]\\:1": "x", "axbxc:1": "y", "a*b?c\\:1": "z"})
+    url = f"{redis_70.url}?prefix=a*b%3F%5Bc%5D%5C:"
+    assert run("cleanup", "--yes", "-s", url, "--json").json["removed"] == 1
+    assert left(client) == {b"axbxc:1", b"a*b?c\\:1"}
+
+
+@pytest.mark.parametrize("prefix", ["", "r", "redcouch:sys:", "redcouch:sys:x"])
+def test_prefixes_that_are_refused(prefix: str, redis_70: RedisServer, client: redis.Redis) -> None:
+    client.set("redcouch:sys:x", "1")
+    said = run("cleanup", "--yes", "-s", f"{redis_70.url}?prefix={prefix}")
+    assert said.status == 2
+    assert client.exists("redcouch:sys:x")
+
+
+def test_ctrl_c(items: Mapping[bytes, bytes], redis_70: RedisServer, client: redis.Redis) -> None:
+    """It says what is gone, and a second run does the rest."""
+    process = start("cleanup", "--yes", "--rate", 100, "-s", redis_70.url, "--json")
+    eventually(lambda: len(client.keys("rc:*")) < 1001)
+    process.send_signal(signal.SIGINT)
+    said = finish(process)
+    assert said.status == 130
+    assert said.json["removed"] == 1001 - len(client.keys("rc:*"))
+    assert run("cleanup", "--yes", "-s", redis_70.url).status == 0
+    assert left(client) == {*items, b"redcouch:sys:cas_counter"}

@@ -1,0 +1,423 @@
+"""C{redcouch import}: from a real memcached into a real Redis, read through the real service."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests import servers
+from tests.cli.filling import Given, binary_get, fill, fill_many, get
+from tests.cli.running import REDCOUCH, finish, run, start
+from tests.cli.stand_in import stand_in
+from tests.servers import Memcached, RedCouch, RedisServer, free_port
+from tests.wire import ask
+
+ODD_KEYS = (
+    b"plain",
+    b"50%25",
+    b"caf\xc3\xa9",
+    b"key=a exp=-1",
+    b"two words",
+    b"line\r\nget x",
+    b"\x00\xff" * 50,
+    bytes(range(1, 251)),  # in base64 too long for a meta command
+    b" " * 250,
+    b"x" * 250,
+)
+ALL_BYTES = bytes(range(256)) * 3
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until it holds."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_the_service_reads_what_was_imported(
+    memcached: Memcached, old: str, redcouch: RedCouch, client: redis.Redis, storage: str
+) -> None:
+    """Any key, any value, any flags, byte for byte, with the time that was left."""
+    items = {key: Given(key[::-1], 2**32 - 1 - place) for place, key in enumerate(ODD_KEYS)}
+    items |= {b"v:all": Given(ALL_BYTES, 7, 1000), b"v:none": Given(b""), b"v:crlf": Given(b"\r\n")}
+    items[b"v:large"] = Given(ALL_BYTES * 1360)  # a little less than 1 MiB
+    items[b"b" * 200 + b" \x00"] = Given(b"timed", 3, 1000)  # read in binary
+    fill(memcached.address, items)
+
+    said = run("import", old, "--to", storage, "--json")
+    assert said.status == 0, said
+    assert said.json["copied"] == said.json["listed"] == len(items)
+    for key, item in items.items():
+        assert binary_get(redcouch.address, key) == (item.value, item.flags), key
+        assert (client.pttl(b"rc:" + key) > 0) == bool(item.exptime)
+        if item.exptime:
+            assert 900_000 < client.pttl(b"rc:" + key) <= 1_000_000
+    assert get(redcouch.address, b"plain") == (b"nialp", 2**32 - 1)
+    assert client.hexists("rc:plain", "r") == ("raw" in storage)
+    tokens = [client.hget(b"rc:" + key, "c") for key in items]
+    assert len(set(tokens)) == len(items)
+    fresh = ask(redcouch.address, b"set n 0 0 1\r\nx\r\ngets n\r\n", b"END\r\n").split()[5]
+    assert int(fresh) > max(int(token or 0) for token in tokens)
+
+
+def test_the_memcached_stays_as_it_is(memcached: Memcached, old: str, storage: str) -> None:
+    """No item counts as fetched, or has another time to live."""
+    fill(memcached.address, {b"a": Given(b"1", 2, 500)})
+    assert run("import", old, "--to", storage).status == 0
+    said = ask(memcached.address, b"mg a h f t v\r\n", b"1\r\n")
+    assert said.startswith(b"VA 1 h0 f2 t")
+
+
+def test_what_the_storage_has_stays(
+    memcached: Memcached, old: str, redcouch: RedCouch, client: redis.Redis, storage: str
+) -> None:
+    """The newer item of the bridge wins, unless --overwrite is given; another type stays always."""
+    fill(memcached.address, {key: Given(b"old", 1, 100) for key in (b"a", b"b", b"c")})
+    ask(redcouch.address, b"set a 9 0 5\r\nnewer\r\n", b"\r\n")
+    client.lpush("rc:b", "a list")
+
+    said = run("import", old, "--to", storage, "--json")
+    assert said.status == 1
+    told = said.json
+    assert (told["copied"], told["present"], told["failed"]) == (1, 1, 1)
+    assert told["reasons"] == {"a key of another type is in its place in Redis": 1}
+    assert get(redcouch.address, b"a") == (b"newer", 9)
+    assert client.lrange("rc:b", 0, -1) == [b"a list"]
+
+    said = run("import", old, "--to", storage, "--overwrite")
+    assert said.status == 1
+    assert "copied 2, present 0, expired 0, gone 0, failed 1" in said.out
+    assert get(redcouch.address, b"a") == (b"old", 1)
+    assert 0 < client.ttl("rc:a") <= 100
+
+
+def test_a_second_run_reads_nothing_again(memcached: Memcached, old: str, storage: str) -> None:
+    fill_many(memcached.address, b"k", 500)
+    assert run("import", old, "--to", storage, "--json").json["copied"] == 500
+    before = ask(memcached.address, b"stats\r\n", b"END\r\n")
+    told = run("import", old, "--to", storage, "--json").json
+    assert (told["copied"], told["present"]) == (0, 500)
+    after = ask(memcached.address, b"stats\r\n", b"END\r\n")
+    assert _statistic(after, b"get_hits") == _statistic(before, b"get_hits")
+
+
+def _statistic(stats: bytes, name: bytes) -> int:
+    (value,) = (line.split()[2] for line in stats.splitlines() if line.split()[1:2] == [name])
+    return int(value)
+
+
+def test_the_union_of_the_nodes(
+    memcached: Memcached, old: str, redcouch: RedCouch, client: redis.Redis, redis_70: RedisServer
+) -> None:
+    """Every node's items; of a key that two have, the first one's."""
+    with servers.memcached() as second:
+        fill(memcached.address, {b"one": Given(b"1"), b"both": Given(b"first")})
+        fill(second.address, {b"two": Given(b"2"), b"both": Given(b"second")})
+        said = run(
+            "import", old, f"memcached://127.0.0.1:{second.port}", "--to", redis_70.url, "--json"
+        )
+    assert (said.status, said.json["copied"], said.json["present"]) == (0, 3, 1)
+    assert get(redcouch.address, b"both") == (b"first", 0)
+    assert get(redcouch.address, b"two") == (b"2", 0)
+
+
+def test_by_a_unix_socket(tmp_path: Path, redis_70: RedisServer, redcouch: RedCouch) -> None:
+    """C{memcached:///path}, which the service itself can be asked by, too."""
+    path = tmp_path / "old.sock"
+    with (
+        servers.redcouch("memory:", "--port", f"unix:{path}") as source,
+        servers.redis_server("7.0") as other,
+    ):
+        fill(source.address, {key: Given(b"x") for key in ODD_KEYS})
+        said = run("import", f"memcached://{path}", "--to", other.url, "--json")
+        assert (said.status, said.json["copied"]) == (0, len(ODD_KEYS))
+
+
+def test_a_memcached_that_is_not_there(old: str, memcached: Memcached, storage: str) -> None:
+    """The others are copied; status 3, and it is said which one failed."""
+    fill_many(memcached.address, b"k", 10)
+    gone = f"memcached://127.0.0.1:{free_port()}"
+    said = run("import", gone, old, "--to", storage)
+    assert said.status == 3
+    assert "copied 10" in said.out
+    assert said.err == f"redcouch: {gone}: Connection refused\n"
+
+
+def test_a_memcached_that_goes_away(redis_70: RedisServer, client: redis.Redis) -> None:
+    """What was copied is told, and a second run does the rest."""
+    with servers.memcached() as source:
+        fill_many(source.address, b"k", 2000)
+        url = f"memcached://127.0.0.1:{source.port}"
+        process = start("import", url, "--to", redis_70.url, "--rate", 200, "--json")
+        eventually(lambda: client.exists("redcouch:sys:cas_counter") > 0 and client.dbsize() > 50)
+        source.kill()
+        said = finish(process)
+        assert said.status == 3
+        assert url in said.err
+        copied = said.json["copied"]
+        assert 0 < copied < 2000
+        source.start()
+        fill_many(source.address, b"k", 2000)
+        told = run("import", url, "--to", redis_70.url, "--json").json
+        assert told["present"] >= copied
+        assert told["present"] + told["copied"] == 2000
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c(
+    how: signal.Signals, memcached: Memcached, old: str, redis_70: RedisServer, client: redis.Redis
+) -> None:
+    """It ends between two batches, says what was done, and a second run does the rest."""
+    fill_many(memcached.address, b"k", 2000)
+    process = start("import", old, "--to", redis_70.url, "--rate", 200, "--json")
+    eventually(lambda: client.dbsize() > 50)
+    process.send_signal(how)
+    said = finish(process)
+    assert said.status == 128 + how
+    told = said.json
+    assert told["interrupted"]
+    assert told["copied"] == len(client.keys("rc:*"))
+    assert 0 < told["copied"] < 2000
+    rest = run("import", old, "--to", redis_70.url, "--json").json
+    assert (rest["present"], rest["copied"]) == (told["copied"], 2000 - told["copied"])
+
+
+def test_a_second_ctrl_c(redis_70: RedisServer) -> None:
+    """It ends at once what waits for a memcached that says nothing."""
+    asked = threading.Event()
+
+    def answer(line: bytes) -> bytes:
+        if b"metadump" in line:
+            asked.set()
+            return b""
+        return {b"stats": b"STAT version 1.6.18\r\nEND\r\n", b"mn": b"MN\r\n"}[line]
+
+    with stand_in(answer) as url:
+        process = start("import", url, "--to", redis_70.url)
+        assert asked.wait(60)
+        process.send_signal(signal.SIGTERM)  # another signal: two of the same may become one
+        process.send_signal(signal.SIGINT)
+        said = finish(process)
+    assert (said.status, said.err) == (130, "redcouch: interrupted\n")
+
+
+def test_a_redis_that_goes_away(memcached: Memcached, old: str) -> None:
+    """Status 3, one line, and what was done until then."""
+    fill_many(memcached.address, b"k", 2000)
+    with servers.redis_server("7.0") as target, target.client() as native:
+        process = start("import", old, "--to", target.url, "--rate", 200)
+        eventually(lambda: native.dbsize() > 50)
+        target.kill()
+        said = finish(process)
+    assert said.status == 3
+    assert "2000 keys in" in said.out
+    assert said.err.startswith(f"redcouch: {target.url}: ")
+
+
+def test_a_redis_that_is_full(memcached: Memcached, old: str) -> None:
+    """Each item that does not fit is counted, with the reason; what is there stays."""
+    fill(memcached.address, {b"k%d" % place: Given(b"x" * 500_000) for place in range(20)})
+    with servers.redis_server("7.0", "--maxmemory", "6mb") as target:
+        said = run("import", old, "--to", target.url, "--json")
+    assert said.status == 1
+    assert said.json["copied"] + said.json["failed"] == 20
+    assert said.json["copied"] > 0
+    assert list(said.json["reasons"]) == ["Redis is out of memory"]
+
+
+def test_expired_items(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) -> None:
+    """An item whose time came between list and read is told as expired, another as gone."""
+    soon = int(time.time())
+    listed = b"key=late exp=%d\nkey=gone exp=-1\nkey=here exp=-1\nEND\r\n"
+
+    def answer(line: bytes) -> bytes:
+        return {
+            b"stats": b"STAT version 1.6.18\r\nSTAT time %d\r\nSTAT curr_items 3\r\nEND\r\n" % soon,
+            b"mn": b"MN\r\n",
+            b"lru_crawler metadump hash": listed % soon,
+            b"mg late v f t u": b"EN\r\n",
+            b"mg gone v f t u": b"EN\r\n",
+            b"mg here v f t u": b"VA 2 f5 t-1\r\nhi\r\n",
+        }[line]
+
+    with stand_in(answer) as url:
+        told = run("import", url, "--to", redis_70.url, "--json").json
+    assert (told["copied"], told["expired"], told["gone"], told["failed"]) == (1, 1, 1, 0)
+    assert get(redcouch.address, b"here") == (b"hi", 5)
+
+
+def test_a_memcached_without_meta(
+    redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis
+) -> None:
+    """Before 1.6: text get, and the time to live from the list, by memcached's own clock."""
+    clock = 1_000_000_000  # a clock that is years behind
+    listed = b"key=timed exp=%d la=1 cas=1\nkey=kept exp=-1 la=1\nkey=gone exp=-1\nEND\r\n"
+
+    def answer(line: bytes) -> bytes:
+        return {
+            b"stats": b"STAT version 1.4.39\r\nSTAT time %d\r\nEND\r\n" % clock,
+            b"lru_crawler metadump hash": b"BADCLASS invalid class id\r\n",
+            b"lru_crawler metadump all": listed % (clock + 500),
+            b"get timed": b"VALUE timed 7 5\r\nhello\r\nEND\r\n",
+            b"get kept": b"VALUE kept 0 3\r\n\r\n\n\r\nEND\r\n",
+            b"get gone": b"END\r\n",
+        }[line]
+
+    with stand_in(answer) as url:
+        told = run("import", url, "--to", redis_70.url, "--json").json
+    assert (told["copied"], told["gone"]) == (2, 1)
+    assert get(redcouch.address, b"timed") == (b"hello", 7)
+    assert get(redcouch.address, b"kept") == (b"\r\n\n", 0)
+    assert 400 < client.ttl("rc:timed") <= 500
+
+
+def test_a_list_by_mgdump(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) -> None:
+    """Where a server has no metadump, or forbids it."""
+
+    def answer(line: bytes) -> bytes:
+        if b"metadump" in line:
+            return b"ERROR metadump not allowed\r\n"
+        return {
+            b"stats": b"STAT version 1.6.40\r\nSTAT time 1\r\nEND\r\n",
+            b"mn": b"MN\r\n",
+            b"lru_crawler mgdump hash": b"mg plain\r\nmg YSBi b\r\nEN\r\n",
+            b"mg plain v f t u": b"VA 1 f0 t-1\r\n1\r\n",
+            b"mg YSBi b v f t u": b"VA 1 f0 t100\r\n2\r\n",
+        }[line]
+
+    with stand_in(answer) as url:
+        assert run("import", url, "--to", redis_70.url).status == 0
+    assert binary_get(redcouch.address, b"a b") == (b"2", 0)
+
+
+def test_a_busy_crawler(redcouch: RedCouch, redis_70: RedisServer) -> None:
+    """It is asked again until it has time."""
+    asked: list[bytes] = []
+
+    def answer(line: bytes) -> bytes:
+        if b"metadump" in line:
+            asked.append(line)
+            if len(asked) < 3:
+                return b"BUSY currently processing crawler request\r\n"
+            return b"key=a exp=-1 la=1\nEND\r\n"
+        return {
+            b"stats": b"STAT version 1.6.18\r\nEND\r\n",
+            b"mn": b"MN\r\n",
+            b"mg a v f t u": b"VA 1 f0 t-1\r\n1\r\n",
+        }[line]
+
+    with stand_in(answer) as url:
+        assert run("import", url, "--to", redis_70.url, "--json").json["copied"] == 1
+    assert asked == [b"lru_crawler metadump hash"] * 3
+
+
+@pytest.mark.parametrize(
+    ("dump", "why"),
+    [
+        (None, "closed the connection"),
+        (b"key=a exp=-1\nwhat is this\r\n", "cannot read the list of its keys: what is this"),
+    ],
+    ids=["closed", "nonsense"],
+)
+def test_a_list_that_breaks_off(dump: bytes | None, why: str, redis_70: RedisServer) -> None:
+    """Half a list is no list: nothing is copied, status 3."""
+
+    def answer(line: bytes) -> bytes | None:
+        known = {b"stats": b"STAT version 1.6.18\r\nEND\r\n", b"mn": b"MN\r\n"}
+        return known.get(line, dump)
+
+    with stand_in(answer) as url:
+        said = run("import", url, "--to", redis_70.url, "--json")
+    assert (said.status, said.json["copied"]) == (3, 0)
+    assert why in said.err
+
+
+def test_no_list(redis_70: RedisServer) -> None:
+    """A memcached that gives none (-X) is named, with what it said."""
+    with servers.memcached("-X") as source:
+        said = run("import", f"memcached://127.0.0.1:{source.port}", "--to", redis_70.url)
+    assert said.status == 3
+    assert "gives no list of its keys" in said.err
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "memcached://",
+        "memcached://h/x",
+        "memcached://h:0",
+        "memcached://pw@h",
+        "memcached://u:pw@h/x",
+        "x",
+    ],
+)
+def test_a_wrong_url(url: str) -> None:
+    said = run("import", url, "--to", "redis://127.0.0.1:1")
+    assert said.status == 2
+    assert "pw" not in said.err
+
+
+def test_a_password(
+    tmp_path: Path, redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis
+) -> None:
+    """That of memcached's -Y; a wrong one is told, and shown nowhere."""
+    file = tmp_path / "passwords"
+    file.write_text("user:p@ss:/word\n")
+    with servers.redis_server("7.0") as other:
+        options = ["--auth-file", str(file)]
+        with servers.redcouch(other.url, *options, ready=False) as source:
+            with other.client() as native:
+                native.hset("rc:k", "v", "6869")
+            place = f"127.0.0.1:{source.port}"
+            right = f"memcached://user:p%40ss%3A%2Fword@{place}"
+            assert run("import", right, "--to", redis_70.url).status == 0
+            assert get(redcouch.address, b"k") == (b"hi", 0)
+            assert run("verify", right, redis_70.url).status == 0
+            wrong = run("import", f"memcached://user:wr0ng@{place}", "--to", redis_70.url)
+    assert wrong.status == 3
+    assert "refused the password" in wrong.err
+    assert "wr0ng" not in wrong.err + wrong.out
+
+
+def test_a_password_of_memcached(tmp_path: Path, redis_70: RedisServer) -> None:
+    file = tmp_path / "passwords"
+    file.write_text("user:secret\n")
+    with servers.memcached("-Y", str(file)) as source:
+        set_auth = b"set auth 0 0 11\r\nuser secret\r\nset k 0 0 1\r\nx\r\nmn\r\n"
+        assert ask(source.address, set_auth, b"MN\r\n").count(b"STORED") == 2
+        url = f"memcached://user:secret@127.0.0.1:{source.port}"
+        told = run("import", url, "--to", redis_70.url, "--json").json
+    assert told["copied"] + told["present"] == 1
+
+
+def test_memory_is_bounded(redcouch: RedCouch, redis_70: RedisServer) -> None:
+    """Values of 200 MB go through a process that may have far less."""
+    with servers.memcached("-m", "512") as source:
+        fill(source.address, {b"k%d" % place: Given(b"x" * 1_000_000) for place in range(200)})
+        said = subprocess.run(
+            [
+                "bash",
+                "-c",
+                'ulimit -v 400000; exec "$@"',
+                "bash",
+                REDCOUCH,
+                "import",
+                f"memcached://127.0.0.1:{source.port}",
+                "--to",
+                f"{redis_70.url}?encoding=raw",
+                "--json",
+            ],
+            capture_output=True,
+            timeout=120,
+        )
+    assert said.returncode == 0, said
+    assert b'"copied": 200' in said.stdout

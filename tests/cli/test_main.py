@@ -1,0 +1,64 @@
+"""The command as such: its help, its options for the storage, how it ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from redcouch import __version__
+from redcouch.cli.main import COMMANDS
+from tests.cli.running import run
+from tests.servers import RedisServer, free_port
+
+
+def test_version() -> None:
+    assert run("--version").out == f"RedCouch {__version__}\n"
+
+
+def test_help_lists_the_commands_and_the_statuses() -> None:
+    """C{redcouch --help} names each command, and says what the exit status means."""
+    said = run("--help")
+    assert said.status == 0
+    for command in COMMANDS:
+        assert f"\n  {command.name} " in said.out
+    assert "130 and 143" in said.out
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_each_command_explains_itself(command: object) -> None:
+    said = run(getattr(command, "name", ""), "--help")
+    assert said.status == 0
+    assert "Exit status" in said.out
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("memory:", "no storage in Redis"),
+        ("nonsense", "no storage in Redis"),
+        ("redis://127.0.0.1/x", "is no database number"),
+        ("redis://127.0.0.1/0?prefix=", "must not be empty"),
+        ("redis://u:secret@h/0?colour=red", "unknown parameter"),
+        ("redis://127.0.0.1/0?layout=string", "the layout of hashes only"),
+        ("embedded:", "only the service itself knows"),
+    ],
+)
+def test_a_wrong_storage_url(url: str, why: str) -> None:
+    """Refused as the service refuses it, with status 2 and without a password."""
+    said = run("ls", "--storage", url)
+    assert (said.status, said.out) == (2, "")
+    assert why in said.err
+    assert "secret" not in said.err
+
+
+def test_a_redis_that_is_not_there() -> None:
+    """One line, and status 3."""
+    url = f"redis://:secret@127.0.0.1:{free_port()}"
+    said = run("ls", env={"REDCOUCH_STORAGE": url})
+    assert (said.status, said.out) == (3, "")
+    assert said.err.startswith("redcouch: redis://:***@127.0.0.1:")
+    assert said.err.count("\n") == 1
+
+
+def test_the_option_wins_over_the_environment(redis_70: RedisServer) -> None:
+    gone = {"REDCOUCH_STORAGE": f"redis://127.0.0.1:{free_port()}"}
+    assert run("ls", "nothing-has-this-name", "-s", redis_70.url, env=gone).status == 1

@@ -1,0 +1,156 @@
+"""Every kind of storage URL takes the commands to the Redis that the service uses."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import redis
+
+from redcouch.cli.storage import read_storage
+from redcouch.errors import ConfigurationError
+from tests import servers
+from tests.backends.redis import test_access as access
+from tests.backends.redis.certificates import Authority
+from tests.cli.filling import Given, fill, fill_many, get
+from tests.cli.running import finish, run, start
+from tests.cli.test_import import eventually
+from tests.servers import Memcached, RedCouch, RedisServer, free_port, redis_binary
+from tests.wire import ask
+
+
+def test_a_unix_socket_and_a_database(redis_70: RedisServer, client: redis.Redis) -> None:
+    with redis_70.client(db=3) as third:
+        third.hset("other:k", "v", "6869")
+        said = run("inspect", "k", "-s", f"{redis_70.unix_url}?db=3&prefix=other:", "--raw")
+    assert (said.status, said.out) == (0, "hi")
+
+
+def test_the_embedded_redis(tmp_path: Path, memcached: Memcached, old: str) -> None:
+    """C{embedded:///dir}, while the service runs on it, and a word where it does not."""
+    url = f"embedded://{tmp_path / 'kept'}"
+    said = run("ls", "-s", url)
+    assert (said.status, said.out) == (3, "")
+    fill(memcached.address, {b"k": Given(b"v", 7)})
+    with servers.redcouch(url) as bridge:
+        assert run("import", old, "--to", url).status == 0
+        assert get(bridge.address, b"k") == (b"v", 7)
+        assert run("verify", old, url).status == 0
+
+
+def test_a_password(memcached: Memcached, old: str) -> None:
+    with servers.redis_server("7.0", "--requirepass", "s3cret/@") as server:
+        fill_many(memcached.address, b"k", 3)
+        right = f"redis://:s3cret%2F%40@127.0.0.1:{server.port}"
+        assert run("import", old, "--to", right).status == 0
+        wrong = run("ls", "-s", f"redis://:wr0ng@127.0.0.1:{server.port}")
+        assert wrong.status == 3
+        assert "wr0ng" not in wrong.err
+        assert wrong.err.count("\n") == 1
+
+
+def test_tls(tmp_path: Path) -> None:
+    """With the authority and the client's certificate of the URL, and not without."""
+    authority = Authority(tmp_path, "authority")
+    certificate, key = authority.issue("server")
+    mine, my_key = authority.issue("client")
+    port = free_port()
+    options = ["--tls-port", str(port), "--tls-ca-cert-file", str(authority.path)]
+    options += ["--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
+    with servers.redis_server("7.0", *options) as server:
+        with server.client() as native:
+            native.hset("rc:k", "v", "6869")
+        url = f"rediss://127.0.0.1:{port}?ca={authority.path}"
+        said = run("inspect", "k", "--raw", "-s", f"{url}&cert={mine}&key={my_key}")
+        assert (said.status, said.out) == (0, "hi"), said
+        both = tmp_path / "both.pem"
+        both.write_bytes(mine.read_bytes() + my_key.read_bytes())
+        assert run("inspect", "k", "--raw", "-s", f"{url}&cert={both}").out == "hi"
+        assert run("inspect", "k", "-s", url).status == 3
+        stranger = run("inspect", "k", "-s", f"rediss://127.0.0.1:{port}")
+        assert stranger.status == 3
+        assert "certificate" in stranger.err.lower()
+
+
+def test_sentinel(tmp_path: Path) -> None:
+    """The master that the sentinel names."""
+    port = free_port()
+    with servers.redis_server("7.0") as master, master.client() as native:
+        native.hset("rc:k", "v", "6869")
+        (tmp_path / "sentinel.conf").write_text(
+            f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n"
+            f"sentinel monitor main 127.0.0.1 {master.port} 1\n"
+        )
+        process = subprocess.Popen(
+            [redis_binary("7.0"), str(tmp_path / "sentinel.conf"), "--sentinel"],
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            url = f"redis+sentinel://127.0.0.1:{port}/main"
+            eventually(lambda: run("inspect", "k", "--raw", "-s", url).out == "hi")
+            unknown = run("ls", "-s", f"redis+sentinel://127.0.0.1:{port}/other")
+            assert unknown.status == 3
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def test_forgotten_scripts(
+    memcached: Memcached, old: str, redis_70: RedisServer, client: redis.Redis
+) -> None:
+    """SCRIPT FLUSH in the middle of an import costs nothing."""
+    fill_many(memcached.address, b"k", 3000)
+    flushed = 0
+
+    def flush() -> bool:
+        nonlocal flushed
+        client.script_flush()
+        flushed += 1
+        return flushed > 50
+
+    running = start("import", old, "--to", redis_70.url, "--rate", 3000, "--json")
+    eventually(flush)
+    told = finish(running).json
+    assert (told["copied"], told["failed"]) == (3000, 0)
+
+
+def test_the_rights_of_a_redis_user(memcached: Memcached, old: str) -> None:
+    """The service's rights, PING and TYPE are enough for all of it; C{promote} needs the keys."""
+    rights = f"{access.KEYS} ~k* {access.BASICS} {access.STANDING} {access.FLUSHING} +ping +type"
+    with servers.redis_server("7.0") as server:
+        with server.client() as native:
+            native.execute_command("ACL", "SETUSER", "tools", "on", ">pw", *rights.split())
+        url = f"redis://tools:pw@127.0.0.1:{server.port}"
+        fill_many(memcached.address, b"k", 10)
+        assert run("import", old, "--to", url).status == 0
+        assert run("verify", old, url).status == 0
+        assert run("ls", "-s", url).status == 0
+        assert run("inspect", "k1", "-s", url).status == 0
+        assert run("promote", "k*", "--to", "string", "-s", url).status == 0
+        fill(memcached.address, {b"x": Given(b"1")})
+        run("import", old, "--to", url)
+        refused = run("promote", "x", "--to", "string", "-s", url, "--json")
+        assert (refused.status, refused.json["failed"]) == (1, 1)
+        assert run("cleanup", "--yes", "--system", "-s", url).status == 0
+        with server.client() as native:
+            assert native.keys("r*") == []
+
+
+def test_raw_and_hex_side_by_side(
+    redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis, memcached: Memcached, old: str
+) -> None:
+    """An import in one encoding over items in the other leaves one value, not two."""
+    fill(memcached.address, {b"k": Given(b"old", 1)})
+    fill(redcouch.address, {b"k": Given(b"hex", 2)})
+    url = f"{redis_70.url}?encoding=raw"
+    assert run("import", old, "--to", url, "--overwrite").status == 0
+    assert client.hgetall("rc:k").keys() == {b"r", b"f", b"c"}
+    assert ask(redcouch.address, b"get k\r\n", b"END\r\n") == b"VALUE k 1 3\r\nold\r\nEND\r\n"
+
+
+def test_plain_strings_are_no_items_to_list_or_remove() -> None:
+    """No command takes the plain strings of layout=string for leftovers of RedCouch's."""
+    for url in ("redis://127.0.0.1?layout=string", "embedded:///tmp/x?layout=string"):
+        with pytest.raises(ConfigurationError, match="layout of hashes only"):
+            read_storage(url)

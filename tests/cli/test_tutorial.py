@@ -1,0 +1,196 @@
+"""
+What docs/migration.md shows is what happens: its commands are run in turn, with real servers,
+and print what stands there but for times and tokens; its programs are run in their languages.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from shutil import which
+from typing import NamedTuple
+
+import pytest
+
+from tests import servers
+from tests.cli.filling import Given, fill
+from tests.integration.clients.programs import find, run
+from tests.integration.test_clients_go import GOPATH
+from tests.servers import Memcached, RedCouch, RedisServer
+from tests.test_readme import blocks, section
+
+_TUTORIAL = Path(__file__).parent.parent.parent / "docs/migration.md"
+_BEFORE, _AFTER = "Before", "Phase 3: native"
+_TIME = re.compile(r"\b\d+\.\d+ s\b|\b3[56]\d\d\b")
+_TOKEN = re.compile(r"\b\d{16}\b")
+
+
+class Scene(NamedTuple):
+    """The servers that the tutorial speaks of."""
+
+    memcached: Memcached
+    redis: RedisServer
+    redcouch: RedCouch
+
+    def place(self, text: str) -> str:
+        """The same with the ports that these have."""
+        ports = {"11211": self.memcached, "11210": self.redcouch, "6379": self.redis}
+        return re.sub("|".join(ports), lambda port: str(ports[port[0]].port), text)
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Scene]:
+    """RedCouch is started with the options that the tutorial gives it."""
+    (start,) = re.findall(r"^twistd -n redcouch .*$", _TUTORIAL.read_text(), re.M)
+    _, _, options = start.partition("/0 ")
+    with (
+        servers.memcached() as memcached,
+        servers.redis_server("7.0") as redis,
+        servers.redcouch(redis.url, *options.split()) as redcouch,
+    ):
+        yield Scene(memcached, redis, redcouch)
+
+
+@pytest.fixture
+def shell(scene: Scene, tmp_path: Path) -> Mapping[str, str]:
+    """An environment in which C{redcouch} and C{redis-cli} are those of the tutorial."""
+    program = find("redis-cli", "redis-tools")
+    wrapper = tmp_path / "redis-cli"
+    wrapper.write_text(f'#!/bin/sh\nexec {program} -p {scene.redis.port} "$@"\n')
+    wrapper.chmod(0o755)
+    path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "REDCOUCH_STORAGE": f"{scene.redis.url}/0"}
+
+
+def alike(text: str) -> str:
+    """Without what differs each time."""
+    return _TOKEN.sub("<token>", _TIME.sub("<time>", text)).replace("\r\n", "\n")
+
+
+def steps() -> Iterator[tuple[str, str]]:
+    """The tutorial's commands (C{$}) and its programs of Python that belong together (C{py})."""
+    for kind, block in re.findall(r"^```(\w+)\n(.*?)^```$", _TUTORIAL.read_text(), re.M | re.S):
+        if kind == "console":
+            yield from (("$", step) for step in block.split("$ ")[1:])
+        elif kind == "python" and ("rc:" in block or "def either" in block):
+            yield "py", block
+
+
+def test_the_tutorial(scene: Scene, shell: Mapping[str, str]) -> None:
+    """Each step in turn, from a warm memcached to a Redis without a trace of the bridge."""
+    items = {b"session:%d" % n: Given(b"user-%d" % n, 0, 3600) for n in range(1000)}
+    items |= {b"lock:%d" % n: Given(b"1", 0, 3600) for n in range(4)}
+    fill(scene.memcached.address, items)
+    names: dict[str, object] = {}
+    printed = []
+    for kind, step in steps():
+        if kind == "py":
+            with redirect_stdout(StringIO()) as out:
+                exec(scene.place(step), names)
+            printed.append(out.getvalue())
+            continue
+        command, _, expected = step.partition("\n")
+        done = subprocess.run(
+            ["bash", "-c", scene.place(command)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=dict(shell),
+        )
+        assert done.stderr == "", command
+        assert alike(done.stdout).strip("\n") == alike(expected).strip("\n"), command
+    assert printed == ["user-1\n", "user-1\n"]
+    with scene.redis.client() as client:
+        assert client.keys("rc:*") == []
+        assert (client.get("session:3"), client.get("session:2")) == (b"carol", b"bob")
+        assert 0 < client.ttl("session:10") <= 3600
+        getattr(names["client"], "close")()  # noqa: B009 - it has no type here
+
+
+def program(language: str, title: str) -> str:
+    """The program that a phase has in a language."""
+    text = section(_TUTORIAL, title)
+    found = re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+    (source,) = (block for block in found if "session:1" in block and "def " not in block)
+    return str(source)
+
+
+def variants(scene: Scene, language: str) -> list[str]:
+    """A program with memcached, with RedCouch in its place, and in its native form."""
+    before, after = program(language, _BEFORE), program(language, _AFTER)
+    return [scene.place(one) for one in (before, before.replace("11211", "11210"), after)]
+
+
+def test_python(scene: Scene, tmp_path: Path) -> None:
+    for source in variants(scene, "python"):
+        assert run([sys.executable, "-c", source]) == "alice\n"
+
+
+def test_shell(scene: Scene, shell: Mapping[str, str]) -> None:
+    for source in variants(scene, "sh"):
+        assert run(["bash", "-c", source]) == "alice\n"
+
+
+def test_php(scene: Scene, tmp_path: Path) -> None:
+    php = find("php", "php-cli")
+    modules = run([php, "-m"]).split()
+    for module in ("memcached", "redis"):
+        if module not in modules:
+            find(f"PHP's extension {module}", f"php-{module}")
+    for source in variants(scene, "php"):
+        (tmp_path / "program.php").write_text(source)
+        assert run([php, str(tmp_path / "program.php")]) == "alice\n"
+
+
+def test_go(scene: Scene, tmp_path: Path) -> None:
+    go = find("go", "golang-go")
+    find(f"{GOPATH}/src/github.com/bradfitz/gomemcache", "golang-github-bradfitz-gomemcache-dev")
+    find(f"{GOPATH}/src/gopkg.in/redis.v5", "golang-gopkg-redis.v5-dev")
+    environment = {"GO111MODULE": "off", "GOPATH": GOPATH, "GOFLAGS": "", "CGO_ENABLED": "0"}
+    for source in variants(scene, "go"):
+        (tmp_path / "program.go").write_text(source)
+        assert run([go, "run", str(tmp_path / "program.go")], environment) == "alice\n"
+
+
+def test_node(scene: Scene, tmp_path: Path) -> None:
+    """Where npm is there, and its registry: Debian has no memjs."""
+    node, npm = which("node"), which("npm")
+    if node is None or npm is None:
+        pytest.skip("Node and npm are not installed")
+    install = [npm, "install", "--silent", "--no-audit", "--no-fund", "memjs@1", "redis@5"]
+    done = subprocess.run(install, cwd=tmp_path, capture_output=True, timeout=120)
+    if done.returncode:
+        pytest.skip("npm cannot install memjs and redis here")
+    for source in variants(scene, "js"):
+        (tmp_path / "program.js").write_text(source)
+        assert run([node, str(tmp_path / "program.js")], cwd=tmp_path) == "alice\n"
+
+
+def test_each_command_and_option_is_told() -> None:
+    """The tutorial's table has every command, with every option of its own."""
+    from redcouch.cli.main import COMMANDS
+
+    table = section(_TUTORIAL, "The commands")
+    for command in COMMANDS:
+        (row,) = (line for line in table.splitlines() if f"| `redcouch {command.name}" in line)
+        told = set(re.findall(r"--[a-z-]+", row))
+        there = {
+            name
+            for parameter in command.params
+            for name in (*parameter.opts, *parameter.secondary_opts)
+            if name.startswith("--")
+        }
+        assert told == there - {"--storage", "--help"}, command.name
+
+
+def test_the_examples_are_complete() -> None:
+    """Each language has a program before and one after."""
+    for language in ("python", "go", "js", "php", "sh"):
+        assert "alice" in program(language, _BEFORE) + program(language, _AFTER)
+    assert len(blocks(_TUTORIAL, "console")) >= 5

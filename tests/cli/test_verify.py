@@ -1,0 +1,161 @@
+"""C{redcouch verify}: a real memcached and a real Redis, the same and not."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import redis
+
+from redcouch.cli.verify import choose
+from tests import servers
+from tests.cli.filling import Given, fill, fill_many
+from tests.cli.running import run
+from tests.servers import Memcached, RedCouch, RedisServer, free_port
+from tests.wire import ask
+
+
+def test_the_same(memcached: Memcached, old: str, storage: str) -> None:
+    """After an import nothing differs, whatever the keys are; status 0."""
+    keys = (b"a", b"50%", b"two words", b"\x00\xff" * 50, bytes(range(1, 251)))
+    fill(memcached.address, {key: Given(key, len(key), 500) for key in keys})
+    fill_many(memcached.address, b"k", 300)
+    assert run("import", old, "--to", storage).status == 0
+    said = run("verify", old, storage)
+    assert said.status == 0, said
+    assert said.out.startswith("memcached 305 items, Redis 305; compared 305 in ")
+    assert said.out.endswith(": no differences\n")
+
+
+def test_each_difference_is_named(
+    memcached: Memcached, old: str, redcouch: RedCouch, client: redis.Redis, redis_70: RedisServer
+) -> None:
+    """Missing, extra, value, flags, ttl, unreadable; status 1."""
+    names = (b"missing", b"value", b"flags", b"ttl", b"ever", b"list", b"broken", b"same")
+    fill(memcached.address, {key: Given(b"abc", 1, 500) for key in names})
+    fill(redcouch.address, {key: Given(b"abc", 1, 500) for key in names[1:]})
+    fill(
+        redcouch.address,
+        {
+            b"value": Given(b"other", 1, 500),
+            b"flags": Given(b"abc", 2, 500),
+            b"ttl": Given(b"abc", 1, 900),
+            b"ever": Given(b"abc", 1, 0),
+            b"only here": Given(b""),
+        },
+    )
+    client.delete("rc:list")
+    client.lpush("rc:list", "x")
+    client.hset("rc:broken", "v", "no hex")
+
+    said = run("verify", old, "--storage", redis_70.url, "--json")
+    assert said.status == 1
+    told = said.json
+    assert not told["same"]
+    assert (told["memcached"], told["redis"], told["compared"]) == (8, 8, 8)
+    assert told["differences"] == {
+        "missing": 1, "extra": 1, "value": 1, "flags": 1, "ttl": 2, "unreadable": 2,
+    }  # fmt: skip
+    named = {one.pop("key"): one for one in told["named"]}
+    assert set(named) == {*(key.decode() for key in names[:-1]), "only%20here"}
+    assert named["flags"] == {"kind": "flags", "memcached": "1", "redis": "2"}
+    assert named["value"] == {"kind": "value", "memcached": "3 bytes", "redis": "5 bytes"}
+    assert named["ever"]["redis"] == "for ever"
+    assert named["only%20here"] == {"kind": "extra"}
+    assert named["list"]["redis"] == "not an item"
+
+    shown = run("verify", old, redis_70.url, "--show", 2).out
+    assert len(shown.splitlines()) == 4
+    assert shown.endswith("  and 6 more\n")
+
+
+def test_the_tolerance_of_ttl(
+    memcached: Memcached, old: str, redcouch: RedCouch, redis_70: RedisServer
+) -> None:
+    fill(memcached.address, {b"a": Given(b"1", 0, 1000)})
+    fill(redcouch.address, {b"a": Given(b"1", 0, 700)})
+    assert run("verify", old, redis_70.url, "--ttl-tolerance", 200).status == 1
+    assert run("verify", old, redis_70.url, "--ttl-tolerance", 400).status == 0
+
+
+def test_a_sample(
+    memcached: Memcached, old: str, client: redis.Redis, redis_70: RedisServer
+) -> None:
+    """Only so many are compared; all are counted."""
+    fill_many(memcached.address, b"k", 400)
+    assert run("import", old, "--to", redis_70.url).status == 0
+    told = run("verify", old, redis_70.url, "--sample", 50, "--json").json
+    assert (told["same"], told["memcached"], told["redis"], told["compared"]) == (
+        True, 400, 400, 50,
+    )  # fmt: skip
+    client.flushall()
+    assert (
+        run("verify", old, redis_70.url, "--sample", 50, "--json").json["differences"]["missing"]
+        == 50
+    )
+
+
+def test_large_values_that_differ(
+    memcached: Memcached, old: str, redcouch: RedCouch, redis_70: RedisServer
+) -> None:
+    """More than is held together, each looked at twice."""
+    fill(memcached.address, {b"k%d" % place: Given(b"x" * 900_000) for place in range(12)})
+    fill(redcouch.address, {b"k%d" % place: Given(b"y" * 900_000) for place in range(12)})
+    told = run("verify", old, redis_70.url, "--json").json
+    assert told["differences"]["value"] == told["compared"] == 12
+
+
+def test_several_nodes(
+    memcached: Memcached, old: str, client: redis.Redis, redis_70: RedisServer
+) -> None:
+    """What two nodes have differently is as it should be if it is as on one of them."""
+    with servers.memcached() as second:
+        other = f"memcached://127.0.0.1:{second.port}"
+        fill(memcached.address, {b"one": Given(b"1"), b"both": Given(b"first")})
+        fill(second.address, {b"two": Given(b"2"), b"both": Given(b"second")})
+        assert run("import", other, old, "--to", redis_70.url).status == 0
+        assert run("verify", old, other, redis_70.url).status == 0
+        client.delete("rc:both")
+        assert run("verify", old, other, redis_70.url).status == 1
+        assert run("verify", old, redis_70.url, "--json").json["differences"]["extra"] == 1
+
+
+def test_two_bridges(redcouch: RedCouch, redis_70: RedisServer) -> None:
+    """RedCouch itself can be what is compared with."""
+    fill(redcouch.address, {b"a b": Given(b"1", 1, 100), b"c": Given(b"2")})
+    assert run("verify", f"memcached://127.0.0.1:{redcouch.port}", redis_70.url).status == 0
+
+
+def test_what_cannot_be_compared(old: str, redis_70: RedisServer) -> None:
+    """A side that is not there is status 3, and never looks like no difference."""
+    gone = f"memcached://127.0.0.1:{free_port()}"
+    said = run("verify", gone, redis_70.url, "--json")
+    assert (said.status, said.json["same"], said.json["complete"]) == (3, False, False)
+    said = run("verify", old, f"redis://127.0.0.1:{free_port()}")
+    assert said.status == 3
+    assert said.out.startswith("not complete: ")
+    assert run("verify", redis_70.url).status == 2
+
+
+def test_choose() -> None:
+    """Each thing has the same chance."""
+    random.seed(7)
+    often = [0] * 10
+    for _ in range(3000):
+        chosen = choose(range(10), 3)
+        assert len(set(chosen)) == 3
+        for one in chosen:
+            often[one] += 1
+    assert all(750 < count < 1050 for count in often)
+    assert choose(range(2), 3) == [0, 1]
+
+
+@pytest.mark.parametrize("key", [b"gone", b"k"])
+def test_nothing_is_changed(
+    key: bytes, memcached: Memcached, old: str, redcouch: RedCouch, redis_70: RedisServer
+) -> None:
+    fill(memcached.address, {b"k": Given(b"1", 0, 500)})
+    fill(redcouch.address, {b"k": Given(b"1", 0, 500)})
+    before = ask(redcouch.address, b"mg %b c h\r\n" % key, b"\r\n")
+    run("verify", old, redis_70.url)
+    assert ask(redcouch.address, b"mg %b c h\r\n" % key, b"\r\n")[:20] == before[:20]

@@ -1,0 +1,156 @@
+"""The Redis Function library, as redis-cli and memcached clients see it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from pymemcache.client.base import Client
+
+from tests import servers
+from tests.cli.running import run
+from tests.servers import RedisServer, debian
+
+REDISES = ("7.0", "8.2")
+
+
+class Both:
+    """A Redis with the library, and a service over it."""
+
+    def __init__(self, server: RedisServer, url: str, port: int) -> None:
+        self.server = server
+        self.url = url
+        self.port = port
+
+    def call(self, name: str, key: str, *arguments: object) -> Any:
+        """A function's reply."""
+        with self.server.client() as client:
+            kind = "FCALL_RO" if name in ("get", "gets") else "FCALL"
+            return client.execute_command(kind, f"redcouch_{name}", 1, key, *arguments)
+
+    def cli(self, *words: str) -> str:
+        """What redis-cli prints."""
+        program = debian("redis-cli", "redis-tools")
+        told = [program, "-p", str(self.server.port), *words]
+        return subprocess.run(told, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module", params=[(v, e) for v in REDISES for e in ("hex", "raw")])
+def running(request: pytest.FixtureRequest) -> Iterator[Both]:
+    version, encoding = request.param
+    with servers.redis_server(version) as server:
+        url = f"{server.url}?encoding={encoding}"
+        with servers.redcouch(url) as service:
+            yield Both(server, url, service.port)
+
+
+@pytest.fixture
+def both(running: Both) -> Both:
+    with running.server.client() as client:
+        client.flushall()
+        client.execute_command("FUNCTION", "FLUSH")
+    assert run("functions", "load", "--storage", running.url).status == 0
+    return running
+
+
+@pytest.fixture
+def memcached(both: Both) -> Iterator[Client]:
+    client = Client(("127.0.0.1", both.port), default_noreply=False)
+    yield client
+    client.close()
+
+
+def test_redis_cli(both: Both, memcached: Client) -> None:
+    """The examples of the documentation."""
+    token = both.cli("FCALL", "redcouch_set", "1", "rc:key", "value", "500", "7").strip()
+    assert token.isdigit()
+    assert both.cli("FCALL_RO", "redcouch_get", "1", "rc:key") == "value\n"
+    assert both.cli("FCALL_RO", "redcouch_gets", "1", "rc:key").split() == [
+        "value",
+        "7",
+        token,
+        "500",
+    ]
+    assert memcached.gets("key") == (b"value", token.encode())
+
+
+def test_every_function(both: Both, memcached: Client) -> None:
+    """Each does what memcached's command does, and memcached clients see it."""
+    call = both.call
+    every_byte = bytes(range(256))
+    assert call("get", "rc:k") is None and call("gets", "rc:k") is None
+    assert call("replace", "rc:k", "x") is None and call("append", "rc:k", "x") is None
+    assert call("add", "rc:k", every_byte).isdigit() and call("add", "rc:k", "x") is None
+    assert memcached.get("k") == call("get", "rc:k") == every_byte
+    assert call("set", "rc:k", "b", 0, 2**32 - 1).isdigit()
+    assert call("append", "rc:k", "c").isdigit() and call("prepend", "rc:k", "a").isdigit()
+    assert memcached.get("k") == b"abc"
+    assert call("gets", "rc:k")[1:2] == [b"4294967295"]
+    assert call("touch", "rc:k", 500) == 1 and call("touch", "rc:none", 500) == 0
+    assert call("gets", "rc:k")[3] == 500
+    assert call("incr", "rc:n") is None
+    assert call("incr", "rc:n", 1, 2**64 - 1) == b"18446744073709551615"
+    assert call("incr", "rc:n", 2) == b"1" and memcached.incr("n", 4) == 5
+    assert call("decr", "rc:n", 2**64 - 1) == b"0"
+    assert call("delete", "rc:k") == 1 and call("delete", "rc:k") == 0
+    assert memcached.get("k") is None
+    call("set", "rc:k", "over", -1)
+    assert call("get", "rc:k") is None
+
+
+def test_cas(both: Both, memcached: Client) -> None:
+    """A write by either side makes the other's token fail."""
+    memcached.set("k", b"1")
+    _, token = memcached.gets("k")
+    both.call("set", "rc:k", "2")
+    assert memcached.cas("k", b"3", token) is False
+    seen = both.call("gets", "rc:k")[2]
+    memcached.set("k", b"4")
+    assert both.call("cas", "rc:k", seen, "5") is None
+    assert both.call("delete", "rc:k", seen) == 0
+    assert both.call("cas", "rc:k", both.call("gets", "rc:k")[2], "6").isdigit()
+    assert memcached.get("k") == b"6"
+
+
+def test_what_is_wrong(both: Both) -> None:
+    """Wrong arguments, other types and what cannot be read are errors, and change nothing."""
+    call = both.call
+    call("set", "rc:k", "text")
+    for name, *arguments in (
+        ("set",),
+        ("set", "v", "soon"),
+        ("set", "v", 0, 2**32),
+        ("set", "v", 0, 0, 0),
+        ("cas", "token", "v"),
+        ("incr", -1),
+        ("incr", 2**64),
+        ("incr", 1),
+        ("touch",),
+        ("delete", "x"),
+        ("append",),
+    ):
+        with pytest.raises(redis.ResponseError):
+            call(name, "rc:k", *arguments)
+    assert call("get", "rc:k") == b"text"
+    with both.server.client() as client:
+        client.rpush("rc:list", "x")
+        client.hset("rc:odd", "v", "xyz")
+        for name, key in (("get", "rc:list"), ("set", "rc:list"), ("get", "rc:odd")):
+            with pytest.raises(redis.ResponseError):
+                call(name, key, *(["v"] if name == "set" else []))
+        assert client.type("rc:list") == b"list"
+
+
+def test_the_command(both: Both) -> None:
+    """load, list, dump and delete; a second load asks for --replace."""
+    listed = run("functions", "list", "--storage", both.url)
+    assert len(listed.out.split()) == 12 and "redcouch_set" in listed.out.split()
+    assert run("functions", "load", "--storage", both.url).status == 3
+    assert run("functions", "load", "--replace", "--storage", both.url).status == 0
+    assert run("functions", "dump", "--storage", both.url).out.startswith("#!lua name=redcouch\n")
+    assert run("functions", "delete", "--storage", both.url).status == 0
+    assert run("functions", "list", "--storage", both.url).status == 3
+    assert run("functions", "delete", "--storage", both.url).status == 3

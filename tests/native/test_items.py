@@ -1,0 +1,140 @@
+"""Native clients and memcached clients on the same items, with the service between them."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import redis
+import redis.asyncio
+from pymemcache.client.base import Client
+
+from redcouch.native import AsyncItems, Found, Items, UnreadableItemError
+from tests import servers
+from tests.servers import RedisServer
+
+LAYOUTS = ("encoding=hex", "encoding=raw", "layout=string")
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
+def service(request: pytest.FixtureRequest, redis_70: RedisServer) -> Iterator[tuple[str, int]]:
+    with servers.redcouch(f"{redis_70.url}/5?{request.param}") as server:
+        yield request.param, server.port
+
+
+@pytest.fixture
+def both(service: tuple[str, int], redis_70: RedisServer) -> Iterator[tuple[Items, Client]]:
+    """Items, and a memcached client of the same ones."""
+    parameters, port = service
+    with redis_70.client(db=5) as client:
+        client.flushdb()
+        memcached = Client(("127.0.0.1", port), default_noreply=False)
+        yield Items(client, **dict([parameters.split("=")])), memcached
+        memcached.close()
+
+
+def test_both_directions(both: tuple[Items, Client]) -> None:
+    """What one writes the other reads: value, flags, token, time to live."""
+    items, memcached = both
+    token = items.set("k", b"\0\xffv", ttl=500, flags=7)
+    assert memcached.gets("k") == (b"\0\xffv", str(token).encode())
+    assert items.gets("k") == Found(b"\0\xffv", 7, token, 500)
+    memcached.set("k", b"w")
+    assert items.get("k") == b"w"
+    assert items.gets("k").ttl is None  # type: ignore[union-attr]
+    assert items.get("none") is None and items.gets("none") is None
+
+
+def test_cas_in_both_directions(both: tuple[Items, Client]) -> None:
+    """A write by either side makes the other's token fail."""
+    items, memcached = both
+    memcached.set("k", b"1")
+    _, token = memcached.gets("k")
+    assert items.set("k", b"2") > int(token)
+    assert memcached.cas("k", b"3", token) is False
+    seen = items.gets("k")
+    assert seen is not None
+    memcached.set("k", b"4")
+    assert items.cas("k", b"5", seen.cas) is None
+    seen = items.gets("k")
+    assert seen is not None and items.cas("k", b"6", seen.cas)
+    assert memcached.get("k") == b"6"
+    assert not items.delete("k", seen.cas)
+
+
+def test_every_change(both: tuple[Items, Client]) -> None:
+    """Each method does what memcached's command does."""
+    items, memcached = both
+    assert items.replace("k", b"x") is None and items.append("k", b"x") is None
+    assert items.add("k", b"b") and items.add("k", b"x") is None
+    assert items.append("k", b"c") and items.prepend("k", b"a")
+    assert memcached.get("k") == b"abc"
+    assert items.replace("k", b"new") and items.touch("k", 500) and not items.touch("none", 5)
+    found = items.gets("k")
+    assert found is not None and found[:2] == (b"new", 0) and found.ttl == 500
+    with pytest.raises(UnreadableItemError):
+        items.incr("k")
+    assert items.incr("n") is None and items.incr("n", initial=2**64 - 1) == 2**64 - 1
+    assert items.incr("n", 2) == 1 and memcached.incr("n", 4) == 5 and items.decr("n", 9) == 0
+    items.set_many({"a": b"1", "b": b"2"}, ttl=500)
+    assert items.get_many(["a", "b", "c"]) == {"a": b"1", "b": b"2"}
+    assert items.delete("a") and not items.delete("a")
+    assert memcached.get("a") is None
+    items.set("b", b"x", ttl=0)
+    assert memcached.get("b") is None
+
+
+def test_scripts_are_not_there(both: tuple[Items, Client]) -> None:
+    """A Redis that has forgotten the scripts is told them."""
+    items, _ = both
+    items._client.script_flush()
+    items.set("k", b"v")
+    items._client.script_flush()
+    assert items.get("k") == b"v"
+
+
+def test_a_client_that_decodes(redis_70: RedisServer) -> None:
+    """Values are bytes even where the client makes text of its replies."""
+    with redis_70.client(db=6, decode_responses=True) as client:
+        client.flushdb()
+        items = Items(client, encoding="raw")
+        items.set("k", b"\xff")
+        assert items.get("k") == b"\xff"
+        client.rpush("rc:list", "x")
+        with pytest.raises(redis.ResponseError):
+            items.get("list")
+
+
+def test_asyncio(redis_70: RedisServer) -> None:
+    """The same methods, to await."""
+
+    async def work() -> None:
+        client = redis.asyncio.Redis(port=redis_70.port, db=6)
+        items = AsyncItems(client, layout="string")
+        try:
+            await client.flushdb()
+            token = await items.set("k", "1", flags=3, ttl=60)
+            assert await items.gets("k") == Found(b"1", 3, token, 60)
+            assert await items.add("k", "2") is None
+            assert await items.cas("k", "2", token)
+            assert await items.replace("k", "3") and await items.append("k", "4")
+            assert await items.prepend("k", "1") and await items.incr("k") == 135
+            assert await items.decr("k", 5) == 130 and await items.touch("k", 60)
+            await items.set_many({"a": "1"})
+            assert await items.get_many(["a", "b"]) == {"a": b"1"}
+            assert await items.delete("k") and await items.get("k") is None
+            with pytest.raises(ValueError, match="RedCouch's own"):
+                await items.get("redcouch:sys:cas_counter")
+        finally:
+            await client.aclose()
+
+    asyncio.run(work())
+
+
+def test_without_twisted() -> None:
+    """Who imports it does not get a Twisted with it."""
+    code = "import sys, redcouch.native; sys.exit('twisted' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
