@@ -21,6 +21,7 @@ from zope.interface import Attribute, Interface
 
 from redcouch.commands import Command
 from redcouch.limits import Limits
+from redcouch.meter import Meter
 from redcouch.results import Result
 
 
@@ -44,12 +45,15 @@ class Surroundings:
     @ivar now: gives the UNIX time in seconds.
     @ivar fail: ends the whole service, with one line for the operator that
         says why; for a backend that can never serve.
+    @ivar meter: to be told of round trips and of connections; C{None} where
+        nobody looks.
     """
 
     reactor: Any
     limits: Limits
     now: Callable[[], float]
     fail: Callable[[str], None]
+    meter: Meter | None = None
 
 
 class IStorageBackend(Interface):
@@ -114,6 +118,20 @@ class IDirectBackend(IStorageBackend):
         """
         As C{execute}; C{answer} is called once, with what the Deferred would
         have fired with, perhaps before this returns.
+        """
+
+
+class IDescribedBackend(IStorageBackend):
+    """A backend that can tell an operator more about its storage."""
+
+    def describe() -> Deferred[Mapping[str, str | int]]:
+        """
+        Facts about the storage, all of them optional: C{kind}, C{version},
+        C{role}, C{policy} (text); C{uptime} in seconds, C{replicas},
+        C{memory}, C{memory_limit} (bytes, 0 for none), C{memory_peak},
+        C{evicted}, C{expired}, C{clients} (all that are connected to it),
+        C{operations} (commands a second, of all its clients). Fails with
+        L{BackendError<redcouch.errors.BackendError>} where it cannot be asked.
         """
 
 

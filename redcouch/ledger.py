@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from redcouch.meter import Distribution, Meter
 from redcouch.stats import Counters
 
 Clients = list[tuple[str, str]]
@@ -30,6 +31,10 @@ class Figures:
     @ivar user: seconds of CPU time in user mode, of all processes.
     @ivar system: the same in system mode.
     @ivar counters: summed up.
+    @ivar spoken: what of them was counted in each dialect, by its name.
+    @ivar requests: how long requests took, where that is measured.
+    @ivar round_trips: how long the storage took.
+    @ivar reconnections: how often the storage was connected to again.
     """
 
     pid: int
@@ -37,6 +42,40 @@ class Figures:
     user: float
     system: float
     counters: Counters
+    spoken: dict[str, Counters] = field(default_factory=dict)
+    requests: Distribution = field(default_factory=Distribution)
+    round_trips: Distribution = field(default_factory=Distribution)
+    reconnections: int = 0
+
+    @classmethod
+    def read(cls, message: dict[str, Any]) -> Figures:
+        """Figures that came from another process, as C{asdict} makes them."""
+        figures = cls(**message)
+        figures.counters = Counters(**message["counters"])
+        spoken = message.get("spoken", {})
+        figures.spoken = {name: Counters(**counters) for name, counters in spoken.items()}
+        figures.requests = Distribution(**message.get("requests", {}))
+        figures.round_trips = Distribution(**message.get("round_trips", {}))
+        return figures
+
+    def add(self, more: Figures) -> None:
+        """Add those of another process of the same service."""
+        self.user += more.user
+        self.system += more.system
+        self.counters.add(more.counters)
+        for name, counters in more.spoken.items():
+            self.spoken.setdefault(name, Counters()).add(counters)
+        self.requests.add(more.requests)
+        self.round_trips.add(more.round_trips)
+        self.reconnections += more.reconnections
+
+    def reset(self) -> None:
+        """Everything that is counted to zero."""
+        self.reconnections = 0
+        for counters in (self.counters, *self.spoken.values()):
+            counters.reset()
+        self.requests.reset()
+        self.round_trips.reset()
 
 
 class Ledger(Protocol):
@@ -56,12 +95,21 @@ class OwnLedger:
     """The books of this process alone."""
 
     def __init__(
-        self, counters: Counters, clients: Callable[[], Iterable[tuple[str, str]]], clock: Any
+        self,
+        counters: Counters,
+        clients: Callable[[], Iterable[tuple[str, str]]],
+        clock: Any,
+        spoken: Mapping[str, Counters] | None = None,
+        meter: Meter | None = None,
     ) -> None:
         """
+        @param counters: what is not counted in C{spoken}.
         @param clients: gives a number and the address of each client.
         @param clock: the reactor.
+        @param spoken: counters for each dialect, by its name.
         """
+        self._spoken = spoken or {}
+        self._meter = meter
         self._counters = counters
         self._clients = clients
         self._clock = clock
@@ -70,11 +118,23 @@ class OwnLedger:
     async def figures(self) -> Figures:
         uptime = self._clock.seconds() - self._started
         used = resource.getrusage(resource.RUSAGE_SELF)
-        counters = Counters(**asdict(self._counters))
-        return Figures(os.getpid(), uptime, used.ru_utime, used.ru_stime, counters)
+        figures = Figures(
+            os.getpid(), uptime, used.ru_utime, used.ru_stime, replace(self._counters)
+        )
+        for name, counters in self._spoken.items():
+            figures.spoken[name] = replace(counters)
+            figures.counters.add(counters)
+        if self._meter is not None:
+            figures.requests.add(self._meter.requests)
+            figures.round_trips.add(self._meter.round_trips)
+            figures.reconnections = self._meter.reconnections
+        return figures
 
     async def clients(self) -> Clients:
         return list(self._clients())
 
     async def reset(self) -> None:
-        self._counters.reset()
+        for counters in (self._counters, *self._spoken.values()):
+            counters.reset()
+        if self._meter is not None:
+            self._meter.reset()

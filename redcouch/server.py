@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from redcouch.dialects.request import Dialect
-from redcouch.dialects.sniff import dialect_for
+from redcouch.dialects.sniff import dialect_for, dialect_name
 from redcouch.receiving import Gatherer
 from redcouch.sending import direct_writer
 from redcouch.session import Session, Shared
@@ -93,6 +93,7 @@ class Connection(Protocol):
         if dialect is None:
             guarded = self._shared.authenticate is not None
             dialect = self._dialect = dialect_for(data, self._shared.limits, guarded)
+            self.session.speaks(dialect_name(data))
         requests = dialect.receive(data)
         crowded = self.session.submit(requests) if requests else False
         if dialect.broken:
@@ -255,6 +256,11 @@ class ConnectionFactory(Factory):
     def describe(self) -> list[tuple[str, str]]:
         """Each client's address, by a number that is its own."""
         return [(str(connection.number), connection.address) for connection in self.connections]
+
+    def tally(self) -> tuple[int, int]:
+        """How many clients there are, and how many of them wait for an answer."""
+        waiting = sum(not connection.session.idle for connection in self.connections)
+        return len(self.connections), waiting
 
     def sweep(self) -> None:
         """Close the clients that have been silent for too long."""

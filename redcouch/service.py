@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from twisted.application.service import IService, MultiService
@@ -35,11 +36,15 @@ from redcouch.backends.lookup import (
     redact,
 )
 from redcouch.backends.outage import MissesOnOutage
+from redcouch.dialects.sniff import NAMES
 from redcouch.errors import ConfigurationError, StartError
+from redcouch.http.service import SeenService
 from redcouch.interfaces import ILocalBackend, IStorageBackend, Surroundings
 from redcouch.ledger import Ledger, OwnLedger
 from redcouch.limits import Limits
 from redcouch.listening import listening_service
+from redcouch.logs import JsonLog
+from redcouch.meter import Meter
 from redcouch.notify import Tell, nobody, notifier
 from redcouch.report import Reporter, Settings
 from redcouch.server import ConnectionFactory
@@ -47,6 +52,7 @@ from redcouch.session import Shared
 from redcouch.stats import Counters
 from redcouch.tls import over_tls, read_tls
 from redcouch.tuning import allow_descriptors, settle
+from redcouch.watch import OwnWatch, Watch
 from redcouch.workers.parent import Supervisor, listening_port
 
 DEFAULT_PORT = 11210
@@ -122,6 +128,14 @@ def _one_of(*words: str) -> Callable[[str], str]:
         return text
 
     return read
+
+
+def _http(text: str) -> str:
+    if not _is_number(text):
+        return _one_line(text)
+    if int(text) > 65535:
+        raise ValueError("is no port number")
+    return f"tcp:{text}:interface=127.0.0.1"
 
 
 def _is_number(port: str) -> bool:
@@ -223,6 +237,21 @@ class Options(UsageOptions):
             "Default: clients need none.",
         ],
         [
+            "log-format",
+            None,
+            "text",
+            "text, or json: one object a line, for machines that read the log.",
+            _reader("log-format", _one_of("text", "json")),
+        ],
+        [
+            "http",
+            None,
+            None,
+            "Serve a status page, /metrics for Prometheus, /healthz and /readyz here: a port "
+            "number, which is on 127.0.0.1 then, or a Twisted endpoint. Default: nowhere.",
+            _reader("http", _http),
+        ],
+        [
             "version-string",
             None,
             f"RedCouch {__version__}",
@@ -239,12 +268,26 @@ class Options(UsageOptions):
             "Let other processes listen on a --port that is a number, too (SO_REUSEPORT): a new "
             "one can serve before this one ends.",
         ],
+        ["http-auth", None, "Ask for a user and password of --auth-file before --http is shown."],
         ["no-dump", "X", "Refuse stats cachedump, lru_crawler metadump and mgdump."],
     ]
+
+    #: twistd's own options, where they are there.
+    parent: UsageOptions | None = None
 
     def __init__(self) -> None:
         super().__init__()
         self["ports"] = []
+        self["http-hosts"] = []
+
+    def opt_http_host(self, name: str) -> None:
+        """
+        A name under which --http may be asked for, beside localhost, this
+        machine's own name and all addresses; * is any. Others are refused, so
+        that no web page can read it by way of a browser. May be given several
+        times.
+        """
+        self["http-hosts"].append(name)
 
     def opt_port(self, port: str) -> None:
         """
@@ -280,6 +323,10 @@ class Options(UsageOptions):
         if self["storage"] is None:
             self["storage"] = os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE
         self._check_numbered_ports()
+        if self["log-format"] == "json" and dict(self.parent or {}).get("syslog"):
+            raise UsageError("--log-format json: not with --syslog, which has a form of its own")
+        if self["http-auth"] and self["auth-file"] is None:
+            raise UsageError("--http-auth: there is no --auth-file to find users in")
         if isinstance(self["max-item-size"], str):
             self["max-item-size"] = _size(self["max-item-size"])
 
@@ -325,6 +372,8 @@ class RedCouchService(MultiService):
         self._drain_timeout = drain_timeout
         self._reactor = reactor
         self._listen = listen
+        #: Whether this is the whole service, and not a worker in it.
+        self.alone = True
         #: What a SIGHUP does.
         self.reload: Callable[[], None] | None = None
         #: Tells the service manager how things stand.
@@ -347,12 +396,15 @@ class RedCouchService(MultiService):
         if self.reload is not None:
             reload = self.reload
             signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(reload))
-        self._log.info(
-            "RedCouch {version} listens on {endpoints} and keeps items in {storage}",
-            version=__version__,
-            endpoints=", ".join(self._endpoints),
-            storage=redact(self._storage),
-        )
+        if self.alone:
+            self._log.info(
+                "RedCouch {version} listens on {endpoints} and keeps items in {storage}; "
+                "{workers} worker serves",
+                version=__version__,
+                endpoints=", ".join(self._endpoints),
+                storage=redact(self._storage),
+                workers=1,
+            )
         self._backend.start().addErrback(
             lambda failure: self._log.failure("The storage could not start", failure)
         )
@@ -400,10 +452,20 @@ class Bridge:
     service: RedCouchService
     ledger: OwnLedger
     authenticator: Authenticator | None
+    watch: OwnWatch
 
 
 def makeService(options: Options) -> MultiService:
     """Build the service that these options describe, and all that it needs."""
+    service = _make_service(options)
+    if options["log-format"] == "text":
+        return service
+    logged = JsonLog(options.parent or {})
+    service.setServiceParent(logged)
+    return logged
+
+
+def _make_service(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     _make_room(options["max-connections"])
@@ -412,13 +474,28 @@ def makeService(options: Options) -> MultiService:
     if options["workers"] > 1:
         supervisor = _make_supervisor(options, reactor)
         supervisor.tell = tell
-        return supervisor
+        return _shown(supervisor, supervisor.watch, options, supervisor.authenticator, reactor)
     listen = partial(listening_service, shared_ports=_shared_ports(options))
     bridge = make_bridge(options, reactor, Role(_fail(reactor), listen))
     bridge.service.tell = tell
     if bridge.authenticator is not None:
         bridge.service.reload = bridge.authenticator.reload
-    return bridge.service
+    return _shown(bridge.service, bridge.watch, options, bridge.authenticator, reactor)
+
+
+def _shown(
+    service: MultiService,
+    watch: Watch,
+    options: Mapping[str, Any],
+    authenticator: Authenticator | None,
+    reactor: Any,
+) -> MultiService:
+    """The service, with the pages that show it where somebody wants them."""
+    endpoint = options["http"]
+    if endpoint is None:
+        return service
+    users = authenticator if options["http-auth"] else None
+    return SeenService(service, watch, dict(options), endpoint, users, reactor, _wall_clock())
 
 
 def _ignore_further_signals() -> None:
@@ -443,7 +520,9 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     """Build what serves clients in this process."""
     limits = _limits(options)
     counters = Counters()
-    backend = _backend(options, Surroundings(reactor, limits, _wall_clock(), role.fail))
+    meter = None if options["http"] is None else Meter(perf_counter)
+    storage = _backend(options, Surroundings(reactor, limits, _wall_clock(), role.fail, meter))
+    backend = storage
     if options["on-outage"] == "miss":
         backend = MissesOnOutage(backend)
     authenticator = _authenticator(options["auth-file"], counters, reactor, role.users)
@@ -456,7 +535,8 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         authentication=authenticator is not None,
         workers=options["workers"],
     )
-    own = OwnLedger(counters, lambda: factory.describe(), reactor)
+    spoken = {name: Counters() for name in NAMES}
+    own = OwnLedger(counters, lambda: factory.describe(), reactor, spoken, meter)
     ledger: Ledger = role.ledger or own
     reporter = Reporter(backend, ledger, limits, settings, reactor)
     shared = Shared(
@@ -467,7 +547,10 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         reporter.report,
         lambda: Deferred.fromCoroutine(ledger.reset()),
         None if authenticator is None else authenticator.check,
+        spoken,
     )
+    if meter is not None:
+        shared.perform = meter.around(shared.perform)
     factory = role.make_factory(
         shared, reactor, options["max-connections"], options["idle-timeout"]
     )
@@ -480,7 +563,9 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         reactor,
         _with_tls(options, role.listen),
     )
-    return Bridge(service, own, authenticator)
+    service.alone = role.ledger is None
+    watch = OwnWatch(storage, ledger, factory.tally)
+    return Bridge(service, own, authenticator, watch)
 
 
 def _numbered_endpoints(options: Mapping[str, Any]) -> frozenset[str]:

@@ -13,7 +13,7 @@ The session sees no socket: it is given C{write} and C{finish}.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -61,6 +61,8 @@ class Shared:
     @ivar reset: begins to count from zero.
     @ivar authenticate: tells whether user and password are right, given with
         the client's address; C{None} where nobody has to prove anything.
+    @ivar spoken: where to count what is asked for in each dialect, by its
+        name; what is in none of these is counted in C{counters}.
     """
 
     backend: IStorageBackend
@@ -70,6 +72,7 @@ class Shared:
     report: Callable[[bytes], Deferred[list[tuple[bytes, bytes]] | None]]
     reset: Callable[[], Deferred[None]]
     authenticate: Callable[[bytes, bytes, str], Deferred[bool]] | None = None
+    spoken: Mapping[str, Counters] = field(default_factory=dict)
     perform: Callable[[Sequence[Command], Answer], None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -162,6 +165,10 @@ class Session:
             self._was_crowded = True
             return True
         return False
+
+    def speaks(self, dialect: str) -> None:
+        """The client speaks a dialect of this name."""
+        self._counters = self._shared.spoken.get(dialect, self._counters)
 
     def submit(self, requests: Sequence[Request]) -> bool:
         """

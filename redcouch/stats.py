@@ -61,8 +61,22 @@ class Counters:
     idle_kicks: int = 0
     storage_errors: int = 0
 
+    #: The same, by what had been asked for.
+    get_errors: int = 0
+    set_errors: int = 0
+    delete_errors: int = 0
+    incr_errors: int = 0
+    decr_errors: int = 0
+    touch_errors: int = 0
+    flush_errors: int = 0
+
     #: Not reset: how many clients are connected now.
     curr_connections: int = 0
+
+    def add(self, more: Counters) -> None:
+        """Count all that another has counted."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(more, field.name))
 
     def reset(self) -> None:
         """As C{stats reset} does: everything to zero but what is so now."""
@@ -83,15 +97,19 @@ def _count_get(counters: Counters, command: Get, result: Any) -> None:
         counters.get_misses += misses
     if failures:
         counters.storage_errors += failures
+        counters.get_errors += failures
     counters.get_hits += asked - misses - failures
     counters.cmd_get += asked
 
 
 def _count_get_and_touch(counters: Counters, command: GetAndTouch, result: Any) -> None:
     hits = sum(isinstance(found, tuple) for found in result)
+    errors = sum(found.__class__ is Failed for found in result)
     counters.cmd_touch += len(result)
     counters.touch_hits += hits
-    counters.touch_misses += len(result) - hits
+    counters.touch_misses += len(result) - hits - errors
+    counters.touch_errors += errors
+    counters.storage_errors += errors
 
 
 def _count_store(counters: Counters, command: Store, result: Result) -> None:
@@ -172,12 +190,36 @@ _COUNT: dict[type[Command], Callable[[Counters, Any, Any], None]] = {
 }
 
 
+def _count_error(counters: Counters, command: Command) -> None:
+    if isinstance(command, Arithmetic):
+        name = "decr_errors" if command.decrement else "incr_errors"
+    else:
+        name = _ERRORS.get(command.__class__, "")
+    if name:
+        setattr(counters, name, getattr(counters, name) + 1)
+
+
+#: Where failures of the storage are counted. One of a get or a gat that fails as a whole is one.
+_ERRORS: dict[type[Command], str] = {
+    Get: "get_errors",
+    GetAndTouch: "touch_errors",
+    MetaGet: "get_errors",
+    Store: "set_errors",
+    Discard: "set_errors",
+    Delete: "delete_errors",
+    Invalidate: "delete_errors",
+    Touch: "touch_errors",
+    Flush: "flush_errors",
+}
+
+
 def count(counters: Counters, command: Command, result: Result) -> None:
     """Add one answered command to the counters."""
     if result.__class__ is Failed:
         counters.storage_errors += 1
         if result.trouble is Trouble.OUT_OF_MEMORY:
             counters.store_no_memory += 1
+        _count_error(counters, command)
         return
     adder = _COUNT.get(command.__class__)
     if adder is not None:

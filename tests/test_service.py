@@ -69,6 +69,8 @@ UNREADABLE: list[tuple[str, str]] = [
     ("--drain-timeout x", "--drain-timeout 'x': has to be a number of seconds, 0 or more"),
     ("--version-string=", "--version-string '': has to be a line of printable ASCII"),
     ("--workers 0", "--workers '0': has to be auto, or a whole number from 1 to"),
+    ("--http 65536", "--http '65536': is no port number"),
+    ("--http-auth", "--http-auth: there is no --auth-file to find users in"),
     ("--nosuch", "option --nosuch not recognized"),
 ]
 
@@ -98,6 +100,8 @@ UNUSABLE: list[tuple[str, str]] = [
     ("--port 0 --interface 203.0.113.1", "203.0.113.1:0"),
     ("--storage nosuch:", "--storage: 'nosuch:' is no storage URL"),
     ("--storage redis://u:secret@host:99999", "redis://u:***@host:99999"),
+    ("--http nosuch:1", "--http nosuch:1: Unknown endpoint type: 'nosuch'"),
+    ("--port 0 --http tcp:0:interface=203.0.113.1", "--http: "),
     ("--auth-file /nonexistent", "--auth-file: cannot read /nonexistent"),
 ]
 

@@ -46,9 +46,21 @@ COUNTED: list[tuple[Command, Result, dict[str, int]]] = [
     (
         Get([b"a", b"b", b"c", b"d"]),
         [X, None, X, AWAY],
-        {"cmd_get": 4, "get_hits": 2, "get_misses": 1, "storage_errors": 1},
+        {"cmd_get": 4, "get_hits": 2, "get_misses": 1, "storage_errors": 1, "get_errors": 1},
     ),
-    (Get([b"a", b"b"]), AWAY, {"storage_errors": 1}),
+    (Get([b"a", b"b"]), AWAY, {"storage_errors": 1, "get_errors": 1}),
+    (MetaGet(b"a"), AWAY, {"storage_errors": 1, "get_errors": 1}),
+    (
+        GetAndTouch([b"a", b"b", b"c"], 0),
+        [X, AWAY, None],
+        {
+            "cmd_touch": 3,
+            "touch_hits": 1,
+            "touch_misses": 1,
+            "touch_errors": 1,
+            "storage_errors": 1,
+        },
+    ),
     (
         GetAndTouch([b"a", b"b", b"c"], 0),
         [X, None, None],
@@ -64,7 +76,15 @@ COUNTED: list[tuple[Command, Result, dict[str, int]]] = [
     (Store(SET, b"a", b"", compare=5), Outcome.EXISTS, {"cmd_set": 1, "cas_badval": 1}),
     (Store(REPLACE, b"a", b"", compare=5), Outcome.NOT_FOUND, {"cmd_set": 1, "cas_misses": 1}),
     (Store(APPEND, b"a", b"", compare=5), Outcome.EXISTS, {"cmd_set": 1}),
-    (Store(SET, b"a", b""), FULL, {"storage_errors": 1, "store_no_memory": 1}),
+    (Store(SET, b"a", b""), FULL, {"storage_errors": 1, "store_no_memory": 1, "set_errors": 1}),
+    (Discard(b"a"), AWAY, {"storage_errors": 1, "set_errors": 1}),
+    (Delete(b"a"), AWAY, {"storage_errors": 1, "delete_errors": 1}),
+    (Invalidate(b"a", True), AWAY, {"storage_errors": 1, "delete_errors": 1}),
+    (Arithmetic(b"a", 1), AWAY, {"storage_errors": 1, "incr_errors": 1}),
+    (Arithmetic(b"a", 1, True), AWAY, {"storage_errors": 1, "decr_errors": 1}),
+    (Touch(b"a", 0), AWAY, {"storage_errors": 1, "touch_errors": 1}),
+    (Flush(), AWAY, {"storage_errors": 1, "flush_errors": 1}),
+    (Inspect(b"a"), AWAY, {"storage_errors": 1}),
     (Arithmetic(b"a", 1), Number(1, 1), {"incr_hits": 1}),
     (Arithmetic(b"a", 1), Outcome.NOT_FOUND, {"incr_misses": 1}),
     (Arithmetic(b"a", 1), Outcome.NON_NUMERIC, {}),
@@ -105,3 +125,10 @@ def test_reset() -> None:
     counters = Counters(**dict.fromkeys(asdict(Counters()), 7))
     counters.reset()
     assert differences(counters) == {"curr_connections": 7}
+
+
+def test_add() -> None:
+    """The books of two processes are one."""
+    counters = Counters(cmd_get=3, curr_connections=1)
+    counters.add(Counters(cmd_get=4, curr_connections=2, cmd_set=1))
+    assert differences(counters) == {"cmd_get": 7, "curr_connections": 3, "cmd_set": 1}

@@ -8,6 +8,14 @@ from redcouch.dialects.request import Dialect
 from redcouch.dialects.text import TextDialect
 from redcouch.limits import Limits
 
+NAMES = ("text", "binary")
+"""The dialects' names. Meta commands are in text."""
+
+
+def dialect_name(data: bytes) -> str:
+    """The name of the dialect of a client that began with these bytes (at least one)."""
+    return "binary" if data[0] == MAGIC_REQUEST else "text"
+
 
 def dialect_for(data: bytes, limits: Limits, guarded: bool = False) -> Dialect:
     """

@@ -15,22 +15,23 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
-from twisted.logger import ILogObserver, LogEvent, Logger, eventAsText, globalLogBeginner
+from twisted.logger import ILogObserver, LogEvent, Logger, globalLogBeginner
 from zope.interface import implementer
 
 from redcouch.errors import BackendError
 from redcouch.ledger import Clients, Figures, OwnLedger
+from redcouch.logs import described
 from redcouch.results import Trouble
 from redcouch.server import ConnectionFactory
 from redcouch.service import Bridge, Role, make_bridge
 from redcouch.session import Shared
-from redcouch.stats import Counters
+from redcouch.watch import OwnWatch
 from redcouch.workers.accepting import Handed, accepting_service
 from redcouch.workers.control import (
     CROWD,
@@ -42,6 +43,8 @@ from redcouch.workers.control import (
     read_users,
 )
 from redcouch.workers.crowd import Crowd
+
+T = TypeVar("T")
 
 PATIENCE = 3.0
 """Seconds to wait for an answer of the parent, which may be waiting for other workers."""
@@ -70,7 +73,7 @@ class WholeLedger:
 
     async def figures(self) -> Figures:
         answer = await self._ask("figures")
-        return Figures(**{**answer, "counters": Counters(**answer["counters"])})
+        return Figures.read(answer)
 
     async def clients(self) -> Clients:
         return [(number, address) for number, address in await self._ask("clients")]
@@ -113,14 +116,12 @@ class TellingObserver:
         if self._choked:
             self._dropped += 1
             return
-        text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+        level, namespace, text, fields = described(event)
         if text:
-            level = event.get("log_level")
-            namespace = event.get("log_namespace", "-")
-            self._tell("info" if level is None else level.name, namespace, text)
+            self._tell(level, namespace, text, fields)
 
-    def _tell(self, level: str, namespace: str, text: str) -> None:
-        self._channel.tell("log", [level, namespace, text])
+    def _tell(self, level: str, namespace: str, text: str, fields: dict[str, Any]) -> None:
+        self._channel.tell("log", [level, namespace, text, fields])
 
     # -- IPushProducer, of what is written to the parent --------------------------------------
 
@@ -131,7 +132,7 @@ class TellingObserver:
         self._choked = False
         dropped, self._dropped = self._dropped, 0
         if dropped:
-            self._tell("warn", __name__, f"{dropped} lines of this worker's log are lost")
+            self._tell("warn", __name__, f"{dropped} lines of this worker's log are lost", {})
 
     def stopProducing(self) -> None:
         self._choked = True
@@ -157,6 +158,9 @@ class Worker:
             "figures": self._figures,
             "clients": self._clients,
             "reset": self._reset,
+            "glance": self._glance,
+            "statistics": lambda _: self._ask_storage(OwnWatch.statistics),
+            "facts": lambda _: self._ask_storage(OwnWatch.facts),
             "users": self._learn_users,
             "end": lambda _: self.end(),
         }
@@ -204,6 +208,12 @@ class Worker:
         return make_bridge(options, self._reactor, role)
 
     @property
+    def _watch(self) -> OwnWatch:
+        if self._bridge is None:
+            raise Unanswered("not serving yet")
+        return self._bridge.watch
+
+    @property
     def _ledger(self) -> OwnLedger:
         if self._bridge is None:
             raise Unanswered("not serving yet")
@@ -218,6 +228,15 @@ class Worker:
             (str((int(number) - 1) * self._workers + self._number), address)
             for number, address in await self._ledger.clients()
         ]
+
+    def _glance(self, _: object) -> dict[str, Any]:
+        return asdict(self._watch.glance())
+
+    async def _ask_storage(self, question: Callable[[OwnWatch], Awaitable[T]]) -> T:
+        try:
+            return await question(self._watch)
+        except BackendError as error:
+            raise Unanswered(str(error)) from None
 
     async def _reset(self, _: object) -> None:
         await self._ledger.reset()

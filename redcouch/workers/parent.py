@@ -32,6 +32,7 @@ from redcouch.workers.accepting import SHAREABLE
 from redcouch.workers.control import Respond, Unanswered, write_users
 from redcouch.workers.crowd import Crowd, make_memory
 from redcouch.workers.process import WorkerProcess
+from redcouch.workers.watch import AllWatch
 
 FIRST_DELAY = 0.1
 LAST_DELAY = 10.0
@@ -58,6 +59,7 @@ class Post:
     The place of one worker, whichever process has it.
 
     @ivar last: what the worker's books said when it was last asked.
+    @ivar restarts: how often a worker that had ended was followed by another.
     """
 
     def __init__(self, number: int, employ: Callable[[Post], None], reactor: Any) -> None:
@@ -68,6 +70,7 @@ class Post:
         self.number = number
         self.worker: WorkerProcess | None = None
         self.last = _nothing()
+        self.restarts = 0
         self._employ = employ
         self._reactor = reactor
         self._delay = FIRST_DELAY
@@ -80,6 +83,7 @@ class Post:
 
     def refill(self) -> float:
         """Start another worker in a while; gives the seconds until then."""
+        self.restarts += 1
         delay = self._delay
         self._next = self._reactor.callLater(delay, self.fill)
         self._delay = min(delay * 2, LAST_DELAY)
@@ -129,12 +133,12 @@ class AllLedger:
         await _together([self._update(post) for post in self._posts])
         total = await self._own.figures()
         for figures in (self._former, *(post.last for post in self._posts)):
-            _add(total, figures)
+            total.add(figures)
         return total
 
     async def _update(self, post: Post) -> None:
         said = await post.ask("figures")
-        post.last = Figures(**{**said, "counters": Counters(**said["counters"])})
+        post.last = Figures.read(said)
 
     async def clients(self) -> Clients:
         found: Clients = []
@@ -146,15 +150,15 @@ class AllLedger:
         return sorted(found, key=lambda client: int(client[0]))
 
     async def reset(self) -> None:
-        self._former.counters.reset()
+        self._former.reset()
         for post in self._posts:
-            post.last.counters.reset()
+            post.last.reset()
         await _together([post.ask("reset") for post in self._posts])
 
     def close(self, post: Post) -> None:
         """The worker in that place is no more."""
         post.last.counters.curr_connections = 0
-        _add(self._former, post.last)
+        self._former.add(post.last)
         post.last = _nothing()
 
 
@@ -189,13 +193,14 @@ class Supervisor(MultiService):
         self._options = options
         self._endpoints = endpoints
         self._storage: IStorageBackend | None = storage
-        self._authenticator = authenticator
+        self.authenticator = authenticator
         self._reactor = reactor
         self._fail = fail
         self._ports: list[Any] = []
         workers = options["workers"]
         self._posts = [Post(number, self._employ, reactor) for number in range(1, workers + 1)]
         self.ledger = AllLedger(self._posts, OwnLedger(Counters(), list, reactor))
+        self.watch = AllWatch(self._posts, self.ledger)
         self._drain_timeout: float = options["drain-timeout"]
         self._one_was_ready = False
         self._stopping = False
@@ -218,7 +223,7 @@ class Supervisor(MultiService):
 
     def startService(self) -> None:
         super().startService()
-        if self._authenticator is not None:
+        if self.authenticator is not None:
             signal.signal(
                 signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload)
             )
@@ -248,9 +253,9 @@ class Supervisor(MultiService):
 
     def reload(self) -> None:
         """Read the users again, for all workers."""
-        assert self._authenticator is not None
-        self._authenticator.reload()
-        users = write_users(self._authenticator.users)
+        assert self.authenticator is not None
+        self.authenticator.reload()
+        users = write_users(self.authenticator.users)
         for post in self._posts:
             post.tell("users", users)
 
@@ -273,7 +278,7 @@ class Supervisor(MultiService):
             return
         post.worker = worker
         worker.ended.addCallback(lambda how: self._on_end(post, how))
-        users = None if self._authenticator is None else write_users(self._authenticator.users)
+        users = None if self.authenticator is None else write_users(self.authenticator.users)
         worker.channel.tell("serve", {"options": self._worker_options, "users": users})
 
     def _on_no_start(self, post: Post, error: OSError) -> None:
@@ -384,13 +389,6 @@ def listening_port(endpoint: str, reactor: Any, shared_ports: Collection[str] = 
 
 def _nothing() -> Figures:
     return Figures(0, 0.0, 0.0, 0.0, Counters())
-
-
-def _add(total: Figures, more: Figures) -> None:
-    total.user += more.user
-    total.system += more.system
-    for name, number in asdict(more.counters).items():
-        setattr(total.counters, name, getattr(total.counters, name) + number)
 
 
 async def _as_message(figures: Coroutine[Any, Any, Figures]) -> dict[str, Any]:

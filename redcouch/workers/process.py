@@ -109,9 +109,13 @@ class WorkerProcess(ProcessProtocol):
 
     def _log_event(self, event: Any) -> None:
         """What it would have logged becomes an event of our log, in one piece."""
-        level, namespace, text = event
+        level, namespace, text, *fields = event
         Logger(namespace, source=self).emit(
-            LogLevel.levelWithName(level), "[worker {worker}] {text}", worker=self.number, text=text
+            LogLevel.levelWithName(level),
+            "[worker {worker}] {text}",
+            worker=self.number,
+            text=text,
+            fields=fields[0] if fields else {},
         )
 
 

@@ -15,13 +15,19 @@ from redcouch.backends.embedded.place import Place, choose_place
 from redcouch.backends.embedded.server import PrivateServer, ServerEndedError
 from redcouch.commands import Command
 from redcouch.errors import BackendError, ConfigurationError
-from redcouch.interfaces import Health, ILocalBackend, IStorageBackend, Surroundings
+from redcouch.interfaces import (
+    Health,
+    IDescribedBackend,
+    ILocalBackend,
+    IStorageBackend,
+    Surroundings,
+)
 from redcouch.results import Result, Trouble
 
 MakeBackend: TypeAlias = Callable[[str, Surroundings], IStorageBackend]
 
 
-@implementer(ILocalBackend)
+@implementer(IDescribedBackend, ILocalBackend)
 class EmbeddedBackend:
     """
     Keeps batches waiting until the private redis-server answers, and is from
@@ -127,6 +133,11 @@ class EmbeddedBackend:
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
         return self._inner.statistics() if self._up else succeed({})
+
+    def describe(self) -> Deferred[Mapping[str, str | int]]:
+        if self._up and IDescribedBackend.providedBy(self._inner):
+            return self._inner.describe()
+        return succeed({})
 
 
 def settings(options: Options, place: Place) -> list[str]:

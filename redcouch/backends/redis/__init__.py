@@ -28,5 +28,6 @@ def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
     if isinstance(location.layout, StringLayout):
         return make_string_backend(location, surroundings)
     link = Link(location, surroundings.reactor, SCRIPTS)
+    link.meter = surroundings.meter
     backend: IStorageBackend = RedisBackend(link, location.layout, surroundings)
     return backend

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from redcouch.backends.redis import scripts
+from redcouch.backends.redis.facts import read_facts
 from redcouch.backends.redis.link import Link, RedisError, Replies, Waiting
 from redcouch.backends.redis.schema import (
     CAS_COUNTER,
@@ -61,7 +62,13 @@ from redcouch.commands import (
 )
 from redcouch.errors import BackendError
 from redcouch.expiry import MAX_RELATIVE, flush_deadline, seconds_left
-from redcouch.interfaces import Answer, Health, IDirectBackend, Surroundings
+from redcouch.interfaces import (
+    Answer,
+    Health,
+    IDescribedBackend,
+    IDirectBackend,
+    Surroundings,
+)
 from redcouch.limits import FLAGS_OVERHEAD
 from redcouch.results import (
     Failed,
@@ -125,7 +132,7 @@ Read = Callable[[Any, Sequence[Any]], Result]
 """A command and its replies, as its result."""
 
 
-@implementer(IDirectBackend)
+@implementer(IDescribedBackend, IDirectBackend)
 class RedisBackend:
     """See the module. C{link} is the backend's own: it starts and stops it."""
 
@@ -697,6 +704,12 @@ class RedisBackend:
         if not found.get("limit_maxbytes") and facts.get("total_system_memory", "").isdigit():
             found["limit_maxbytes"] = int(facts["total_system_memory"])  # no limit but this
         return found
+
+    def describe(self) -> Deferred[Mapping[str, str | int]]:
+        return Deferred.fromCoroutine(self._describe())
+
+    async def _describe(self) -> Mapping[str, str | int]:
+        return read_facts(_read_info(await self._ask(b"INFO")))
 
 
 class _Pipeline(Waiting):

@@ -39,6 +39,7 @@ from redcouch.backends.redis.location import Location
 from redcouch.backends.redis.scripts import Script
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.interfaces import Health
+from redcouch.meter import Meter
 from redcouch.results import Trouble
 from redcouch.sending import direct_writer
 
@@ -181,6 +182,9 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         reader.feed(data)
         try:
             if self.waiting:
+                meter = self.link.meter
+                if meter is not None:  # one of those that this answers stands for all
+                    meter.round_trips.observe(self.heard_at - self.waiting[0].sent_at)
                 self._deliver(reader.gets)
             else:
                 while (reply := reader.gets()) is not _NOT_YET:
@@ -288,6 +292,8 @@ class Link:
         self._watch.clock = reactor
         #: Called each time a connection is ready.
         self.when_up: Callable[[], None] = lambda: None
+        #: Is told how long Redis takes, and of connections.
+        self.meter: Meter | None = None
 
     # -- life --------------------------------------------------------------------------------
 
@@ -344,6 +350,8 @@ class Link:
         self._protocol = protocol
         self.state = State.UP
         self._told = False
+        if self.meter is not None:
+            self.meter.connected()
         self._log.info("Connected to Redis at {location}", location=self.location.shown)
         for payload, waiting in self._take_early():
             self.submit(payload, waiting)

@@ -1,0 +1,265 @@
+"""
+Everything counted, as Prometheus reads it.
+
+Nothing is counted for its sake: it reads at each scrape what is counted
+anyway. No label has a value that a client could choose, so there are as many
+series as there are workers, commands, dialects and outcomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from redcouch import __version__
+from redcouch.http.watching import View
+from redcouch.meter import BOUNDS, Distribution
+from redcouch.stats import Counters
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+#: Which counter says how often a command ended how. A C{cas} is a set with a token.
+_COMMANDS = {
+    "get": {"hit": "get_hits", "miss": "get_misses", "error": "get_errors"},
+    "set": {"error": "set_errors", "too_large": "store_too_large"},
+    "cas": {"stored": "cas_hits", "exists": "cas_badval", "miss": "cas_misses"},
+    "delete": {"hit": "delete_hits", "miss": "delete_misses", "error": "delete_errors"},
+    "incr": {"hit": "incr_hits", "miss": "incr_misses", "error": "incr_errors"},
+    "decr": {"hit": "decr_hits", "miss": "decr_misses", "error": "decr_errors"},
+    "touch": {"hit": "touch_hits", "miss": "touch_misses", "error": "touch_errors"},
+    "flush": {"ok": "cmd_flush", "error": "flush_errors"},
+}
+
+
+def outcomes(counters: Counters) -> Iterator[tuple[str, str, int]]:
+    """Each command, how it may end, and how often it did."""
+    stored = max(0, counters.total_items - counters.cas_hits)
+    tokens = counters.cas_hits + counters.cas_badval + counters.cas_misses
+    yield "set", "stored", stored
+    yield "set", "not_stored", max(0, counters.cmd_set - tokens - stored)
+    for command, names in _COMMANDS.items():
+        for outcome, name in names.items():
+            yield command, outcome, getattr(counters, name)
+
+
+def exposition(view: View, limit: int) -> bytes:
+    """
+    The text of one scrape.
+
+    @param limit: of connections.
+    """
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(_Collected(view, limit))
+    text: bytes = generate_latest(registry)
+    return text
+
+
+def metric_names() -> dict[str, str]:
+    """What each of our metrics is about, by its name; for the documents."""
+    from redcouch.http.processes import Usage
+    from redcouch.ledger import Figures
+    from redcouch.watch import Glance, Place
+
+    place = Place(1, Glance(1, True, "", 0, 0))
+    view = View(Figures(0, 0.0, 0.0, 0.0, Counters()), [(place, Usage(0.0, 0, 0, 0.0))], {})
+    view.statistics = dict.fromkeys(_STORAGE, 0)
+    return {
+        metric.name + ("_total" if metric.type == "counter" else ""): metric.documentation
+        for metric in _Collected(view, 0).collect()
+    }
+
+
+class _Collected(Collector):
+    """Gives what has been seen already."""
+
+    def __init__(self, view: View, limit: int) -> None:
+        self._view = view
+        self._limit = limit
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        counters = self._view.figures.counters
+        yield _one("redcouch_build_info", "The version, as a label.", 1, version=__version__)
+        yield _one(
+            "redcouch_ready",
+            "1 if clients can be served, 0 if not.",
+            int(not self._view.trouble),
+        )
+        yield self._commands()
+        yield from self._times()
+        yield from self._connections(counters)
+        yield from self._workers()
+        yield from self._storage()
+
+    def _commands(self) -> Metric:
+        family = CounterMetricFamily(
+            "redcouch_commands",
+            "Commands answered; each key of a get counts. Meta commands are in dialect text.",
+            labels=("dialect", "command", "outcome"),
+        )
+        for dialect, counters in sorted(self._view.figures.spoken.items()):
+            for command, outcome, number in outcomes(counters):
+                family.add_metric((dialect, command, outcome), number)
+        return family
+
+    def _times(self) -> Iterator[Metric]:
+        figures = self._view.figures
+        yield _histogram(
+            "redcouch_request_duration_seconds",
+            "From when a batch of requests goes to the storage until its replies are written; "
+            "one batch in seven is measured.",
+            figures.requests,
+        )
+        yield _histogram(
+            "redcouch_storage_round_trip_seconds",
+            "From when the storage is asked until it answers, once for each read from it.",
+            figures.round_trips,
+        )
+        yield _count(
+            "redcouch_storage_reconnections",
+            "Connections to the storage that were made again.",
+            figures.reconnections,
+        )
+
+    def _connections(self, counters: Counters) -> Iterator[Metric]:
+        yield _one("redcouch_connections", "Clients connected.", counters.curr_connections)
+        yield _one("redcouch_connections_limit", "Clients that may be.", self._limit)
+        yield _count("redcouch_connections_accepted", "Clients let in.", counters.total_connections)
+        yield _count(
+            "redcouch_connections_rejected",
+            "Clients refused because there were too many.",
+            counters.rejected_connections,
+        )
+        yield _count(
+            "redcouch_connections_idle_closed", "Clients closed as silent.", counters.idle_kicks
+        )
+        yield _count("redcouch_received_bytes", "From clients.", counters.bytes_read)
+        yield _count("redcouch_sent_bytes", "To clients.", counters.bytes_written)
+        family = CounterMetricFamily(
+            "redcouch_authentications", "Attempts of clients to authenticate.", labels=("outcome",)
+        )
+        family.add_metric(("success",), max(0, counters.auth_cmds - counters.auth_errors))
+        family.add_metric(("failure",), counters.auth_errors)
+        yield family
+
+    def _workers(self) -> Iterator[Metric]:
+        places = self._view.places
+        here = [(place, place.glance) for place, _ in places if place.glance is not None]
+        used = [(place, usage) for place, usage in places if usage is not None]
+        yield _each(
+            GaugeMetricFamily("redcouch_worker_up", "1 if it answers.", labels=("worker",)),
+            ((place.number, int(place.glance is not None)) for place, _ in places),
+        )
+        yield _each(
+            CounterMetricFamily(
+                "redcouch_worker_restarts", "Times that it was started again.", labels=("worker",)
+            ),
+            ((place.number, place.restarts) for place, _ in places),
+        )
+        yield _each(
+            GaugeMetricFamily(
+                "redcouch_storage_up", "1 if the worker reaches the storage.", labels=("worker",)
+            ),
+            ((place.number, int(glance.ready)) for place, glance in here),
+        )
+        yield _each(
+            GaugeMetricFamily(
+                "redcouch_worker_connections", "Clients connected to it.", labels=("worker",)
+            ),
+            ((place.number, glance.connections) for place, glance in here),
+        )
+        yield _each(
+            GaugeMetricFamily(
+                "redcouch_in_flight",
+                "Clients whose requests are being answered.",
+                labels=("worker",),
+            ),
+            ((place.number, glance.in_flight) for place, glance in here),
+        )
+        yield _each(
+            CounterMetricFamily(
+                "redcouch_worker_cpu_seconds", "CPU time, user and system.", labels=("worker",)
+            ),
+            ((place.number, usage.cpu) for place, usage in used),
+        )
+        yield _each(
+            GaugeMetricFamily(
+                "redcouch_worker_resident_memory_bytes", "Resident memory.", labels=("worker",)
+            ),
+            ((place.number, usage.memory) for place, usage in used),
+        )
+        yield _each(
+            GaugeMetricFamily(
+                "redcouch_worker_open_fds", "Open file descriptors.", labels=("worker",)
+            ),
+            ((place.number, usage.files) for place, usage in used),
+        )
+
+    def _storage(self) -> Iterator[Metric]:
+        """Nothing where it cannot be asked: a zero would look like an empty Redis."""
+        for there, (name, documentation, kind) in _STORAGE.items():
+            if there in self._view.statistics:
+                yield kind(name, documentation, value=self._view.statistics[there])
+
+
+_STORAGE = {
+    "curr_items": (
+        "redcouch_storage_items",
+        "Keys in the database of the items.",
+        GaugeMetricFamily,
+    ),
+    "bytes": ("redcouch_storage_memory_bytes", "Memory the storage uses.", GaugeMetricFamily),
+    "limit_maxbytes": (
+        "redcouch_storage_memory_limit_bytes",
+        "Memory the storage may use.",
+        GaugeMetricFamily,
+    ),
+    "evictions": (
+        "redcouch_storage_evicted",
+        "Keys that the storage evicted for want of memory.",
+        CounterMetricFamily,
+    ),
+    "reclaimed": (
+        "redcouch_storage_expired",
+        "Keys that the storage removed as expired.",
+        CounterMetricFamily,
+    ),
+}
+
+
+def _one(name: str, documentation: str, value: float, **labels: str) -> Metric:
+    family = GaugeMetricFamily(name, documentation, labels=tuple(labels))
+    family.add_metric(tuple(labels.values()), value)
+    return family
+
+
+def _count(name: str, documentation: str, value: float) -> Metric:
+    return CounterMetricFamily(name, documentation, value=value)
+
+
+def _each(
+    family: CounterMetricFamily | GaugeMetricFamily, values: Iterable[tuple[int, float]]
+) -> Metric:
+    for number, value in values:
+        family.add_metric((str(number),), value)
+    return family
+
+
+def _histogram(name: str, documentation: str, distribution: Distribution) -> Metric:
+    buckets = []
+    total = 0
+    for bound, count in zip((*map(str, BOUNDS), "+Inf"), distribution.counts, strict=True):
+        total += count
+        buckets.append((bound, float(total)))
+    return HistogramMetricFamily(name, documentation, buckets, sum_value=distribution.seconds)

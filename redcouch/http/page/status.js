@@ -1,0 +1,228 @@
+// The status page: asks its own service every few seconds and shows what it says.
+
+import { Chart } from "./charts.js";
+import { Table } from "./tables.js";
+
+const EVERY = 3000; // milliseconds
+const KEPT = 3600; // seconds
+
+const place = (id) => document.getElementById(id);
+
+// -- how things are written ------------------------------------------------------------------
+
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+
+const number = (value) => (value < 10000 ? whole.format(value) : compact.format(value));
+const rate = (value) => (value >= 10 || value === 0 ? number(value) : value.toFixed(1));
+const percent = (value) => `${Number((value * 100).toFixed(1))}%`;
+
+function milliseconds(value) {
+  if (value === null || value === undefined) return "\u2013";
+  if (value === 0) return "0";
+  return value < 1 ? value.toFixed(2) : value < 100 ? value.toFixed(1) : whole.format(value);
+}
+
+function bytes(value) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let left = value, unit = 0;
+  while (left >= 1024 && unit < units.length - 1) {
+    left /= 1024;
+    unit += 1;
+  }
+  return `${left < 10 && unit ? left.toFixed(1) : Math.round(left)} ${units[unit]}`;
+}
+
+function duration(seconds) {
+  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
+    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit}`;
+  }
+  return `${Math.floor(seconds)} s`;
+}
+
+const ago = (seconds) => (seconds < 5 ? "now" : `${duration(seconds)} ago`);
+
+// -- parts of the page -----------------------------------------------------------------------
+
+const charts = [
+  new Chart("chart-operations", {
+    unit: "per second", write: rate, area: true,
+    series: [{ name: "all", look: "one", value: (point) => point.operations },
+      { name: "storage errors", look: "two", value: (point) => point.errors, peak: true }],
+  }),
+  new Chart("chart-hits", {
+    unit: "of keys read", write: percent, top: 1, area: true,
+    series: [{ name: "hits", look: "one", value: (point) =>
+      (point.hits + point.misses ? point.hits / (point.hits + point.misses) : null) }],
+  }),
+  new Chart("chart-latency", {
+    unit: "ms, median", write: milliseconds, area: false,
+    series: [{ name: "median", look: "one", value: (point) => point.median },
+      { name: "99 of 100 within", look: "two", value: (point) => point.slow, peak: true }],
+  }),
+];
+
+const workers = new Table("workers", [
+  { name: "Worker", of: (worker) => worker.number, number: true },
+  { name: "Process", of: (worker) => worker.glance?.pid ?? "", number: true },
+  { name: "State", of: (worker) => (worker.glance ? (worker.glance.ready ? "ready" : worker.glance.reason) : "down"),
+    look: (worker) => (worker.glance?.ready ? "good" : "bad") },
+  { name: "Clients", of: (worker) => worker.glance?.connections ?? 0, number: true },
+  { name: "In flight", of: (worker) => worker.glance?.in_flight ?? 0, number: true },
+  { name: "CPU", of: (worker) => worker.cpu ?? null, number: true,
+    write: (value) => (value === null ? "\u2013" : `${Math.round(value * 100)}%`) },
+  { name: "Memory", of: (worker) => worker.usage?.memory ?? 0, write: bytes, number: true },
+  { name: "Files", of: (worker) => worker.usage?.files ?? 0, number: true },
+  { name: "Up", of: (worker) => worker.usage?.age ?? 0, write: duration, number: true },
+  { name: "Restarts", of: (worker) => worker.restarts, number: true },
+], { none: "No worker.", sort: "Worker" });
+
+const commands = new Table("commands", [
+  { name: "Command", of: (row) => row.command },
+  { name: "Dialect", of: (row) => row.dialect },
+  { name: "Outcome", of: (row) => row.outcome.replace("_", " "),
+    look: (row) => (row.outcome === "error" ? "bad" : "") },
+  { name: "Count", of: (row) => row.count, write: (value) => whole.format(value), number: true },
+], { none: "No command yet.", sort: "Count", descending: true });
+
+const settings = new Table("settings", [
+  { name: "Option", of: (row) => row.name },
+  { name: "Value", of: (row) => row.value },
+], { none: "", sortable: false });
+
+const clients = new Table("clients", [
+  { name: "Connected client", of: (row) => row.address },
+], { none: "Nobody.", sort: "Connected client" });
+
+function showFacts(id, pairs) {
+  place(id).replaceChildren(...pairs.filter(([, value]) => value !== undefined).flatMap(([name, value]) => {
+    const term = document.createElement("dt");
+    const fact = document.createElement("dd");
+    term.textContent = name;
+    fact.textContent = value;
+    const both = document.createElement("div");
+    both.append(term, fact);
+    return [both];
+  }));
+}
+
+function showState(status) {
+  const state = place("state");
+  state.textContent = status.ready ? "ready" : status.reason;
+  state.className = `pill ${status.ready ? "good" : "bad"}`;
+  place("version").textContent = status.version;
+  place("uptime").textContent = `up ${duration(status.uptime)}`;
+  const rates = status.rates;
+  document.title = status.ready
+    ? `${rates ? `${rate(rates.operations)}/s \u00b7 ` : ""}RedCouch`
+    : `! ${status.reason} \u00b7 RedCouch`;
+}
+
+function showPhase(phase) {
+  for (const step of place("phases").children) {
+    const at = Number(step.dataset.phase);
+    step.className = at === phase.number ? "here" : at < phase.number ? "done" : "";
+    if (at === phase.number) step.setAttribute("aria-current", "step");
+    else step.removeAttribute("aria-current");
+  }
+  place("phase-says").textContent = phase.says;
+  const last = phase.number === 3;
+  place("phase-next").textContent = phase.blockers.length
+    ? (last ? "Before RedCouch can go" : "What blocks the next phase")
+    : (last ? "Nothing blocks: RedCouch can go." : "Nothing blocks the next phase.");
+  place("blockers").replaceChildren(...phase.blockers.map((blocker) => {
+    const item = document.createElement("li");
+    item.textContent = blocker;
+    return item;
+  }));
+}
+
+function showStorage(storage, rates) {
+  const { facts, statistics } = storage;
+  const limit = facts.memory_limit;
+  const known = (value, write) => (value === undefined ? undefined : write(value));
+  place("storage-url").textContent = storage.url;
+  showFacts("storage", [
+    [facts.kind ?? "Storage", facts.version ?? (facts.kind ? undefined : "ready")],
+    ["Role", known(facts.role, (role) => (facts.replicas ? `${role}, ${facts.replicas} replicas` : role))],
+    ["Items", known(statistics.curr_items, number)],
+    ["Memory", known(facts.memory ?? statistics.bytes, bytes)],
+    ["Memory limit", known(limit, (most) => (most ? bytes(most) : "none"))],
+    ["Eviction", facts.policy],
+    ["Evicted", known(facts.evicted ?? statistics.evictions, number)],
+    ["Expired", known(facts.expired ?? statistics.reclaimed, number)],
+    ["Round trip", rates?.storage == null ? undefined : `${milliseconds(rates.storage)} ms`],
+    ["Connected again", `${storage.reconnections} times`],
+    ["Its clients", known(facts.clients, number)],
+    ["Up", known(facts.uptime, duration)],
+  ]);
+}
+
+// CPU time from one answer to the next, as a share of one core.
+const before = new Map();
+
+function withCpu(list, now) {
+  return list.map((worker) => {
+    if (!worker.usage || !worker.glance) return worker;
+    const { pid } = worker.glance;
+    const last = before.get(pid);
+    before.set(pid, { now, cpu: worker.usage.cpu });
+    const cpu = last && now > last.now ? (worker.usage.cpu - last.cpu) / (now - last.now) : null;
+    return { ...worker, cpu };
+  });
+}
+
+function showClients(status) {
+  clients.show(status.clients);
+  const more = status.clients_left_out;
+  const { now, limit, accepted, rejected } = status.connections;
+  place("clients-note").textContent = `${number(now)} connected of ${number(limit)} allowed; `
+    + `${number(accepted)} so far, ${number(rejected)} refused.`
+    + (more ? ` ${number(more)} more are not listed.` : "");
+}
+
+function show(status) {
+  showState(status);
+  showPhase(status.phase);
+  showStorage(status.storage, status.rates);
+  showClients(status);
+  commands.show(status.commands);
+  workers.show(withCpu(status.workers, status.now));
+  settings.show(status.settings);
+}
+
+// -- asking ----------------------------------------------------------------------------------
+
+let points = [];
+
+async function ask(path) {
+  const answer = await fetch(path, { signal: AbortSignal.timeout(10000) });
+  if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
+  return answer.json();
+}
+
+async function look() {
+  try {
+    const since = points.at(-1)?.time ?? 0;
+    const [status, history] = await Promise.all([
+      ask("api/status"), ask(`api/history?since=${since}`),
+    ]);
+    const fresh = history.points.filter((point) => point.time > (points.at(-1)?.time ?? 0));
+    points = [...points, ...fresh].filter((point) => point.time > status.now - KEPT);
+    for (const chart of charts) chart.show(points);
+    show(status);
+    place("silent").hidden = true;
+    document.querySelector("main").classList.remove("stale");
+  } catch (error) {
+    place("silent").hidden = false;
+    place("silent").textContent =
+      `RedCouch does not answer since ${new Date().toLocaleTimeString()}: ${error.message}`;
+    document.querySelector("main").classList.add("stale");
+    place("state").textContent = "no answer";
+    place("state").className = "pill bad";
+    document.title = "! no answer \u00b7 RedCouch";
+  }
+  setTimeout(look, EVERY);
+}
+
+look();

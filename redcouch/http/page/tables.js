@@ -1,0 +1,98 @@
+// Tables whose rows can be sorted by a click on the head of a column. Whatever stands in a cell
+// is text: nothing that somebody else chose is ever read as markup.
+
+// columns: [{ name, of: (row) => value to sort by, write: (value, row) => text, number, look }]
+export class Table {
+  constructor(id, columns, { none, sort, descending = false, sortable = true }) {
+    this.table = document.getElementById(id);
+    this.none = none;
+    this.descending = descending;
+    this.sortable = sortable;
+    this.rows = [];
+    this.change(columns, sort);
+  }
+
+  change(columns, sort) {
+    this.columns = columns;
+    this.sort = sort === undefined ? undefined : columns.find((column) => column.name === sort);
+    this.head = document.createElement("thead");
+    const row = this.head.insertRow();
+    for (const column of columns) row.append(this.headCell(column));
+    this.body = document.createElement("tbody");
+    this.table.replaceChildren(this.head, this.body);
+    this.mark();
+  }
+
+  headCell(column) {
+    const cell = document.createElement("th");
+    cell.scope = "col";
+    if (column.number) cell.className = "number";
+    if (!this.sortable) {
+      cell.textContent = column.name;
+      return cell;
+    }
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = column.name;
+    button.addEventListener("click", () => this.sortBy(column));
+    cell.append(button);
+    return cell;
+  }
+
+  sortBy(column) {
+    this.descending = this.sort === column ? !this.descending : Boolean(column.number);
+    this.sort = column;
+    this.mark();
+    this.draw();
+  }
+
+  mark() {
+    [...this.head.rows[0].cells].forEach((cell, index) => {
+      if (this.columns[index] === this.sort) {
+        cell.setAttribute("aria-sort", this.descending ? "descending" : "ascending");
+      } else cell.removeAttribute("aria-sort");
+    });
+  }
+
+  show(rows) {
+    this.rows = rows;
+    this.draw();
+  }
+
+  draw() {
+    const rows = [...this.rows];
+    const { sort } = this;
+    if (sort) {
+      const sign = this.descending ? -1 : 1;
+      rows.sort((one, other) => sign * compare(sort.of(one), sort.of(other)));
+    }
+    this.body.replaceChildren(...rows.map((row) => this.row(row)));
+    if (!rows.length) this.sayNone();
+  }
+
+  row(content) {
+    const row = document.createElement("tr");
+    for (const column of this.columns) {
+      const cell = row.insertCell();
+      const value = column.of(content);
+      const text = column.write ? column.write(value, content) : String(value ?? "");
+      cell.textContent = text;
+      cell.className = column.number ? "number" : "text";
+      if (column.look) cell.className += ` ${column.look(content)}`;
+      if (text.length > 30) cell.title = text;
+    }
+    return row;
+  }
+
+  sayNone() {
+    const cell = this.body.insertRow().insertCell();
+    cell.colSpan = this.columns.length;
+    cell.className = "none";
+    cell.textContent = this.none;
+  }
+}
+
+function compare(one, other) {
+  if (typeof one === "number" && typeof other === "number") return one - other;
+  return String(one ?? "").localeCompare(String(other ?? ""), undefined, { numeric: true });
+}

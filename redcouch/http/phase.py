@@ -1,0 +1,114 @@
+"""
+Where a migration is, and what blocks its next step, as far as a bridge sees.
+
+Phase 1: services speak memcached through the bridge. Phase 2: others use Redis
+natively beside them. Phase 3: nobody has spoken memcached for a day.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+QUIET = 24 * 3600.0
+"""Seconds without memcached traffic after which the bridge is not needed any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """
+    @ivar clients: connected by memcached's protocols.
+    @ivar quiet: seconds since the last of them asked for something, as far
+        back as it is known; C{None} if none ever did.
+    @ivar watched: seconds for which that has been watched.
+    @ivar natives: connections to Redis that are not the bridge's; C{None}
+        where that cannot be known.
+    @ivar warm: the share of hits that Redis had itself; C{None} without an
+        old memcached behind it.
+    """
+
+    clients: int
+    quiet: float | None
+    watched: float
+    natives: int | None
+    warm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """
+    @ivar number: 1 to 3.
+    @ivar says: in one sentence, what is so.
+    @ivar blockers: what is still to be done before the next one, a sentence each.
+    """
+
+    number: int
+    title: str
+    says: str
+    blockers: list[str] = field(default_factory=list)
+
+
+def phase(signs: Signs) -> Phase:
+    """The phase that the signs speak for."""
+    silence = signs.watched if signs.quiet is None else signs.quiet
+    if silence >= QUIET and signs.warm is None:
+        return _native(signs, silence)
+    if signs.natives:
+        return Phase(
+            2,
+            "Dual access",
+            f"{_some(signs.natives, 'connection')} to Redis beside the bridge's own, "
+            "so native clients are at work.",
+            _traffic(signs, silence) + _warmth(signs),
+        )
+    return Phase(
+        1,
+        "Bridge",
+        "Services speak memcached; RedCouch keeps their items in Redis.",
+        [
+            *_warmth(signs),
+            "No client but the bridge is connected to Redis: move a first service."
+            if signs.natives == 0
+            else "This storage does not tell who else uses it.",
+        ],
+    )
+
+
+def _native(signs: Signs, silence: float) -> Phase:
+    blockers = []
+    if signs.clients:
+        blockers.append(f"{_some(signs.clients, 'client')} still connected, though silent.")
+    return Phase(3, "Native", f"Nobody has spoken memcached for {_duration(silence)}.", blockers)
+
+
+def _traffic(signs: Signs, silence: float) -> list[str]:
+    blockers = []
+    if signs.clients:
+        are = "is" if signs.clients == 1 else "are"
+        blockers.append(f"{_some(signs.clients, 'memcached client')} {are} connected.")
+    if signs.quiet is None:
+        blockers.append(
+            f"No memcached traffic seen, but watched for {_duration(silence)} only; "
+            f"a day has to pass."
+        )
+    elif signs.quiet < 60:
+        blockers.append("memcached is spoken at this moment.")
+    else:
+        blockers.append(f"memcached was spoken {_duration(signs.quiet)} ago; a day has to pass.")
+    return blockers
+
+
+def _warmth(signs: Signs) -> list[str]:
+    if signs.warm is None:
+        return []
+    return [f"The old memcached is still asked: Redis itself had {signs.warm:.1%} of the hits."]
+
+
+def _some(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            return _some(int(seconds // size), unit)
+    return _some(int(seconds), "second")

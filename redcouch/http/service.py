@@ -1,0 +1,115 @@
+"""
+The pages as a service that is there as long as the one it shows: before its
+first client, and until its last has gone, to say that it drains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.application.strports import service as listening_service
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from redcouch.auth import Authenticator
+from redcouch.errors import BackendError, StartError
+from redcouch.http.gate import Door, Doorkeeper, Gate, own_names
+from redcouch.http.history import STEP, History
+from redcouch.http.site import Pages
+from redcouch.http.watching import Source, Watcher
+from redcouch.watch import Watch
+
+
+class SeenService(MultiService):
+    """A service, and the pages that show it."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        shown: MultiService,
+        watch: Watch,
+        options: Mapping[str, Any],
+        endpoint: str,
+        authenticator: Authenticator | None,
+        reactor: Any,
+        now: Callable[[], float],
+        sources: Mapping[str, Source] | None = None,
+    ) -> None:
+        """
+        @param endpoint: where to listen.
+        @param authenticator: who may see it; C{None} is everybody.
+        @param sources: what else there is to see.
+        """
+        super().__init__()
+        self._shown = shown
+        self._endpoint = endpoint
+        self._is_open = authenticator is None
+        self._now = now
+        self._history = History()
+        self._watcher = Watcher(watch, sources or {})
+        self._pages = Pages(self._watcher, self._history, options, now)
+        gate = Gate(
+            self._pages.by_path(), own_names(options["http-hosts"]), Doorkeeper(authenticator)
+        )
+        self._door = Door(gate)
+        self._pulse = LoopingCall(self._note)
+        self._pulse.clock = reactor
+        self._site = MultiService()
+
+    def privilegedStartService(self) -> None:
+        self._shown.privilegedStartService()
+        try:
+            listening_service(self._endpoint, self._door).setServiceParent(self._site)
+            self._site.privilegedStartService()
+        except CannotListenError as error:
+            raise StartError(f"redcouch: --http: {error}") from None
+        except (ValueError, TypeError, OSError) as error:  # as endpoints complain of their strings
+            raise StartError(f"redcouch: --http {self._endpoint}: {error}") from None
+
+    def startService(self) -> None:
+        super().startService()
+        self._shown.startService()
+        self._site.startService()
+        self._log.info("The status page is on {endpoint}", endpoint=self._endpoint)
+        if self._is_open and not is_local(self._endpoint):
+            self._log.warn(
+                "Whoever reaches {endpoint} sees the status page: --http-auth asks for a password",
+                endpoint=self._endpoint,
+            )
+        self._pulse.start(STEP, now=True)
+
+    def stopService(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await super().stopService()
+        self._pages.draining = True
+        try:
+            await self._shown.stopService()
+        finally:
+            if self._pulse.running:
+                self._pulse.stop()
+            await self._site.stopService()
+
+    def _note(self) -> Deferred[None]:
+        noted = Deferred.fromCoroutine(self._note_figures())
+        return noted.addErrback(lambda failure: self._log.failure("Could not look", failure))
+
+    async def _note_figures(self) -> None:
+        try:
+            figures = await self._watcher.figures()
+        except BackendError:
+            return
+        self._history.note(self._now(), figures)
+
+
+def is_local(endpoint: str) -> bool:
+    """Whether only this machine reaches it."""
+    return endpoint.startswith("unix:") or any(
+        f"interface={place}" in endpoint for place in ("127.", "localhost", r"\:\:1")
+    )

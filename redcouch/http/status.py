@@ -1,0 +1,127 @@
+"""
+Everything that the status page shows, as JSON. Keys, clients and users are
+what somebody else chose: they are text, and the page shows them as text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from redcouch import __version__
+from redcouch.backends.lookup import redact
+from redcouch.http.history import History
+from redcouch.http.metrics import outcomes
+from redcouch.http.phase import Signs, phase
+from redcouch.http.watching import View
+from redcouch.meter import Distribution
+
+_MOST_CLIENTS = 500
+"""Connected clients that are listed; how many more there are is said."""
+
+_SECRET = re.compile(r"pass|secret|token", re.IGNORECASE)
+
+
+def settings(options: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The options in force, without what is secret."""
+    return [
+        {"name": f"--{_FULL.get(name, name)}", "value": _shown(name, value)}
+        for name, value in sorted(options.items())
+    ]
+
+
+_FULL = {"ports": "port"}
+
+
+def _shown(name: str, value: Any) -> str:
+    if _SECRET.search(name):
+        return "***"
+    if name == "storage":
+        return redact(str(value))
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    if value is None:
+        return "none"
+    if isinstance(value, int) and name.startswith("no-"):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def status(
+    view: View,
+    history: History,
+    options: Mapping[str, Any],
+    clients: list[dict[str, str]],
+    now: float,
+    draining: bool,
+) -> dict[str, Any]:
+    """The whole status, fit for JSON."""
+    figures = view.figures
+    counters = figures.counters
+    signs = _signs(view, history, now)
+    return {
+        "version": __version__,
+        "now": now,
+        "uptime": figures.uptime,
+        "ready": not (draining or view.trouble),
+        "reason": "draining" if draining else view.trouble,
+        "phase": asdict(phase(signs)),
+        "rates": None if history.last is None else asdict(history.last),
+        "connections": {
+            "now": counters.curr_connections,
+            "limit": options["max-connections"],
+            "accepted": counters.total_connections,
+            "rejected": counters.rejected_connections,
+            "received": counters.bytes_read,
+            "sent": counters.bytes_written,
+        },
+        "commands": [
+            {"dialect": dialect, "command": command, "outcome": outcome, "count": number}
+            for dialect, spoken in sorted(figures.spoken.items())
+            for command, outcome, number in outcomes(spoken)
+            if number
+        ],
+        "requests": _quantiles(figures.requests),
+        "storage": {
+            "url": redact(options["storage"]),
+            "reconnections": figures.reconnections,
+            "round_trips": _quantiles(figures.round_trips),
+            "facts": dict(view.facts),
+            "statistics": dict(view.statistics),
+        },
+        "workers": [
+            {
+                "number": place.number,
+                "restarts": place.restarts,
+                "glance": None if place.glance is None else asdict(place.glance),
+                "usage": None if used is None else asdict(used),
+            }
+            for place, used in view.places
+        ],
+        "clients": clients[:_MOST_CLIENTS],
+        "clients_left_out": max(0, len(clients) - _MOST_CLIENTS),
+        "settings": settings(options),
+        **view.more,
+    }
+
+
+def _signs(view: View, history: History, now: float) -> Signs:
+    last = history.last_traffic
+    connected = view.facts.get("clients")
+    own = sum(place.glance is not None and place.glance.ready for place, _ in view.places)
+    return Signs(
+        clients=view.figures.counters.curr_connections,
+        quiet=None if last is None else max(0.0, now - last),
+        watched=view.figures.uptime,
+        natives=max(0, connected - own) if isinstance(connected, int) else None,
+    )
+
+
+def _quantiles(distribution: Distribution) -> dict[str, float | None]:
+    """In milliseconds, of all since the start."""
+    return {
+        name: None if (seconds := distribution.quantile(share)) is None else seconds * 1000
+        for name, share in (("median", 0.5), ("p95", 0.95), ("p99", 0.99))
+    }

@@ -1,0 +1,95 @@
+"""
+Everything there is to see of a service at one moment, gathered once for
+whoever shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from redcouch.errors import BackendError
+from redcouch.http.processes import Usage, usage
+from redcouch.ledger import Figures
+from redcouch.watch import Facts, Place, Statistics, Watch
+
+Source = Callable[[], Awaitable[Any]]
+"""
+Something more to see, such as who speaks memcached. What it gives has to be
+fit for JSON; it may fail with L{BackendError}.
+"""
+
+
+@dataclass(slots=True)
+class View:
+    """
+    @ivar places: every process that serves, with what it uses.
+    @ivar statistics: the storage's; empty where it cannot be asked.
+    @ivar more: what further sources gave, by name.
+    """
+
+    figures: Figures
+    places: list[tuple[Place, Usage | None]]
+    statistics: Statistics
+    facts: Facts = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def trouble(self) -> str:
+        """Why clients cannot be served as they should; nothing, if they can."""
+        glances = [place.glance for place, _ in self.places if place.glance is not None]
+        if not glances:
+            return "no worker serves"
+        return next((glance.reason for glance in glances if not glance.ready), "")
+
+
+class Watcher:
+    """Looks at a service."""
+
+    def __init__(self, watch: Watch, sources: Mapping[str, Source]) -> None:
+        self._watch = watch
+        self._sources = sources
+
+    async def trouble(self) -> str:
+        """As L{View.trouble}, for less work."""
+        return View(_NONE, await self._places(), {}).trouble
+
+    async def figures(self) -> Figures:
+        """What has been counted."""
+        return await self._watch.ledger.figures()
+
+    async def view(self) -> View:
+        """Everything that is counted."""
+        return View(
+            await self.figures(), await self._places(), await _known(self._watch.statistics) or {}
+        )
+
+    async def full_view(self) -> View:
+        """The same, and what more there is to tell."""
+        view = await self.view()
+        view.facts = await _known(self._watch.facts) or {}
+        view.more = {name: await _known(source) for name, source in self._sources.items()}
+        return view
+
+    async def clients(self) -> list[dict[str, str]]:
+        """Who is connected."""
+        found = await _known(self._watch.ledger.clients) or []
+        return [{"number": number, "address": address} for number, address in found]
+
+    async def _places(self) -> list[tuple[Place, Usage | None]]:
+        return [
+            (place, None if place.glance is None else usage(place.glance.pid))
+            for place in await self._watch.places()
+        ]
+
+
+_NONE: Any = None
+
+
+async def _known(source: Callable[[], Awaitable[Any]]) -> Any:
+    """What a source gives; C{None} where it cannot be asked just now."""
+    try:
+        return await source()
+    except BackendError:
+        return None

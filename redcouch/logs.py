@@ -1,0 +1,102 @@
+"""
+The log as lines of JSON (C{--log-format=json}), for machines that read it.
+
+An event becomes one object: C{time} (RFC 3339), C{level}, C{logger}, C{message}
+as a person would read it, C{worker} where a worker said it, C{traceback} where
+there is one; and the event's own fields, such as C{location}, beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.logger import FileLogObserver, ILogObserver, LogEvent, eventAsText, formatEvent
+from twisted.python.logfile import LogFile
+
+_OWN = ("time", "level", "logger", "message", "traceback")
+_NOISE = ("message", "time", "system", "isError", "text", "worker", "fields", "format")
+"""Fields of Twisted's, or told by another name."""
+
+
+def fields_of(event: LogEvent) -> dict[str, Any]:
+    """The event's own fields: what its message is made from."""
+    found = {
+        name: value if isinstance(value, str | int | float | bool) else str(value)
+        for name, value in event.items()
+        if not name.startswith("log_") and name not in _NOISE
+    }
+    return {name: value for name, value in found.items() if name not in _OWN}
+
+
+def as_json(event: LogEvent) -> str:
+    """An event as a line."""
+    level = event.get("log_level")
+    line: dict[str, Any] = {
+        "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds"),
+        "level": "info" if level is None else level.name,
+        "logger": event.get("log_namespace", "-"),
+    }
+    if "worker" in event:  # which has told it to its parent
+        line |= {"worker": event["worker"], "message": event.get("text", "")}
+        line |= _unless_taken(event.get("fields") or {}, line)
+    else:
+        line["message"] = formatEvent(event)
+        if event.get("log_failure") is not None:
+            line["traceback"] = event["log_failure"].getTraceback()
+        line |= _unless_taken(fields_of(event), line)
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def _unless_taken(fields: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in line}
+
+
+def described(event: LogEvent) -> Iterator[Any]:
+    """An event as a worker tells it: level, logger, text (with a traceback) and fields."""
+    level = event.get("log_level")
+    yield "info" if level is None else level.name
+    yield event.get("log_namespace", "-")
+    yield eventAsText(event, includeTimestamp=False, includeSystem=False)
+    yield fields_of(event)
+
+
+class JsonLog(MultiService):
+    """Has the log of the application that it becomes a part of written as JSON."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        """@param options: twistd's own."""
+        super().__init__()
+        self._options = options
+
+    def setServiceParent(self, parent: Any) -> None:
+        parent.setComponent(ILogObserver, json_observer(self._options))
+        super().setServiceParent(parent)
+
+
+def json_observer(options: Mapping[str, Any]) -> ILogObserver:
+    """
+    Writes lines of JSON to where twistd would write its log.
+
+    @param options: twistd's own.
+    """
+    path = options.get("logfile") or ("-" if options.get("nodaemon") else "twistd.log")
+    if path == "-":
+        if not options.get("nodaemon"):
+            sys.exit("Daemons cannot log to stdout, exiting!")
+        return FileLogObserver(sys.stdout, as_json)
+    file = LogFile.fromFullPath(path)
+    if not signal.getsignal(signal.SIGUSR1):  # as twistd does
+
+        def rotate(number: int, frame: object) -> None:
+            from twisted.internet import reactor
+
+            reactor.callFromThread(file.rotate)  # type: ignore[attr-defined]
+
+        signal.signal(signal.SIGUSR1, rotate)
+    return FileLogObserver(file, as_json)

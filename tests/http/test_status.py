@@ -1,0 +1,86 @@
+"""What the status tells, and what it hides."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from redcouch.http.history import History
+from redcouch.http.processes import usage
+from redcouch.http.status import settings, status
+from redcouch.http.watching import View
+from redcouch.ledger import Figures
+from redcouch.service import Options
+from redcouch.stats import Counters
+from redcouch.watch import Glance, Place
+
+UP = Place(1, Glance(11, True, "", 1, 0))
+DOWN = Place(2, Glance(12, False, "Redis at x: refused", 0, 0), restarts=3)
+NOBODY = Place(3, None)
+
+
+def view(*places: Place, **facts: Any) -> View:
+    """A view of these workers."""
+    figures = Figures(1, 60.0, 0.0, 0.0, Counters(curr_connections=1))
+    figures.spoken = {"text": Counters(get_hits=5, cmd_get=5)}
+    return View(figures, [(place, None) for place in places], {"curr_items": 3}, facts)
+
+
+def options(*words: str) -> dict[str, Any]:
+    """The options of a command line."""
+    parsed = Options()
+    parsed.parseOptions(list(words))
+    return dict(parsed)
+
+
+def test_secrets_are_hidden() -> None:
+    """No password of any option is told."""
+    shown = settings(
+        options("--storage", "redis://ann:hush@host/1?sentinel_password=hush", "--http", "0")
+    )
+    told = {row["name"]: row["value"] for row in shown}
+    assert told["--storage"] == "redis://ann:***@host/1?sentinel_password=***"
+    assert told["--no-flush"] == "no"
+    assert told["--port"] == "11210"
+    assert settings({"new-password": "hush"}) == [{"name": "--new-password", "value": "***"}]
+
+
+def test_it_is_all_json() -> None:
+    """The whole can be written, and counts are by dialect."""
+    chosen = options("--storage", "redis://:hush@host")
+    told = status(view(UP, clients=4), History(), chosen, [], 1000.0, False)
+    assert "hush" not in json.dumps(told)
+    assert told["commands"] == [{"dialect": "text", "command": "get", "outcome": "hit", "count": 5}]
+    assert told["phase"]["number"] == 2
+    assert told["ready"] is True
+
+
+def test_trouble() -> None:
+    """One worker without storage is trouble for its clients; one that is restarted is not."""
+    assert view(UP).trouble == view(UP, NOBODY).trouble == ""
+    assert view(UP, DOWN).trouble == "Redis at x: refused"
+    assert view(NOBODY).trouble == "no worker serves"
+    told = status(view(UP), History(), options(), [], 1000.0, draining=True)
+    assert (told["ready"], told["reason"]) == (False, "draining")
+
+
+def test_many_clients() -> None:
+    """The list of clients is bounded, and says so."""
+    clients = [{"number": str(number), "address": "unix"} for number in range(600)]
+    told = status(view(UP), History(), options(), clients, 1000.0, False)
+    assert (len(told["clients"]), told["clients_left_out"]) == (500, 100)
+
+
+def test_usage(tmp_path: Any) -> None:
+    """What the system says of a process, whatever its name; nothing once it is gone."""
+    process = tmp_path / "7"
+    (process / "fd").mkdir(parents=True)
+    (process / "fd" / "0").touch()
+    fields = ["S"] + ["0"] * 10 + ["150", "50"] + ["0"] * 6 + ["1000"] + ["0", "3"]
+    (process / "stat").write_text("7 (a) b (c) " + " ".join(fields))
+    (tmp_path / "uptime").write_text("70.5 1.0\n")
+    found = usage(7, tmp_path)
+    assert found is not None
+    assert (found.cpu, found.files, found.age) == (2.0, 1, 60.5)
+    assert found.memory % 3 == 0
+    assert usage(8, tmp_path) is None

@@ -1,0 +1,272 @@
+"""C{--http} of a real service: metrics, probes, status, and who may see them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from redcouch.http.gate import HEADERS
+from redcouch.http.site import FILES
+from tests import servers
+from tests.http.pages import eventually, fetch, http_port, metrics
+from tests.servers import RedCouch, RedisServer
+from tests.wire import Wire, ask
+
+NOOP = b"\x80\x0a" + bytes(22)
+
+
+@pytest.fixture(scope="module", params=["1", "2"], ids=["one", "workers"])
+def seen(request: pytest.FixtureRequest, redis_70: RedisServer) -> Iterator[RedCouch]:
+    """A service with pages, in one process and with workers."""
+    with servers.redcouch(redis_70.url, "--http", "0", "--workers", request.param) as server:
+        yield server
+
+
+def test_commands_are_counted(seen: RedCouch) -> None:
+    """By dialect, command and outcome, for all workers together."""
+    before = metrics(seen)
+    for _ in range(4):  # connections, so that each worker has some
+        said = ask(
+            seen.address,
+            b"delete a\r\nset a 0 0 1\r\nx\r\nadd a 0 0 1\r\nx\r\n"
+            b"get a nosuch\r\nincr nosuch 1\r\n",
+            b"END\r\nNOT_FOUND\r\n",
+        )
+        assert said.endswith(b"STORED\r\nNOT_STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\nNOT_FOUND\r\n")
+        get = b"\x80\x00\x00\x01" + bytes(4) + b"\0\0\0\x01" + bytes(12) + b"a"
+        ask(seen.address, get + NOOP, b"\x81\x0a" + bytes(22))
+    after = metrics(seen)
+
+    def grown(dialect: str, command: str, outcome: str) -> float:
+        labels = f'command="{command}",dialect="{dialect}",outcome="{outcome}"'
+        name = f"redcouch_commands_total{{{labels}}}"
+        return after[name] - before[name]
+
+    assert grown("text", "set", "stored") == 4
+    assert grown("text", "set", "not_stored") == 4
+    assert grown("text", "get", "hit") == grown("text", "get", "miss") == 4
+    assert grown("text", "incr", "miss") == 4
+    assert grown("binary", "get", "hit") == 4
+    assert grown("binary", "set", "stored") == 0
+    assert after["redcouch_received_bytes_total"] > before["redcouch_received_bytes_total"]
+    assert after["redcouch_sent_bytes_total"] > before["redcouch_sent_bytes_total"]
+
+
+def test_durations(seen: RedCouch) -> None:
+    """Some requests and the round trips to Redis are measured."""
+    with Wire(seen.address) as wire:
+        wire.say([b"get a\r\n"] * 200 + [b"mn\r\n"], b"MN\r\n")
+
+    def measured() -> bool:
+        found = metrics(seen)
+        return all(
+            found[f"redcouch_{name}_seconds_count"] > 0
+            and found[f'redcouch_{name}_seconds_bucket{{le="+Inf"}}']
+            == found[f"redcouch_{name}_seconds_count"]
+            for name in ("request_duration", "storage_round_trip")
+        )
+
+    eventually(measured)
+
+
+def test_workers(seen: RedCouch) -> None:
+    """Each worker's standing, clients and use of the machine are told."""
+    eventually(lambda: fetch(seen, "/readyz").status == 200)
+    workers = fetch(seen, "/api/status").json()["workers"]
+    found = metrics(seen)
+    for worker in workers:
+        number = worker["number"]
+        assert found[f'redcouch_worker_up{{worker="{number}"}}'] == 1
+        assert found[f'redcouch_storage_up{{worker="{number}"}}'] == 1
+        assert found[f'redcouch_worker_resident_memory_bytes{{worker="{number}"}}'] > 2**20
+        assert found[f'redcouch_worker_open_fds{{worker="{number}"}}'] > 3
+        assert found[f'redcouch_worker_cpu_seconds_total{{worker="{number}"}}'] > 0
+    assert found["process_resident_memory_bytes"] > 2**20
+    assert found["redcouch_ready"] == 1
+
+
+def test_connections(seen: RedCouch) -> None:
+    """Clients are counted while they are there."""
+    before = metrics(seen)["redcouch_connections"]
+    with Wire(seen.address) as wire:
+        wire.say([b"mn\r\n"], b"MN\r\n")
+        eventually(lambda: metrics(seen)["redcouch_connections"] == before + 1)
+    eventually(lambda: metrics(seen)["redcouch_connections"] == before)
+
+
+def test_the_text_is_prometheus(seen: RedCouch) -> None:
+    """Every line is understood, each name is ours or that of a process, and has a description."""
+    scraped = fetch(seen, "/metrics")
+    assert scraped.headers["content-type"].startswith("text/plain; version=0.0.4")
+    families = list(text_string_to_metric_families(scraped.body))
+    assert len(families) > 20
+    for family in families:
+        assert family.name.startswith(("redcouch_", "process_")), family.name
+        assert family.documentation, family.name
+
+
+def test_no_label_is_chosen_by_clients(seen: RedCouch) -> None:
+    """Whatever clients send, there is not one series more."""
+    before = set(metrics(seen))
+    for number in range(50):
+        ask(seen.address, b"get key-%d\r\nnosuch%d x\r\n" % (number, number), b"ERROR\r\n")
+    assert set(metrics(seen)) == before
+
+
+def test_status(seen: RedCouch, redis_70: RedisServer) -> None:
+    """The status names the storage, the phase and who is connected."""
+    with Wire(seen.address) as wire:
+        wire.say([b"mn\r\n"], b"MN\r\n")
+        eventually(lambda: fetch(seen, "/api/status").json()["connections"]["now"] >= 1)
+        told = fetch(seen, "/api/status").json()
+    assert told["storage"]["facts"]["kind"] == "Redis"
+    assert told["storage"]["facts"]["version"].startswith("7.0")
+    assert told["storage"]["facts"]["role"] == "master"
+    assert told["storage"]["url"] == redis_70.url
+    assert told["phase"]["number"] in (1, 2)
+    assert any(client["address"].startswith("tcp:127.0.0.1:") for client in told["clients"])
+    assert told["ready"] is True
+
+
+def test_history(seen: RedCouch) -> None:
+    """Points come by themselves; only those after a time are given, if one is named."""
+    eventually(lambda: len(fetch(seen, "/api/history").json()["points"]) >= 2)
+    points = fetch(seen, "/api/history").json()["points"]
+    since = points[-2]["time"]
+    assert all(
+        point["time"] > since
+        for point in fetch(seen, f"/api/history?since={since}").json()["points"]
+    )
+    assert fetch(seen, "/api/history?since=x").status == 400
+
+
+@pytest.mark.parametrize("path", [path.decode() for path in FILES])
+def test_files(seen: RedCouch, path: str) -> None:
+    """The page and what belongs to it are there, with the headers that hold a browser back."""
+    answer = fetch(seen, path)
+    assert answer.status == 200
+    assert answer.body
+    for name, value in HEADERS.items():
+        assert answer.headers[name.decode()] == value.decode()
+    assert "unsafe" not in answer.headers["content-security-policy"]
+
+
+def test_other_requests(seen: RedCouch) -> None:
+    """What is not there, and what is not done here."""
+    assert fetch(seen, "/nosuch").status == 404
+    assert fetch(seen, "/../etc/passwd").status == 404
+    posted = fetch(seen, "/", "POST", body=b"x" * 300_000)
+    assert (posted.status, posted.headers["allow"]) == (405, "GET, HEAD")
+    head = fetch(seen, "/metrics", "HEAD")
+    assert (head.status, head.body) == (200, "")
+    assert int(head.headers["content-length"]) > 1000
+    assert fetch(seen, "/healthz").body == "alive\n"
+
+
+def test_another_name(seen: RedCouch) -> None:
+    """A web page that gave its own name our address is told nothing; a probe is."""
+    for path in ("/", "/metrics", "/api/status", "/api/history"):
+        refused = fetch(seen, path, Host="evil.example")
+        assert refused.status == 421
+        assert "--http-host" in refused.body
+    assert fetch(seen, "/healthz", Host="evil.example").status == 200
+    assert fetch(seen, "/", Host=f"localhost:{http_port(seen)}").status == 200
+
+
+def test_nothing_is_logged_for_a_request(seen: RedCouch) -> None:
+    """However often somebody looks."""
+    fetch(seen, "/metrics")
+    before = seen.log
+    for path in ("/", "/metrics", "/api/status", "/nosuch"):
+        fetch(seen, path)
+    assert seen.log == before
+
+
+def test_names_and_passwords(redis_70: RedisServer, tmp_path: Path) -> None:
+    """With --http-auth a user of the file is asked for; probes are answered to everybody."""
+    users = tmp_path / "users"
+    users.write_text("ann:secret\n")
+    options = ("--http", "0", "--http-auth", "--auth-file", str(users), "--http-host", "seen.test")
+    with servers.redcouch(redis_70.url, *options, ready=False) as server:
+        refused = fetch(server, "/api/status")
+        assert refused.status == 401
+        assert refused.headers["www-authenticate"].startswith("Basic ")
+        assert fetch(server, "/metrics", user="ann:wrong").status == 401
+        assert fetch(server, "/metrics", user="ann:secret", Host="seen.test").status == 200
+        told = fetch(server, "/api/status", user="ann:secret").body
+        assert "secret" not in told
+        assert fetch(server, "/healthz").status == 200
+        users.write_text("ann:other\n")
+        os.kill(server.pid, signal.SIGHUP)
+        eventually(lambda: "Read 1 users" in server.log)
+        assert fetch(server, "/metrics", user="ann:secret").status == 401
+        assert fetch(server, "/metrics", user="ann:other").status == 200
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ready_as_redis_is(workers: str) -> None:
+    """Without Redis the service is alive but not ready, and says why; with it again, it is."""
+    with (
+        servers.redis_server("7.0") as redis,
+        servers.redcouch(redis.url, "--http", "0", "--workers", workers) as server,
+    ):
+        eventually(lambda: fetch(server, "/readyz").status == 200)
+        redis.kill()
+        eventually(lambda: fetch(server, "/readyz").status == 503)
+        assert fetch(server, "/readyz").body.startswith(f"Redis at {redis.url}: ")
+        assert fetch(server, "/healthz").status == 200
+        found = metrics(server)
+        assert found["redcouch_ready"] == 0
+        assert "redcouch_storage_items" not in found
+        redis.start()
+        eventually(lambda: fetch(server, "/readyz").status == 200)
+        assert metrics(server)["redcouch_storage_reconnections_total"] == int(workers)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_draining(workers: str, redis_70: RedisServer) -> None:
+    """While the last clients finish, the page is still there, and the service is not ready."""
+    options = ("--http", "0", "--workers", workers, "--drain-timeout", "100")
+    large = b"set large 0 0 900000\r\n" + b"x" * 900_000 + b"\r\n"
+    with servers.redcouch(redis_70.url, *options) as server:
+        ask(server.address, large, b"STORED\r\n")
+        with socket.create_connection((servers.LOOPBACK, server.port)) as client:
+            client.sendall(b"get large\r\n" * 100)  # and does not take the answers
+            eventually(lambda: metrics(server)["redcouch_sent_bytes_total"] > 900_000)
+            os.kill(server.pid, signal.SIGTERM)
+            eventually(lambda: fetch(server, "/readyz").body == "draining\n")
+            assert fetch(server, "/readyz").status == 503
+            assert fetch(server, "/api/status").json()["reason"] == "draining"
+        eventually(lambda: "Server Shut Down." in server.log)
+
+
+def test_a_worker_that_is_lost(redis_70: RedisServer) -> None:
+    """Its successor is counted, and what it had counted is not forgotten."""
+    with servers.redcouch(redis_70.url, "--http", "0", "--workers", "2") as server:
+        ask(server.address, b"get nosuch\r\n" * 10 + b"mn\r\n", b"MN\r\n")
+        name = 'redcouch_commands_total{command="get",dialect="text",outcome="miss"}'
+        eventually(lambda: metrics(server)[name] >= 10)
+        counted = metrics(server)[name]
+        workers = fetch(server, "/api/status").json()["workers"]
+        os.kill(workers[0]["glance"]["pid"], signal.SIGKILL)
+        eventually(lambda: metrics(server)['redcouch_worker_restarts_total{worker="1"}'] == 1)
+        eventually(lambda: metrics(server)['redcouch_worker_up{worker="1"}'] == 1)
+        assert metrics(server)[name] >= counted
+
+
+def test_an_open_page_is_mentioned(redis_70: RedisServer) -> None:
+    """Who opens it to a network without a password is told so in the log."""
+    with servers.redcouch(redis_70.url, "--http", "tcp:0:interface=0.0.0.0") as server:
+        assert "--http-auth asks for a password" in server.log
+        assert fetch(server, "/healthz").status == 200
+
+
+def test_off_by_default(redcouch: RedCouch) -> None:
+    """Nothing listens where nobody asked for it."""
+    assert "(Door)" not in redcouch.log

@@ -1,0 +1,212 @@
+"""
+The status page in a real browser, under traffic.
+
+With C{REDCOUCH_PICTURES} in the environment, a folder, pictures of the page
+are left there: status.png is that of the README, taken after
+C{REDCOUCH_PICTURES_AFTER} seconds of traffic (0).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+
+from tests import servers
+from tests.http.pages import eventually, http_port
+from tests.integration.browser import DESKTOP, PHONE, browser, picture, resize
+from tests.servers import RedCouch, RedisServer
+from tests.wire import Wire, ask
+
+HOSTILE = b"<img/src=x/onerror=document.title='hacked'><script>document.title='hacked'</script>"
+LOOKS = [(DESKTOP, False), (DESKTOP, True), (PHONE, False), (PHONE, True)]
+
+
+@contextmanager
+def traffic(server: RedCouch) -> Iterator[None]:
+    """Some clients that read and write, mostly what is there."""
+    done = threading.Event()
+    clients = [threading.Thread(target=_talk, args=(server, done, seed)) for seed in range(6)]
+    for client in clients:
+        client.start()
+    try:
+        yield
+    finally:
+        done.set()
+        for client in clients:
+            client.join()
+
+
+def _talk(server: RedCouch, done: threading.Event, seed: int) -> None:
+    choose = random.Random(seed)
+    with Wire(server.address) as wire:
+        while not done.is_set():
+            key = b"%s:%d" % (choose.choice([b"session", b"user", b"page"]), choose.randrange(400))
+            if choose.random() < 0.1:
+                wire.say([b"set %s 0 600 5\r\nhello\r\n" % key], b"STORED\r\n")
+            else:
+                wire.say([b"get %s\r\n" % key], b"END\r\n")
+            time.sleep(choose.random() / 100)
+
+
+@pytest.fixture(scope="module")
+def window() -> Iterator[Chrome]:
+    """The browser."""
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def shown(window: Chrome, redis_70: RedisServer) -> Iterator[RedCouch]:
+    """A service under traffic, and its page in the browser."""
+    options = ("--http", "0", "--workers", "2", "--version-string", HOSTILE.decode())
+    with servers.redcouch(redis_70.url, *options) as server, traffic(server):
+        ask(server.address, b"get %s\r\nmn\r\n" % HOSTILE, b"MN\r\n")
+        resize(window, DESKTOP)
+        window.get(f"http://127.0.0.1:{http_port(server)}/")
+        eventually(lambda: text(window, "#state") == "ready")
+        yield server
+
+
+def run(window: Chrome, script: str, *arguments: str) -> Any:
+    """What a script in the page gives, in one go: the page draws itself anew meanwhile."""
+    return window.execute_script(script, *arguments)
+
+
+def text(window: Chrome, selector: str) -> str:
+    """What can be read at a place; nothing where there is no such place."""
+    found: str = run(
+        window, "return document.querySelector(arguments[0])?.innerText ?? ''", selector
+    )
+    return found
+
+
+def texts(window: Chrome, selector: str) -> list[str]:
+    """The same, for each such place."""
+    every = "return [...document.querySelectorAll(arguments[0])].map((place) => place.innerText)"
+    found: list[str] = run(window, every, selector)
+    return found
+
+
+def number(window: Chrome, selector: str) -> float:
+    """The number that stands first there; 0 where there is none."""
+    found = re.match(r"[0-9.]+", text(window, selector).replace(",", ""))
+    return float(found[0]) if found else 0.0
+
+
+def test_the_figures_move(window: Chrome, shown: RedCouch) -> None:
+    """Traffic is seen as it happens: a rate, hits, times, and lines that go on."""
+    eventually(lambda: number(window, "#chart-operations .now") > 0)
+    eventually(lambda: number(window, "#chart-hits .now") > 0)
+    eventually(lambda: number(window, "#chart-latency .now") > 0)
+
+    def line() -> str:
+        path = "document.querySelector('#chart-operations path.line.one')"
+        return str(run(window, f"return {path}?.getAttribute('d') ?? ''"))
+
+    def count() -> str:
+        return text(window, "#commands tbody td.number")
+
+    eventually(line)
+    first_line, first_count = line(), count()
+    eventually(lambda: line() != first_line)
+    eventually(lambda: count() != first_count)
+
+
+def test_what_it_shows(window: Chrome, shown: RedCouch) -> None:
+    """The phase and its blockers, Redis, the workers, the settings."""
+    assert text(window, "#phases .here").split() == ["1", "Bridge"]
+    assert "No client but the bridge" in text(window, "#blockers")
+    assert "7.0" in text(window, "#storage")
+    assert "master" in text(window, "#storage")
+    assert len(texts(window, "#workers tbody tr")) == 2
+    window.find_element(By.CSS_SELECTOR, "summary").click()
+    assert "--max-connections" in text(window, "#settings")
+
+
+def test_hostile_text_is_text(window: Chrome, shown: RedCouch) -> None:
+    """Markup in what somebody else chose is shown as it was written, and does nothing."""
+    eventually(lambda: HOSTILE.decode() in run(window, "return document.body.textContent"))
+    assert run(window, "return document.querySelectorAll('td img, td script').length") == 0
+    assert "hacked" not in window.title
+
+
+def test_sorting(window: Chrome, shown: RedCouch) -> None:
+    """A click on a head sorts by that column, another the other way round."""
+
+    def heads() -> list[str]:
+        sorts = "return [...document.querySelectorAll('#commands th')].map((head) => head.ariaSort)"
+        found: list[str] = run(window, sorts)
+        return found
+
+    def outcomes() -> list[str]:
+        return texts(window, "#commands td:nth-child(3)")
+
+    button = window.find_element(By.CSS_SELECTOR, "#commands th:nth-child(3) button")
+    button.click()
+    assert heads() == [None, None, "ascending", None]
+    assert outcomes() == sorted(outcomes())
+    button.click()
+    assert heads() == [None, None, "descending", None]
+    assert outcomes() == sorted(outcomes(), reverse=True)
+
+
+def test_silence(window: Chrome, redis_70: RedisServer) -> None:
+    """A page whose service has gone says so, and does not go on showing old figures as new."""
+    with servers.redcouch(redis_70.url, "--http", "0") as server:
+        window.switch_to.new_window("tab")
+        window.get(f"http://127.0.0.1:{http_port(server)}/")
+        eventually(lambda: text(window, "#state") == "ready")
+    try:
+        eventually(lambda: text(window, "#state") == "no answer")
+        assert "does not answer" in text(window, "#silent")
+        assert text(window, "main.stale")
+    finally:
+        window.close()
+        window.switch_to.window(window.window_handles[0])
+
+
+@pytest.mark.parametrize(("size", "dark"), LOOKS)
+def test_it_fits(window: Chrome, shown: RedCouch, size: tuple[int, int], dark: bool) -> None:
+    """On a desk and on a phone, by day and by night, nothing is wider than the screen."""
+    resize(window, size, dark)
+    wide = "return document.documentElement.scrollWidth"
+    eventually(lambda: run(window, wide) == size[0])
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    assert (run(window, ground) == "rgb(21, 20, 19)") is dark
+
+
+def test_pictures(window: Chrome, shown: RedCouch, tmp_path: Path) -> None:
+    """The page can be pictured, and is small enough to be part of a README."""
+    folder = Path(os.environ.get("REDCOUCH_PICTURES", tmp_path))
+    time.sleep(float(os.environ.get("REDCOUCH_PICTURES_AFTER", "0")))
+    for size, dark in LOOKS:
+        resize(window, size, dark)
+        name = ("phone" if size == PHONE else "status") + ("-dark" if dark else "")
+        picture(window, folder / f"{name}.png", 1000 if name == "status" else None)
+    assert 10_000 < (folder / "status.png").stat().st_size < 200_000
+
+
+def test_nothing_was_refused(window: Chrome, shown: RedCouch) -> None:
+    """Nothing was asked of anybody else, and the policy had nothing to object to."""
+    origin = f"http://127.0.0.1:{http_port(shown)}/"
+    for entry in window.get_log("performance"):
+        event = json.loads(entry["message"])["message"]
+        if event["method"] == "Network.requestWillBeSent":
+            url = event["params"]["request"]["url"]
+            assert url.startswith(("http://127.0.0.1:", "data:", "chrome:", "about:")), url
+    said = [entry["message"] for entry in window.get_log("browser")]
+    assert not [line for line in said if "Content Security Policy" in line or "Error" in line], said
+    assert window.current_url == origin
+    assert "hacked" not in window.title
