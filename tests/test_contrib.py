@@ -1,0 +1,67 @@
+"""The files for service managers: they are sound, and their options exist."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+from redcouch.service import Options
+from tests import servers
+
+UNITS = Path(__file__).parent.parent / "contrib" / "systemd"
+
+
+def read(name: str) -> ConfigParser:
+    unit = ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read_string((UNITS / name).read_text())
+    return unit
+
+
+def test_command() -> None:
+    """The service is started with options that there are, and gets the socket of the other unit."""
+    service = read("redcouch.service")["Service"]
+    words = shlex.split(service["ExecStart"])
+    assert words[:5] == ["/usr/bin/env", "twistd", "--nodaemon", "--pidfile=", "redcouch"]
+    options = Options()
+    options.parseOptions(words[5:])
+    name = read("redcouch.socket")["Socket"]["FileDescriptorName"]
+    assert options["ports"] == [f"systemd:domain=INET:name={name}"]
+    assert service["Type"] == "notify"
+    assert float(service["TimeoutStopSec"]) > options["drain-timeout"] + 2
+
+
+def test_verify(tmp_path: Path) -> None:
+    """systemd itself finds nothing to complain of."""
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("systemd-analyze is not there")
+    names = ("redcouch.service", "redcouch.socket")
+    for name in names:
+        shutil.copy(UNITS / name, tmp_path)
+    verified = subprocess.run(
+        [program, "verify", "--man=no", *names],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"SYSTEMD_UNIT_PATH": f"{tmp_path}:", "PATH": "/usr/bin:/bin"},
+    )
+    complaints = [line for line in verified.stderr.splitlines() if "redcouch" in line]
+    assert complaints == []
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_socket_passed(tmp_path: Path, workers: str) -> None:
+    """Without a service manager the start ends with one line that says so."""
+    server = servers.RedCouch(tmp_path, "redis://127.0.0.1:1", ["--workers", workers], ready=False)
+    for endpoint in ("systemd:domain=INET:index=0", "systemd:domain=INET:name=redcouch"):
+        status, said = server.run("--port", endpoint)
+        assert status == 1
+        (line,) = (line for line in said.splitlines() if "redcouch: --port" in line)
+        assert "the service manager has passed no such socket" in line
