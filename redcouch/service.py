@@ -39,7 +39,7 @@ from redcouch.backends.outage import MissesOnOutage
 from redcouch.dialects.sniff import NAMES
 from redcouch.errors import ConfigurationError, StartError
 from redcouch.http.service import SeenService
-from redcouch.interfaces import ILocalBackend, IStorageBackend, Surroundings
+from redcouch.interfaces import ILocalBackend, IStorageBackend, ITrafficBackend, Surroundings
 from redcouch.ledger import Ledger, OwnLedger
 from redcouch.limits import Limits
 from redcouch.listening import listening_service
@@ -53,6 +53,7 @@ from redcouch.stats import Counters
 from redcouch.tls import over_tls, read_tls
 from redcouch.tuning import allow_descriptors, settle
 from redcouch.watch import OwnWatch, Watch
+from redcouch.watcher import Watcher
 from redcouch.workers.parent import Supervisor, listening_port
 
 DEFAULT_PORT = 11210
@@ -252,6 +253,13 @@ class Options(UsageOptions):
             _reader("http", _http),
         ],
         [
+            "inventory-separator",
+            None,
+            ":",
+            "What ends the part of a key that the inventory of traffic names.",
+            _reader("inventory-separator", _one_line),
+        ],
+        [
             "version-string",
             None,
             f"RedCouch {__version__}",
@@ -262,6 +270,7 @@ class Options(UsageOptions):
 
     optFlags = [  # noqa: RUF012 - Twisted's way
         ["no-flush", "F", "Refuse flush_all."],
+        ["no-inventory", None, "Do not note in Redis who speaks memcached (redcouch traffic)."],
         [
             "reuse-port",
             None,
@@ -376,6 +385,8 @@ class RedCouchService(MultiService):
         self.alone = True
         #: What a SIGHUP does.
         self.reload: Callable[[], None] | None = None
+        #: Keeps the inventory of who speaks memcached.
+        self.watcher: Watcher | None = None
         #: Tells the service manager how things stand.
         self.tell: Tell = nobody
 
@@ -405,6 +416,8 @@ class RedCouchService(MultiService):
                 storage=redact(self._storage),
                 workers=1,
             )
+        if self.watcher is not None:
+            self.watcher.start(self._factory.connections)
         self._backend.start().addErrback(
             lambda failure: self._log.failure("The storage could not start", failure)
         )
@@ -423,6 +436,8 @@ class RedCouchService(MultiService):
         await drained
         if timer.active():
             timer.cancel()
+        if self.watcher is not None:
+            await self.watcher.stop()
         await self._backend.stop()
 
 
@@ -563,6 +578,10 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         reactor,
         _with_tls(options, role.listen),
     )
+    if not options["no-inventory"] and ITrafficBackend.providedBy(storage):
+        separator = options["inventory-separator"].encode()
+        service.watcher = Watcher(storage, separator, _wall_clock(), reactor)
+        factory.on_leave = service.watcher.leaves
     service.alone = role.ledger is None
     watch = OwnWatch(storage, ledger, factory.tally)
     return Bridge(service, own, authenticator, watch)
