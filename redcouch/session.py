@@ -33,6 +33,7 @@ from redcouch.commands import (
     Quit,
     ResetStatistics,
     Statistics,
+    Store,
     Version,
 )
 from redcouch.dialects.request import Request
@@ -46,6 +47,9 @@ _INTERNAL = Failed(Trouble.INTERNAL, "internal error")
 
 _FIRST_ROOM = 64
 """Keys in a client's first batch, while nobody knows how large its values are."""
+
+_SMALL = 1024
+"""Bytes of a value that may stay in memory after it has been stored."""
 
 _LARGE = 2 * 1024 * 1024
 """Bytes that the replies to a batch should not exceed by much."""
@@ -171,7 +175,10 @@ class Session:
 
     @property
     def last_command(self) -> Command | None:
-        """What was asked for last; C{None} where nothing of the storage was."""
+        """
+        What was asked for last; C{None} where nothing of the storage was, or a
+        large value was stored, which is not kept.
+        """
         return self._batch[-1].command if self._batch else None
 
     def speaks(self, dialect: str) -> None:
@@ -269,6 +276,8 @@ class Session:
     def _on_answer(self, results: list[Result] | Failure) -> None:
         batch = self._batch
         self._busy = False
+        if batch[-1].command.__class__ is Store or len(batch) > 1:
+            self._let_go(batch)
         try:
             if isinstance(results, Failure):
                 results = [as_failed(results)] * sum(not one.command.local for one in batch)
@@ -307,6 +316,12 @@ class Session:
         self._make_room(batch, len(reply))
         if reply:
             self._write(reply)
+
+    def _let_go(self, batch: Sequence[Request]) -> None:
+        """Of an answered batch, keep the last command for who looks, but no large value."""
+        last = batch[-1].command
+        large = isinstance(last, Store) and len(last.value) > _SMALL
+        self._batch = () if large else batch[-1:]
 
     def _make_room(self, batch: Sequence[Request], size: int) -> None:
         """Choose how many keys the next batch may have, after replies of this size in bytes."""

@@ -283,6 +283,21 @@ class OrderTests(SynchronousTestCase):
         backend.answer_all()
         self.assertEqual([len(batch) for batch in backend.seen], [64, 2, 4, 2, 4, 8, 16, 2])
 
+    def test_values_are_let_go(self) -> None:
+        """What a client has asked for last can be seen, but no large value is kept for that."""
+        backend = Slow()
+        client = Client(backend)
+        for commands, last in (
+            ([Get([b"a"])], Get([b"a"])),
+            ([Store(StoreMode.SET, b"a", b"v" * 2000)], None),
+            ([Store(StoreMode.SET, b"a", b"v")], Store(StoreMode.SET, b"a", b"v")),
+            ([Store(StoreMode.SET, b"a", b"v" * 2000), Get([b"b"])], Get([b"b"])),
+            ([Get([b"b"]), Store(StoreMode.SET, b"a", b"v" * 2000)], None),
+        ):
+            client.ask(*[Request(command, lambda _: b"") for command in commands])
+            backend.answer_all()
+            self.assertEqual(client.session.last_command, last)
+
     def test_known_answers_wait_for_their_turn(self) -> None:
         """C{version} and errors come between the answers of the storage, which hears of neither."""
         backend = Slow()

@@ -82,3 +82,15 @@ def test_reset_in_the_middle_of_a_value(redis_70: RedisServer) -> None:
         with Wire(server.address) as wire:
             said = wire.say([b"get half\r\n"], b"END\r\n").reply
             assert said == b"VALUE half 0 3\r\nold\r\nEND\r\n"
+
+
+def test_idle_clients(redis_70: RedisServer) -> None:
+    """What a client has stored is not kept until it says something else."""
+    value = b"x" * (MIB // 2)
+    with servers.redcouch(redis_70.url) as server, ExitStack() as clients:
+        before = resident(server.pid)
+        for _ in range(300):
+            idle = clients.enter_context(servers.plain(server.port))
+            idle.sendall(b"set big 0 0 %d\r\n%b\r\n" % (len(value), value))
+            assert idle.recv(100) == b"STORED\r\n"
+        assert resident(server.pid) - before < 64
