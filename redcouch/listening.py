@@ -1,19 +1,45 @@
 """
-Listening: how many clients may wait to be accepted.
+Listening: how many clients may wait to be accepted, what happens when the
+process has no descriptor left for one more, and how the port is shared with
+the process that takes over.
 
 Twisted's endpoints have a backlog of 50, so that of many clients that come at
 once (a service that starts anew, say) some are left to try again a second
-later. memcached has 1024 (its -b).
+later. memcached has 1024 (its -b). And where descriptors run out, Twisted
+closes whoever waits, with a line in the log for each; here they are left to
+wait, as memcached does it, and the log says so once.
 """
 
 from __future__ import annotations
 
-from twisted.application import strports
+import errno
+import socket
+from collections.abc import Callable, Collection
+from typing import Any
+
 from twisted.application.internet import StreamServerEndpointService
-from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from zope.interface import implementer
 
 BACKLOG = 1024
 """Clients that may wait, unless the endpoint string says otherwise."""
+
+REST = 1.0
+"""Seconds without accepting after the system could not give another descriptor."""
+
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""What accept says where it is the system that has too little."""
+
+MOMENT = 0.05
+"""Seconds in which clients who came last are heard before everybody has to finish."""
 
 _KINDS = ("tcp:", "tcp4:", "tcp6:", "unix:", "ssl:")
 
@@ -25,7 +51,166 @@ def with_backlog(description: str) -> str:
     return description
 
 
-def listening_service(description: str, factory: IProtocolFactory) -> StreamServerEndpointService:
-    """L{twisted.application.strports.service} with that."""
-    service: StreamServerEndpointService = strports.service(with_backlog(description), factory)
+class Shortage:
+    """Tells the operator once that clients cannot be accepted, and once that they can again."""
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def begins(self, error: OSError) -> None:
+        """There is no descriptor, or no memory, for another client."""
+        if not self._said:
+            self._said = True
+            self._log.error(
+                "Cannot accept clients: {reason}. They wait until others are gone; "
+                "raise the limit of open files (ulimit -n), or lower --max-connections",
+                reason=error.strerror,
+            )
+
+    def ends(self) -> None:
+        """A client was accepted."""
+        if self._said:
+            self._said = False
+            self._log.info("There is room for clients again: accepting them")
+
+
+class PatientSocket:
+    """
+    A listening socket in the hands of a Twisted port, with an C{accept} that
+    waits for better times where descriptors run out.
+    """
+
+    def __init__(self, port: Any, reactor: Any) -> None:
+        """@param port: has the socket, and is told to stop and start reading."""
+        self._port = port
+        self._socket: socket.socket = port.socket
+        self._reactor = reactor
+        self._shortage = Shortage()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """As a socket's. @raise BlockingIOError: nobody is there, or cannot come in now."""
+        try:
+            accepted = self._socket.accept()
+        except OSError as error:
+            if error.errno not in EXHAUSTED:
+                raise
+            self._shortage.begins(error)
+            self._port.stopReading()
+            self._reactor.callLater(REST, self._go_on)
+            raise BlockingIOError(errno.EWOULDBLOCK, "later") from None
+        self._shortage.ends()
+        return accepted
+
+    def _go_on(self) -> None:
+        if self._port.connected and not self._port.disconnecting:
+            self._port.startReading()
+
+
+@implementer(IStreamServerEndpoint)
+class PatientEndpoint:
+    """Another endpoint, whose port accepts through a L{PatientSocket}."""
+
+    def __init__(self, inner: Any, reactor: Any, last_look: bool = False) -> None:
+        """
+        @param last_look: whoever waits is still accepted before the port
+            closes, since nobody else would be.
+        """
+        self._inner = inner
+        self._reactor = reactor
+        self._last_look = last_look
+
+    def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+        listening: Deferred[IListeningPort] = maybeDeferred(self._inner.listen, factory)
+        return listening.addCallback(self._make_patient)
+
+    def _make_patient(self, port: Any) -> Any:
+        if hasattr(port, "socket"):
+            port.socket = PatientSocket(port, self._reactor)
+            if self._last_look:
+                port.stopListening = _last_look_first(port, self._reactor)
+        return port
+
+
+def _last_look_first(port: Any, reactor: Any) -> Callable[[], Deferred[None]]:
+    stop = port.stopListening
+
+    async def look_and_stop() -> None:
+        port.numberAccepts = BACKLOG
+        port.doRead()
+        await stop()
+        await deferLater(reactor, MOMENT)
+
+    return lambda: Deferred.fromCoroutine(look_and_stop())
+
+
+@implementer(IStreamServerEndpoint)
+class SharedPortEndpoint:
+    """A TCP port that other processes may listen on as well (SO_REUSEPORT)."""
+
+    def __init__(self, reactor: Any, port: int, interface: str) -> None:
+        self._reactor = reactor
+        self._address = (interface, port)
+        self._family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+
+    def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+        return maybeDeferred(self._listen, factory)
+
+    def _listen(self, factory: IProtocolFactory) -> Any:
+        with socket.socket(self._family) as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listening.setblocking(False)
+            listening.bind(self._address)
+            listening.listen(BACKLOG)
+            return self._reactor.adoptStreamPort(listening.fileno(), self._family, factory)
+
+
+def server_endpoint(description: str, reactor: Any, shared: bool) -> Any:
+    """
+    The endpoint that a string describes.
+
+    @param shared: other processes may have the same port, which is a C{tcp:} one.
+    @raise ValueError: it describes none.
+    """
+    if shared:
+        port, interface = _read_tcp(description)
+        return SharedPortEndpoint(reactor, port, interface)
+    try:
+        return serverFromString(reactor, with_backlog(description))
+    except (IndexError, KeyError):
+        if not description.startswith("systemd:"):
+            raise
+        raise ValueError(
+            "the service manager has passed no such socket (LISTEN_FDS, LISTEN_FDNAMES)"
+        ) from None
+
+
+def _read_tcp(description: str) -> tuple[int, str]:
+    """Port and interface of C{tcp:PORT:interface=ADDRESS}, as a --port that is a number gives."""
+    _, port, rest = description.split(":", 2)
+    return int(port), rest.removeprefix("interface=").replace("\\:", ":")
+
+
+def listening_service(
+    description: str, factory: IProtocolFactory, shared_ports: Collection[str] = ()
+) -> StreamServerEndpointService:
+    """
+    Like L{twisted.application.strports.service}: a port that is taken ends the
+    start.
+
+    @param shared_ports: endpoint strings that other processes may have as well.
+    """
+    from twisted.internet import reactor
+
+    shared = description in shared_ports
+    endpoint = server_endpoint(description, reactor, shared)
+    service = StreamServerEndpointService(
+        PatientEndpoint(endpoint, reactor, last_look=shared), factory
+    )
+    service._raiseSynchronously = True
     return service

@@ -26,6 +26,12 @@ from zope.interface import implementer
 _MOST = 65536
 """Bytes to read at a time, as Twisted does."""
 
+_AT_A_TIME = 64
+"""
+Clients to read from before the storage and the replies have their turn. With
+hundreds at once, what belongs to them no longer fits the processor's cache.
+"""
+
 _Watched = tuple[tcp.Connection, Callable[[int], bytes], Callable[[bytes], None]]
 """A transport, how to receive from it and whom to give that to."""
 
@@ -129,7 +135,7 @@ class Gatherer:
 
     def doRead(self) -> None:
         watched = self._watched
-        for descriptor, _ in self._epoll.poll(0):
+        for descriptor, _ in self._epoll.poll(0, _AT_A_TIME):
             try:
                 transport, receive, data_received = watched[descriptor]
             except KeyError:  # closed by what another one sent, a moment ago

@@ -12,14 +12,16 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
@@ -43,13 +45,15 @@ from redcouch.limits import Limits
 from redcouch.listening import listening_service
 from redcouch.logs import JsonLog
 from redcouch.meter import Meter
+from redcouch.notify import Tell, nobody, notifier
 from redcouch.report import Reporter, Settings
 from redcouch.server import ConnectionFactory
 from redcouch.session import Shared
 from redcouch.stats import Counters
+from redcouch.tls import over_tls, read_tls
 from redcouch.tuning import allow_descriptors, settle
 from redcouch.watch import OwnWatch, Watch
-from redcouch.workers.parent import Supervisor
+from redcouch.workers.parent import Supervisor, listening_port
 
 DEFAULT_PORT = 11210
 
@@ -213,6 +217,26 @@ class Options(UsageOptions):
             "first set in text. Read again on SIGHUP. Default: nobody is asked.",
         ],
         [
+            "tls-cert",
+            None,
+            None,
+            "File of a certificate (PEM, with what leads to its authority): every --port that is "
+            "a number then speaks TLS, 1.2 at least. Default: none does.",
+        ],
+        [
+            "tls-key",
+            None,
+            None,
+            "File of the key of --tls-cert. Default: it is in that file, too.",
+        ],
+        [
+            "tls-client-ca",
+            None,
+            None,
+            "File of authorities: only clients with a certificate of theirs are let in. "
+            "Default: clients need none.",
+        ],
+        [
             "log-format",
             None,
             "text",
@@ -239,6 +263,12 @@ class Options(UsageOptions):
     optFlags = [  # noqa: RUF012 - Twisted's way
         ["no-flush", "F", "Refuse flush_all."],
         ["http-auth", None, "Ask for a user and password of --auth-file before --http is shown."],
+        [
+            "reuse-port",
+            None,
+            "Let other processes listen on a --port that is a number, too (SO_REUSEPORT): a new "
+            "one can serve before this one ends.",
+        ],
         ["no-dump", "X", "Refuse stats cachedump, lru_crawler metadump and mgdump."],
     ]
 
@@ -292,12 +322,24 @@ class Options(UsageOptions):
             self["ports"] = [str(DEFAULT_PORT)]
         if self["storage"] is None:
             self["storage"] = os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE
-        if self["log-format"] == "json" and (self.parent or {}).get("syslog"):
+        if self["log-format"] == "json" and self.parent and self.parent["syslog"]:
             raise UsageError("--log-format json: not with --syslog, which has a form of its own")
         if self["http-auth"] and self["auth-file"] is None:
             raise UsageError("--http-auth: there is no --auth-file to find users in")
+        self._check_numbered_ports()
         if isinstance(self["max-item-size"], str):
             self["max-item-size"] = _size(self["max-item-size"])
+
+    def _check_numbered_ports(self) -> None:
+        """Refuse what would come to nothing."""
+        if self["tls-cert"] is None:
+            for option in ("tls-key", "tls-client-ca"):
+                if self[option] is not None:
+                    raise UsageError(f"--{option}: needs --tls-cert")
+        if not any(map(_is_number, self["ports"])):
+            for option in ("tls-cert", "reuse-port"):
+                if self[option]:
+                    raise UsageError(f"--{option}: is for a --port that is a number")
 
 
 Listen = Callable[[str, ConnectionFactory], IService]
@@ -334,6 +376,8 @@ class RedCouchService(MultiService):
         self.alone = True
         #: What a SIGHUP does.
         self.reload: Callable[[], None] | None = None
+        #: Tells the service manager how things stand.
+        self.tell: Tell = nobody
 
     def privilegedStartService(self) -> None:
         try:
@@ -348,6 +392,7 @@ class RedCouchService(MultiService):
     def startService(self) -> None:
         super().startService()
         self._reactor.callWhenRunning(settle)
+        self._reactor.callWhenRunning(lambda: self.tell("READY=1\nSTATUS=Serving"))
         if self.reload is not None:
             reload = self.reload
             signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(reload))
@@ -368,6 +413,7 @@ class RedCouchService(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        self.tell("STOPPING=1\nSTATUS=Letting clients finish")
         await super().stopService()
         drained = self._factory.drain()
         waiting = len(self._factory.connections)
@@ -423,10 +469,15 @@ def _make_service(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     _make_room(options["max-connections"])
+    tell = notifier(os.environ)
+    reactor.addSystemEventTrigger("before", "shutdown", _ignore_further_signals)
     if options["workers"] > 1:
         supervisor = _make_supervisor(options, reactor)
+        supervisor.tell = tell
         return _shown(supervisor, supervisor.watch, options, supervisor.authenticator, reactor)
-    bridge = make_bridge(options, reactor, Role(_fail(reactor)))
+    listen = partial(listening_service, shared_ports=_shared_ports(options))
+    bridge = make_bridge(options, reactor, Role(_fail(reactor), listen))
+    bridge.service.tell = tell
     if bridge.authenticator is not None:
         bridge.service.reload = bridge.authenticator.reload
     return _shown(bridge.service, bridge.watch, options, bridge.authenticator, reactor)
@@ -445,6 +496,12 @@ def _shown(
         return service
     users = authenticator if options["http-auth"] else None
     return SeenService(service, watch, dict(options), endpoint, users, reactor, _wall_clock())
+
+
+def _ignore_further_signals() -> None:
+    """The service ends already, and one does not end twice."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _make_room(clients: int) -> None:
@@ -504,11 +561,37 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         options["storage"],
         options["drain-timeout"],
         reactor,
-        role.listen,
+        _with_tls(options, role.listen),
     )
     service.alone = role.ledger is None
     watch = OwnWatch(storage, ledger, factory.tally)
     return Bridge(service, own, authenticator, watch)
+
+
+def _numbered_endpoints(options: Mapping[str, Any]) -> frozenset[str]:
+    """Those that a --port has given as a number."""
+    ports = filter(_is_number, options["ports"])
+    return frozenset(_endpoint(port, options["interface"]) for port in ports)
+
+
+def _shared_ports(options: Mapping[str, Any]) -> frozenset[str]:
+    return _numbered_endpoints(options) if options["reuse-port"] else frozenset()
+
+
+def _with_tls(options: Mapping[str, Any], listen: Listen) -> Listen:
+    """The same, with TLS where the options ask for it."""
+    if options["tls-cert"] is None:
+        return listen
+    try:
+        tls = read_tls(options["tls-cert"], options["tls-key"], options["tls-client-ca"])
+    except ConfigurationError as error:
+        raise SystemExit(f"redcouch: {error}") from None
+    numbered = _numbered_endpoints(options)
+
+    def listen_with_tls(endpoint: str, factory: ConnectionFactory) -> IService:
+        return listen(endpoint, over_tls(tls, factory) if endpoint in numbered else factory)
+
+    return listen_with_tls
 
 
 def _make_supervisor(options: Mapping[str, Any], reactor: Any) -> Supervisor:
@@ -522,7 +605,11 @@ def _make_supervisor(options: Mapping[str, Any], reactor: Any) -> Supervisor:
             f"{redact(options['storage'])}; use redis:// or embedded:, or one worker"
         )
     authenticator = _authenticator(options["auth-file"], Counters(), reactor)
-    return Supervisor(dict(options), _endpoints(options), local, authenticator, reactor, fail)
+    _with_tls(options, listening_service)  # which says so if the certificates are of no use
+    listen = partial(listening_port, reactor=reactor, shared_ports=_shared_ports(options))
+    return Supervisor(
+        dict(options), _endpoints(options), local, authenticator, reactor, fail, listen
+    )
 
 
 def _limits(options: Mapping[str, Any]) -> Limits:
@@ -578,7 +665,8 @@ def _fail(reactor: Any) -> Callable[[str], None]:
         print(f"redcouch: {reason}", file=sys.stderr)
         reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
         if reactor.running:
-            reactor.stop()
+            with suppress(ReactorNotRunning):  # it is stopping already
+                reactor.stop()
         else:
             reactor.callWhenRunning(reactor.stop)
 

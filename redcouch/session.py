@@ -44,6 +44,12 @@ from redcouch.stats import Counters, count
 
 _INTERNAL = Failed(Trouble.INTERNAL, "internal error")
 
+_FIRST_ROOM = 64
+"""Keys in a client's first batch, while nobody knows how large its values are."""
+
+_LARGE = 2 * 1024 * 1024
+"""Bytes that the replies to a batch should not exceed by much."""
+
 
 @dataclass(slots=True)
 class Shared:
@@ -92,6 +98,25 @@ class Session:
     @ivar finished: the conversation is over: nothing more is performed or said.
     """
 
+    __slots__ = (
+        "_advancing",
+        "_batch",
+        "_busy",
+        "_client",
+        "_counters",
+        "_finish",
+        "_held",
+        "_on_proof",
+        "_on_room",
+        "_perform",
+        "_queue",
+        "_room",
+        "_shared",
+        "_was_crowded",
+        "_write",
+        "finished",
+    )
+
     _log = Logger()
 
     def __init__(
@@ -125,6 +150,7 @@ class Session:
         self._advancing = False
         self._held = False
         self._was_crowded = False
+        self._room = min(_FIRST_ROOM, shared.limits.batch)
         self.finished = False
 
     @property
@@ -217,10 +243,14 @@ class Session:
             self._say(batch, iter(()))
 
     def _next_batch(self) -> list[Request]:
-        """What can be performed together, up to so many keys: their values may be large."""
+        """
+        What can be performed together, up to so many keys: their values may be
+        large, and are all held at once. How many depends on how large the
+        replies to the last batch were.
+        """
         queue = self._queue
         batch = [queue.popleft()]
-        room = self._shared.limits.batch - _weight(batch[0].command)
+        room = self._room - _weight(batch[0].command)
         while queue and not queue[0].command.alone:
             room -= _weight(queue[0].command)
             if room < 0:
@@ -241,6 +271,8 @@ class Session:
                 reply = request.encode(result)
                 if reply:
                     self._write(reply)
+                if self._queue:
+                    self._make_room(batch, len(reply))
             else:
                 self._count(batch, results)
                 self._say(batch, iter(results))
@@ -264,8 +296,17 @@ class Session:
             for request in batch
         ]
         reply = b"".join(replies)
+        self._make_room(batch, len(reply))
         if reply:
             self._write(reply)
+
+    def _make_room(self, batch: Sequence[Request], size: int) -> None:
+        """Choose how many keys the next batch may have, after replies of this size in bytes."""
+        if size > _LARGE:
+            keys = sum(_weight(request.command) for request in batch)
+            self._room = max(1, _LARGE * keys // size)
+        elif self._room < self._shared.limits.batch:
+            self._room = min(2 * self._room, self._shared.limits.batch)
 
     def _known(self, command: Command) -> Result:
         """The result of a command that nobody has to be asked about."""

@@ -28,7 +28,7 @@ from unittest import SkipTest
 
 import redis
 
-from tests.wire import Address, ask
+from tests.wire import PATIENCE, Address, ask
 
 LOOPBACK = "127.0.0.1"
 REDIS_VERSIONS = ("6.2", "7.0", "8.2")
@@ -225,11 +225,49 @@ class RedCouch(Server):
             return False
         return not self._ready or ask(self.address, b"get ready\r\n", b"\r\n") == b"END\r\n"
 
+    def run(self, *options: str) -> tuple[int, str]:
+        """The status and the words with which it ends by itself, given some options more."""
+        done = subprocess.run(
+            [*self.command(), *options], cwd=self.folder, capture_output=True, text=True, timeout=60
+        )
+        return done.returncode, done.stdout + done.stderr
+
     def check_log(self) -> None:
         """Fail where anything went wrong in it that no client was told of."""
         log = self.log
         for fault in _FAULTS:
             assert fault not in log, f"RedCouch's log:\n{log}"
+
+
+class RedCouchOverTLS(RedCouch):
+    """One whose port speaks TLS. It serves once it accepts."""
+
+    name = "RedCouch over TLS"
+
+    def answers(self) -> bool:
+        with plain(self.port):
+            return "RedCouch" in self.log and " listens on " in self.log
+
+
+def children(pid: int) -> list[int]:
+    """The processes that one has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def plain(port: int) -> socket.socket:
+    """A connection to a loopback port, for the caller to close."""
+    return socket.create_connection((LOOPBACK, port), PATIENCE)
+
+
+def read_all(wire: socket.socket) -> bytes:
+    """What comes until the other side closes, in whichever way."""
+    said = b""
+    try:
+        while data := wire.recv(65536):
+            said += data
+    except ConnectionError:
+        pass
+    return said
 
 
 def eventually(condition: Callable[[], object]) -> None:
@@ -306,7 +344,16 @@ def redis_server(version: str, *options: str) -> Iterator[RedisServer]:
 
 
 @contextmanager
-def redcouch(storage: str, *options: str, ready: bool = True) -> Iterator[RedCouch]:
+def redcouch_over_tls(storage: str, *options: str) -> Iterator[RedCouch]:
+    """As L{redcouch}, with options that make its port speak TLS."""
+    with redcouch(storage, *options, ready=False, kind=RedCouchOverTLS) as server:
+        yield server
+
+
+@contextmanager
+def redcouch(
+    storage: str, *options: str, ready: bool = True, kind: type[RedCouch] = RedCouch
+) -> Iterator[RedCouch]:
     """
     RedCouch on a storage. On the way out it gets a SIGTERM, has to end well,
     and must not have logged a fault.
@@ -314,7 +361,7 @@ def redcouch(storage: str, *options: str, ready: bool = True) -> Iterator[RedCou
     @param ready: wait until the storage serves, too.
     """
     with _folder() as folder:
-        server = RedCouch(folder, storage, options, ready)
+        server = kind(folder, storage, options, ready)
         try:
             server.start()
             yield server

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.logger import Logger, LogLevel
@@ -25,7 +25,7 @@ from tests.wire import ask
 def line(log: str, level: LogLevel = LogLevel.info, **fields: Any) -> dict[str, Any]:
     """What an event becomes."""
     events: list[Any] = []
-    Logger("here", observer=events.append).emit(level, log, **fields)
+    Logger("here", observer=cast(Any, events.append)).emit(level, log, **fields)
     (event,) = events
     text = as_json(event)
     assert text.endswith("\n")
@@ -105,7 +105,7 @@ def test_a_service(workers: str, redis_70: RedisServer) -> None:
     assert start["storage"].startswith("redis://")
     connected = [said for said in lines if said["message"].startswith("Connected to Redis")]
     numbers = [1, 2] if workers == "2" else [None]
-    assert sorted(said.get("worker") for said in connected) == numbers  # type: ignore[type-var]
+    assert sorted(said.get("worker") for said in connected) == numbers
     assert not [said for said in lines if "get" in said["message"]]
 
 

@@ -266,6 +266,23 @@ class OrderTests(SynchronousTestCase):
         self.assertEqual([len(batch) for batch in backend.seen], [3, 3, 2])
         self.assertEqual(client.heard, replies(8))
 
+    def test_batches_grow(self) -> None:
+        """Nobody knows how large a client's values are: its batches begin small."""
+        backend = Slow()
+        client = Client(backend)
+        client.ask(*numbered(64 + 128 + 256 + 10))
+        backend.answer_all()
+        self.assertEqual([len(batch) for batch in backend.seen], [64, 128, 256, 10])
+
+    def test_large_replies(self) -> None:
+        """Of values of a MiB, about two are held for a client at a time; then it grows again."""
+        backend = Slow()
+        client = Client(backend)
+        large = b"x" * (1024 * 1024 - 1)  # with the end of its reply, a MiB
+        client.ask(*[get(large)] * 72, *numbered(30))
+        backend.answer_all()
+        self.assertEqual([len(batch) for batch in backend.seen], [64, 2, 4, 2, 4, 8, 16, 2])
+
     def test_known_answers_wait_for_their_turn(self) -> None:
         """C{version} and errors come between the answers of the storage, which hears of neither."""
         backend = Slow()

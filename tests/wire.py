@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 Address = tuple[str, int] | str
@@ -114,6 +114,23 @@ class Wire:
             elif unsent is not None:
                 unsent = self._send(unsent) or next(pending, None)
         return Heard(bytes(reply), False)
+
+    def exchange(self, request: bytes, ending: Callable[[bytes], bool]) -> bytes | None:
+        """
+        Send a small request, and read until C{ending} says that the reply is
+        whole. C{None} where the server closes instead, or before.
+        """
+        try:
+            self._socket.sendall(request)
+        except ConnectionError:
+            return None
+        reply = b""
+        while not reply or not ending(reply):
+            data = self._receive()
+            if not data:
+                return None
+            reply += data
+        return reply
 
     def read_to_the_end(self) -> bytes:
         """All that comes until the server closes, with our own side closed."""

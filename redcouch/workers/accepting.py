@@ -13,7 +13,7 @@ listen on it is given an L{Acceptor} of the socket that the parent has opened.
 
 from __future__ import annotations
 
-import errno
+import os
 import socket
 from typing import Any
 
@@ -25,6 +25,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from redcouch.listening import EXHAUSTED, REST, Shortage
 from redcouch.workers.crowd import Crowd
 
 #: Endpoints that listen in a way that can be shared out.
@@ -33,13 +34,8 @@ SHAREABLE = ("tcp", "tcp4", "tcp6", "unix", "ssl", "haproxy", "systemd")
 MOMENT = 0.002
 """Seconds for which a client is left to another worker."""
 
-REST = 1.0
-"""Seconds without accepting after the system could not give another descriptor."""
-
 _AT_ONCE = 4
 """Clients to take after a moment, if they are still there."""
-
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 @implementer(IReadDescriptor, IListeningPort)
@@ -62,6 +58,7 @@ class Acceptor:
         self._number = number
         self._reactor = reactor
         self._waiting: Any = None
+        self._shortage = Shortage()
         self._stopped = False
 
     # -- IListeningPort ----------------------------------------------------------------------
@@ -116,7 +113,7 @@ class Acceptor:
     def _take(self) -> bool:
         """Take one client; whether there was one."""
         try:
-            client, _ = self._socket.accept()
+            client = self._accept()
         except (BlockingIOError, InterruptedError):
             return False
         except ConnectionAbortedError:
@@ -124,9 +121,18 @@ class Acceptor:
         except OSError as error:
             self._cannot_take(error)
             return False
+        self._shortage.ends()
         with client:
             self._welcome(client)
         return True
+
+    def _accept(self) -> socket.socket:
+        """One client, and the certainty of a second descriptor, which the reactor needs for it."""
+        spare = os.dup(self._socket.fileno())
+        try:
+            return self._socket.accept()[0]
+        finally:
+            os.close(spare)
 
     def _welcome(self, client: socket.socket) -> None:
         try:
@@ -137,8 +143,8 @@ class Acceptor:
             self._log.failure("Could not welcome a client")
 
     def _cannot_take(self, error: OSError) -> None:
-        if error.errno in _EXHAUSTED:
-            self._log.error("Cannot accept a client: {error}", error=error)
+        if error.errno in EXHAUSTED:
+            self._shortage.begins(error)
             self._pause(REST)
         else:  # the parent has stopped listening, which it can do for all
             self._reactor.removeReader(self)

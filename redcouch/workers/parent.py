@@ -6,13 +6,13 @@ books of all of them, and stops them in order.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
@@ -25,7 +25,8 @@ from redcouch.backends.lookup import redact
 from redcouch.errors import StartError
 from redcouch.interfaces import IStorageBackend
 from redcouch.ledger import Clients, Figures, OwnLedger
-from redcouch.listening import with_backlog
+from redcouch.listening import server_endpoint
+from redcouch.notify import Tell, nobody
 from redcouch.stats import Counters
 from redcouch.workers.accepting import SHAREABLE
 from redcouch.workers.control import Respond, Unanswered, write_users
@@ -174,6 +175,7 @@ class Supervisor(MultiService):
         authenticator: Authenticator | None,
         reactor: Any,
         fail: Callable[[str], None],
+        listen: Callable[[str], Any] | None = None,
     ) -> None:
         """
         @param options: those of C{twistd redcouch}, for the workers.
@@ -182,8 +184,12 @@ class Supervisor(MultiService):
             where each has its own.
         @param authenticator: reads the file of users for all workers.
         @param fail: ends the whole service.
+        @param listen: opens the port of an endpoint string.
         """
         super().__init__()
+        self._listen = listen or partial(listening_port, reactor=reactor)
+        #: Tells the service manager how things stand.
+        self.tell: Tell = nobody
         self._options = options
         self._endpoints = endpoints
         self._storage: IStorageBackend | None = storage
@@ -209,7 +215,7 @@ class Supervisor(MultiService):
         super().privilegedStartService()
         for endpoint in self._endpoints:
             try:
-                self._ports.append(_listen(endpoint, self._reactor))
+                self._ports.append(self._listen(endpoint))
             except CannotListenError as error:
                 raise StartError(f"redcouch: {error}") from None
             except (ValueError, TypeError, OSError) as error:
@@ -294,6 +300,8 @@ class Supervisor(MultiService):
             self._fail(reason)
 
     def _on_ready(self) -> None:
+        if not (self._one_was_ready or self._stopping):
+            self.tell("READY=1\nSTATUS=Serving")
         self._one_was_ready = True
 
     def _on_end(self, post: Post, how: str) -> None:
@@ -325,6 +333,7 @@ class Supervisor(MultiService):
 
     async def _stop(self) -> None:
         self._stopping = True
+        self.tell("STOPPING=1\nSTATUS=Letting clients finish")
         await super().stopService()
         for port in self._ports:
             await port.stopListening()
@@ -357,15 +366,20 @@ class Supervisor(MultiService):
                 post.worker.kill()
 
 
-def _listen(endpoint: str, reactor: Any) -> Any:
-    """Open a port from which nothing is accepted here."""
+def listening_port(endpoint: str, reactor: Any, shared_ports: Collection[str] = ()) -> Any:
+    """
+    Open a port from which nothing is accepted here.
+
+    @param shared_ports: endpoint strings that other processes may have as well.
+    """
     kind = endpoint.partition(":")[0]
     if kind not in SHAREABLE:
         raise ValueError(
             f"works with one worker only; with more, use {', '.join(SHAREABLE)}, or a number"
         )
     outcome: list[Any] = []
-    serverFromString(reactor, with_backlog(endpoint)).listen(RedCouch()).addBoth(outcome.append)
+    opened = server_endpoint(endpoint, reactor, endpoint in shared_ports).listen(RedCouch())
+    opened.addBoth(outcome.append)
     (port,) = outcome
     if not IListeningPort.providedBy(port):
         port.raiseException()

@@ -59,7 +59,7 @@ def resize(window: Chrome, size: tuple[int, int], dark: bool = False) -> None:
 
 def picture(window: Chrome, path: Path, height: int | None = None) -> None:
     """Keep what is seen, the whole page or its upper part, as a PNG."""
-    width, whole = window.execute_script(  # type: ignore[no-untyped-call]
+    width, whole = window.execute_script(
         "const root = document.documentElement; return [root.clientWidth, root.scrollHeight]"
     )
     clip = {"x": 0, "y": 0, "width": width, "height": height or whole, "scale": 1}

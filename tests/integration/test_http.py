@@ -236,7 +236,7 @@ def test_draining(workers: str, redis_70: RedisServer) -> None:
     large = b"set large 0 0 900000\r\n" + b"x" * 900_000 + b"\r\n"
     with servers.redcouch(redis_70.url, *options) as server:
         ask(server.address, large, b"STORED\r\n")
-        with socket.create_connection(server.address) as client:
+        with socket.create_connection((servers.LOOPBACK, server.port)) as client:
             client.sendall(b"get large\r\n" * 100)  # and does not take the answers
             eventually(lambda: metrics(server)["redcouch_sent_bytes_total"] > 900_000)
             os.kill(server.pid, signal.SIGTERM)

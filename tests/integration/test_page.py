@@ -81,7 +81,7 @@ def shown(window: Chrome, redis_70: RedisServer) -> Iterator[RedCouch]:
 
 def run(window: Chrome, script: str, *arguments: str) -> Any:
     """What a script in the page gives, in one go: the page draws itself anew meanwhile."""
-    return window.execute_script(script, *arguments)  # type: ignore[no-untyped-call]
+    return window.execute_script(script, *arguments)
 
 
 def text(window: Chrome, selector: str) -> str:
@@ -201,12 +201,12 @@ def test_pictures(window: Chrome, shown: RedCouch, tmp_path: Path) -> None:
 def test_nothing_was_refused(window: Chrome, shown: RedCouch) -> None:
     """Nothing was asked of anybody else, and the policy had nothing to object to."""
     origin = f"http://127.0.0.1:{http_port(shown)}/"
-    for entry in window.get_log("performance"):  # type: ignore[no-untyped-call]
+    for entry in window.get_log("performance"):
         event = json.loads(entry["message"])["message"]
         if event["method"] == "Network.requestWillBeSent":
             url = event["params"]["request"]["url"]
             assert url.startswith(("http://127.0.0.1:", "data:", "chrome:", "about:")), url
-    said = [entry["message"] for entry in window.get_log("browser")]  # type: ignore[no-untyped-call]
+    said = [entry["message"] for entry in window.get_log("browser")]
     assert not [line for line in said if "Content Security Policy" in line or "Error" in line], said
     assert window.current_url == origin
     assert "hacked" not in window.title

@@ -20,7 +20,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from redcouch.workers.accepting import MOMENT, REST, Acceptor, Handed, accepting_service
+from redcouch.listening import REST
+from redcouch.workers.accepting import MOMENT, Acceptor, Handed, accepting_service
 from redcouch.workers.crowd import Crowd, make_memory
 
 

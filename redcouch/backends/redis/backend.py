@@ -35,7 +35,15 @@ from redcouch.backends.redis.schema import (
     read_item,
     read_number,
 )
-from redcouch.backends.redis.wire import bulks, pack_command, pack_hmget, pack_script, pack_store
+from redcouch.backends.redis.wire import (
+    LARGE_REPLIES,
+    bulks,
+    pack_command,
+    pack_hmget,
+    pack_large_store,
+    pack_script,
+    pack_store,
+)
 from redcouch.commands import (
     Arithmetic,
     Command,
@@ -78,6 +86,7 @@ from redcouch.results import (
 )
 
 _HALF = 10**10
+
 _SCAN_STEP = 500
 
 _OUTCOMES = {
@@ -89,6 +98,9 @@ _OUTCOMES = {
 
 #: In the place of a result: the script was not there, so nothing has happened.
 _FORGOTTEN = Failed(Trouble.REFUSED, "storage has lost its scripts")
+
+#: The same for a large set that Redis had no memory for: its old item is still there.
+_NOTHING_DONE = Failed(Trouble.OUT_OF_MEMORY, "out of memory storing object")
 
 #: Redis's error codes that mean something to a client; Redis 6.2 wraps those of scripts.
 _CODE = re.compile(
@@ -154,6 +166,7 @@ class RedisBackend:
         self._hmget = pack_hmget(prefix, (b"v", b"r", b"f"))
         self._hmget_cas = pack_hmget(prefix, (b"v", b"r", b"f", b"c"))
         self._set = pack_store(prefix, scripts.SET, (layout.field, layout.other_field), 3)
+        self._set_large = pack_large_store(prefix, scripts.SETTLE, layout.field, layout.other_field)
         self._hmget_meta = pack_hmget(prefix, (b"v", b"r", b"f", b"c", b"s", b"w"))
         self._store = pack_script(prefix, scripts.STORE, 9)
         self._concat = pack_script(prefix, scripts.CONCAT, 10)
@@ -223,10 +236,20 @@ class RedisBackend:
         results = []
         at = 0
         for command in commands:
-            after = at + (len(command.keys) if isinstance(command, Get | GetAndTouch) else 1)
+            after = at + self._count_replies(command)
             results.append(steps[command.__class__][1](command, replies[at:after]))
             at = after
         return results
+
+    #: Bytes of a value from which a set is a transaction (L{pack_large_store}).
+    _large = 8192
+
+    def _count_replies(self, command: Command) -> int:
+        if isinstance(command, Get | GetAndTouch):
+            return len(command.keys)
+        if isinstance(command, Store) and len(command.value) >= self._large and _is_plain(command):
+            return LARGE_REPLIES
+        return 1
 
     #: Set while replies are read: a result is not final.
     needs_more = False
@@ -290,8 +313,10 @@ class RedisBackend:
         layout = self._layout
         mode = command.mode
         value = layout.encode(command.value)
-        if mode is StoreMode.SET and command.compare is None and command.new_cas is None:
+        if _is_plain(command):
             rest = _flags_and_expiry(command.flags, command.exptime)
+            if len(command.value) >= self._large:
+                return self._set_large(command.key, value, rest), LARGE_REPLIES
             return self._set(command.key, value, rest), 1
         if mode is StoreMode.APPEND or mode is StoreMode.PREPEND:
             return self._pack_concat(command, value), 1
@@ -323,14 +348,27 @@ class RedisBackend:
         )
 
     def _read_store(self, command: Store, replies: Sequence[Any]) -> Result:
-        reply = replies[0]
+        reply = replies[0] if len(replies) == 1 else self._read_transaction(replies)
         if reply.__class__ is int:
             return Stored(reply)
         if reply.__class__ is bytes and reply.isdigit():
             return Stored(int(reply))
         if reply.__class__ is list:
             return Stored(int(reply[0]), reply[1])
+        if reply is _NOTHING_DONE:
+            return _NOTHING_DONE
         return self._outcome(reply)
+
+    def _read_transaction(self, replies: Sequence[Any]) -> Any:
+        """The script's reply, or the error because of which nothing was done."""
+        match replies:
+            case [_, _, _, [_, reply]]:
+                return reply
+        refused = next((reply for reply in replies if isinstance(reply, RedisError)), None)
+        if refused is not None and "OOM" in str(refused):
+            self.needs_more = True
+            return _NOTHING_DONE
+        return refused
 
     def _pack_arithmetic(self, command: Arithmetic) -> tuple[bytes, int]:
         packed = self._arithmetic(
@@ -764,7 +802,22 @@ class _Aftermath:
                 break
             await self._send_again()
         await self._complete_items()
+        await self._remove_refused()
         return self._results
+
+    async def _remove_refused(self) -> None:
+        """Large sets that Redis had no memory for: their old items must not live on."""
+        refused = set()
+        for command, result in zip(self._commands, self._results, strict=True):
+            if isinstance(command, Store):
+                if result is _NOTHING_DONE:
+                    refused.add(command.key)
+                elif result.__class__ is Stored:
+                    refused.discard(command.key)
+        if refused:
+            backend = self._backend
+            payload = [backend._delete(key, b"") for key in refused]
+            await backend._send_scripts(payload, len(payload))
 
     async def _send_again(self) -> None:
         first = self._first_to_repeat()
@@ -827,6 +880,11 @@ def _expiry(exptime: int) -> tuple[bytes, bytes]:
 
 def _maybe_expiry(exptime: int | None) -> tuple[bytes, bytes]:
     return (b"", b"") if exptime is None else _expiry(exptime)
+
+
+def _is_plain(command: Store) -> bool:
+    """A set that asks for nothing but to be stored."""
+    return command.mode is StoreMode.SET and command.compare is None and command.new_cas is None
 
 
 @lru_cache(1024)

@@ -13,6 +13,7 @@ both keys at once, and STRLEN tells a key of another type from a miss.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha1
@@ -63,6 +64,9 @@ class StringBackend(RedisBackend):
     """See the module."""
 
     _scripts = scripts.SCRIPTS
+
+    #: A string is written whole by its script, however long it is.
+    _large = sys.maxsize
     _scan_more = (b"TYPE", b"string")
     _layout: StringLayout
 

@@ -33,6 +33,9 @@ def pack_command(arguments: tuple[bytes, ...]) -> bytes:
     return packed
 
 
+LARGE_REPLIES = 4
+"""Replies to what L{pack_large_store} packs; the last has a list with the script's at its end."""
+
 PackStore = Callable[[bytes, bytes, bytes], bytes]
 
 
@@ -80,6 +83,38 @@ def pack_store(prefix: bytes, script: Script, before: Sequence[bytes], after: in
     def pack(key: bytes, value: bytes, rest: bytes) -> bytes:
         size = b"$%d\r\n" % len(value)
         return b"".join((starts[len(key)], key, middle, size, value, b"\r\n", rest))
+
+    return pack
+
+
+def pack_large_store(prefix: bytes, script: Script, field: bytes, other_field: bytes) -> PackStore:
+    """
+    A function from an item's key (without prefix), a value, and L{bulks} of
+    flags, expiry command and its argument, to a transaction that sets the
+    field by HSET and leaves the rest to a script. It has L{LARGE_REPLIES}
+    replies.
+
+    A script that is given a value copies it three times, at a millisecond of
+    Redis's time for each MiB; HSET copies it once.
+    """
+
+    def pack(key: bytes, value: bytes, rest: bytes) -> bytes:
+        name = bulk(prefix + key)
+        return b"".join(
+            (
+                b"*1\r\n$5\r\nMULTI\r\n*4\r\n$4\r\nHSET\r\n",
+                name,
+                bulk(field),
+                b"$%d\r\n" % len(value),
+                value,
+                b"\r\n*9\r\n",
+                bulks(b"EVAL", script.text, b"2"),
+                name,
+                bulks(CAS_COUNTER, other_field),
+                rest,
+                b"*1\r\n$4\r\nEXEC\r\n",
+            )
+        )
 
     return pack
 

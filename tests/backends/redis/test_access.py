@@ -29,7 +29,8 @@ from tests.backends.redis.case import SharedRedisCase, eventually
 KEYS = "resetkeys ~rc:* ~redcouch:sys:*"
 # To connect, and to keep the items.
 BASICS = (
-    "+script|load +evalsha +hmget +hget +hset +hsetnx +hdel +hexists +hlen +hstrlen +incr +set"
+    "+script|load +evalsha +eval +multi +exec"
+    " +hmget +hget +hset +hsetnx +hdel +hexists +hlen +hstrlen +incr +set"
     " +time +pttl +exists +persist +pexpire +pexpireat +unlink"
 )
 # For the age of an item (mg with h, l, t), and dumps.
@@ -50,6 +51,7 @@ QUIETLY_NEEDED = {
 
 EVERYTHING: list[Command] = [
     Store(StoreMode.SET, b"k", b"1"),
+    Store(StoreMode.SET, b"large", b"v" * 10_000),
     Store(StoreMode.ADD, b"k", b"1"),
     Store(StoreMode.ADD, b"new", b"1", exptime=500),
     Store(StoreMode.REPLACE, b"k", b"1", exptime=4_000_000_000),

@@ -173,6 +173,36 @@ class NativeTests(SharedRedisCase):
             self.assertIn(self.client.ttl("rc:k"), range(470, 501))
             self.assertNotEqual(await self.set(b"other"), token)
 
+    async def test_large_values(self) -> None:
+        """A large set leaves what a small one does, over whatever was there before."""
+        large = bytes(range(256)) * 100
+        token = await self.set(b"small", flags=7, exptime=500)
+        self.client.hset("rc:k", mapping={"r": "r", "s": "", "w": "", "h": ""})
+        later = await self.set(large, flags=3)
+        self.assertGreater(later, token)
+        self.assertEqual(await self.get(), Item(large, 3, later))
+        self.assertEqual(set(self.client.hkeys("rc:k")), {b"v", b"f", b"c"})
+        self.assertEqual(self.client.ttl("rc:k"), -1)
+        await self.set(large, exptime=500)
+        self.assertIn(self.client.ttl("rc:k"), range(470, 501))
+        await self.set(large, exptime=-1)
+        self.assertIsNone(await self.get())
+        self.assertEqual(self.client.exists("rc:k"), 0)
+
+    async def test_large_value_over_another_type(self) -> None:
+        """What is no item is left alone."""
+        self.client.lpush("rc:k", "1")
+        results = await self.all(Store(StoreMode.SET, b"k", b"v" * 10_000), Get([b"k"]))
+        for failed in (results[0], results[1][0]):
+            self.assert_failed(failed, Trouble.WRONG_TYPE)
+        self.assertEqual(self.client.lrange("rc:k", 0, -1), [b"1"])
+
+    async def test_large_values_without_scripts(self) -> None:
+        """Even if Redis has forgotten the scripts, a large set is made at once."""
+        self.client.script_flush()
+        await self.set(b"v" * 10_000)
+        self.assertEqual(await self.value(), b"v" * 10_000)
+
     async def test_two_clients_are_given_the_same_token(self) -> None:
         """Two that ask for the token at the same time are told the same."""
         self.client.hset("rc:k", "v", "6869")

@@ -27,6 +27,23 @@ class OutOfMemoryTests(SharedRedisCase):
         self.assertEqual(self.client.keys("rc:*"), [])
         self.assert_failed(await self.do(Store(StoreMode.SET, b"k", b"v")), Trouble.OUT_OF_MEMORY)
 
+    async def test_large_set(self) -> None:
+        """The same for a large value, which is stored by a transaction."""
+        large = b"v" * 100_000
+        await self.set(b"old")
+        await self.set(b"other", key=b"other")
+        self.use_up()
+        refused, read, other = await self.all(
+            Store(StoreMode.SET, b"k", large), Get([b"other"]), Store(StoreMode.SET, b"k", large)
+        )
+        self.assert_failed(refused, Trouble.OUT_OF_MEMORY)
+        self.assert_failed(other, Trouble.OUT_OF_MEMORY)
+        self.assertEqual(read[0].value, b"other")
+        self.assertIsNone(await self.get())
+        self.client.config_set("maxmemory", 0)
+        await self.set(large)
+        self.assertEqual(await self.value(), large)
+
     async def test_others_keep_the_item(self) -> None:
         """Any other change that is refused leaves the item as it was."""
         token = await self.set(b"5", flags=7, exptime=500)

@@ -43,6 +43,9 @@ LIST = load("list")
 PROMOTE = load("promote")
 READ = load("read")
 
+SETTLE = load("settle")
+"""Is always sent whole: in a transaction, it must not be found missing."""
+
 SCRIPTS = (
     SET,
     STORE,
@@ -57,4 +60,4 @@ SCRIPTS = (
     INVALIDATE,
     LIST,
 )
-"""What the service runs; all are loaded before a connection is used."""
+"""What the service calls by SHA-1; all are loaded before a connection is used."""

@@ -1,0 +1,192 @@
+"""Redis is killed, held and replaced by something else, while clients write and read."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests import servers
+from tests.reliability.clients import Client, Load
+from tests.servers import RedCouch
+from tests.wire import Wire
+
+LASTING = ("--appendonly", "yes", "--appendfsync", "always")
+RECOVERY = 20.0
+"""Seconds allowed on a machine of any speed. Two is the promise."""
+
+
+@contextmanager
+def under_load(server: RedCouch) -> Iterator[list[Load]]:
+    """
+    Some clients; at the end, nothing wrong was said to them, and every
+    acknowledged write is there.
+    """
+    loads = [Load(server.address, f"client-{number}") for number in range(4)]
+    for load in loads:
+        load.start()
+    try:
+        until_asked(loads)
+        yield loads
+        until_asked(loads)
+    finally:
+        for load in loads:
+            load.finish()
+    client = Client(server.address, "auditor")
+    for load in loads:
+        assert load.wrong == []
+        assert load.failed == []
+        assert load.reconnected == 0
+        for key in load.uncertain:
+            load.check(key, client.get(key))
+    client.close()
+
+
+def until_asked(loads: list[Load]) -> None:
+    goal = [load.asked + 40 for load in loads]
+    servers.eventually(
+        lambda: all(
+            load.asked >= least or not load.is_alive()
+            for load, least in zip(loads, goal, strict=True)
+        )
+    )
+
+
+def refusals(loads: list[Load]) -> set[str]:
+    return {reason for load in loads for reason in load.refused}
+
+
+def until_refused(loads: list[Load]) -> None:
+    """Wait until clients have been told of some failures more."""
+
+    def told() -> int:
+        return sum(sum(load.refused.values()) for load in loads)
+
+    goal = told() + 8
+    servers.eventually(lambda: told() >= goal)
+
+
+def until_stored(server: RedCouch) -> float:
+    """Wait until a write succeeds; gives the seconds that it took."""
+    began = time.monotonic()
+    client = Client(server.address, "first")
+    servers.eventually(lambda: client.set("first", "1") == b"STORED\r\n")
+    client.close()
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_killed(workers: str) -> None:
+    """Killed and started again under load: what was acknowledged is there, nothing is mixed up."""
+    with (
+        servers.redis_server("7.0", *LASTING) as storage,
+        servers.redcouch(storage.url, "--workers", workers) as server,
+        under_load(server) as loads,
+    ):
+        for _ in range(3):
+            storage.kill()
+            servers.eventually(lambda: refusals(loads))
+            until_asked(loads)
+            storage.start()
+            assert until_stored(server) < RECOVERY
+        assert all(reason.startswith("SERVER_ERROR storage ") for reason in refusals(loads))
+
+
+def test_held() -> None:
+    """Held for longer than the timeout: an error for each request, and no answer of another's."""
+    with (
+        servers.redis_server("7.0") as storage,
+        servers.redcouch(storage.url + "?timeout=0.5") as server,
+        under_load(server) as loads,
+    ):
+        for _ in range(2):
+            os.kill(storage.pid, signal.SIGSTOP)
+            try:
+                until_refused(loads)
+            finally:
+                os.kill(storage.pid, signal.SIGCONT)
+            assert until_stored(server) < RECOVERY
+
+
+# -- a Redis that is none ----------------------------------------------------------------------
+
+Answer = Callable[[bytes], bytes | None]
+
+
+class _Fake(socketserver.StreamRequestHandler):
+    """Answers what RedCouch asks to begin with as a Redis does, and all else as it is told."""
+
+    def handle(self) -> None:
+        while head := self.rfile.readline():
+            words = []
+            for _ in range(int(head[1:])):
+                words.append(self.rfile.read(int(self.rfile.readline()[1:])))
+                self.rfile.readline()
+            name = words[0].upper()
+            if name == b"SCRIPT":
+                reply: bytes | None = b"$40\r\n" + b"0" * 40 + b"\r\n"
+            elif name in (b"HMGET", b"EVALSHA"):
+                reply = self.server.answer  # type: ignore[attr-defined]
+            else:
+                reply = b"+OK\r\n"
+            if reply is None:
+                return
+            self.wfile.write(reply)
+
+
+@contextmanager
+def fake_redis(answer: bytes | None) -> Iterator[str]:
+    """The URL of something that gives this answer; C{None} closes the connection."""
+    with socketserver.ThreadingTCPServer((servers.LOOPBACK, 0), _Fake) as fake:
+        fake.daemon_threads = True
+        fake.block_on_close = False
+        fake.answer = answer  # type: ignore[attr-defined]
+        thread = threading.Thread(target=fake.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield f"redis://{servers.LOOPBACK}:{fake.server_address[1]}?timeout=0.5"
+        finally:
+            fake.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"-LOADING Redis is loading the dataset in memory\r\n",
+        b"-OOM command not allowed when used memory > 'maxmemory'.\r\n",
+        b"-READONLY You can't write against a read only replica.\r\n",
+        b"-MISCONF Redis is configured to save RDB snapshots\r\n",
+        b"-BUSY Redis is busy running a script.\r\n",
+        b"-NOSCRIPT No matching script. Please use EVAL.\r\n",
+        b"-NOPERM this user has no permissions\r\n",
+        b"-CLUSTERDOWN The cluster is down\r\n",
+        b"-ERR something nobody has heard of\r\n",
+        b"*3\r\n$3\r\nabc\r\n$5\r\nab",  # and then nothing: late
+        b"",  # nothing at all
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"*-7\r\n",
+        None,
+    ],
+)
+def test_strange_answers(answer: bytes | None) -> None:
+    """Each request is answered once, in order, with an error that looks like nothing else."""
+    with (
+        fake_redis(answer) as url,
+        servers.redcouch(url, ready=False) as server,
+        Wire(server.address) as wire,
+    ):
+        request = b"get k\r\nset k 0 0 1\r\nv\r\nincr k 1\r\ndelete k\r\nmg k v\r\nmn\r\n"
+        said = wire.exchange(request, lambda reply: reply.endswith(b"MN\r\n"))
+        assert said is not None
+        lines = said.split(b"\r\n")
+        assert len(lines) == 7
+        assert lines[5:] == [b"MN", b""]
+        for line in lines[:5]:
+            assert line.startswith(b"SERVER_ERROR "), said

@@ -1,0 +1,20 @@
+"""A short soak; REDCOUCH_SOAK_SECONDS makes it longer."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.reliability import soak
+
+SECONDS = float(os.environ.get("REDCOUCH_SOAK_SECONDS", "15"))
+
+
+@pytest.mark.timeout(SECONDS + 300)
+def test_soak() -> None:
+    """Whatever is done to Redis, no answer is wrong and no acknowledged write is lost."""
+    report = soak.run(SECONDS)
+    assert report.wrong == [], str(report)
+    assert report.requests > 100, str(report)
+    assert max(report.descriptors) < report.descriptors[0] + 20, str(report)

@@ -1,0 +1,198 @@
+"""Another process takes the port over, and no client sees an error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+from tests.reliability.clients import Load
+from tests.servers import RedCouch, RedisServer
+
+#: Runs a command with the socket of a descriptor, as systemd passes it.
+ACTIVATE = """
+import os, sys
+descriptor = int(sys.argv[1])
+if descriptor != 3:
+    os.dup2(descriptor, 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="redcouch")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@contextmanager
+def under_load(port: int) -> Iterator[list[Load]]:
+    """Some clients that write and read; each has had answers when the block begins and ends."""
+    loads = [Load((servers.LOOPBACK, port), f"client-{number}") for number in range(4)]
+    for load in loads:
+        load.start()
+    try:
+        until_asked(loads)
+        yield loads
+        until_asked(loads)
+    finally:
+        for load in loads:
+            load.finish()
+
+
+def until_asked(loads: list[Load], more: int = 40) -> None:
+    goal = [load.asked + more for load in loads]
+    servers.eventually(
+        lambda: all(
+            load.asked >= least or not load.is_alive()
+            for load, least in zip(loads, goal, strict=True)
+        )
+    )
+
+
+def check_books(loads: list[Load]) -> None:
+    """Nobody was told anything wrong, nor anything at all but success."""
+    for load in loads:
+        assert load.wrong == []
+        assert load.failed == []
+        assert load.refused == {}
+        assert load.reconnected >= 1
+
+
+@contextmanager
+def activated(
+    folder: Path, listening: socket.socket, storage: str, *options: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A service that is given its port by a service manager; it serves when the block begins."""
+    notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    path = str(folder / f"notify-{os.urandom(4).hex()}")
+    notified.bind(path)
+    notified.settimeout(60)
+    twistd = str(Path(sys.executable).parent / "twistd")
+    command = [twistd, "-n", "--pidfile=", "redcouch", "--storage", storage, *options]
+    command += ["--port", "systemd:domain=INET:name=redcouch"]
+    descriptor = listening.fileno()
+    with (folder / "log").open("ab") as log, notified:
+        process = subprocess.Popen(
+            [sys.executable, "-c", ACTIVATE, str(descriptor), sys.executable, *command],
+            pass_fds=[descriptor],
+            env={**os.environ, "NOTIFY_SOCKET": path},
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+        )
+        try:
+            assert notified.recv(1000) == b"READY=1\nSTATUS=Serving", (folder / "log").read_text()
+            yield process
+            process.terminate()
+            assert notified.recv(1000).startswith(b"STOPPING=1\n")
+        finally:
+            process.terminate()
+            process.wait(60)
+    assert "Traceback" not in (folder / "log").read_text()
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    """A socket as a service manager opens it."""
+    with socket.create_server((servers.LOOPBACK, 0), backlog=128) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_socket_activation(
+    redis_70: RedisServer, tmp_path: Path, listening: socket.socket, workers: str
+) -> None:
+    """The socket of a service manager outlives the process that serves from it."""
+    port = listening.getsockname()[1]
+    options = ("--workers", workers)
+    with (
+        activated(tmp_path, listening, redis_70.url, *options) as old,
+        under_load(port) as loads,
+        activated(tmp_path, listening, redis_70.url, *options),
+    ):
+        old.terminate()
+        assert old.wait(60) is not None
+        until_asked(loads)
+        for load in loads:
+            load.finish()
+    check_books(loads)
+
+
+def test_reuse_port(redis_70: RedisServer) -> None:
+    """With C{--reuse-port} the next process listens before the last one stops."""
+    with servers.redcouch(redis_70.url, "--reuse-port") as old, under_load(old.port) as loads:
+        with successor(old, redis_70.url):
+            assert old.stop() == -15
+            until_asked(loads)
+            for load in loads:
+                load.finish()
+        old.check_log()
+        old.start()  # for the way out
+    check_books(loads)
+
+
+@contextmanager
+def successor(old: RedCouch, storage: str) -> Iterator[RedCouch]:
+    """Another service on the same port."""
+    folder = old.folder / "successor"
+    folder.mkdir()
+    server = RedCouch(folder, storage, ["--reuse-port"], ready=True)
+    server.port = old.port
+    server.start()
+    servers.eventually(lambda: " listens on " in server.log)
+    try:
+        yield server
+    finally:
+        server.stop()
+        server.check_log()
+
+
+def test_port_is_not_shared_unasked() -> None:
+    """A second process is told that the port is taken, unless both have the option."""
+    with servers.redcouch("memory:") as server:
+        second = RedCouch(server.folder, "memory:", ["--reuse-port"], ready=True)
+        second.port = server.port
+        status, said = second.run()
+        assert status == 1
+        assert "in use" in said
+
+
+def test_those_who_wait_are_taken() -> None:
+    """Whoever was in the queue of a shared port when the service ends is still answered."""
+    with servers.redcouch("memory:", "--reuse-port") as server, ExitStack() as clients:
+        os.kill(server.pid, signal.SIGSTOP)
+        crowd = [clients.enter_context(servers.plain(server.port)) for _ in range(20)]
+        for client in crowd:
+            client.sendall(b"mn\r\n")
+        os.kill(server.pid, signal.SIGTERM)
+        os.kill(server.pid, signal.SIGCONT)
+        for client in crowd:
+            assert servers.read_all(client) == b"MN\r\n"
+        servers.eventually(lambda: "Server Shut Down." in server.log)
+
+
+def test_second_signal() -> None:
+    """A second SIGTERM while clients finish changes nothing."""
+    with (
+        servers.redis_server("7.0") as storage,
+        servers.redcouch(storage.url + "?timeout=30") as server,
+    ):
+        with servers.plain(server.port) as client:
+            os.kill(storage.pid, signal.SIGSTOP)
+            client.sendall(b"get k\r\n")
+            seen = servers.plain(server.port)
+            seen.sendall(b"version\r\n")
+            assert seen.recv(100).startswith(b"VERSION")  # so the first one was read, too
+            seen.close()
+            os.kill(server.pid, signal.SIGTERM)
+            servers.eventually(lambda: "Waiting for" in server.log)
+            os.kill(server.pid, signal.SIGTERM)
+            os.kill(storage.pid, signal.SIGCONT)
+            assert servers.read_all(client) == b"END\r\n"
+        servers.eventually(lambda: "Server Shut Down." in server.log)
+        assert "ReactorNotRunning" not in server.log
