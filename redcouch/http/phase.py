@@ -56,8 +56,8 @@ def phase(signs: Signs) -> Phase:
         return Phase(
             2,
             "Dual access",
-            f"{_some(signs.natives, 'connection')} to Redis beside the bridge's own, "
-            "so native clients are at work.",
+            f"{_some(signs.natives, 'connection')} to Redis beside this bridge's own: "
+            "native clients, if it is no other bridge or monitor.",
             _traffic(signs, silence) + _warmth(signs),
         )
     return Phase(

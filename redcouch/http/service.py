@@ -62,7 +62,6 @@ class SeenService(MultiService):
         self._site = MultiService()
 
     def privilegedStartService(self) -> None:
-        self._shown.privilegedStartService()
         try:
             listening_service(self._endpoint, self._door).setServiceParent(self._site)
             self._site.privilegedStartService()
@@ -70,6 +69,7 @@ class SeenService(MultiService):
             raise StartError(f"redcouch: --http: {error}") from None
         except (ValueError, TypeError, OSError) as error:  # as endpoints complain of their strings
             raise StartError(f"redcouch: --http {self._endpoint}: {error}") from None
+        self._shown.privilegedStartService()
 
     def startService(self) -> None:
         super().startService()

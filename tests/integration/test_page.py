@@ -68,10 +68,14 @@ def window() -> Iterator[Chrome]:
 
 
 @pytest.fixture(scope="module")
-def shown(window: Chrome, redis_70: RedisServer) -> Iterator[RedCouch]:
-    """A service under traffic, and its page in the browser."""
+def shown(window: Chrome) -> Iterator[RedCouch]:
+    """A service under traffic on a Redis of its own, and its page in the browser."""
     options = ("--http", "0", "--workers", "2", "--version-string", HOSTILE.decode())
-    with servers.redcouch(redis_70.url, *options) as server, traffic(server):
+    with (
+        servers.redis_server("7.0") as redis,
+        servers.redcouch(redis.url, *options) as server,
+        traffic(server),
+    ):
         ask(server.address, b"get %s\r\nmn\r\n" % HOSTILE, b"MN\r\n")
         resize(window, DESKTOP)
         window.get(f"http://127.0.0.1:{http_port(server)}/")
