@@ -25,14 +25,14 @@ _SECRET = re.compile(r"pass|secret|token", re.IGNORECASE)
 
 
 def settings(options: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The options in force, without what is secret."""
+    """The options in force, without what is secret. A flag is a C{bool}."""
     return [
         {"name": f"--{_FULL.get(name, name)}", "value": _shown(name, value)}
         for name, value in sorted(options.items())
     ]
 
 
-_FULL = {"ports": "port"}
+_FULL = {"ports": "port", "http-hosts": "http-host"}
 
 
 def _shown(name: str, value: Any) -> str:
@@ -44,7 +44,7 @@ def _shown(name: str, value: Any) -> str:
         return ", ".join(map(str, value)) or "none"
     if value is None:
         return "none"
-    if isinstance(value, int) and name.startswith("no-"):
+    if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
 

@@ -63,7 +63,7 @@ const charts = [
 ];
 
 const workers = new Table("workers", [
-  { name: "Worker", of: (worker) => worker.number, number: true },
+  { name: "Worker", of: (worker) => worker.number },
   { name: "Process", of: (worker) => worker.glance?.pid ?? "", number: true },
   { name: "State", of: (worker) => (worker.glance ? (worker.glance.ready ? "ready" : worker.glance.reason) : "down"),
     look: (worker) => (worker.glance?.ready ? "good" : "bad") },
