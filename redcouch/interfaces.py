@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface
 
 from redcouch.commands import Command
+from redcouch.inventory import Inventory, Seen
 from redcouch.limits import Limits
 from redcouch.meter import Meter
 from redcouch.results import Result
@@ -133,6 +134,19 @@ class IDescribedBackend(IStorageBackend):
         C{operations} (commands a second, of all its clients). Fails with
         L{BackendError<redcouch.errors.BackendError>} where it cannot be asked.
         """
+
+
+class ITrafficBackend(IStorageBackend):
+    """A backend that can keep the inventory of memcached traffic beside the items."""
+
+    def keep_traffic(seen: Sequence[Seen], now: int) -> Deferred[None]:
+        """
+        Add what was seen, and that somebody has looked at C{now} (UNIX time in
+        seconds). Fails with L{BackendError<redcouch.errors.BackendError>}.
+        """
+
+    def traffic() -> Deferred[Inventory]:
+        """What has been kept, by all services on this storage. Fails with the same."""
 
 
 class ILocalBackend(IStorageBackend):

@@ -7,6 +7,7 @@ here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -24,6 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from redcouch.commands import Command
 from redcouch.dialects.request import Dialect
 from redcouch.dialects.sniff import dialect_for, dialect_name
 from redcouch.receiving import Gatherer
@@ -59,6 +61,9 @@ class Connection(Protocol):
         #: Heard from since the last look (L{ConnectionFactory.sweep}).
         self.heard = True
         self.quiet_since = 0.0
+        #: Heard from since the watcher has looked.
+        self.spoke = False
+        self.dialect_name = ""
 
     def connectionMade(self) -> None:
         self._send = direct_writer(self.transport)
@@ -70,6 +75,23 @@ class Connection(Protocol):
         self.transport.registerProducer(self, True)
         self._reading = self.factory.gatherer.reading(self.transport)
         self.factory.opened(self)
+
+    @property
+    def host(self) -> str:
+        """The client's address without its port."""
+        peer = self.transport.getPeer()
+        host: str = peer.host if isinstance(peer, IPv4Address | IPv6Address) else "unix"
+        return host
+
+    @property
+    def user(self) -> bytes | None:
+        """Who the client has proved to be."""
+        return self.session.user
+
+    @property
+    def last_command(self) -> Command | None:
+        """What it has asked for last."""
+        return self.session.last_command
 
     @property
     def address(self) -> str:
@@ -87,13 +109,14 @@ class Connection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._deaf:
             return
-        self.heard = True
+        self.heard = self.spoke = True
         self._counters.bytes_read += len(data)
         dialect = self._dialect
         if dialect is None:
             guarded = self._shared.authenticate is not None
             dialect = self._dialect = dialect_for(data, self._shared.limits, guarded)
-            self.session.speaks(dialect_name(data))
+            self.dialect_name = dialect_name(data)
+            self.session.speaks(self.dialect_name)
         requests = dialect.receive(data)
         crowded = self.session.submit(requests) if requests else False
         if dialect.broken:
@@ -201,6 +224,8 @@ class ConnectionFactory(Factory):
         self._draining: Deferred[None] | None = None
         self.connections: set[Connection] = set()
         self._numbers = count(1)
+        #: Is told of each client that is gone.
+        self.on_leave: Callable[[Connection], None] = lambda _: None
         self._sweeper: LoopingCall | None = None
         if idle_timeout:
             self._sweeper = LoopingCall(self.sweep)
@@ -240,6 +265,7 @@ class ConnectionFactory(Factory):
 
     def closed(self, connection: Connection) -> None:
         """A client is gone."""
+        self.on_leave(connection)
         self._shared.counters.curr_connections -= 1
         self.connections.discard(connection)
         # Say "full" again only after a real easing, not at every client that comes and goes.

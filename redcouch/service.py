@@ -39,7 +39,7 @@ from redcouch.backends.outage import MissesOnOutage
 from redcouch.dialects.sniff import NAMES
 from redcouch.errors import ConfigurationError, StartError
 from redcouch.http.service import SeenService
-from redcouch.interfaces import ILocalBackend, IStorageBackend, Surroundings
+from redcouch.interfaces import ILocalBackend, IStorageBackend, ITrafficBackend, Surroundings
 from redcouch.ledger import Ledger, OwnLedger
 from redcouch.limits import Limits
 from redcouch.listening import listening_service
@@ -53,6 +53,7 @@ from redcouch.stats import Counters
 from redcouch.tls import over_tls, read_tls
 from redcouch.tuning import allow_descriptors, settle
 from redcouch.watch import OwnWatch, Watch
+from redcouch.watcher import Watcher
 from redcouch.workers.parent import Supervisor, listening_port
 
 DEFAULT_PORT = 11210
@@ -252,6 +253,13 @@ class Options(UsageOptions):
             _reader("http", _http),
         ],
         [
+            "inventory-separator",
+            None,
+            ":",
+            "What ends the part of a key that the inventory of traffic names.",
+            _reader("inventory-separator", _one_line),
+        ],
+        [
             "version-string",
             None,
             f"RedCouch {__version__}",
@@ -262,13 +270,14 @@ class Options(UsageOptions):
 
     optFlags = [  # noqa: RUF012 - Twisted's way
         ["no-flush", "F", "Refuse flush_all."],
-        ["http-auth", None, "Ask for a user and password of --auth-file before --http is shown."],
+        ["no-inventory", None, "Do not note in Redis who speaks memcached (redcouch traffic)."],
         [
             "reuse-port",
             None,
             "Let other processes listen on a --port that is a number, too (SO_REUSEPORT): a new "
             "one can serve before this one ends.",
         ],
+        ["http-auth", None, "Ask for a user and password of --auth-file before --http is shown."],
         ["no-dump", "X", "Refuse stats cachedump, lru_crawler metadump and mgdump."],
     ]
 
@@ -322,11 +331,11 @@ class Options(UsageOptions):
             self["ports"] = [str(DEFAULT_PORT)]
         if self["storage"] is None:
             self["storage"] = os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE
-        if self["log-format"] == "json" and self.parent and self.parent["syslog"]:
+        self._check_numbered_ports()
+        if self["log-format"] == "json" and dict(self.parent or {}).get("syslog"):
             raise UsageError("--log-format json: not with --syslog, which has a form of its own")
         if self["http-auth"] and self["auth-file"] is None:
             raise UsageError("--http-auth: there is no --auth-file to find users in")
-        self._check_numbered_ports()
         if isinstance(self["max-item-size"], str):
             self["max-item-size"] = _size(self["max-item-size"])
 
@@ -378,6 +387,8 @@ class RedCouchService(MultiService):
         self.alone = True
         #: What a SIGHUP does.
         self.reload: Callable[[], None] | None = None
+        #: Keeps the inventory of who speaks memcached.
+        self.watcher: Watcher | None = None
         #: Tells the service manager how things stand.
         self.tell: Tell = nobody
 
@@ -407,6 +418,8 @@ class RedCouchService(MultiService):
                 storage=redact(self._storage),
                 workers=1,
             )
+        if self.watcher is not None:
+            self.watcher.start(self._factory.connections)
         self._backend.start().addErrback(
             lambda failure: self._log.failure("The storage could not start", failure)
         )
@@ -425,6 +438,8 @@ class RedCouchService(MultiService):
         await drained
         if timer.active():
             timer.cancel()
+        if self.watcher is not None:
+            await self.watcher.stop()
         await self._backend.stop()
 
 
@@ -567,6 +582,10 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         reactor,
         _with_tls(options, role.listen),
     )
+    if not options["no-inventory"] and ITrafficBackend.providedBy(storage):
+        separator = options["inventory-separator"].encode()
+        service.watcher = Watcher(storage, separator, _wall_clock(), reactor)
+        factory.on_leave = service.watcher.leaves
     service.alone = role.ledger is None
     watch = OwnWatch(storage, ledger, factory.tally)
     return Bridge(service, own, authenticator, watch)

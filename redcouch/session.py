@@ -115,6 +115,7 @@ class Session:
         "_was_crowded",
         "_write",
         "finished",
+        "user",
     )
 
     _log = Logger()
@@ -152,6 +153,8 @@ class Session:
         self._was_crowded = False
         self._room = min(_FIRST_ROOM, shared.limits.batch)
         self.finished = False
+        #: Who the client has proved to be.
+        self.user: bytes | None = None
 
     @property
     def idle(self) -> bool:
@@ -165,6 +168,11 @@ class Session:
             self._was_crowded = True
             return True
         return False
+
+    @property
+    def last_command(self) -> Command | None:
+        """What was asked for last; C{None} where nothing of the storage was."""
+        return self._batch[-1].command if self._batch else None
 
     def speaks(self, dialect: str) -> None:
         """The client speaks a dialect of this name."""
@@ -353,7 +361,9 @@ class Session:
             following = request.follow(result)
             if following is not None:
                 self._queue.appendleft(following)
-        elif request.command.__class__ is Authenticate:
+        elif isinstance(request.command, Authenticate):
+            if result is True:
+                self.user = request.command.user
             self._on_proof(result is True)
         self._advance()
 

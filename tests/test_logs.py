@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from twisted.logger import Logger, LogLevel
@@ -25,7 +25,8 @@ from tests.wire import ask
 def line(log: str, level: LogLevel = LogLevel.info, **fields: Any) -> dict[str, Any]:
     """What an event becomes."""
     events: list[Any] = []
-    Logger("here", observer=cast(Any, events.append)).emit(level, log, **fields)
+    observer: Any = events.append
+    Logger("here", observer=observer).emit(level, log, **fields)
     (event,) = events
     text = as_json(event)
     assert text.endswith("\n")

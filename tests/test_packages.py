@@ -82,7 +82,7 @@ def test_the_wheel_is_complete(wheel: Path) -> None:
     assert "twisted/__init__.py" not in names
     assert "redcouch/py.typed" in names
     assert any(name.endswith("/LICENSE") for name in names)
-    scripts = {path.name for path in (_ROOT / "redcouch/backends/redis/scripts").glob("*.lua")}
+    scripts = {path.name for path in (_ROOT / "redcouch").rglob("*.lua")}
     assert {name.rpartition("/")[2] for name in names if name.endswith(".lua")} == scripts
     assert {f"redcouch/http/page/{file}" for file, _ in FILES.values()} <= names
     assert not any(name.startswith(("tests", "bench", "examples")) for name in names)

@@ -101,7 +101,7 @@ UNUSABLE: list[tuple[str, str]] = [
     ("--storage nosuch:", "--storage: 'nosuch:' is no storage URL"),
     ("--storage redis://u:secret@host:99999", "redis://u:***@host:99999"),
     ("--http nosuch:1", "--http nosuch:1: Unknown endpoint type: 'nosuch'"),
-    ("--http tcp:0:interface=203.0.113.1", "--http: "),
+    ("--port 0 --http tcp:0:interface=203.0.113.1", "--http: "),
     ("--auth-file /nonexistent", "--auth-file: cannot read /nonexistent"),
 ]
 

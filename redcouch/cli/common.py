@@ -48,11 +48,18 @@ def storage_option(function: Function) -> Function:
     return storage_url_option("-s", "--storage")(function)
 
 
-def storage_url_option(*names: str) -> Callable[[Function], Function]:
+def any_storage_option(function: Function) -> Function:
+    """The same for a command that does not look at items: their layout does not matter."""
+    return storage_url_option("-s", "--storage", read=_read_any_storage)(function)
+
+
+def storage_url_option(
+    *names: str, read: Callable[..., Location] | None = None
+) -> Callable[[Function], Function]:
     """An option of any name that takes a storage URL and gives a L{Location}."""
     return click.option(
         *names,
-        callback=_read_storage,
+        callback=read or _read_storage,
         metavar="URL",
         envvar=STORAGE_VARIABLE,
         default=DEFAULT_STORAGE,
@@ -66,12 +73,19 @@ def _read_storage(ctx: click.Context, param: click.Parameter, url: str) -> Locat
     return read_storage_url(url, ctx, param)
 
 
+def _read_any_storage(ctx: click.Context, param: click.Parameter, url: str) -> Location:
+    return read_storage_url(url, ctx, param, any_layout=True)
+
+
 def read_storage_url(
-    url: str, ctx: click.Context, param: click.Parameter | None = None
+    url: str,
+    ctx: click.Context,
+    param: click.Parameter | None = None,
+    any_layout: bool = False,
 ) -> Location:
     """A storage URL from the command line."""
     try:
-        return read_storage(url)
+        return read_storage(url, any_layout)
     except ConfigurationError as error:
         raise click.BadParameter(str(error), ctx, param) from None
 

@@ -8,7 +8,17 @@ from typing import Any
 import click
 
 from redcouch import __version__
-from redcouch.cli import cleanup, functions, import_items, inspect, ls, promote, verify
+from redcouch.cli import (
+    cleanup,
+    functions,
+    import_items,
+    inspect,
+    ls,
+    promote,
+    ready,
+    traffic,
+    verify,
+)
 from redcouch.cli.common import Interrupted, Trouble
 from redcouch.cli.errors import ServerError
 from redcouch.errors import ConfigurationError
@@ -21,6 +31,8 @@ COMMANDS = (
     promote.command,
     cleanup.command,
     functions.command,
+    traffic.command,
+    ready.command,
     # Each module that is named here has a click command called command.
 )
 

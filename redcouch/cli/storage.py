@@ -41,15 +41,16 @@ Call = Sequence[bytes | str | int]
 _ATTEMPTS = 5
 
 
-def read_storage(url: str) -> Location:
+def read_storage(url: str, any_layout: bool = False) -> Location:
     """
     Where the items of a storage URL are.
 
+    @param any_layout: it does not matter how the items are laid out there.
     @raise ConfigurationError: it is no URL, or its items are in no Redis that
         another process could reach.
     """
     scheme = url.partition(":")[0].lower()
-    if _OTHER_LAYOUT.search(url):
+    if not any_layout and _OTHER_LAYOUT.search(url):
         raise ConfigurationError(f"{redact(url)}: the commands work on the layout of hashes only")
     if scheme == "embedded":
         return _embedded(url)

@@ -134,10 +134,10 @@ def memcached_port() -> Iterator[int]:
         yield server.port
 
 
-@pytest.fixture(scope="module")
-def redcouch_port() -> Iterator[int]:
-    """The port of a RedCouch over a real Redis."""
-    with servers.redcouch(servers.shared_redis("7.0").url) as server:
+@pytest.fixture(scope="module", params=["", "/8?layout=string&flush=all"])
+def redcouch_port(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The port of a RedCouch over a real Redis, in each layout."""
+    with servers.redcouch(servers.shared_redis("7.0").url + request.param) as server:
         yield server.port
 
 

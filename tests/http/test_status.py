@@ -67,6 +67,23 @@ def test_trouble() -> None:
     assert (told["ready"], told["reason"]) == (False, "draining")
 
 
+def test_what_the_inventory_knows() -> None:
+    """Traffic before this process began counts; monitors do not."""
+    seen = view(UP, clients=1)
+    day = 86_400
+    commands = [
+        {"name": "statistics", "last": 9 * day, "seconds": 1},
+        {"name": "get", "last": 5 * day, "seconds": 1},
+    ]
+    seen.traffic = {"since": 0, "looked": 9 * day, "command": commands}
+    told = status(seen, History(), options(), [], 9.0 * day, False)
+    assert told["phase"]["number"] == 3
+    assert told["phase"]["says"] == "Nobody has spoken memcached for 4 days."
+    commands[1]["last"] = 9 * day - 7300
+    told = status(seen, History(), options(), [], 9.0 * day, False)
+    assert told["phase"]["number"] == 1
+
+
 def test_many_clients() -> None:
     """The list of clients is bounded, and says so."""
     clients = [{"number": str(number), "address": "unix"} for number in range(600)]

@@ -16,7 +16,7 @@ from tests import servers
 from tests.integration import comparison
 from tests.integration.comparison import Cut, Listener, replies
 from tests.integration.transcripts import EXEMPTIONS, GROUPS, Exemption
-from tests.servers import Memcached, RedCouch, Server
+from tests.servers import Memcached, RedCouch, RedisServer, Server
 from tests.wire import Wire, ask, bytewise, slices, whole
 
 _LONG = 1500
@@ -281,3 +281,19 @@ def test_placeholders() -> None:
     listener = Listener()
     listener.hear(b"VALUE a 0 1 41\r\nx\r\n")
     assert listener.fill(b"{cas:a} {cas:a+1} {cas:b}") == b"41 42 0"
+
+
+# -- items as plain strings --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def strings(redis_70: RedisServer) -> Iterator[RedCouch]:
+    """A RedCouch whose items are plain strings, in a database of its own."""
+    with servers.redcouch(f"{redis_70.url}/7?layout=string&flush=all") as server:
+        yield server
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_plain_strings(group: str, memcached: Memcached, strings: RedCouch) -> None:
+    """A client sees no difference where items are plain strings."""
+    _assert_none(differences(memcached, strings, GROUPS[group]))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +14,11 @@ from pymemcache.client.base import Client
 
 from tests import servers
 from tests.cli.running import run
+from tests.integration.clients.programs import find
+from tests.integration.clients.programs import run as start
 from tests.servers import RedisServer, debian
 
+DOCS = Path(__file__).parents[2] / "docs" / "native.md"
 REDISES = ("7.0", "8.2")
 
 
@@ -75,6 +80,34 @@ def test_redis_cli(both: Both, memcached: Client) -> None:
         "500",
     ]
     assert memcached.gets("key") == (b"value", token.encode())
+
+
+def example(both: Both, language: str) -> str:
+    """The documentation's program in a language, for this Redis."""
+    found = re.search(rf"```{language}\n(.*?)```", DOCS.read_text(), re.S)
+    assert found is not None
+    return found[1].replace("127.0.0.1:6379", f"127.0.0.1:{both.server.port}")
+
+
+def test_go(both: Both, memcached: Client, tmp_path: Path) -> None:
+    """The documentation's program in Go, and what a memcached client sees of it."""
+    go = find("go", "golang-go")
+    gopath = "/usr/share/gocode"
+    find(f"{gopath}/src/github.com/gomodule/redigo/redis", "golang-github-gomodule-redigo-dev")
+    (tmp_path / "main.go").write_text(example(both, "go"))
+    settings = {"GO111MODULE": "off", "GOPATH": gopath, "GOFLAGS": "", "CGO_ENABLED": "0"}
+    assert start([go, "run", str(tmp_path / "main.go")], settings) == "value\n"
+    assert memcached.get("key") == b"value"
+
+
+def test_node(both: Both, memcached: Client, tmp_path: Path) -> None:
+    """The documentation's program in Node, and what a memcached client sees of it."""
+    node = find("node", "nodejs")
+    find("/usr/share/nodejs/redis", "node-redis")
+    (tmp_path / "main.js").write_text(example(both, "js"))
+    settings = {"NODE_PATH": "/usr/share/nodejs"}
+    assert start([node, str(tmp_path / "main.js")], settings) == "value\n"
+    assert memcached.get("key") == b"value"
 
 
 def test_every_function(both: Both, memcached: Client) -> None:

@@ -20,14 +20,16 @@ from redcouch.interfaces import (
     IDescribedBackend,
     ILocalBackend,
     IStorageBackend,
+    ITrafficBackend,
     Surroundings,
 )
+from redcouch.inventory import Inventory, Seen
 from redcouch.results import Result, Trouble
 
 MakeBackend: TypeAlias = Callable[[str, Surroundings], IStorageBackend]
 
 
-@implementer(IDescribedBackend, ILocalBackend)
+@implementer(IDescribedBackend, ILocalBackend, ITrafficBackend)
 class EmbeddedBackend:
     """
     Keeps batches waiting until the private redis-server answers, and is from
@@ -133,6 +135,16 @@ class EmbeddedBackend:
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
         return self._inner.statistics() if self._up else succeed({})
+
+    def keep_traffic(self, seen: Sequence[Seen], now: int) -> Deferred[None]:
+        if self._up and ITrafficBackend.providedBy(self._inner):
+            return self._inner.keep_traffic(seen, now)
+        return fail(BackendError(Trouble.UNAVAILABLE, "the embedded Redis does not answer yet"))
+
+    def traffic(self) -> Deferred[Inventory]:
+        if self._up and ITrafficBackend.providedBy(self._inner):
+            return self._inner.traffic()
+        return fail(BackendError(Trouble.UNAVAILABLE, "the embedded Redis does not answer yet"))
 
     def describe(self) -> Deferred[Mapping[str, str | int]]:
         if self._up and IDescribedBackend.providedBy(self._inner):

@@ -35,6 +35,15 @@ from redcouch.backends.redis.schema import (
     read_item,
     read_number,
 )
+from redcouch.backends.redis.traffic import (
+    SYSTEM_KEYS,
+    key_of,
+    oldest,
+    pack_forget,
+    pack_questions,
+    pack_seen,
+    read_answers,
+)
 from redcouch.backends.redis.wire import (
     LARGE_REPLIES,
     bulks,
@@ -67,8 +76,10 @@ from redcouch.interfaces import (
     Health,
     IDescribedBackend,
     IDirectBackend,
+    ITrafficBackend,
     Surroundings,
 )
+from redcouch.inventory import KINDS, MOST, Inventory, Seen
 from redcouch.limits import FLAGS_OVERHEAD
 from redcouch.results import (
     Failed,
@@ -132,7 +143,7 @@ Read = Callable[[Any, Sequence[Any]], Result]
 """A command and its replies, as its result."""
 
 
-@implementer(IDescribedBackend, IDirectBackend)
+@implementer(IDescribedBackend, IDirectBackend, ITrafficBackend)
 class RedisBackend:
     """See the module. C{link} is the backend's own: it starts and stops it."""
 
@@ -684,7 +695,7 @@ class RedisBackend:
                 (b"INFO", b"memory"),
                 (b"INFO", b"stats"),
                 (b"DBSIZE",),
-                (b"EXISTS", CAS_COUNTER, self._flush_key),
+                (b"EXISTS", CAS_COUNTER, self._flush_key, *SYSTEM_KEYS),
             )
         )
         memory, counts, size, own = await self.send(payload, 4)
@@ -704,6 +715,34 @@ class RedisBackend:
         if not found.get("limit_maxbytes") and facts.get("total_system_memory", "").isdigit():
             found["limit_maxbytes"] = int(facts["total_system_memory"])  # no limit but this
         return found
+
+    def keep_traffic(self, seen: Sequence[Seen], now: int) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._keep_traffic(seen, now))
+
+    async def _keep_traffic(self, seen: Sequence[Seen], now: int) -> None:
+        replies = await self.send(*pack_seen(seen, now))
+        for reply in replies:
+            if isinstance(reply, RedisError):
+                failed = self._failed(reply)
+                raise BackendError(failed.trouble, failed.message)
+        for kind, size in zip(KINDS, replies[-len(KINDS) :], strict=True):
+            if size > MOST:
+                fields = await self._ask(b"HGETALL", key_of(kind))
+                await self.send(*pack_forget(kind, oldest(fields, MOST * 4 // 5)))
+
+    def traffic(self) -> Deferred[Inventory]:
+        return Deferred.fromCoroutine(self._traffic())
+
+    async def _traffic(self) -> Inventory:
+        replies = await self.send(*pack_questions())
+        for reply in replies:
+            if isinstance(reply, RedisError):
+                failed = self._failed(reply)
+                raise BackendError(failed.trouble, failed.message)
+        try:
+            return read_answers(replies)
+        except (TypeError, ValueError):
+            raise BackendError(Trouble.UNREADABLE, "the inventory is damaged") from None
 
     def describe(self) -> Deferred[Mapping[str, str | int]]:
         return Deferred.fromCoroutine(self._describe())

@@ -1,0 +1,110 @@
+"""C{redcouch ready}: whether the bridge is needed no more."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import time
+from ipaddress import IPv4Network, IPv6Network
+from typing import TypeAlias
+
+import click
+
+from redcouch.backends.redis.location import Location
+from redcouch.cli.common import NO, any_storage_option, echo_json, json_option, show_key
+from redcouch.cli.storage import open_storage
+from redcouch.cli.traffic import ago, fetch
+from redcouch.inventory import Inventory, Seen
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+_SPAN = re.compile(r"([0-9]+)([smhd]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _read_span(ctx: click.Context, param: click.Parameter, text: str) -> int:
+    match = _SPAN.fullmatch(text)
+    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not seconds:
+        raise click.BadParameter(
+            f"{text!r} is no span of time such as 90s, 30m, 24h or 7d", ctx, param
+        )
+    return seconds
+
+
+def _read_networks(
+    ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
+) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(text) for text in texts)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+@click.command("ready")
+@click.option(
+    "--quiet-for",
+    callback=_read_span,
+    required=True,
+    metavar="SPAN",
+    help="How long nobody must have spoken memcached: 90s, 30m, 24h, 7d.",
+)
+@click.option(
+    "--ignore",
+    callback=_read_networks,
+    multiple=True,
+    metavar="ADDRESS",
+    help="Do not count this client, or this network: a monitor, say. May be given several times.",
+)
+@any_storage_option
+@json_option
+def command(quiet_for: int, ignore: tuple[Network, ...], storage: Location, as_json: bool) -> None:
+    """
+    Tell whether the bridge is needed no more.
+
+    It is when no client has spoken memcached for the span, and the service has been watching
+    for at least that long. Any command counts as speaking, version and stats too: leave
+    monitors out with --ignore. What the service saw in the last five seconds may not be
+    written down yet.
+
+    Exit status 0: ready. 1: not ready; who has spoken is named.
+    """
+    with open_storage(storage) as opened:
+        inventory = fetch(opened)
+    now = time.time()
+    speakers = [
+        one
+        for one in inventory.of("client")
+        if one.last > now - quiet_for and not _is_ignored(one, ignore)
+    ]
+    reason = _why_not(inventory, speakers, quiet_for, now)
+    if as_json:
+        clients = [{"client": show_key(one.name), "last": one.last} for one in speakers]
+        echo_json({"ready": reason is None, "reason": reason, "clients": clients})
+    elif reason is None:
+        click.echo(f"Ready: nobody has spoken memcached for {ago(quiet_for)}.")
+    else:
+        click.echo(f"Not ready: {reason}.")
+        for one in speakers:
+            click.echo(f"{ago(now - one.last) + ' ago':>12}  {show_key(one.name)}")
+    if reason is not None:
+        raise click.exceptions.Exit(NO)
+
+
+def _why_not(inventory: Inventory, speakers: list[Seen], quiet_for: int, now: float) -> str | None:
+    if inventory.since is None:
+        return "no service has noted any traffic here"
+    if speakers:
+        spoken = "1 client has" if len(speakers) == 1 else f"{len(speakers)} clients have"
+        return f"{spoken} spoken memcached in the last {ago(quiet_for)}"
+    if inventory.since > now - quiet_for:
+        return f"traffic has been watched for {ago(now - inventory.since)} only"
+    return None
+
+
+def _is_ignored(one: Seen, networks: tuple[Network, ...]) -> bool:
+    try:
+        address = ipaddress.ip_address(one.name.decode("ascii", "replace"))
+    except ValueError:
+        return False
+    return any(address in network for network in networks)

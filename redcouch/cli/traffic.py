@@ -1,0 +1,115 @@
+"""C{redcouch traffic}: who still speaks memcached, as the service has noted it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from redcouch.backends.redis.location import Location
+from redcouch.backends.redis.traffic import ROOT, key_of, read_inventory, seconds_key_of
+from redcouch.cli.common import NO, any_storage_option, echo_json, json_option, show_key
+from redcouch.cli.storage import Storage, check, open_storage
+from redcouch.inventory import KINDS, Inventory, Seen
+
+_TITLES = {
+    "client": "CLIENT",
+    "user": "USER",
+    "prefix": "PREFIX",
+    "command": "COMMAND",
+    "dialect": "DIALECT",
+}
+
+
+@click.command("traffic")
+@any_storage_option
+@json_option
+def command(storage: Location, as_json: bool) -> None:
+    """
+    Show who still speaks memcached.
+
+    The service looks once a second who has spoken, and notes in Redis when each client
+    (address), user, key prefix, command and dialect was last seen, and in how many seconds.
+    No client that speaks is missed; of prefixes and commands, one of each client is seen a
+    second. A prefix ends with the separator; (none) is of keys without one.
+
+    Exit status 1: nothing has been noted yet.
+    """
+    with open_storage(storage) as opened:
+        inventory = fetch(opened)
+    if as_json:
+        echo_json(_as_json(inventory))
+    else:
+        _show(inventory, time.time())
+    if inventory.since is None:
+        raise click.exceptions.Exit(NO)
+
+
+def fetch(storage: Storage) -> Inventory:
+    """What the services on this Redis have noted."""
+    keys = [ROOT, *map(key_of, KINDS), *map(seconds_key_of, KINDS)]
+    root, *rest = (check(reply) for reply in storage.pipeline(("HGETALL", key) for key in keys))
+    last = dict(zip(KINDS, rest[: len(KINDS)], strict=True))
+    seconds = dict(zip(KINDS, rest[len(KINDS) :], strict=True))
+    return read_inventory(_pairs(root), _each(last), _each(seconds))
+
+
+def _each(hashes: dict[str, Any]) -> dict[str, dict[bytes, bytes]]:
+    return {kind: _pairs(found) for kind, found in hashes.items()}
+
+
+def _pairs(reply: Any) -> dict[bytes, bytes]:
+    if isinstance(reply, dict):
+        return reply
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def show_name(seen: Seen) -> str:
+    """A name of the inventory, as text that can be printed."""
+    return show_key(seen.name) or "(none)"
+
+
+def ago(seconds: float) -> str:
+    """A span of time in its two largest units."""
+    left = max(0, int(seconds))
+    days, left = divmod(left, 86400)
+    hours, left = divmod(left, 3600)
+    minutes, left = divmod(left, 60)
+    parts = [(days, "d"), (hours, "h"), (minutes, "m"), (left, "s")]
+    while len(parts) > 1 and parts[0][0] == 0:
+        parts.pop(0)
+    return " ".join(f"{number}{unit}" for number, unit in parts[:2])
+
+
+def _show(inventory: Inventory, now: float) -> None:
+    if inventory.since is None or inventory.looked is None:
+        click.echo("Nothing has been noted yet.")
+        return
+    looked = ago(now - inventory.looked)
+    click.echo(f"Watched for {ago(now - inventory.since)}, last looked {looked} ago.")
+    for kind in KINDS:
+        found = list(inventory.of(kind))
+        if found:
+            click.echo(f"\n{'LAST SEEN':>12} {'SECONDS':>10}  {_TITLES[kind]}")
+            _show_names(found, now)
+
+
+def _show_names(found: Sequence[Seen], now: float) -> None:
+    for one in found:
+        click.echo(f"{ago(now - one.last) + ' ago':>12} {one.seconds:>10}  {show_name(one)}")
+
+
+def _as_json(inventory: Inventory) -> dict[str, Any]:
+    return {
+        "since": inventory.since,
+        "looked": inventory.looked,
+        **{
+            kind: [
+                {"name": show_key(one.name), "last": one.last, "seconds": one.seconds}
+                for one in inventory.of(kind)
+            ]
+            for kind in KINDS
+        },
+    }

@@ -1,0 +1,146 @@
+"""C{redcouch traffic} and C{redcouch ready}, with the service and real clients."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redcouch.inventory import MOST
+from tests import servers
+from tests.cli.running import run
+from tests.servers import RedCouch, RedisServer, eventually
+from tests.wire import ask
+
+HOST = servers.LOOPBACK
+NOOP = struct.pack(">BBHBBHIIQ", 0x80, 0x0A, 0, 0, 0, 0, 0, 0, 0)
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """A Redis of the test's own, which nobody has noted anything in."""
+    with servers.redis_server("7.0") as server:
+        yield server
+
+
+def names(redis: RedisServer, kind: str) -> dict[str, Any]:
+    """What has been noted of a kind: when each was seen last."""
+    noted = run("traffic", "--json", "--storage", redis.url).json[kind]
+    return {one["name"]: one["last"] for one in noted}
+
+
+def speak(bridge: RedCouch) -> None:
+    """One client that reads and goes, before anybody looks."""
+    assert ask(bridge.address, b"get session:1\r\n", b"\r\n") == b"END\r\n"
+
+
+def test_nothing_noted(redis: RedisServer) -> None:
+    """Without a service there is nothing to show, and nobody is told to be ready."""
+    shown = run("traffic", "--storage", redis.url)
+    assert (shown.status, shown.out) == (1, "Nothing has been noted yet.\n")
+    told = run("ready", "--quiet-for", "1s", "--storage", redis.url)
+    assert (told.status, told.out) == (1, "Not ready: no service has noted any traffic here.\n")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_traffic(redis: RedisServer, workers: str) -> None:
+    """Clients, prefixes, commands and dialects are noted, and outlive the service."""
+    before = int(time.time())
+    with servers.redcouch(redis.url, "--workers", workers) as bridge:
+        speak(bridge)
+        with socket.create_connection((HOST, bridge.port)) as client:
+            client.sendall(NOOP)
+            assert client.recv(24)[0] == 0x81
+    assert names(redis, "client")[HOST] >= before
+    assert set(names(redis, "dialect")) == {"text", "binary"}
+    assert "session:" in names(redis, "prefix")
+    assert "get" in names(redis, "command")
+    assert names(redis, "user") == {}
+    shown = run("traffic", "--storage", redis.url)
+    assert shown.status == 0
+    assert "session:" in shown.out
+    assert HOST in shown.out
+
+
+def test_user(redis: RedisServer, tmp_path: Path) -> None:
+    """Who has proved who it is, is named."""
+    users = tmp_path / "users"
+    users.write_text("couch:secret\n")
+    with (
+        servers.redcouch(redis.url, "--auth-file", str(users), ready=False) as bridge,
+        socket.create_connection((HOST, bridge.port)) as client,
+    ):
+        client.sendall(b"set auth 0 0 12\r\ncouch secret\r\n")
+        assert client.recv(100) == b"STORED\r\n"
+        eventually(lambda: "couch" in names(redis, "user"))
+
+
+def test_separator_and_off(redis: RedisServer) -> None:
+    """The operator says where a prefix ends, or wants no inventory at all."""
+    with servers.redcouch(redis.url, "--no-inventory") as bridge:
+        speak(bridge)
+    assert run("traffic", "--storage", redis.url).status == 1
+    with servers.redcouch(redis.url, "--inventory-separator", "on") as bridge:
+        speak(bridge)
+    assert "session" in names(redis, "prefix")
+
+
+def test_ready(redis: RedisServer) -> None:
+    """Only when everybody has been quiet, and somebody has watched for as long."""
+    with servers.redcouch(redis.url) as bridge:
+        speak(bridge)
+        eventually(lambda: HOST in names(redis, "client"))
+        told = run("ready", "--quiet-for", "24h", "--storage", redis.url)
+        assert told.status == 1
+        assert told.out.startswith("Not ready: 1 client has spoken memcached in the last 1d 0h.\n")
+        assert HOST in told.out
+        ignored = run("ready", "--quiet-for", "24h", "--ignore", HOST, "--storage", redis.url)
+        assert ignored.status == 1
+        assert "has been watched for" in ignored.out
+        eventually(lambda: run("ready", "--quiet-for", "2s", "--storage", redis.url).status == 0)
+        told = run("ready", "--quiet-for", "2s", "--json", "--storage", redis.url)
+        assert told.json == {"ready": True, "reason": None, "clients": []}
+
+
+@pytest.mark.parametrize("span", ["", "0", "-1h", "soon", "1w"])
+def test_bad_span(span: str) -> None:
+    """What is no span of time is refused in one line."""
+    told = run("ready", "--quiet-for", span)
+    assert told.status == 2
+    assert "is no span of time" in told.err
+
+
+def test_bound(redis: RedisServer) -> None:
+    """However many clients there have been, so many are remembered: the latest."""
+    with redis.client() as client:
+        many = {f"192.0.2.{number}": number + 1 for number in range(2 * MOST)}
+        client.hset("redcouch:sys:traffic:client", mapping=many)
+        client.hset("redcouch:sys:traffic:client:seconds", mapping=many)
+        with servers.redcouch(redis.url) as bridge:
+            speak(bridge)
+        kept = set(client.hkeys("redcouch:sys:traffic:client"))
+        assert len(kept) <= MOST
+        assert {HOST.encode(), b"192.0.2.1999"} < kept
+        assert client.hlen("redcouch:sys:traffic:client:seconds") <= MOST
+
+
+def test_plain_strings(redis: RedisServer) -> None:
+    """The layout of the items does not matter."""
+    url = f"{redis.url}?layout=string"
+    with servers.redcouch(url) as bridge:
+        speak(bridge)
+    assert HOST in run("traffic", "--storage", url).out
+    assert run("ready", "--quiet-for", "1h", "--storage", url).status == 1
+
+
+def test_items_are_counted_without_it(redis: RedisServer) -> None:
+    """The inventory's keys are no items."""
+    with servers.redcouch(redis.url) as bridge:
+        assert ask(bridge.address, b"set k 0 0 1\r\nv\r\n", b"\r\n") == b"STORED\r\n"
+        eventually(lambda: HOST in names(redis, "client"))
+        assert b"STAT curr_items 1\r\n" in ask(bridge.address, b"stats\r\n", b"END\r\n")
