@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -51,7 +52,8 @@ class DoorkeeperTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.path = Path(self.mktemp())
+        folder = self.enterContext(TemporaryDirectory(prefix="redcouch-tests-"))
+        self.path = Path(folder) / "users"
         self.path.write_text("ann:secret\n")
         self.counters = Counters()
         self.authenticator = Authenticator(self.path, self.counters, self.clock)
