@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface
 
 from redcouch.commands import Command
-from redcouch.inventory import Seen
+from redcouch.inventory import Inventory, Seen
 from redcouch.limits import Limits
 from redcouch.meter import Meter
 from redcouch.results import Result
@@ -144,6 +144,9 @@ class ITrafficBackend(IStorageBackend):
         Add what was seen, and that somebody has looked at C{now} (UNIX time in
         seconds). Fails with L{BackendError<redcouch.errors.BackendError>}.
         """
+
+    def traffic() -> Deferred[Inventory]:
+        """What has been kept, by all services on this storage. Fails with the same."""
 
 
 class ILocalBackend(IStorageBackend):

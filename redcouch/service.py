@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
@@ -351,6 +351,8 @@ class Options(UsageOptions):
                     raise UsageError(f"--{option}: is for a --port that is a number")
 
 
+_FLAGS = [str(cast("list[Any]", flag)[0]) for flag in Options.optFlags]
+
 Listen = Callable[[str, ConnectionFactory], IService]
 """Makes a service that listens where an endpoint string says."""
 
@@ -510,7 +512,9 @@ def _shown(
     if endpoint is None:
         return service
     users = authenticator if options["http-auth"] else None
-    return SeenService(service, watch, dict(options), endpoint, users, reactor, _wall_clock())
+    flags = {name: bool(options[name]) for name in _FLAGS}
+    shown = dict(options) | flags
+    return SeenService(service, watch, shown, endpoint, users, reactor, _wall_clock())
 
 
 def _ignore_further_signals() -> None:

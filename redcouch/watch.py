@@ -12,9 +12,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
-from redcouch.interfaces import IDescribedBackend, IStorageBackend
+from redcouch.interfaces import IDescribedBackend, IStorageBackend, ITrafficBackend
+from redcouch.inventory import KINDS, Inventory
 from redcouch.ledger import Ledger
 
 Facts = Mapping[str, str | int]
@@ -22,6 +24,17 @@ Facts = Mapping[str, str | int]
 
 Statistics = Mapping[str, int]
 """What L{IStorageBackend.statistics} tells."""
+
+
+Traffic = Mapping[str, Any]
+"""
+The inventory of memcached traffic, fit for JSON: C{since} and C{looked} as
+L{Inventory} has them, and by kind the names seen last, each with C{name} (text),
+C{last} and C{seconds}. Empty where none is kept.
+"""
+
+_MOST = 200
+"""Names of each kind that are told."""
 
 
 @dataclass(slots=True)
@@ -69,6 +82,9 @@ class Watch(Protocol):
     async def facts(self) -> Facts:
         """What the storage says of itself. Raises the same."""
 
+    async def traffic(self) -> Traffic:
+        """Who speaks memcached. Raises the same."""
+
 
 class OwnWatch:
     """This process alone."""
@@ -98,3 +114,25 @@ class OwnWatch:
             return {}
         said: Any = await self._backend.describe()
         return dict(said)
+
+    async def traffic(self) -> Traffic:
+        if not ITrafficBackend.providedBy(self._backend):
+            return {}
+        return _as_json(await self._backend.traffic())
+
+
+def _as_json(inventory: Inventory) -> Traffic:
+    kinds = {
+        kind: [
+            {"name": _text(one.name), "last": one.last, "seconds": one.seconds}
+            for one in islice(inventory.of(kind), _MOST)
+        ]
+        for kind in KINDS
+    }
+    return {"since": inventory.since, "looked": inventory.looked, **kinds}
+
+
+def _text(name: bytes) -> str:
+    """A name as text in which everything can be seen."""
+    text = name.decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from redcouch.http.site import FILES
 from tests.servers import RedCouch
 from tests.wire import Address, ask
 
@@ -83,6 +84,7 @@ def test_the_wheel_is_complete(wheel: Path) -> None:
     assert any(name.endswith("/LICENSE") for name in names)
     scripts = {path.name for path in (_ROOT / "redcouch").rglob("*.lua")}
     assert {name.rpartition("/")[2] for name in names if name.endswith(".lua")} == scripts
+    assert {f"redcouch/http/page/{file}" for file, _ in FILES.values()} <= names
     assert not any(name.startswith(("tests", "bench", "examples")) for name in names)
 
 

@@ -21,18 +21,21 @@ from redcouch.meter import Distribution
 _MOST_CLIENTS = 500
 """Connected clients that are listed; how many more there are is said."""
 
+_WATCHING = ("noop", "version", "statistics", "resetstatistics", "quit")
+"""Commands of the inventory by which nobody uses an item."""
+
 _SECRET = re.compile(r"pass|secret|token", re.IGNORECASE)
 
 
 def settings(options: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The options in force, without what is secret."""
+    """The options in force, without what is secret. A flag is a C{bool}."""
     return [
         {"name": f"--{_FULL.get(name, name)}", "value": _shown(name, value)}
         for name, value in sorted(options.items())
     ]
 
 
-_FULL = {"ports": "port"}
+_FULL = {"ports": "port", "http-hosts": "http-host"}
 
 
 def _shown(name: str, value: Any) -> str:
@@ -44,7 +47,7 @@ def _shown(name: str, value: Any) -> str:
         return ", ".join(map(str, value)) or "none"
     if value is None:
         return "none"
-    if isinstance(value, int) and name.startswith("no-"):
+    if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
 
@@ -100,6 +103,7 @@ def status(
             }
             for place, used in view.places
         ],
+        "traffic": dict(view.traffic),
         "clients": clients[:_MOST_CLIENTS],
         "clients_left_out": max(0, len(clients) - _MOST_CLIENTS),
         "settings": settings(options),
@@ -108,13 +112,17 @@ def status(
 
 
 def _signs(view: View, history: History, now: float) -> Signs:
-    last = history.last_traffic
+    last, watched = history.last_traffic, view.figures.uptime
+    if view.traffic.get("since") is not None:  # which goes back further, and knows of others
+        watched = max(0.0, view.traffic["looked"] - view.traffic["since"])
+        used = (one for one in view.traffic["command"] if one["name"] not in _WATCHING)
+        last = max((last or 0.0, *(one["last"] for one in used))) or None
     connected = view.facts.get("clients")
     own = sum(place.glance is not None and place.glance.ready for place, _ in view.places)
     return Signs(
         clients=view.figures.counters.curr_connections,
         quiet=None if last is None else max(0.0, now - last),
-        watched=view.figures.uptime,
+        watched=watched,
         natives=max(0, connected - own) if isinstance(connected, int) else None,
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 from redcouch.errors import BackendError
 from redcouch.http.processes import Usage, usage
 from redcouch.ledger import Figures
-from redcouch.watch import Facts, Place, Statistics, Watch
+from redcouch.watch import Facts, Place, Statistics, Traffic, Watch
 
 Source = Callable[[], Awaitable[Any]]
 """
@@ -33,6 +33,7 @@ class View:
     places: list[tuple[Place, Usage | None]]
     statistics: Statistics
     facts: Facts = field(default_factory=dict)
+    traffic: Traffic = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -69,6 +70,7 @@ class Watcher:
         """The same, and what more there is to tell."""
         view = await self.view()
         view.facts = await _known(self._watch.facts) or {}
+        view.traffic = await _known(self._watch.traffic) or {}
         view.more = {name: await _known(source) for name, source in self._sources.items()}
         return view
 

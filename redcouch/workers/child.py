@@ -161,6 +161,7 @@ class Worker:
             "glance": self._glance,
             "statistics": lambda _: self._ask_storage(OwnWatch.statistics),
             "facts": lambda _: self._ask_storage(OwnWatch.facts),
+            "traffic": lambda _: self._ask_storage(OwnWatch.traffic),
             "users": self._learn_users,
             "end": lambda _: self.end(),
         }

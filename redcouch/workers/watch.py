@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from redcouch.errors import BackendError
 from redcouch.ledger import Ledger
 from redcouch.results import Trouble
-from redcouch.watch import Facts, Glance, Place, Statistics
+from redcouch.watch import Facts, Glance, Place, Statistics, Traffic
 from redcouch.workers.control import Unanswered
 
 
@@ -32,6 +32,10 @@ class AllWatch:
 
     async def facts(self) -> Facts:
         said: dict[str, str | int] = await self._ask_one("facts")
+        return said
+
+    async def traffic(self) -> Traffic:
+        said: dict[str, Any] = await self._ask_one("traffic")
         return said
 
     async def _ask_one(self, name: str) -> Any:

@@ -40,7 +40,10 @@ def test_secrets_are_hidden() -> None:
     )
     told = {row["name"]: row["value"] for row in shown}
     assert told["--storage"] == "redis://ann:***@host/1?sentinel_password=***"
-    assert told["--no-flush"] == "no"
+    assert settings({"no-flush": False, "workers": 1}) == [
+        {"name": "--no-flush", "value": "no"},
+        {"name": "--workers", "value": "1"},
+    ]
     assert told["--port"] == "11210"
     assert settings({"new-password": "hush"}) == [{"name": "--new-password", "value": "***"}]
 
@@ -62,6 +65,23 @@ def test_trouble() -> None:
     assert view(NOBODY).trouble == "no worker serves"
     told = status(view(UP), History(), options(), [], 1000.0, draining=True)
     assert (told["ready"], told["reason"]) == (False, "draining")
+
+
+def test_what_the_inventory_knows() -> None:
+    """Traffic before this process began counts; monitors do not."""
+    seen = view(UP, clients=1)
+    day = 86_400
+    commands = [
+        {"name": "statistics", "last": 9 * day, "seconds": 1},
+        {"name": "get", "last": 5 * day, "seconds": 1},
+    ]
+    seen.traffic = {"since": 0, "looked": 9 * day, "command": commands}
+    told = status(seen, History(), options(), [], 9.0 * day, False)
+    assert told["phase"]["number"] == 3
+    assert told["phase"]["says"] == "Nobody has spoken memcached for 4 days."
+    commands[1]["last"] = 9 * day - 7300
+    told = status(seen, History(), options(), [], 9.0 * day, False)
+    assert told["phase"]["number"] == 1
 
 
 def test_many_clients() -> None:

@@ -134,6 +134,17 @@ def test_status(seen: RedCouch, redis_70: RedisServer) -> None:
     assert told["ready"] is True
 
 
+def test_traffic(seen: RedCouch) -> None:
+    """The inventory is told, with what cannot be printed made visible."""
+    ask(seen.address, b"get odd\xff\xe2\x80\xae:1\r\n", b"END\r\n")
+
+    def prefixes() -> list[str]:
+        traffic = fetch(seen, "/api/status").json()["traffic"]
+        return [one["name"] for one in traffic.get("prefix", [])]
+
+    eventually(lambda: "odd\\xff\\u202e:" in prefixes())
+
+
 def test_history(seen: RedCouch) -> None:
     """Points come by themselves; only those after a time are given, if one is named."""
     eventually(lambda: len(fetch(seen, "/api/history").json()["points"]) >= 2)

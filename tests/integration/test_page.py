@@ -29,7 +29,8 @@ from tests.integration.browser import DESKTOP, PHONE, browser, picture, resize
 from tests.servers import RedCouch, RedisServer
 from tests.wire import Wire, ask
 
-HOSTILE = b"<img/src=x/onerror=document.title='hacked'><script>document.title='hacked'</script>"
+HOSTILE = b"<img/src=x/onerror=document.title='hacked'>"
+SHOWN = "return document.querySelector(arguments[0]).textContent"
 LOOKS = [(DESKTOP, False), (DESKTOP, True), (PHONE, False), (PHONE, True)]
 
 
@@ -76,7 +77,7 @@ def shown(window: Chrome) -> Iterator[RedCouch]:
         servers.redcouch(redis.url, *options) as server,
         traffic(server),
     ):
-        ask(server.address, b"get %s\r\nmn\r\n" % HOSTILE, b"MN\r\n")
+        ask(server.address, b"get %s:1\r\n" % HOSTILE, b"END\r\n")
         resize(window, DESKTOP)
         window.get(f"http://127.0.0.1:{http_port(server)}/")
         eventually(lambda: text(window, "#state") == "ready")
@@ -141,7 +142,10 @@ def test_what_it_shows(window: Chrome, shown: RedCouch) -> None:
 
 def test_hostile_text_is_text(window: Chrome, shown: RedCouch) -> None:
     """Markup in what somebody else chose is shown as it was written, and does nothing."""
-    eventually(lambda: HOSTILE.decode() in run(window, "return document.body.textContent"))
+    eventually(lambda: text(window, "#clients-choice"))
+    window.find_element(By.CSS_SELECTOR, "[data-kind=prefix]").click()
+    eventually(lambda: HOSTILE.decode() in run(window, SHOWN, "#clients"))
+    assert HOSTILE.decode() in run(window, SHOWN, "#settings")
     assert run(window, "return document.querySelectorAll('td img, td script').length") == 0
     assert "hacked" not in window.title
 

@@ -23,7 +23,7 @@ from redcouch.interfaces import (
     ITrafficBackend,
     Surroundings,
 )
-from redcouch.inventory import Seen
+from redcouch.inventory import Inventory, Seen
 from redcouch.results import Result, Trouble
 
 MakeBackend: TypeAlias = Callable[[str, Surroundings], IStorageBackend]
@@ -139,6 +139,11 @@ class EmbeddedBackend:
     def keep_traffic(self, seen: Sequence[Seen], now: int) -> Deferred[None]:
         if self._up and ITrafficBackend.providedBy(self._inner):
             return self._inner.keep_traffic(seen, now)
+        return fail(BackendError(Trouble.UNAVAILABLE, "the embedded Redis does not answer yet"))
+
+    def traffic(self) -> Deferred[Inventory]:
+        if self._up and ITrafficBackend.providedBy(self._inner):
+            return self._inner.traffic()
         return fail(BackendError(Trouble.UNAVAILABLE, "the embedded Redis does not answer yet"))
 
     def describe(self) -> Deferred[Mapping[str, str | int]]:

@@ -40,7 +40,9 @@ from redcouch.backends.redis.traffic import (
     key_of,
     oldest,
     pack_forget,
+    pack_questions,
     pack_seen,
+    read_answers,
 )
 from redcouch.backends.redis.wire import (
     LARGE_REPLIES,
@@ -77,7 +79,7 @@ from redcouch.interfaces import (
     ITrafficBackend,
     Surroundings,
 )
-from redcouch.inventory import KINDS, MOST, Seen
+from redcouch.inventory import KINDS, MOST, Inventory, Seen
 from redcouch.limits import FLAGS_OVERHEAD
 from redcouch.results import (
     Failed,
@@ -727,6 +729,20 @@ class RedisBackend:
             if size > MOST:
                 fields = await self._ask(b"HGETALL", key_of(kind))
                 await self.send(*pack_forget(kind, oldest(fields, MOST * 4 // 5)))
+
+    def traffic(self) -> Deferred[Inventory]:
+        return Deferred.fromCoroutine(self._traffic())
+
+    async def _traffic(self) -> Inventory:
+        replies = await self.send(*pack_questions())
+        for reply in replies:
+            if isinstance(reply, RedisError):
+                failed = self._failed(reply)
+                raise BackendError(failed.trouble, failed.message)
+        try:
+            return read_answers(replies)
+        except (TypeError, ValueError):
+            raise BackendError(Trouble.UNREADABLE, "the inventory is damaged") from None
 
     def describe(self) -> Deferred[Mapping[str, str | int]]:
         return Deferred.fromCoroutine(self._describe())

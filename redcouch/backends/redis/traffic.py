@@ -50,6 +50,19 @@ def pack_seen(seen: Sequence[Seen], now: int) -> tuple[bytes, int]:
     return b"".join(map(pack_command, commands)), len(commands)
 
 
+def pack_questions() -> tuple[bytes, int]:
+    """The commands that ask for the whole inventory, and how many there are."""
+    return b"".join(pack_command((b"HGETALL", key)) for key in SYSTEM_KEYS), len(SYSTEM_KEYS)
+
+
+def read_answers(replies: Sequence[Sequence[bytes]]) -> Inventory:
+    """Their replies, as an inventory. Raises ValueError where they are damaged."""
+    root, *kinds = (dict(zip(said[::2], said[1::2], strict=True)) for said in replies)
+    last = dict(zip(KINDS, kinds[: len(KINDS)], strict=True))
+    seconds = dict(zip(KINDS, kinds[len(KINDS) :], strict=True))
+    return read_inventory(root, last, seconds)
+
+
 def pack_forget(kind: str, names: Sequence[bytes]) -> tuple[bytes, int]:
     """The commands that forget names of a kind."""
     keys = (key_of(kind), seconds_key_of(kind))

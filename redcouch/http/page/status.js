@@ -63,7 +63,7 @@ const charts = [
 ];
 
 const workers = new Table("workers", [
-  { name: "Worker", of: (worker) => worker.number, number: true },
+  { name: "Worker", of: (worker) => worker.number },
   { name: "Process", of: (worker) => worker.glance?.pid ?? "", number: true },
   { name: "State", of: (worker) => (worker.glance ? (worker.glance.ready ? "ready" : worker.glance.reason) : "down"),
     look: (worker) => (worker.glance?.ready ? "good" : "bad") },
@@ -90,9 +90,48 @@ const settings = new Table("settings", [
   { name: "Value", of: (row) => row.value },
 ], { none: "", sortable: false });
 
-const clients = new Table("clients", [
-  { name: "Connected client", of: (row) => row.address },
-], { none: "Nobody.", sort: "Connected client" });
+// Who speaks memcached: what the inventory has of each kind, and who is connected at this moment.
+let now = 0;
+const seen = (title) => [
+  { name: title, of: (row) => row.name || "(none)" },
+  { name: "Last seen", of: (row) => row.last, write: (value) => ago(Math.max(0, now - value)), number: true },
+  { name: "Seconds active", of: (row) => row.seconds, write: whole.format, number: true },
+];
+const KINDS = [
+  ["client", "Clients", seen("Client")],
+  ["user", "Users", seen("User")],
+  ["prefix", "Prefixes", seen("Prefix of keys")],
+  ["command", "Commands", seen("Command")],
+  ["dialect", "Dialects", seen("Dialect")],
+  ["connected", "Connected now", [{ name: "Address", of: (row) => row.address }]],
+];
+let chosen = "connected";
+const clients = new Table("clients", KINDS.at(-1)[2], { none: "Nobody.", sort: "Address" });
+
+function choose(kind) {
+  chosen = kind;
+  const columns = KINDS.find(([name]) => name === kind)[2];
+  clients.descending = columns.length > 1;
+  clients.change(columns, columns.length > 1 ? "Last seen" : "Address");
+  for (const button of place("clients-choice").children) {
+    button.setAttribute("aria-pressed", button.dataset.kind === kind);
+  }
+}
+
+function offerKinds() {
+  place("clients-choice").replaceChildren(...KINDS.map(([kind, title]) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.dataset.kind = kind;
+    button.textContent = title;
+    button.addEventListener("click", () => {
+      choose(kind);
+      if (latest) showClients(latest);
+    });
+    return button;
+  }));
+  choose("client");
+}
 
 function showFacts(id, pairs) {
   place(id).replaceChildren(...pairs.filter(([, value]) => value !== undefined).flatMap(([name, value]) => {
@@ -172,12 +211,19 @@ function withCpu(list, now) {
   });
 }
 
+let latest = null;
+
 function showClients(status) {
-  clients.show(status.clients);
-  const more = status.clients_left_out;
-  const { now, limit, accepted, rejected } = status.connections;
-  place("clients-note").textContent = `${number(now)} connected of ${number(limit)} allowed; `
+  latest = status;
+  now = status.now;
+  const kept = status.traffic.since != null;
+  if (kept && !place("clients-choice").children.length) offerKinds();
+  clients.show(chosen === "connected" ? status.clients : status.traffic[chosen] ?? []);
+  const more = chosen === "connected" ? status.clients_left_out : 0;
+  const { limit, accepted, rejected } = status.connections;
+  place("clients-note").textContent = `${number(status.connections.now)} connected of ${number(limit)} allowed; `
     + `${number(accepted)} so far, ${number(rejected)} refused.`
+    + (kept ? ` Watched for ${duration(status.traffic.looked - status.traffic.since)}.` : "")
     + (more ? ` ${number(more)} more are not listed.` : "");
 }
 
