@@ -115,6 +115,7 @@ class Acceptor:
         try:
             client = self._accept()
         except (BlockingIOError, InterruptedError):
+            self._shortage.ends()  # nobody is there, but somebody could be taken
             return False
         except ConnectionAbortedError:
             return True
