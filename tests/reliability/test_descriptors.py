@@ -51,6 +51,7 @@ def test_no_descriptors_left(redis_70: RedisServer, workers: str) -> None:
 def test_no_descriptor_is_leaked(redis_70: RedisServer) -> None:
     """10,000 clients that come and go in all ways leave nothing behind, and no lines in the log."""
     with servers.redcouch(redis_70.url) as server, servers.plain(server.port) as other:
+        assert says_hello(other)  # it has been accepted, then
         before = descriptors(server.pid)
         lines = server.log.count("\n")
         pieces = [b"", b"get", b"set k 0 0 100\r\nabc", b"\x80\x01\x00", b"get k\r\n"]
