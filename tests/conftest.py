@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,10 @@ import redis
 from tests import servers
 from tests.servers import Memcached, RedCouch, RedisServer
 from tests.wire import ask
+
+# Who begins the tests in the background of a shell passes an ignored SIGINT on to
+# all that they start; some tests interrupt it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _empty(server: Memcached | RedCouch) -> None:
