@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import threading
+import time
 from collections.abc import Callable
 
 from tests.wire import Address, Wire
@@ -11,15 +13,17 @@ from tests.wire import Address, Wire
 class Client:
     """
     One that connects again where the server closes, and asks again what was not
-    answered, as libraries do.
+    answered, as libraries do. It speaks text.
 
     @ivar reconnected: how often it had to.
     """
 
-    def __init__(self, address: Address, name: str) -> None:
+    def __init__(self, address: Address, name: str, patience: float = 0.0) -> None:
+        """@param patience: seconds in which a server may be away that is started again."""
         self.name = name
         self.reconnected = 0
         self._address = address
+        self._patience = patience
         self._wire: Wire | None = None
 
     def close(self) -> None:
@@ -31,17 +35,22 @@ class Client:
         """
         The whole reply to a request that may be repeated.
 
-        @raise OSError: the server is not there, three times in a row.
+        @raise OSError: the server is not there, three times in a row, and for
+            longer than patience lasts.
         """
-        for attempt in range(3):
+        until = time.monotonic() + self._patience
+        attempt = 0
+        while True:
             try:
                 return self._ask(request, ending)
             except OSError:
                 self.close()
-                if attempt == 2:
+                attempt += 1
+                if attempt > 2 and time.monotonic() >= until:
                     raise
-                self.reconnected += 1
-        raise AssertionError("not reached")
+            if attempt > 2:
+                time.sleep(0.02)
+            self.reconnected += 1
 
     def _ask(self, request: bytes, ending: Callable[[bytes], bool]) -> bytes:
         if self._wire is None:
@@ -56,16 +65,26 @@ class Client:
         block = f"set {key} 0 0 {len(value)}\r\n{value}\r\n"
         return self.ask(block.encode(), lambda reply: reply.endswith(b"\r\n"))
 
+    def store(self, key: str, value: str) -> None:
+        """
+        Set it.
+
+        @raise RefusedError: the server could not.
+        """
+        reply = self.set(key, value)
+        if reply != b"STORED\r\n":
+            raise _refusal(reply)
+
     def get(self, key: str) -> bytes | None:
         """
         The value, C{None} for a miss.
 
         @raise AssertionError: the reply is not one to this request.
-        @raise Refused: the server could not.
+        @raise RefusedError: the server could not.
         """
         reply = self.ask(f"get {key}\r\n".encode(), _is_whole)
         if reply.startswith(b"SERVER_ERROR"):
-            raise RefusedError(reply.decode().strip())
+            raise _refusal(reply)
         if reply == b"END\r\n":
             return None
         head, _, rest = reply.partition(b"\r\n")
@@ -74,14 +93,89 @@ class Client:
         return rest.removesuffix(b"\r\nEND\r\n")
 
 
+class MetaClient(Client):
+    """The same in meta commands."""
+
+    def store(self, key: str, value: str) -> None:
+        """See L{Client.store}."""
+        request = f"ms {key} {len(value)} k\r\n{value}\r\n".encode()
+        reply = self.ask(request, lambda reply: reply.endswith(b"\r\n"))
+        if reply != f"HD k{key}\r\n".encode():
+            raise _refusal(reply)
+
+    def get(self, key: str) -> bytes | None:
+        """See L{Client.get}."""
+        reply = self.ask(f"mg {key} v k\r\n".encode(), _is_whole_meta)
+        if reply == b"EN\r\n":
+            return None
+        head, _, rest = reply.partition(b"\r\n")
+        if not head.startswith(b"VA "):
+            raise _refusal(reply)
+        assert head.endswith(f" k{key}".encode()), reply
+        return rest.removesuffix(b"\r\n")
+
+
+class BinaryClient(Client):
+    """The same in the binary protocol, with an opaque of its own for each request."""
+
+    _HEADER = struct.Struct(">BBHBBHIIQ")
+
+    def __init__(self, address: Address, name: str, patience: float = 0.0) -> None:
+        super().__init__(address, name, patience)
+        self._opaque = 0
+
+    def store(self, key: str, value: str) -> None:
+        """See L{Client.store}."""
+        status, body = self._exchange(0x01, key, bytes(8), value.encode())
+        if status != 0:
+            raise self._refusal(status, body)
+
+    def get(self, key: str) -> bytes | None:
+        """See L{Client.get}."""
+        status, body = self._exchange(0x00, key, b"", b"")
+        if status == 1:
+            return None
+        if status != 0:
+            raise self._refusal(status, body)
+        return body[4:]
+
+    def _exchange(self, opcode: int, key: str, extras: bytes, value: bytes) -> tuple[int, bytes]:
+        """Status and body of the reply, which has to be the one to this request."""
+        self._opaque += 1
+        body = extras + key.encode() + value
+        request = self._HEADER.pack(
+            0x80, opcode, len(key), len(extras), 0, 0, len(body), self._opaque, 0
+        )
+        reply = self.ask(request + body, self._is_whole_frame)
+        magic, answered, _, _, _, status, _, opaque, _ = self._HEADER.unpack_from(reply)
+        assert (magic, answered, opaque) == (0x81, opcode, self._opaque), reply
+        return status, reply[24:]
+
+    @staticmethod
+    def _refusal(status: int, body: bytes) -> RefusedError:
+        """What may be said of a storage: out of memory, internal error, temporary failure."""
+        assert status in (0x82, 0x84, 0x86), (status, body)
+        return RefusedError(f"0x{status:04x} {body.decode()}")
+
+    @staticmethod
+    def _is_whole_frame(reply: bytes) -> bool:
+        return len(reply) >= 24 and len(reply) == 24 + struct.unpack_from(">I", reply, 8)[0]
+
+
 class RefusedError(Exception):
-    """The server answered SERVER_ERROR."""
+    """The server answered SERVER_ERROR, or the status of a failure."""
+
+
+def _refusal(reply: bytes) -> RefusedError:
+    assert reply.startswith(b"SERVER_ERROR "), reply
+    return RefusedError(reply.decode().strip())
 
 
 class Load(threading.Thread):
     """
     Writes and reads keys of its own without end; each value holds its key.
 
+    @ivar stored: how many writes were acknowledged.
     @ivar acknowledged: of each key, the number in the last value that was STORED.
     @ivar uncertain: of each key, numbers whose write was refused since then: Redis may have them.
     @ivar wrong: replies that are not the answer to what was asked.
@@ -89,12 +183,16 @@ class Load(threading.Thread):
     @ivar failed: what a user of the client would have seen as an exception.
     """
 
-    def __init__(self, address: Address, name: str, keys: int = 8) -> None:
+    def __init__(self, client: Client, keys: int = 8, pause: float = 0.0) -> None:
+        """@param pause: seconds between a pair of requests and the next."""
+        name = client.name
         super().__init__(name=name, daemon=True)
-        self._client = Client(address, name)
+        self._client = client
+        self._pause = pause
         self._keys = [f"{name}-{number}" for number in range(keys)]
         self._over = threading.Event()
         self.asked = 0
+        self.stored = 0
         self.acknowledged: dict[str, int] = {}
         self.uncertain: dict[str, set[int]] = {key: set() for key in self._keys}
         self.wrong: list[str] = []
@@ -119,6 +217,8 @@ class Load(threading.Thread):
                 number += 1
                 self._write(key, number)
                 self._read(key)
+                if self._pause:
+                    self._over.wait(self._pause)
         except OSError as error:
             self.failed.append(f"{type(error).__name__}: {error}")
         except AssertionError as error:
@@ -129,13 +229,14 @@ class Load(threading.Thread):
     def _write(self, key: str, number: int) -> None:
         self.asked += 1
         self.uncertain[key].add(number)
-        reply = self._client.set(key, f"{key}={number}")
-        if reply == b"STORED\r\n":
+        try:
+            self._client.store(key, f"{key}={number}")
+        except RefusedError as error:
+            self._refused(str(error))
+        else:
+            self.stored += 1
             self.acknowledged[key] = number
             self.uncertain[key].clear()
-        else:
-            assert reply.startswith(b"SERVER_ERROR "), reply
-            self._refused(reply.decode().strip())
 
     def _read(self, key: str) -> None:
         self.asked += 1
@@ -159,6 +260,13 @@ class Load(threading.Thread):
 
     def _refused(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1
+
+
+def _is_whole_meta(reply: bytes) -> bool:
+    if reply.startswith(b"VA "):
+        head, end, rest = reply.partition(b"\r\n")
+        return bool(end) and len(rest) == int(head.split()[1]) + 2
+    return reply.endswith(b"\r\n")
 
 
 def _is_whole(reply: bytes) -> bool:

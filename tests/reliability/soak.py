@@ -1,135 +1,266 @@
 """
 A long run under harm: C{python -m tests.reliability.soak --seconds 3600}.
 
-Clients write and read values that hold their key, while Redis is killed and
-started, and held. At the end every acknowledged write has to be in Redis. What
-was counted is printed.
+Two services on one Redis, one of two workers and one of a single process. Clients of
+each speak text, meta and binary, and write and read values that hold their key. Meanwhile
+Redis is killed and started, and held; clients come and go in the middle of what they say;
+and the first service is ended and started again, and has a worker killed. The second one
+lives from beginning to end: its memory and descriptors are watched.
+
+At the end every acknowledged write has to be in Redis. What was counted is printed as
+Markdown, or with C{--json} as JSON; while it runs, a line a minute goes to stderr.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import os
 import random
 import signal
+import socket
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
+from statistics import linear_regression
 
 from tests import servers
-from tests.reliability.clients import Client, Load
+from tests.reliability.clients import BinaryClient, Client, Load, MetaClient
 from tests.servers import RedCouch, RedisServer
+from tests.wire import Address
 
 LASTING = ("--appendonly", "yes", "--appendfsync", "always")
+
+PATIENCE = 30.0
+"""Seconds that a client waits for a service that is started again."""
+
+_SETTLING = 0.1
+"""The part of a run after which memory should not grow any more."""
 
 
 @dataclass
 class Report:
     """
     @ivar wrong: replies that were not the answer, clients that failed, writes that were lost.
-    @ivar memory: MiB of the service at each look.
-    @ivar descriptors: how many it had then.
+    @ivar refused: requests that were answered with an error, by its words.
+    @ivar reconnected: connections that clients lost, nearly all to a service that ended.
+    @ivar looks: at seconds after the start, MiB and descriptors of the undisturbed service.
     """
 
     seconds: float = 0.0
     requests: int = 0
-    faults: int = 0
-    wrong: list[str] = field(default_factory=list)
+    acknowledged: int = 0
+    reconnected: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
-    memory: list[float] = field(default_factory=list)
-    descriptors: list[int] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
     slowest_recovery: float = 0.0
+    looks: list[tuple[float, float, int]] = field(default_factory=list)
+
+    @property
+    def memory_slope(self) -> float:
+        """KiB that the service has grown by in a minute, once it had settled; 0 if unknown."""
+        settled = [look for look in self.looks if look[0] >= self.seconds * _SETTLING]
+        if len(settled) < 3:
+            return 0.0
+        times = [seconds / 60 for seconds, _, _ in settled]
+        return linear_regression(times, [mib * 1024 for _, mib, _ in settled]).slope
+
+    @property
+    def descriptors(self) -> list[int]:
+        """How many there were, at each look."""
+        return [count for _, _, count in self.looks]
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {**dataclasses.asdict(self), "memory_slope": self.memory_slope}
 
     def __str__(self) -> str:
-        errors = ", ".join(f"{reason}: {count}" for reason, count in self.refused.most_common())
-        first, last = self.memory[0], self.memory[-1]
-        return (
-            f"{self.seconds:.0f} s, {self.requests} requests, {self.faults} faults\n"
-            f"wrong answers and lost acknowledged writes: {len(self.wrong)}\n"
-            f"errors: {errors or 'none'}\n"
-            f"slowest recovery: {self.slowest_recovery:.2f} s\n"
-            f"memory: {first:.0f} MiB first, {last:.0f} MiB last; "
-            f"descriptors: {self.descriptors[0]} first, {max(self.descriptors)} at most"
+        memory = [mib for _, mib, _ in self.looks]
+        rows = [
+            ("seconds", f"{self.seconds:,.0f}"),
+            ("requests", f"{self.requests:,}"),
+            ("of them acknowledged writes", f"{self.acknowledged:,}"),
+            ("wrong answers and lost acknowledged writes", f"{len(self.wrong)}"),
+            *((f"harm: {name}", f"{count:,}") for name, count in self.faults.most_common()),
+            *((f"answered `{words}`", f"{count:,}") for words, count in self.refused.most_common()),
+            ("connections that clients had to open again", f"{self.reconnected:,}"),
+            ("slowest recovery after Redis was there again", f"{self.slowest_recovery:.2f} s"),
+            (
+                "memory: first, last, most",
+                f"{memory[0]:.1f}, {memory[-1]:.1f}, {max(memory):.1f} MiB",
+            ),
+            ("memory: slope", f"{self.memory_slope:+.1f} KiB a minute"),
+            ("descriptors: first, last", f"{self.descriptors[0]}, {self.descriptors[-1]}"),
+        ]
+        return "\n".join(
+            ("| what | |", "|---|---|", *(f"| {name} | {is_} |" for name, is_ in rows))
         )
 
 
-def run(seconds: float, clients: int = 4) -> Report:
-    """Do harm for so many seconds."""
+class Soak:
+    """What runs, and the harm that can be done to it."""
+
+    def __init__(self, storage: RedisServer, restless: RedCouch, steady: RedCouch) -> None:
+        self._storage = storage
+        self._restless = restless
+        self._steady = steady
+        self.report = Report()
+
+    @property
+    def harm(self) -> dict[str, Callable[[], None]]:
+        """By its name, in an order that lets each come up in a short run, too."""
+        return {
+            "Redis killed and started": self._kill_storage,
+            "Redis held": self._hold_storage,
+            "service ended and started": self._restart,
+            "clients gone in the middle": self._drop,
+            "worker killed": self._kill_worker,
+        }
+
+    def do(self, name: str) -> None:
+        """One sort of harm; returns when both services serve again."""
+        self.harm[name]()
+        self.report.faults[name] += 1
+        began = time.monotonic()
+        for server in (self._steady, self._restless):
+            until_stored(server.address)
+        if name.startswith("Redis"):
+            took = time.monotonic() - began
+            self.report.slowest_recovery = max(self.report.slowest_recovery, took)
+
+    def look(self, seconds: float) -> None:
+        """Note what the undisturbed service has and needs."""
+        process = Path(f"/proc/{self._steady.pid}")
+        resident = int((process / "status").read_text().split("VmRSS:")[1].split()[0])
+        descriptors = len(list((process / "fd").iterdir()))
+        self.report.looks.append((seconds, resident / 1024, descriptors))
+
+    def close_books(self, loads: list[Load]) -> None:
+        """Count what clients were told, and see that what was acknowledged is there."""
+        report = self.report
+        auditor = Client(self._steady.address, "auditor")
+        for load in loads:
+            report.requests += load.asked
+            report.acknowledged += load.stored
+            report.reconnected += load.reconnected
+            report.refused.update(load.refused)
+            report.wrong += load.wrong + load.failed
+            for key in load.uncertain:
+                try:
+                    load.check(key, auditor.get(key))
+                except AssertionError as error:
+                    report.wrong.append(str(error))
+        auditor.close()
+
+    def _kill_storage(self) -> None:
+        self._storage.kill()
+        time.sleep(random.uniform(0, 0.5))
+        self._storage.start()
+
+    def _hold_storage(self) -> None:
+        os.kill(self._storage.pid, signal.SIGSTOP)
+        time.sleep(random.uniform(0, 1.5))
+        os.kill(self._storage.pid, signal.SIGCONT)
+
+    def _restart(self) -> None:
+        self._restless.stop()
+        self._restless.start()
+
+    def _kill_worker(self) -> None:
+        os.kill(random.choice(servers.children(self._restless.pid)), signal.SIGKILL)
+
+    def _drop(self) -> None:
+        for server in (self._steady, self._restless):
+            for said in (b"", b"get ", b"set k 0 0 1000\r\nxyz", b"\x80\x01\x00\x05", b"get k\r\n"):
+                for _ in range(20):
+                    with socket.create_connection(server.address) as client:  # type: ignore[arg-type]
+                        client.sendall(said)
+
+
+def run(seconds: float, pause: float = 0.0) -> Report:
+    """
+    Do harm for so many seconds, and to the end of a round.
+
+    @param pause: seconds that a client waits after each pair of requests.
+    """
     with (
         servers.redis_server("7.0", *LASTING) as storage,
-        servers.redcouch(storage.url + "?timeout=0.5") as server,
+        servers.redcouch(storage.url + "?timeout=0.5", "--workers", "2") as restless,
+        servers.redcouch(storage.url + "?timeout=0.5") as steady,
     ):
-        loads = [Load(server.address, f"client-{number}") for number in range(clients)]
-        for load in loads:
-            load.start()
-        report = Report()
-        began = time.monotonic()
-        while not report.faults or time.monotonic() - began < seconds:
-            time.sleep(min(2.0, seconds / 10))
-            _look(server, report)
-            random.choice((_kill, _hold))(storage)
-            report.faults += 1
-            report.slowest_recovery = max(report.slowest_recovery, _until_stored(server))
+        soak = Soak(storage, restless, steady)
+        with _under_load([restless.address, steady.address], pause) as loads:
+            began = said = time.monotonic()
+            for name in cycle(soak.harm):
+                soak.look(time.monotonic() - began)
+                time.sleep(min(2.0, seconds / 20))
+                soak.do(name)
+                if time.monotonic() - said > 60:
+                    said = time.monotonic()
+                    _tell(said - began, loads, soak.report)
+                if time.monotonic() - began >= seconds and len(soak.report.faults) == len(
+                    soak.harm
+                ):
+                    break
+        soak.report.seconds = time.monotonic() - began
+        soak.look(soak.report.seconds)
+        soak.close_books(loads)
+    return soak.report
+
+
+@contextmanager
+def _under_load(addresses: list[Address], pause: float) -> Iterator[list[Load]]:
+    loads = [
+        Load(kind(address, f"{kind.__name__}-{place}", PATIENCE), pause=pause)
+        for place, address in enumerate(addresses)
+        for kind in (Client, MetaClient, BinaryClient)
+    ]
+    for load in loads:
+        load.start()
+    try:
+        yield loads
+    finally:
         for load in loads:
             load.finish()
-        report.seconds = time.monotonic() - began
-        _look(server, report)
-        _audit(server, loads, report)
-    return report
 
 
-def _kill(storage: RedisServer) -> None:
-    storage.kill()
-    time.sleep(random.uniform(0, 0.5))
-    storage.start()
-
-
-def _hold(storage: RedisServer) -> None:
-    os.kill(storage.pid, signal.SIGSTOP)
-    time.sleep(random.uniform(0, 1.5))
-    os.kill(storage.pid, signal.SIGCONT)
-
-
-def _until_stored(server: RedCouch) -> float:
-    began = time.monotonic()
-    client = Client(server.address, "first")
+def until_stored(address: Address) -> None:
+    """Wait until a write succeeds."""
+    client = Client(address, "first", PATIENCE)
     servers.eventually(lambda: client.set("first", "1") == b"STORED\r\n")
     client.close()
-    return time.monotonic() - began
 
 
-def _look(server: RedCouch, report: Report) -> None:
-    status = Path(f"/proc/{server.pid}/status").read_text()
-    report.memory.append(int(status.split("VmRSS:")[1].split()[0]) / 1024)
-    report.descriptors.append(len(list(Path(f"/proc/{server.pid}/fd").iterdir())))
-
-
-def _audit(server: RedCouch, loads: list[Load], report: Report) -> None:
-    client = Client(server.address, "auditor")
-    for load in loads:
-        report.requests += load.asked
-        report.refused.update(load.refused)
-        report.wrong += load.wrong + load.failed
-        for key in load.uncertain:
-            try:
-                load.check(key, client.get(key))
-            except AssertionError as error:
-                report.wrong.append(str(error))
-    client.close()
+def _tell(seconds: float, loads: list[Load], report: Report) -> None:
+    asked = sum(load.asked for load in loads)
+    wrong = sum(len(load.wrong) + len(load.failed) for load in loads)
+    _, mib, descriptors = report.looks[-1]
+    print(
+        f"{seconds:.0f} s: {asked:,} requests, {sum(report.faults.values())} faults, "
+        f"{wrong} wrong, {mib:.1f} MiB, {descriptors} descriptors",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def main() -> int:
     """Run as the command line says; 1 where anything was wrong."""
     parser = argparse.ArgumentParser(description="A long run under harm.")
     parser.add_argument("--seconds", type=float, default=120)
-    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds between requests")
+    parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    report = run(given.seconds, given.clients)
-    print(report)
+    report = run(given.seconds, given.pause)
+    print(json.dumps(report.as_dict(), indent=2) if given.json else report)
     for wrong in report.wrong:
-        print(wrong)
+        print(wrong, file=sys.stderr)
     return 1 if report.wrong else 0
 
 

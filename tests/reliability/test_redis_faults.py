@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests import servers
-from tests.reliability.clients import Client, Load, RefusedError
+from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError
 from tests.servers import RedCouch
 from tests.wire import Wire
 
@@ -28,7 +28,9 @@ def under_load(server: RedCouch) -> Iterator[list[Load]]:
     Some clients; at the end, nothing wrong was said to them, and every
     acknowledged write is there.
     """
-    loads = [Load(server.address, f"client-{number}") for number in range(4)]
+    loads = [Load(Client(server.address, f"client-{number}")) for number in range(2)]
+    loads.append(Load(MetaClient(server.address, "meta-client")))
+    loads.append(Load(BinaryClient(server.address, "binary-client")))
     for load in loads:
         load.start()
     try:
@@ -113,7 +115,10 @@ def test_killed(workers: str) -> None:
             until_asked(loads)
             storage.start()
             assert until_stored(server) < RECOVERY
-        assert all(reason.startswith("SERVER_ERROR storage ") for reason in refusals(loads))
+        assert all(
+            reason.startswith(("SERVER_ERROR storage ", "0x0086 storage "))
+            for reason in refusals(loads)
+        )
 
 
 def test_held() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests import servers
-from tests.reliability.clients import Load
+from tests.reliability.clients import Client, Load
 from tests.servers import RedCouch, RedisServer
 
 #: Runs a command with the socket of a descriptor, as systemd passes it.
@@ -32,7 +32,8 @@ os.execv(sys.argv[2], sys.argv[2:])
 @contextmanager
 def under_load(port: int) -> Iterator[list[Load]]:
     """Some clients that write and read; each has had answers when the block begins and ends."""
-    loads = [Load((servers.LOOPBACK, port), f"client-{number}") for number in range(4)]
+    address = (servers.LOOPBACK, port)
+    loads = [Load(Client(address, f"client-{number}")) for number in range(4)]
     for load in loads:
         load.start()
     try:
