@@ -38,7 +38,7 @@ REST = 1.0
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """What accept says where it is the system that has too little."""
 
-MOMENT = 0.05
+TO_BE_HEARD = 0.05
 """Seconds in which clients who came last are heard before everybody has to finish."""
 
 _KINDS = ("tcp:", "tcp4:", "tcp6:", "unix:", "ssl:")
@@ -143,7 +143,7 @@ def _last_look_first(port: Any, reactor: Any) -> Callable[[], Deferred[None]]:
         port.numberAccepts = BACKLOG
         port.doRead()
         await stop()
-        await deferLater(reactor, MOMENT)
+        await deferLater(reactor, TO_BE_HEARD)
 
     return lambda: Deferred.fromCoroutine(look_and_stop())
 

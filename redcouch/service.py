@@ -492,7 +492,7 @@ def _make_service(options: Options) -> MultiService:
         supervisor = _make_supervisor(options, reactor)
         supervisor.tell = tell
         return _shown(supervisor, supervisor.watch, options, supervisor.authenticator, reactor)
-    listen = partial(listening_service, shared_ports=_shared_ports(options))
+    listen = partial(listening_service, shared_ports=shared_ports(options))
     bridge = make_bridge(options, reactor, Role(_fail(reactor), listen))
     bridge.service.tell = tell
     if bridge.authenticator is not None:
@@ -597,7 +597,8 @@ def _numbered_endpoints(options: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(_endpoint(port, options["interface"]) for port in ports)
 
 
-def _shared_ports(options: Mapping[str, Any]) -> frozenset[str]:
+def shared_ports(options: Mapping[str, Any]) -> frozenset[str]:
+    """The endpoints on which other processes may listen as well."""
     return _numbered_endpoints(options) if options["reuse-port"] else frozenset()
 
 
@@ -629,7 +630,7 @@ def _make_supervisor(options: Mapping[str, Any], reactor: Any) -> Supervisor:
         )
     authenticator = _authenticator(options["auth-file"], Counters(), reactor)
     _with_tls(options, listening_service)  # which says so if the certificates are of no use
-    listen = partial(listening_port, reactor=reactor, shared_ports=_shared_ports(options))
+    listen = partial(listening_port, reactor=reactor, shared_ports=shared_ports(options))
     return Supervisor(
         dict(options), _endpoints(options), local, authenticator, reactor, fail, listen
     )

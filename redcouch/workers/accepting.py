@@ -18,14 +18,16 @@ import socket
 from typing import Any
 
 from twisted.application.internet import StreamServerEndpointService
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReadDescriptor
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from redcouch.listening import EXHAUSTED, REST, Shortage
+from redcouch.listening import BACKLOG, EXHAUSTED, REST, TO_BE_HEARD, Shortage
 from redcouch.workers.crowd import Crowd
 
 #: Endpoints that listen in a way that can be shared out.
@@ -51,7 +53,12 @@ class Acceptor:
         crowd: Crowd,
         number: int,
         reactor: Any,
+        last_look: bool = False,
     ) -> None:
+        """
+        @param last_look: whoever waits is still accepted before the socket
+            closes, since nobody else would be.
+        """
         self._socket = listening
         self._factory = factory
         self._crowd = crowd
@@ -59,6 +66,7 @@ class Acceptor:
         self._reactor = reactor
         self._waiting: Any = None
         self._shortage = Shortage()
+        self._last_look = last_look
         self._stopped = False
 
     # -- IListeningPort ----------------------------------------------------------------------
@@ -67,14 +75,19 @@ class Acceptor:
         self._factory.doStart()
         self._reactor.addReader(self)
 
-    def stopListening(self) -> None:
-        if not self._stopped:
-            self._stopped = True
-            self._reactor.removeReader(self)
-            if self._waiting is not None:
-                self._waiting.cancel()
-            self._socket.close()
-            self._factory.doStop()
+    def stopListening(self) -> Deferred[None] | None:
+        if self._stopped:
+            return None
+        self._stopped = True
+        self._reactor.removeReader(self)
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        if self._last_look:
+            self._take_all()
+        self._socket.close()
+        self._factory.doStop()
+        return deferLater(self._reactor, TO_BE_HEARD) if self._last_look else None
 
     def getHost(self) -> Any:
         raise NotImplementedError("the parent listens")
@@ -127,6 +140,14 @@ class Acceptor:
             self._welcome(client)
         return True
 
+    def _take_all(self) -> None:
+        """Take everybody who waits, and whom there is room for."""
+        for _ in range(BACKLOG):
+            if not self._take() or self._waiting is not None:
+                break
+        if self._waiting is not None:  # there was no room
+            self._waiting.cancel()
+
     def _accept(self) -> socket.socket:
         """One client, and the certainty of a second descriptor, which the reactor needs for it."""
         spare = os.dup(self._socket.fileno())
@@ -154,12 +175,18 @@ class Acceptor:
 class Handed:
     """Stands for the reactor where an endpoint is going to listen."""
 
-    def __init__(self, descriptor: int, crowd: Crowd, number: int, reactor: Any) -> None:
-        """@param descriptor: the listening socket."""
+    def __init__(
+        self, descriptor: int, crowd: Crowd, number: int, reactor: Any, last_look: bool = False
+    ) -> None:
+        """
+        @param descriptor: the listening socket.
+        @param last_look: see L{Acceptor}.
+        """
         self._descriptor = descriptor
         self._crowd = crowd
         self._number = number
         self._reactor = reactor
+        self._last_look = last_look
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
@@ -169,7 +196,9 @@ class Handed:
         listening = socket.socket(fileno=self._descriptor)
         listening.set_inheritable(False)
         listening.setblocking(False)
-        acceptor = Acceptor(listening, factory, self._crowd, self._number, self._reactor)
+        acceptor = Acceptor(
+            listening, factory, self._crowd, self._number, self._reactor, self._last_look
+        )
         acceptor.startListening()
         return acceptor
 

@@ -29,7 +29,7 @@ from redcouch.ledger import Clients, Figures, OwnLedger
 from redcouch.logs import described
 from redcouch.results import Trouble
 from redcouch.server import ConnectionFactory
-from redcouch.service import Bridge, Role, make_bridge
+from redcouch.service import Bridge, Role, make_bridge, shared_ports
 from redcouch.session import Shared
 from redcouch.watch import OwnWatch
 from redcouch.workers.accepting import Handed, accepting_service
@@ -187,10 +187,12 @@ class Worker:
         self._workers = options["workers"]
         crowd = Crowd(CROWD, self._workers)
         crowd.set(place, 0)
+        shared = shared_ports(options)
         descriptors = iter(range(FIRST_SOCKET, FIRST_SOCKET + len(options["ports"])))
 
         def listen(endpoint: str, factory: ConnectionFactory) -> Any:
-            handed = Handed(next(descriptors), crowd, place, self._reactor)
+            last_look = endpoint in shared
+            handed = Handed(next(descriptors), crowd, place, self._reactor, last_look)
             return accepting_service(endpoint, factory, handed)
 
         def make_factory(shared: Shared, *rest: Any) -> ConnectionFactory:

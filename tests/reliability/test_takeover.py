@@ -124,10 +124,12 @@ def test_socket_activation(
     check_books(loads)
 
 
-def test_reuse_port(redis_70: RedisServer) -> None:
-    """With C{--reuse-port} the next process listens before the last one stops."""
-    with servers.redcouch(redis_70.url, "--reuse-port") as old, under_load(old.port) as loads:
-        with successor(old, redis_70.url):
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_reuse_port(redis_70: RedisServer, workers: str) -> None:
+    """With C{--reuse-port} the next service listens before the last one stops."""
+    options = ("--reuse-port", "--workers", workers)
+    with servers.redcouch(redis_70.url, *options) as old, under_load(old.port) as loads:
+        with successor(old, redis_70.url, *options):
             assert old.stop() == -15
             until_asked(loads)
             for load in loads:
@@ -138,11 +140,11 @@ def test_reuse_port(redis_70: RedisServer) -> None:
 
 
 @contextmanager
-def successor(old: RedCouch, storage: str) -> Iterator[RedCouch]:
+def successor(old: RedCouch, storage: str, *options: str) -> Iterator[RedCouch]:
     """Another service on the same port."""
     folder = old.folder / "successor"
     folder.mkdir()
-    server = RedCouch(folder, storage, ["--reuse-port"], ready=True)
+    server = RedCouch(folder, storage, options, ready=True)
     server.port = old.port
     server.start()
     servers.eventually(lambda: " listens on " in server.log)
@@ -163,15 +165,20 @@ def test_port_is_not_shared_unasked() -> None:
         assert "in use" in said
 
 
-def test_those_who_wait_are_taken() -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_those_who_wait_are_taken(redis_70: RedisServer, workers: str) -> None:
     """Whoever was in the queue of a shared port when the service ends is still answered."""
-    with servers.redcouch("memory:", "--reuse-port") as server, ExitStack() as clients:
-        os.kill(server.pid, signal.SIGSTOP)
+    options = ("--reuse-port", "--workers", workers)
+    with servers.redcouch(redis_70.url, *options) as server, ExitStack() as clients:
+        held = [server.pid, *servers.children(server.pid)]
+        for process in held:
+            os.kill(process, signal.SIGSTOP)
         crowd = [clients.enter_context(servers.plain(server.port)) for _ in range(20)]
         for client in crowd:
             client.sendall(b"mn\r\n")
         os.kill(server.pid, signal.SIGTERM)
-        os.kill(server.pid, signal.SIGCONT)
+        for process in held:
+            os.kill(process, signal.SIGCONT)
         for client in crowd:
             assert servers.read_all(client) == b"MN\r\n"
         servers.eventually(lambda: "Server Shut Down." in server.log)
