@@ -29,6 +29,7 @@ from redcouch.commands import (
     Dump,
     Get,
     GetAndTouch,
+    MetaGet,
     Noop,
     Quit,
     ResetStatistics,
@@ -45,7 +46,7 @@ from redcouch.stats import Counters, count
 
 _INTERNAL = Failed(Trouble.INTERNAL, "internal error")
 
-_FIRST_ROOM = 64
+_FIRST_ROOM = 8
 """Keys in a client's first batch, while nobody knows how large its values are."""
 
 _SMALL = 1024
@@ -221,8 +222,12 @@ class Session:
         self._advance()
 
     def mute(self) -> None:
-        """The client is gone. What it has asked for is still performed, unheard."""
+        """
+        The client is gone. What it has asked for is still performed, unheard; but
+        nothing is read any more that nobody will see.
+        """
         self._write = self._finish = self._on_room = self._on_proof = _nothing
+        self._queue = deque(one for one in self._queue if not _is_for_nobody(one.command))
         self.release()
 
     # -- performing --------------------------------------------------------------------------
@@ -281,6 +286,7 @@ class Session:
         try:
             if isinstance(results, Failure):
                 results = [as_failed(results)] * sum(not one.command.local for one in batch)
+                self._room = min(_FIRST_ROOM, self._room)  # too much may have been asked for
             if len(batch) == 1:
                 request = batch[0]
                 (result,) = results
@@ -324,12 +330,15 @@ class Session:
         self._batch = () if large else batch[-1:]
 
     def _make_room(self, batch: Sequence[Request], size: int) -> None:
-        """Choose how many keys the next batch may have, after replies of this size in bytes."""
-        if size > _LARGE:
+        """
+        Choose how many keys the next batch may have, after replies of this size in
+        bytes: at most twice as many, and not so many that they would be too large.
+        """
+        room = min(2 * self._room, self._shared.limits.batch)
+        if size > _LARGE // 16:
             keys = sum(_weight(request.command) for request in batch)
-            self._room = max(1, _LARGE * keys // size)
-        elif self._room < self._shared.limits.batch:
-            self._room = min(2 * self._room, self._shared.limits.batch)
+            room = max(1, min(room, _LARGE * keys // size))
+        self._room = room
 
     def _known(self, command: Command) -> Result:
         """The result of a command that nobody has to be asked about."""
@@ -398,6 +407,13 @@ class Session:
 def _weight(command: Command) -> int:
     """How many keys a command is about."""
     return len(command.keys) if isinstance(command, Get | GetAndTouch) else 1
+
+
+def _is_for_nobody(command: Command) -> bool:
+    """Whether all that comes of a command is what its client is told."""
+    if isinstance(command, MetaGet):
+        return command.touch is None and command.vivify is None and command.recache is None
+    return command.__class__ is Get
 
 
 def _silence(_: Result) -> bytes:

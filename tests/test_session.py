@@ -17,10 +17,12 @@ from zope.interface.verify import verifyObject
 from redcouch.commands import (
     Authenticate,
     Command,
+    Delete,
     Discard,
     Dump,
     Flush,
     Get,
+    MetaGet,
     Noop,
     Quit,
     ResetStatistics,
@@ -216,6 +218,11 @@ def numbered(count: int) -> list[Request]:
     return [get(b"%d" % number) for number in range(count)]
 
 
+def deletions(count: int) -> list[Request]:
+    """So many requests that change something."""
+    return [Request(Delete(b"%d" % number), say) for number in range(count)]
+
+
 def replies(count: int) -> bytes:
     """What they are answered."""
     return b"".join(b"%d;" % number for number in range(count))
@@ -270,9 +277,10 @@ class OrderTests(SynchronousTestCase):
         """Nobody knows how large a client's values are: its batches begin small."""
         backend = Slow()
         client = Client(backend)
-        client.ask(*numbered(64 + 128 + 256 + 10))
+        sizes = [8, 16, 32, 64, 128, 256, 256, 10]
+        client.ask(*numbered(sum(sizes)))
         backend.answer_all()
-        self.assertEqual([len(batch) for batch in backend.seen], [64, 128, 256, 10])
+        self.assertEqual([len(batch) for batch in backend.seen], sizes)
 
     def test_large_replies(self) -> None:
         """Of values of a MiB, about two are held for a client at a time; then it grows again."""
@@ -281,7 +289,18 @@ class OrderTests(SynchronousTestCase):
         large = b"x" * (1024 * 1024 - 1)  # with the end of its reply, a MiB
         client.ask(*[get(large)] * 72, *numbered(30))
         backend.answer_all()
-        self.assertEqual([len(batch) for batch in backend.seen], [64, 2, 4, 2, 4, 8, 16, 2])
+        sizes = [8, *[2] * 32, 2, 4, 8, 16]
+        self.assertEqual([len(batch) for batch in backend.seen], sizes)
+
+    def test_batches_after_a_failure(self) -> None:
+        """Where the storage has failed, perhaps of too much, less is asked for again."""
+        backend = Slow()
+        client = Client(backend)
+        client.ask(*numbered(8 + 16 + 16 + 3))
+        backend.next().succeed()
+        backend.next().fail(BackendError(Trouble.UNAVAILABLE, "gone"))
+        backend.answer_all()
+        self.assertEqual([len(batch) for batch in backend.seen], [8, 16, 16, 3])
 
     def test_values_are_let_go(self) -> None:
         """What a client has asked for last can be seen, but no large value is kept for that."""
@@ -590,20 +609,29 @@ class EndTests(SynchronousTestCase):
 
     def test_mute(self) -> None:
         """What a client has asked for is done, though it has gone before it was answered."""
-        self.client.ask(*numbered(2))
-        self.client.get(b"a")
+        self.client.ask(*deletions(2))
+        self.client.ask(*deletions(1))
         self.client.session.mute()
         self.backend.answer_all()
-        self.assertEqual(self.backend.seen, [[Get((b"0",)), Get((b"1",))], [Get((b"a",))]])
+        self.assertEqual(self.backend.seen, [[Delete(b"0"), Delete(b"1")], [Delete(b"0")]])
         self.assertEqual((self.client.heard, self.client.finished), (b"", 0))
 
     def test_mute_while_held(self) -> None:
         """Even if it had not read for a while."""
         self.client.session.hold()
-        self.client.ask(*numbered(2))
+        self.client.ask(*deletions(2))
         self.client.session.mute()
         self.backend.answer_all()
         self.assertEqual(len(self.backend.seen[0]), 2)
+
+    def test_nothing_is_read_for_nobody(self) -> None:
+        """What only reads is left out then, but not what also writes."""
+        self.client.session.hold()
+        self.client.ask(*numbered(2), Request(MetaGet(b"m"), say), *deletions(1))
+        self.client.ask(Request(MetaGet(b"t", touch=60), say), *numbered(2))
+        self.client.session.mute()
+        self.backend.answer_all()
+        self.assertEqual(self.backend.seen, [[Delete(b"0"), MetaGet(b"t", touch=60)]])
 
     def test_mute_and_quit(self) -> None:
         """A client that says C{quit} and goes is not closed once more."""

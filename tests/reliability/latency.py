@@ -1,0 +1,172 @@
+"""
+What the others notice: C{python -m tests.reliability.latency}.
+
+One well-behaved client asks one request after the other, first by itself and
+then beside clients that do harm. Printed are its latencies, as Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from statistics import quantiles
+
+from tests import servers
+from tests.servers import RedCouch
+from tests.wire import Wire
+
+MIB = 1024 * 1024
+
+_LONG_VALUE = MIB - 200
+_PAUSE = 0.001
+"""Seconds between what one client does and what it does next."""
+
+Harm = Callable[[RedCouch, ExitStack], Callable[[], None] | None]
+"""Prepares something, and gives what is to be done again and again meanwhile."""
+
+
+def nothing(server: RedCouch, clients: ExitStack) -> None:
+    """Nothing else."""
+
+
+def slow_readers(server: RedCouch, clients: ExitStack) -> None:
+    """20 clients ask for 400 MiB each and take none of it."""
+    with Wire(server.address) as wire:
+        wire.say([b"set big 0 0 %d\r\n" % _LONG_VALUE, b"x" * _LONG_VALUE, b"\r\n"], b"\r\n")
+    for _ in range(20):
+        clients.enter_context(servers.plain(server.port)).sendall(b"get big\r\n" * 400)
+
+
+def readers_who_leave(server: RedCouch, clients: ExitStack) -> Callable[[], None]:
+    """10 clients a second that ask for 400 MiB and go without it."""
+
+    def ask() -> None:
+        with servers.plain(server.port) as client:
+            client.sendall(b"get big\r\n" * 400)
+        time.sleep(0.1)
+
+    return ask
+
+
+def absurd_lengths(server: RedCouch, clients: ExitStack) -> Callable[[], None]:
+    """A client promises 1 GiB and sends 64 KiB of it at a time, without end."""
+    sending = clients.enter_context(servers.plain(server.port))
+    sending.sendall(b"set huge 0 0 1073741824\r\n")
+    return lambda: sending.sendall(b"x" * 65536)
+
+
+def endless_lines(server: RedCouch, clients: ExitStack) -> Callable[[], None]:
+    """Clients that send a line without an end, and come again when they are closed."""
+
+    def send() -> None:
+        with servers.plain(server.port) as sending, suppress(OSError):
+            for _ in range(4):
+                sending.sendall(b"x" * 65536)
+
+    return send
+
+
+def promised_values(server: RedCouch, clients: ExitStack) -> None:
+    """500 clients that send all of a value of 1 MB but its end."""
+    for _ in range(500):
+        client = clients.enter_context(servers.plain(server.port))
+        client.sendall(b"set promised 0 0 1000000\r\n" + b"x" * 100_000)
+
+
+def coming_and_going(server: RedCouch, clients: ExitStack) -> Callable[[], None]:
+    """Connections opened and dropped, half of them with a reset."""
+
+    def drop() -> None:
+        for reset in (b"\0\0\0\0\0\0\0\0", b"\1\0\0\0\0\0\0\0"):
+            with servers.plain(server.port) as client:
+                client.sendall(b"get k")
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+
+    return drop
+
+
+def wrong_frames(server: RedCouch, clients: ExitStack) -> Callable[[], None]:
+    """Binary frames whose lengths lie, each on a connection of its own."""
+
+    def lie() -> None:
+        with servers.plain(server.port) as client:
+            client.sendall(b"\x80\x01\xff\xff\x08\0\0\0\0\0\0\x04" + bytes(12) + b"lies")
+
+    return lie
+
+
+HARM: tuple[Harm, ...] = (
+    nothing,
+    slow_readers,
+    readers_who_leave,
+    absurd_lengths,
+    endless_lines,
+    promised_values,
+    coming_and_going,
+    wrong_frames,
+)
+
+
+@contextmanager
+def again_and_again(does: Callable[[], None] | None) -> Iterator[None]:
+    """Do it on a thread until the end of the block."""
+    over = threading.Event()
+
+    def work() -> None:
+        assert does is not None
+        while not over.wait(_PAUSE):
+            does()
+
+    thread = threading.Thread(target=work, daemon=True)
+    if does is not None:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if does is not None:
+            thread.join()
+
+
+def latencies(server: RedCouch, seconds: float) -> list[float]:
+    """Of one request after the other, in milliseconds."""
+    found = []
+    until = time.monotonic() + seconds
+    with Wire(server.address) as wire:
+        wire.say([b"set well 0 0 2\r\nhi\r\n"], b"\r\n")
+        while time.monotonic() < until:
+            began = time.perf_counter()
+            said = wire.exchange(b"get well\r\n", lambda reply: reply.endswith(b"END\r\n"))
+            found.append((time.perf_counter() - began) * 1000)
+            assert said == b"VALUE well 0 2\r\nhi\r\nEND\r\n", said
+            time.sleep(_PAUSE)
+    return found
+
+
+def main() -> int:
+    """Run as the command line says."""
+    parser = argparse.ArgumentParser(description="What harm costs other clients.")
+    parser.add_argument("--seconds", type=float, default=3, help="for each sort of harm")
+    given = parser.parse_args()
+    print("| beside | p50 | p99 | longest |\n|---|---|---|---|")
+    with servers.redis_server("7.0") as storage:
+        for harm in HARM:
+            with (
+                servers.redcouch(storage.url) as server,
+                ExitStack() as clients,
+                again_and_again(harm(server, clients)),
+            ):
+                found = latencies(server, given.seconds)
+            cuts = quantiles(found, n=100)
+            told = (harm.__doc__ or "").strip().rstrip(".")
+            print(f"| {told} | {cuts[49]:.2f} ms | {cuts[98]:.2f} ms | {max(found):.1f} ms |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
