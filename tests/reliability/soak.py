@@ -40,7 +40,7 @@ LASTING = ("--appendonly", "yes", "--appendfsync", "always")
 PATIENCE = 30.0
 """Seconds that a client waits for a service that is started again."""
 
-_SETTLING = 0.1
+_SETTLING = 0.25
 """The part of a run after which memory should not grow any more."""
 
 

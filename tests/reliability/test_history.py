@@ -1,0 +1,300 @@
+"""Histories that can have come about and that cannot, and those of real clients."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event, Thread
+
+import pytest
+
+from tests import servers
+from tests.reliability import history
+from tests.reliability.history import Operation, Step, is_linearizable
+from tests.servers import RedisServer
+from tests.wire import Address, Wire
+
+# -- the judge -----------------------------------------------------------------------------------
+
+
+def during(begin: float, end: float, step: Step) -> Operation:
+    return Operation("by hand", begin, end, step)
+
+
+STORED_A = during(0, 1, history.set_(b"a"))
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        [],
+        [during(0, 1, history.get(None))],
+        [STORED_A, during(2, 3, history.get(b"a"))],
+        # At the same time, so that either may have been first.
+        [STORED_A, during(0.5, 3, history.get(None))],
+        [STORED_A, during(0.5, 3, history.get(b"a"))],
+        [STORED_A, during(0, 1, history.set_(b"b")), during(2, 3, history.get(b"a"))],
+        [
+            STORED_A,
+            during(2, 3, history.cas(b"a", b"b", b"STORED")),
+            during(4, 5, history.get(b"b")),
+        ],
+        [
+            STORED_A,
+            during(2, 3, history.delete(deleted=True)),
+            during(4, 5, history.add(b"b", True)),
+        ],
+        [STORED_A, during(2, 3, history.append(b"b", True)), during(4, 5, history.get(b"ab"))],
+        # What was not answered may have been done, or not, or much later.
+        [STORED_A, during(2, math.inf, history.set_(b"b")), during(3, 4, history.get(b"a"))],
+        [STORED_A, during(2, math.inf, history.set_(b"b")), during(3, 4, history.get(b"b"))],
+        [
+            during(0, math.inf, history.set_(b"b")),
+            during(1, 2, history.get(None)),
+            during(3, 4, history.get(b"b")),
+        ],
+    ],
+)
+def test_possible(operations: Sequence[Operation]) -> None:
+    """One order at least explains all answers."""
+    assert is_linearizable(operations)
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        [during(0, 1, history.get(b"never stored"))],
+        # A read of what was over before it began.
+        [STORED_A, during(2, 3, history.get(None))],
+        [STORED_A, during(2, 3, history.set_(b"b")), during(4, 5, history.get(b"a"))],
+        # Two reads, one after the other, that go back.
+        [
+            STORED_A,
+            during(2, 9, history.set_(b"b")),
+            during(3, 4, history.get(b"b")),
+            during(5, 6, history.get(b"a")),
+        ],
+        # A lost update: the same token was good for two.
+        [
+            STORED_A,
+            during(2, 4, history.cas(b"a", b"b", b"STORED")),
+            during(2, 4, history.cas(b"a", b"c", b"STORED")),
+        ],
+        [during(0, 2, history.add(b"a", True)), during(1, 3, history.add(b"b", True))],
+        [STORED_A, during(2, 4, history.append(b"b", True)), during(5, 6, history.get(b"a"))],
+        [
+            STORED_A,
+            during(2, 4, history.delete(deleted=True)),
+            during(3, 5, history.delete(deleted=True)),
+        ],
+        [STORED_A, during(2, 3, history.cas(b"a", b"b", b"EXISTS"))],
+        # What was done, unanswered, is not undone.
+        [
+            STORED_A,
+            during(2, math.inf, history.set_(b"b")),
+            during(3, 4, history.get(b"b")),
+            during(5, 6, history.get(b"a")),
+        ],
+    ],
+)
+def test_impossible(operations: Sequence[Operation]) -> None:
+    """No order explains them."""
+    assert not is_linearizable(operations)
+
+
+# -- real clients --------------------------------------------------------------------------------
+
+KEYS = 3
+CLIENTS = 6
+NOT_DONE = b"SERVER_ERROR storage not reachable"
+"""The one failure after which it is certain that nothing was done."""
+
+
+class Historian(Thread):
+    """Does at random what memcached knows, and notes when it began, ended and what was said."""
+
+    def __init__(self, address: Address, number: int, over: Event, times: int) -> None:
+        super().__init__(daemon=True)
+        self.operations: list[tuple[int, Operation]] = []
+        self.trouble: Exception | None = None
+        self._address = address
+        self._number = number
+        self._over = over
+        self._times = times
+        self._tokens: dict[int, tuple[bytes, bytes]] = {}
+
+    def run(self) -> None:
+        chance = random.Random(self._number)
+        try:
+            with Wire(self._address) as wire:
+                for place in range(self._times):
+                    if self._over.is_set():
+                        break
+                    fresh = b"<%d.%d>" % (self._number, place)
+                    self._do(chance, chance.randrange(KEYS), fresh, wire)
+        except Exception as error:  # for the test to see
+            self.trouble = error
+
+    def _do(self, chance: random.Random, key: int, fresh: bytes, wire: Wire) -> None:
+        verb = chance.choice(("get", "get", "set", "add", "append", "cas", "cas", "delete"))
+        expected, token = self._tokens.get(key, (b"", b"0"))
+        words = b"k%d" % key
+        if verb == "get":
+            request = b"gets %b\r\n" % words
+        elif verb == "delete":
+            request = b"delete %b\r\n" % words
+        else:
+            words += b" 0 0 %d" % len(fresh) + (b" %b" % token if verb == "cas" else b"")
+            request = b"%b %b\r\n%b\r\n" % (verb.encode(), words, fresh)
+        begin = time.monotonic()
+        said = wire.exchange(request, lambda reply: _is_whole(verb, reply))
+        end = time.monotonic()
+        assert said is not None
+        if said.startswith(b"SERVER_ERROR"):
+            if said.strip() != NOT_DONE and verb != "get":
+                self._note(verb, key, begin, math.inf, _done_perhaps(verb, expected, fresh))
+            return
+        if verb == "get":
+            self._learn(key, said)
+        self._note(verb, key, begin, end, _step(verb, said, expected, fresh))
+
+    def _learn(self, key: int, said: bytes) -> None:
+        if said != b"END\r\n":
+            head, _, rest = said.partition(b"\r\n")
+            self._tokens[key] = rest.removesuffix(b"\r\nEND\r\n"), head.split()[4]
+
+    def _note(self, verb: str, key: int, begin: float, end: float, step: Step) -> None:
+        self.operations.append((key, Operation(f"{verb} {key}", begin, end, step)))
+
+
+def _is_whole(verb: str, reply: bytes) -> bool:
+    plain = verb != "get" or reply.startswith(b"SERVER_ERROR")
+    return reply.endswith(b"\r\n" if plain else b"END\r\n")
+
+
+def _step(verb: str, said: bytes, expected: bytes, fresh: bytes) -> Step:
+    """What an answer says about the item."""
+    words = said.removesuffix(b"\r\n")
+    if verb == "get":
+        if words == b"END":
+            return history.get(None)
+        return history.get(said.partition(b"\r\n")[2].removesuffix(b"\r\nEND\r\n"))
+    if verb == "cas":
+        assert words in (b"STORED", b"EXISTS", b"NOT_FOUND"), said
+        return history.cas(expected, fresh, words)
+    if verb == "delete":
+        assert words in (b"DELETED", b"NOT_FOUND"), said
+        return history.delete(words == b"DELETED")
+    stored = words == b"STORED"
+    assert stored or (words == b"NOT_STORED" and verb != "set"), said
+    if verb == "set":
+        return history.set_(fresh)
+    return history.add(fresh, stored) if verb == "add" else history.append(fresh, stored)
+
+
+def _done_perhaps(verb: str, expected: bytes, fresh: bytes) -> Step:
+    """The same without an answer."""
+
+    def after(state: history.State) -> history.State:
+        match verb:
+            case "set":
+                return fresh
+            case "add":
+                return fresh if state is None else state
+            case "append":
+                return None if state is None else state + fresh
+            case "delete":
+                return None
+            case _:
+                return fresh if state == expected else state
+
+    return history.perhaps(after)
+
+
+@contextmanager
+def historians(addresses: Sequence[Address], times: int) -> Iterator[list[Historian]]:
+    """Clients at work; when the block ends, so do they."""
+    over = Event()
+    clients = [
+        Historian(addresses[number % len(addresses)], number, over, times)
+        for number in range(CLIENTS)
+    ]
+    for client in clients:
+        client.start()
+    try:
+        yield clients
+    finally:
+        over.set()
+        for client in clients:
+            client.join(60)
+
+
+def judge(clients: Sequence[Historian]) -> None:
+    assert [client.trouble for client in clients] == [None] * len(clients)
+    operations = [noted for client in clients for noted in client.operations]
+    assert len(operations) > 100
+    for key in range(KEYS):
+        of_key = [operation for its_key, operation in operations if its_key == key]
+        assert is_linearizable(of_key), of_key
+
+
+def test_several_processes(redis_70: RedisServer) -> None:
+    """Whichever process a client asks, all of them are one cache."""
+    with (
+        servers.redcouch(redis_70.url + "/7") as one,
+        servers.redcouch(redis_70.url + "/7", "--workers", "2") as other,
+    ):
+        with historians([one.address, other.address], 100) as clients:
+            for client in clients:
+                client.join(60)
+        judge(clients)
+
+
+def test_two_caches_are_noticed(redis_70: RedisServer) -> None:
+    """Services that do not share their items do not pass for one cache."""
+    with (
+        servers.redcouch(redis_70.url + "/7") as one,
+        servers.redcouch(redis_70.url + "/8") as other,
+    ):
+        with historians([one.address, other.address], 100) as clients:
+            for client in clients:
+                client.join(60)
+        with pytest.raises(AssertionError, match="Operation"):
+            judge(clients)
+
+
+@pytest.mark.parametrize("harm", ["held", "killed"])
+def test_in_spite_of_faults(harm: str) -> None:
+    """Redis fails meanwhile: what was said to have been done was done, once and in order."""
+    lasting = ("--appendonly", "yes", "--appendfsync", "always")
+    with (
+        servers.redis_server("7.0", *lasting) as storage,
+        servers.redcouch(storage.url + "?timeout=0.3") as one,
+        servers.redcouch(storage.url + "?timeout=0.3") as other,
+        historians([one.address, other.address], 100_000) as clients,
+    ):
+        _wait_for_more(clients, 60)
+        if harm == "held":
+            os.kill(storage.pid, signal.SIGSTOP)
+            time.sleep(0.5)
+            os.kill(storage.pid, signal.SIGCONT)
+        else:
+            storage.kill()
+            storage.start()
+        _wait_for_more(clients, 60)
+    judge(clients)
+
+
+def _wait_for_more(clients: Sequence[Historian], many: int) -> None:
+    goals = [len(client.operations) + many for client in clients]
+    servers.eventually(
+        lambda: all(
+            len(client.operations) >= goal or not client.is_alive()
+            for client, goal in zip(clients, goals, strict=True)
+        )
+    )
