@@ -1,0 +1,135 @@
+"""The master dies under load, and the sentinels make the replica the master."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import redis
+
+from tests import servers
+from tests.reliability.clients import BinaryClient, Client, Load, MetaClient
+from tests.servers import LOOPBACK, RedisServer, Server
+from tests.wire import ask
+
+
+class Sentinel(Server):
+    """One of those who watch a master."""
+
+    name = "redis-sentinel"
+
+    def __init__(self, folder: Path, master: int) -> None:
+        super().__init__(folder)
+        self._master = master
+
+    def command(self) -> Sequence[str]:
+        file = self.folder / "sentinel.conf"
+        rules = [
+            f"port {self.port}",
+            f"bind {LOOPBACK}",
+            f"dir {self.folder}",
+            f"sentinel monitor main {LOOPBACK} {self._master} 2",
+            "sentinel down-after-milliseconds main 300",
+            "sentinel failover-timeout main 3000",
+        ]
+        file.write_text("\n".join(rules) + "\n")
+        return [servers.redis_binary("7.0"), str(file), "--sentinel"]
+
+    def answers(self) -> bool:
+        return ask(self.address, b"PING\r\n", b"\r\n").startswith(b"+PONG")
+
+    def sees_all(self) -> bool:
+        """Whether it knows the replica and its colleagues."""
+        with redis.Redis(host=LOOPBACK, port=self.port) as client:
+            state = client.sentinel_master("main")
+        return (int(state["num-slaves"]), int(state["num-other-sentinels"])) == (1, 2)
+
+
+class Survivor(Load):
+    """
+    One who knows that replication is asynchronous: while the master changes, what was
+    acknowledged last may be lost.
+
+    @ivar strict: by now, nothing may.
+    """
+
+    strict = True
+
+    def check(self, key: str, value: bytes | None) -> None:
+        """While not strict: anything that this client has ever stored there, or nothing."""
+        if self.strict:
+            super().check(key, value)
+        elif value is not None:
+            its_key, _, number = value.decode().partition("=")
+            assert its_key == key
+            assert 0 < int(number) <= self.asked
+
+
+@contextmanager
+def watched(master: RedisServer, folder: Path) -> Iterator[str]:
+    """The URL of a master that three sentinels watch, with its replica."""
+    with ExitStack() as running:
+        sentinels = []
+        for number in range(3):
+            place = folder / f"sentinel-{number}"
+            place.mkdir()
+            sentinel = Sentinel(place, master.port)
+            running.callback(sentinel.stop)
+            sentinel.start()
+            sentinels.append(sentinel)
+        for sentinel in sentinels:
+            servers.eventually(sentinel.sees_all)
+        hosts = ",".join(f"{LOOPBACK}:{sentinel.port}" for sentinel in sentinels)
+        yield f"redis+sentinel://{hosts}/main?timeout=0.5"
+
+
+def test_failover(tmp_path: Path) -> None:
+    """Each request has its own answer throughout; what the new master has acknowledged is there."""
+    with (
+        servers.redis_server("7.0", "--repl-diskless-sync-delay", "0") as master,
+        servers.redis_server("7.0") as replica,
+        replica.client() as native,
+    ):
+        native.replicaof(LOOPBACK, master.port)
+        servers.eventually(lambda: native.info("replication")["master_link_status"] == "up")
+        with (
+            watched(master, tmp_path) as url,
+            servers.redcouch(url, "--workers", "2") as server,
+        ):
+            kinds = (Client, Client, MetaClient, BinaryClient)
+            loads = [
+                Survivor(kind(server.address, f"survivor-{number}"))
+                for number, kind in enumerate(kinds)
+            ]
+            for load in loads:
+                load.start()
+            try:
+                _until_stored(loads, 20)
+                for load in loads:
+                    load.strict = False
+                master.kill()
+                servers.eventually(lambda: native.info("replication")["role"] == "master")
+                _until_stored(loads, 20)  # each key twice at least: what is there is known again
+                for load in loads:
+                    load.strict = True
+                _until_stored(loads, 20)
+            finally:
+                for load in loads:
+                    load.finish()
+            for load in loads:
+                assert (load.wrong, load.failed, load.reconnected) == ([], [], 0)
+                for key in load.acknowledged:
+                    field = native.hget(f"rc:{key}", "v")
+                    assert isinstance(field, bytes)
+                    load.check(key, bytes.fromhex(field.decode()))
+
+
+def _until_stored(loads: Sequence[Load], many: int) -> None:
+    goals = [load.stored + many for load in loads]
+    servers.eventually(
+        lambda: all(
+            load.stored >= goal or not load.is_alive()
+            for load, goal in zip(loads, goals, strict=True)
+        )
+    )
