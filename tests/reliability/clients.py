@@ -106,7 +106,7 @@ class MetaClient(Client):
     def get(self, key: str) -> bytes | None:
         """See L{Client.get}."""
         reply = self.ask(f"mg {key} v k\r\n".encode(), _is_whole_meta)
-        if reply == b"EN\r\n":
+        if reply.startswith(b"EN "):
             return None
         head, _, rest = reply.partition(b"\r\n")
         if not head.startswith(b"VA "):

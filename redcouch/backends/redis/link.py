@@ -284,7 +284,7 @@ class Link:
         self._sentinel: txredisapi.Sentinel | None = None
         self._protocol: LinkProtocol | None = None
         self._reason = "not tried yet"
-        self._told = False
+        self._told = ""
         self._early: list[tuple[bytes, Waiting]] = []
         self._outgoing: list[bytes] = []
         self._turn = 0.0
@@ -349,7 +349,7 @@ class Link:
         """A connection is prepared."""
         self._protocol = protocol
         self.state = State.UP
-        self._told = False
+        self._told = ""
         if self.meter is not None:
             self.meter.connected()
         self._log.info("Connected to Redis at {location}", location=self.location.shown)
@@ -362,6 +362,8 @@ class Link:
         if self.state is State.STOPPED:
             return
         self._reason = _explain(failure)
+        if failure.check(RedisError) and self._reason != self._told:
+            self._told = ""  # Redis is there, and says itself what is wrong
         self._go_down()
 
     def is_in_use(self, protocol: LinkProtocol) -> bool:
@@ -384,7 +386,7 @@ class Link:
     def _go_down(self) -> None:
         self.state = State.DOWN
         if not self._told:
-            self._told = True
+            self._told = self._reason
             self._log.error(
                 "Cannot reach Redis at {location}: {reason}. Clients are answered SERVER_ERROR "
                 "until it is there; start it, or name another with --storage. Trying again.",
