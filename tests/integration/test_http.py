@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from redcouch.http.gate import HEADERS
 from redcouch.http.site import FILES
 from tests import servers
-from tests.http.pages import eventually, fetch, http_port, metrics
-from tests.servers import RedCouch, RedisServer
+from tests.http.pages import PATIENCE, eventually, fetch, http_port, metrics
+from tests.servers import LOOPBACK, RedCouch, RedisServer
 from tests.wire import Wire, ask
 
 NOOP = b"\x80\x0a" + bytes(22)
@@ -178,6 +179,39 @@ def test_other_requests(seen: RedCouch) -> None:
     assert (head.status, head.body) == (200, "")
     assert int(head.headers["content-length"]) > 1000
     assert fetch(seen, "/healthz").body == "alive\n"
+
+
+def test_requests_that_are_too_large(seen: RedCouch) -> None:
+    """They are told so, and nobody else notices."""
+    assert fetch(seen, "/metrics", **{"X-Long": "x" * 20_000}).status == 431
+    assert fetch(seen, "/" + "x" * 20_000).status == 431
+    assert fetch(seen, "/metrics", **{f"X-{place}": "x" for place in range(600)}).status == 400
+    assert fetch(seen, "/healthz").status == 200
+
+
+def test_who_holds_many_connections(seen: RedCouch) -> None:
+    """Clients that begin a request and never end it keep nobody out: the first has to go."""
+    with ExitStack() as held:
+        address = (LOOPBACK, http_port(seen))
+        clients = [held.enter_context(socket.create_connection(address)) for _ in range(300)]
+        for client in clients:
+            with suppress(ConnectionError):  # it has had to go already
+                client.sendall(b"GET /metrics HT")
+        assert fetch(seen, "/healthz").status == 200
+        clients[0].settimeout(PATIENCE)
+        with suppress(ConnectionResetError):
+            assert clients[0].recv(1) == b""
+
+
+def test_who_leaves_amid_an_answer(seen: RedCouch) -> None:
+    """It is nothing to log."""
+    before = seen.log
+    for _ in range(20):
+        with socket.create_connection((LOOPBACK, http_port(seen))) as client:
+            client.sendall(b"GET /api/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    for _ in range(3):
+        assert fetch(seen, "/api/status").status == 200
+    assert seen.log == before
 
 
 def test_another_name(seen: RedCouch) -> None:
