@@ -63,14 +63,16 @@ class Watcher:
     async def view(self) -> View:
         """Everything that is counted."""
         return View(
-            await self.figures(), await self._places(), await _known(self._watch.statistics) or {}
+            await self.figures(),
+            await self._places(),
+            await _known(self._watch.statistics) or {},
+            traffic=await _known(self._watch.traffic) or {},
         )
 
     async def full_view(self) -> View:
         """The same, and what more there is to tell."""
         view = await self.view()
         view.facts = await _known(self._watch.facts) or {}
-        view.traffic = await _known(self._watch.traffic) or {}
         view.more = {name: await _known(source) for name, source in self._sources.items()}
         return view
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from redcouch.commands import VERBS
 from redcouch.http.gate import HEADERS
 from redcouch.http.site import FILES
 from tests import servers
@@ -114,10 +117,17 @@ def test_the_text_is_prometheus(seen: RedCouch) -> None:
 
 def test_no_label_is_chosen_by_clients(seen: RedCouch) -> None:
     """Whatever clients send, there is not one series more."""
-    before = set(metrics(seen))
+
+    def series() -> set[str]:
+        return {name for name in metrics(seen) if not name.startswith("redcouch_inventory_")}
+
+    before = series()
     for number in range(50):
         ask(seen.address, b"get key-%d\r\nnosuch%d x\r\n" % (number, number), b"ERROR\r\n")
-    assert set(metrics(seen)) == before
+    assert series() == before
+    labels = re.findall(r"redcouch_inventory_\w+\{(.*)}", fetch(seen, "/metrics").body)
+    kinds = {f'kind="{kind}"' for kind in ("client", "user", "prefix")}
+    assert set(labels) <= kinds | {f'command="{verb}"' for verb in VERBS}
 
 
 def test_status(seen: RedCouch, redis_70: RedisServer) -> None:
@@ -144,6 +154,11 @@ def test_traffic(seen: RedCouch) -> None:
         return [one["name"] for one in traffic.get("prefix", [])]
 
     eventually(lambda: "odd\\xff\\u202e:" in prefixes())
+    found = metrics(seen)
+    assert found['redcouch_inventory_names{kind="prefix"}'] >= 1
+    hour_ago = time.time() - 3600
+    assert found['redcouch_inventory_last_seen_timestamp_seconds{command="get"}'] > hour_ago
+    assert found["redcouch_inventory_since_timestamp_seconds"] > hour_ago
 
 
 def test_history(seen: RedCouch) -> None:
@@ -183,9 +198,9 @@ def test_other_requests(seen: RedCouch) -> None:
 
 def test_requests_that_are_too_large(seen: RedCouch) -> None:
     """They are told so, and nobody else notices."""
-    assert fetch(seen, "/metrics", **{"X-Long": "x" * 20_000}).status == 431
+    assert fetch(seen, "/metrics", Long="x" * 20_000).status == 431
     assert fetch(seen, "/" + "x" * 20_000).status == 431
-    assert fetch(seen, "/metrics", **{f"X-{place}": "x" for place in range(600)}).status == 400
+    assert fetch(seen, "/metrics", A="x" * 9_000, B="x" * 9_000).status == 400
     assert fetch(seen, "/healthz").status == 200
 
 
