@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -20,6 +21,7 @@ from redcouch.http.site import FILES
 from tests import servers
 from tests.http.pages import PATIENCE, eventually, fetch, http_port, metrics
 from tests.servers import LOOPBACK, RedCouch, RedisServer
+from tests.test_service import TWISTD
 from tests.wire import Wire, ask
 
 NOOP = b"\x80\x0a" + bytes(22)
@@ -325,6 +327,26 @@ def test_an_open_page_is_mentioned(redis_70: RedisServer) -> None:
     with servers.redcouch(redis_70.url, "--http", "tcp:0:interface=0.0.0.0") as server:
         assert "--http-auth asks for a password" in server.log
         assert fetch(server, "/healthz").status == 200
+
+
+def test_other_endpoints(redis_70: RedisServer, tmp_path: Path) -> None:
+    """A unix socket has the mode that its endpoint says; a port in use ends the start in a line."""
+    path = tmp_path / "http.sock"
+    with servers.redcouch(redis_70.url, "--http", f"unix:{path}:mode=600"):
+        assert path.stat().st_mode & 0o777 == 0o600
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(path))
+            client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            assert client.makefile("rb").read().endswith(b"\r\n\r\nalive\n")
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port = taken.getsockname()[1]
+        words = [TWISTD, "-n", "--pidfile=", "redcouch", "--port", "0", "--http", str(port)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE)
+    said = [line for line in done.stdout.splitlines() if "redcouch: " in line]
+    assert done.returncode == 1
+    assert len(said) == 1
+    assert "--http: Couldn't listen on 127.0.0.1:" in said[0]
 
 
 def test_off_by_default(redcouch: RedCouch) -> None:
