@@ -322,6 +322,23 @@ def test_a_worker_that_is_lost(redis_70: RedisServer) -> None:
         assert metrics(server)[name] >= counted
 
 
+def test_a_worker_that_does_not_answer(redis_70: RedisServer) -> None:
+    """It is shown as down until it answers again, and everything else is shown meanwhile."""
+    with servers.redcouch(redis_70.url, "--http", "0", "--workers", "2") as server:
+        eventually(lambda: fetch(server, "/readyz").status == 200)
+        workers = fetch(server, "/api/status").json()["workers"]
+        held = workers[0]["glance"]["pid"]
+        os.kill(held, signal.SIGSTOP)
+        try:
+            eventually(lambda: metrics(server)['redcouch_worker_up{worker="1"}'] == 0)
+            assert metrics(server)['redcouch_worker_up{worker="2"}'] == 1
+            assert metrics(server)["redcouch_storage_items"] >= 0
+            assert fetch(server, "/readyz").status == 200
+        finally:
+            os.kill(held, signal.SIGCONT)
+        eventually(lambda: metrics(server)['redcouch_worker_up{worker="1"}'] == 1)
+
+
 def test_an_open_page_is_mentioned(redis_70: RedisServer) -> None:
     """Who opens it to a network without a password is told so in the log."""
     with servers.redcouch(redis_70.url, "--http", "tcp:0:interface=0.0.0.0") as server:
