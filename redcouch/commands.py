@@ -300,3 +300,12 @@ class Quit(Command):
 
     local: ClassVar[bool] = True
     alone: ClassVar[bool] = True
+
+
+def verb(kind: type[Command]) -> str:
+    """How operators are told of a kind of command: C{get}, C{store}, C{metaget}, ..."""
+    return kind.__name__.lower()
+
+
+VERBS = frozenset(map(verb, Command.__subclasses__()))
+"""All there are."""

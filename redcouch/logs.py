@@ -9,6 +9,7 @@ there is one; and the event's own fields, such as C{location}, beside them.
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,17 +18,22 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.logger import FileLogObserver, ILogObserver, LogEvent, eventAsText, formatEvent
+from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
+from twisted.python.reflect import safe_str
 
 _OWN = ("time", "level", "logger", "message", "traceback")
-_NOISE = ("message", "time", "system", "isError", "text", "worker", "fields", "format")
+_NOISE = (
+    *("message", "time", "system", "isError", "failure", "why"),
+    *("text", "worker", "fields", "format"),
+)
 """Fields of Twisted's, or told by another name."""
 
 
 def fields_of(event: LogEvent) -> dict[str, Any]:
     """The event's own fields: what its message is made from."""
     found = {
-        name: value if isinstance(value, str | int | float | bool) else str(value)
+        name: value if isinstance(value, str | int) or _is_finite(value) else safe_str(value)
         for name, value in event.items()
         if not name.startswith("log_") and name not in _NOISE
     }
@@ -47,10 +53,16 @@ def as_json(event: LogEvent) -> str:
         line |= _unless_taken(event.get("fields") or {}, line)
     else:
         line["message"] = formatEvent(event)
-        if event.get("log_failure") is not None:
-            line["traceback"] = event["log_failure"].getTraceback()
+        failure = event.get("log_failure", event.get("failure"))
+        if isinstance(failure, Failure):
+            line["traceback"] = failure.getTraceback()
         line |= _unless_taken(fields_of(event), line)
-    return json.dumps(line, ensure_ascii=False) + "\n"
+    return json.dumps(line) + "\n"  # in ASCII, which can be written wherever the log goes
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether it is a number that JSON can say."""
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _unless_taken(fields: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, Any]:

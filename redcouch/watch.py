@@ -10,6 +10,7 @@ how many processes there are.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -30,7 +31,8 @@ Traffic = Mapping[str, Any]
 """
 The inventory of memcached traffic, fit for JSON: C{since} and C{looked} as
 L{Inventory} has them, and by kind the names seen last, each with C{name} (text),
-C{last} and C{seconds}. Empty where none is kept.
+C{last} and C{seconds}; C{known} has how many there are of each kind. Empty where none
+is kept.
 """
 
 _MOST = 200
@@ -129,7 +131,8 @@ def _as_json(inventory: Inventory) -> Traffic:
         ]
         for kind in KINDS
     }
-    return {"since": inventory.since, "looked": inventory.looked, **kinds}
+    known = Counter(one.kind for one in inventory.seen)
+    return {"since": inventory.since, "looked": inventory.looked, "known": known, **kinds}
 
 
 def _text(name: bytes) -> str:

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from redcouch.commands import Command
+from redcouch.commands import verb
 from redcouch.errors import BackendError
 from redcouch.interfaces import IStorageBackend, ITrafficBackend
 from redcouch.inventory import Notes
@@ -83,7 +83,7 @@ class Watcher:
             add("user", connection.user[:_LONGEST_PREFIX], now)
         command = connection.last_command
         if command is not None:
-            add("command", _verb(command), now)
+            add("command", verb(type(command)).encode(), now)
             key = _key(command)
             if key is not None:
                 add("prefix", self._prefix(key), now)
@@ -105,10 +105,6 @@ class Watcher:
                 "Cannot write down who speaks memcached: {reason}",
                 reason=failure.getErrorMessage(),
             )
-
-
-def _verb(command: Command) -> bytes:
-    return type(command).__name__.lower().encode()
 
 
 def _key(command: Any) -> bytes | None:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from redcouch.commands import VERBS
 from redcouch.http.metrics import exposition, metric_names
 from redcouch.http.processes import Usage
 from redcouch.http.watching import View
@@ -29,7 +30,9 @@ def scraped() -> dict[str, dict[str, set[str]]]:
     figures = Figures(1, 0.0, 0.0, 0.0, Counters(), {"text": Counters(), "binary": Counters()})
     place = Place(1, Glance(1, True, "", 0, 0))
     names = ("curr_items", "bytes", "limit_maxbytes", "evictions", "reclaimed")
-    view = View(figures, [(place, Usage(0.0, 0, 0, 0.0))], dict.fromkeys(names, 1))
+    traffic = {"since": 1, "known": {}, "command": [{"name": "get", "last": 2}]}
+    used = Usage(0.0, 0, 0, 0.0)
+    view = View(figures, [(place, used)], dict.fromkeys(names, 1), traffic=traffic)
     found: dict[str, dict[str, set[str]]] = {}
     for family in text_string_to_metric_families(exposition(view, 10).decode()):
         for sample in family.samples:
@@ -46,10 +49,11 @@ def check(expression: str) -> None:
     assert asked or expression.startswith("up{"), expression
     for name, selector in asked:
         assert name in there, name
-        for label, values in re.findall(r'(\w+)=~?"([^"]*)"', selector or ""):
+        for label, differs, values in re.findall(r'(\w+)(!?)=?~?"([^"]*)"', selector or ""):
             if label in ("instance", "job"):  # Prometheus's own
                 continue
-            assert set(values.split("|")) <= there[name][label], f"{name}: {label}={values}"
+            possible = VERBS if label == "command" and differs else there[name][label]
+            assert set(values.split("|")) <= possible, f"{name}: {label}={values}"
 
 
 def test_alerts() -> None:
@@ -59,7 +63,8 @@ def test_alerts() -> None:
     for rule in group["rules"]:
         assert re.fullmatch(r"RedCouch[A-Za-z]+", rule["alert"])
         assert rule["labels"]["severity"] in ("critical", "warning", "info")
-        assert rule["annotations"]["summary"]
+        assert re.fullmatch(r"\d+[sm]", rule["for"])
+        assert rule["annotations"].keys() == {"summary", "description"}
         check(rule["expr"])
 
 

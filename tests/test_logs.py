@@ -67,6 +67,56 @@ def test_a_failure() -> None:
     assert "ValueError: no\nway" in found["traceback"]
 
 
+class Broken:
+    """What has nothing to say."""
+
+    def __repr__(self) -> str:
+        raise ValueError("no way")
+
+
+HOSTILE = [
+    'x"}\n{"level": "critical',
+    "\x1b[31m\r\n\x00\x7f\u2028\u202e",
+    "\ud800 alone",
+    float("nan"),
+    float("-inf"),
+    b"\xff\x00",
+    Broken(),
+    {"a": Broken()},
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_hostile_values(value: Any) -> None:
+    """Whatever stands in an event, it is one line of strict JSON that any file can take."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    event: dict[str, Any] = {"log_time": 0.0, "log_format": "Saw {what}", "what": value}
+    said = as_json(event)
+    assert said.isascii()
+    assert said.index("\n") == len(said) - 1
+    found = json.loads(said, parse_constant=refuse)
+    assert found["level"] == "info"
+    if isinstance(value, str):
+        assert found["what"] == value
+
+
+def test_an_old_event() -> None:
+    """Twisted's older corners log in another form; their failures are told as well."""
+    try:
+        raise ValueError("no way")
+    except ValueError:
+        failure = Failure()
+    event: dict[str, Any] = {"log_time": 0.0, "log_format": "{log_text}", "log_text": "Sorry"}
+    event |= {"failure": failure, "isError": 1, "why": "Sorry", "log_level": LogLevel.critical}
+    found = json.loads(as_json(event))
+    assert (found["level"], found["message"]) == ("critical", "Sorry")
+    assert "ValueError: no way" in found.pop("traceback")
+    assert found.keys() == {"time", "level", "logger", "message"}
+
+
 def test_a_worker() -> None:
     """What a worker said is told as it said it, with its number."""
     found = line(

@@ -102,6 +102,7 @@ UNUSABLE: list[tuple[str, str]] = [
     ("--storage redis://u:secret@host:99999", "redis://u:***@host:99999"),
     ("--http nosuch:1", "--http nosuch:1: Unknown endpoint type: 'nosuch'"),
     ("--port 0 --http tcp:0:interface=203.0.113.1", "--http: "),
+    ("--port 0 --http unix:/nosuch/socket", "--http unix:/nosuch/socket: "),
     ("--auth-file /nonexistent", "--auth-file: cannot read /nonexistent"),
 ]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
+from redcouch.backends.lookup import factories
 from redcouch.service import Options
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -21,6 +22,7 @@ _PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
+_DEFAULT = re.compile(r" ?\[default: (?P<short>.*?)\]| Default: (?P<long>.*?)\.(?= [A-Z]|$)")
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#]*)(#[^)]*)?\)")
 
 
@@ -63,33 +65,48 @@ def _linked(path: str, anchor: str | None) -> str:
 def reference() -> str:
     """Every option of C{twistd redcouch}, as a page."""
     rows = "".join(_row(*option) for option in sorted(_options()))
+    schemes = "".join(
+        f"| `{scheme}:` | {plugin.summary} |\n" for scheme, plugin in sorted(factories().items())
+    )
     return (
         "# Configuration\n\n"
         "The options of `twistd redcouch`, as `twistd redcouch --help` has them. `twistd`'s own, "
         "such as `-n`, `--logfile` and `--pidfile`, stand before the word `redcouch`.\n\n"
         "| option | default | meaning |\n|---|---|---|\n"
         f"{rows}\n"
-        "The parameters of storage URLs are in [Operations](operations.md#storage).\n"
+        "## Storage URLs\n\n"
+        "| scheme | storage |\n|---|---|\n"
+        f"{schemes}\n"
+        "[Operations](operations.md#storage) has their forms and parameters.\n"
     )
 
 
 def _options() -> list[tuple[str, str | None, str, str]]:
     """Name, letter, default and meaning of each."""
     found = [
-        (name, letter, "" if default is None else str(default), text)
+        (name, letter, *_default_of(text, default))
         for name, letter, default, text, *_ in Options.optParameters
     ]
-    found += [(name, letter, "off", text) for name, letter, text in Options.optFlags]
+    found += [(name, letter, "`off`", text) for name, letter, text in Options.optFlags]
     for attribute in dir(Options):
         method = getattr(Options, attribute)
         name = attribute.removeprefix("opt_").replace("_", "-")
         if attribute.startswith("opt_") and len(name) > 1 and attribute in vars(Options):
             text = " ".join((method.__doc__ or "").split())
-            default = re.search(r"\[default: (.*?)\]", text)
             letter = next((other for other in _letters(method)), None)
-            meaning = re.sub(r" ?\[default: .*?\]", "", text)
-            found.append((name, letter, default[1] if default else "", meaning))
+            found.append((name, letter, *_default_of(text, None)))
     return found
+
+
+def _default_of(text: str, default: Any) -> tuple[str, str]:
+    """The default of an option, and its meaning without what it says of that."""
+    if default is not None:
+        return f"`{default}`", text
+    said = _DEFAULT.search(text)
+    if said is None:
+        return "none", text
+    shown = f"`{said['short']}`" if said["short"] else said["long"]
+    return shown, _DEFAULT.sub("", text)
 
 
 def _letters(method: Any) -> list[str]:
@@ -103,5 +120,4 @@ def _letters(method: Any) -> list[str]:
 
 def _row(name: str, letter: str | None, default: str, text: str) -> str:
     names = (f"`-{letter}`, " if letter else "") + f"`--{name}`"
-    shown = f"`{default}`" if default else "none"
-    return f"| {names} | {shown} | {text.replace('|', chr(92) + '|')} |\n"
+    return f"| {names} | {default} | {text.replace('|', chr(92) + '|')} |\n"

@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -48,9 +49,12 @@ PROBES = (b"/healthz", b"/readyz")
 """Answered to everybody."""
 
 _PORT = re.compile(r":[0-9]*$")
+_REASONS = {421: b"Misdirected Request"}
+"""What Twisted has no words for."""
 _SILENCE = 60
 """Seconds until a silent client is closed."""
 _MOST_CONNECTIONS = 256
+"""Past it, the one that came first has to go: whoever holds many keeps nobody out."""
 _MOST_CHECKS = 16
 _MOST_REMEMBERED = 64
 
@@ -144,10 +148,9 @@ class Gate(Resource):
     def render(self, request: Any) -> int:
         """Answer, now or later."""
         asked = Deferred.fromCoroutine(self._answer(request))
-        request.notifyFinish().addErrback(lambda _: asked.cancel())
+        request.notifyFinish().addErrback(lambda _: None)  # the client has gone
         asked.addErrback(self._fault)
         asked.addCallback(_say, request)
-        asked.addErrback(lambda _: None)  # the client has gone
         return NOT_DONE_YET
 
     async def _answer(self, request: Any) -> Answer:
@@ -183,7 +186,9 @@ class Gate(Resource):
 
 
 def _say(answer: Answer, request: Any) -> None:
-    request.setResponseCode(answer.status)
+    if request.channel is None:  # the client has gone
+        return
+    request.setResponseCode(answer.status, _REASONS.get(answer.status))
     for name, value in HEADERS.items():
         request.setHeader(name, value)
     request.setHeader(b"content-type", answer.kind.encode())
@@ -200,10 +205,23 @@ class _Request(Request):
         """Pass over it."""
 
 
+class _Channel(HTTPChannel):
+    """Says why it does not read on."""
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        transport: Any = self.transport
+        transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+            b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+        )
+        self.loseConnection()
+
+
 class _Site(Site):
     """Keeps no log of requests."""
 
     noisy = False
+    protocol: Any = _Channel
 
     def log(self, request: Any) -> None:
         """One line for a change of state, none for a request."""
@@ -217,5 +235,13 @@ class Door(WrappingFactory):
     def __init__(self, gate: Gate) -> None:
         super().__init__(_Site(gate, requestFactory=_Request, timeout=_SILENCE))
 
-    def buildProtocol(self, addr: Any) -> Any:
-        return super().buildProtocol(addr) if len(self.protocols) < _MOST_CONNECTIONS else None
+    def registerProtocol(self, p: Any) -> None:
+        super().registerProtocol(p)
+        if len(self.protocols) > _MOST_CONNECTIONS:
+            first = next(iter(self.protocols))
+            self.unregisterProtocol(first)
+            first.abortConnection()
+
+    def unregisterProtocol(self, p: Any) -> None:
+        if p in self.protocols:  # it may have had to go before it was lost
+            super().unregisterProtocol(p)

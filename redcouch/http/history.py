@@ -69,12 +69,15 @@ class History:
     """
     @ivar last_traffic: when a client was last seen to ask for something, in
         UNIX seconds; C{None} if none was.
+    @ivar natives: how many connections to the storage were not the service's,
+        when that last told; C{None} if it never did.
     """
 
     def __init__(self) -> None:
         self._points: deque[Point] = deque(maxlen=int(SPAN / STEP))
         self._before: tuple[float, Figures] | None = None
         self.last_traffic: float | None = None
+        self.natives: int | None = None
 
     def note(self, now: float, figures: Figures) -> None:
         """Add a point, with what happened since the last time. Now is UNIX seconds."""
@@ -86,6 +89,7 @@ class History:
             return
         then, earlier = before
         if now <= then:  # the clock was set back: begin again from here
+            self._points.clear()
             return
         point = _point(now, now - then, earlier, figures)
         if point.operations:

@@ -20,6 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from redcouch import __version__
+from redcouch.commands import VERBS
 from redcouch.http.watching import View
 from redcouch.meter import BOUNDS, Distribution
 from redcouch.stats import Counters
@@ -72,6 +73,7 @@ def metric_names() -> dict[str, str]:
     place = Place(1, Glance(1, True, "", 0, 0))
     view = View(Figures(0, 0.0, 0.0, 0.0, Counters()), [(place, Usage(0.0, 0, 0, 0.0))], {})
     view.statistics = dict.fromkeys(_STORAGE, 0)
+    view.traffic = {"since": 0, "known": {}, "command": []}
     return {
         metric.name + ("_total" if metric.type == "counter" else ""): metric.documentation
         for metric in _Collected(view, 0).collect()
@@ -101,6 +103,7 @@ class _Collected(Collector):
         yield from self._connections(counters)
         yield from self._workers()
         yield from self._storage()
+        yield from self._traffic()
 
     def _commands(self) -> Metric:
         family = CounterMetricFamily(
@@ -211,6 +214,34 @@ class _Collected(Collector):
         for there, (name, documentation, kind) in _STORAGE.items():
             if there in self._view.statistics:
                 yield kind(name, documentation, value=self._view.statistics[there])
+
+    def _traffic(self) -> Iterator[Metric]:
+        """The inventory, where one is kept, without what clients chose: verbs and numbers."""
+        traffic = self._view.traffic
+        if traffic.get("since") is None:
+            return
+        yield _one(
+            "redcouch_inventory_since_timestamp_seconds",
+            "UNIX time from which on it has been noted who speaks memcached.",
+            traffic["since"],
+        )
+        last = GaugeMetricFamily(
+            "redcouch_inventory_last_seen_timestamp_seconds",
+            "UNIX time at which a command was last seen, through any bridge on this storage.",
+            labels=("command",),
+        )
+        for one in traffic["command"]:
+            if one["name"] in VERBS:
+                last.add_metric((one["name"],), one["last"])
+        yield last
+        names = GaugeMetricFamily(
+            "redcouch_inventory_names",
+            "Names that the inventory has: clients, users and prefixes of keys.",
+            labels=("kind",),
+        )
+        for kind in ("client", "user", "prefix"):
+            names.add_metric((kind,), traffic["known"].get(kind, 0))
+        yield names
 
 
 _STORAGE = {

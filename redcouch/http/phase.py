@@ -22,6 +22,7 @@ class Signs:
     @ivar watched: seconds for which that has been watched.
     @ivar natives: connections to Redis that are not the bridge's; C{None}
         where that cannot be known.
+    @ivar reachable: whether the storage can be asked.
     @ivar warm: the share of hits that Redis had itself; C{None} without an
         old memcached behind it.
     """
@@ -31,6 +32,7 @@ class Signs:
     watched: float
     natives: int | None
     warm: float | None = None
+    reachable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +60,16 @@ def phase(signs: Signs) -> Phase:
             "Dual access",
             f"{_some(signs.natives, 'connection')} to Redis beside this bridge's own: "
             "native clients, if it is no other bridge or monitor.",
-            _traffic(signs, silence) + _warmth(signs),
+            _outage(signs) + _traffic(signs, silence) + _warmth(signs),
         )
     return Phase(
         1,
         "Bridge",
         "Services speak memcached; RedCouch keeps their items in Redis.",
         [
+            *_outage(signs),
             *_warmth(signs),
-            "No client but the bridge is connected to Redis: move a first service."
-            if signs.natives == 0
-            else "This storage does not tell who else uses it.",
+            *_loneliness(signs),
         ],
     )
 
@@ -95,6 +96,16 @@ def _traffic(signs: Signs, silence: float) -> list[str]:
     else:
         blockers.append(f"memcached was spoken {_duration(signs.quiet)} ago; a day has to pass.")
     return blockers
+
+
+def _outage(signs: Signs) -> list[str]:
+    return [] if signs.reachable else ["The storage cannot be reached."]
+
+
+def _loneliness(signs: Signs) -> list[str]:
+    if signs.natives == 0:
+        return ["No client but the bridge is connected to Redis: move a first service."]
+    return ["This storage does not tell who else uses it."] if signs.reachable else []
 
 
 def _warmth(signs: Signs) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.web.http import Request
 
 from redcouch.http.gate import Answer, Page
@@ -78,10 +79,10 @@ class Pages:
         return Answer(200, b"ready\n")
 
     async def _status(self, request: Request) -> Answer:
+        clients = Deferred.fromCoroutine(self._watcher.clients())
         view = await self._watcher.full_view()
-        clients = await self._watcher.clients()
         now = self._now()
-        return _json(status(view, self._history, self._options, clients, now, self.draining))
+        return _json(status(view, self._history, self._options, await clients, now, self.draining))
 
     async def _since(self, request: Request) -> Answer:
         """The points after C{?since=}, UNIX seconds."""

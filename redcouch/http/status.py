@@ -63,6 +63,8 @@ def status(
     """The whole status, fit for JSON."""
     figures = view.figures
     counters = figures.counters
+    if (others := natives(view)) is not None:
+        history.natives = others  # which counts while it cannot be asked
     signs = _signs(view, history, now)
     return {
         "version": __version__,
@@ -111,19 +113,25 @@ def status(
     }
 
 
+def natives(view: View) -> int | None:
+    """Connections to the storage that are not the service's; C{None} where it does not tell."""
+    connected = view.facts.get("clients")
+    own = sum(place.glance is not None and place.glance.ready for place, _ in view.places)
+    return max(0, connected - own) if isinstance(connected, int) else None
+
+
 def _signs(view: View, history: History, now: float) -> Signs:
     last, watched = history.last_traffic, view.figures.uptime
     if view.traffic.get("since") is not None:  # which goes back further, and knows of others
         watched = max(0.0, view.traffic["looked"] - view.traffic["since"])
         used = (one for one in view.traffic["command"] if one["name"] not in _WATCHING)
         last = max((last or 0.0, *(one["last"] for one in used))) or None
-    connected = view.facts.get("clients")
-    own = sum(place.glance is not None and place.glance.ready for place, _ in view.places)
     return Signs(
         clients=view.figures.counters.curr_connections,
         quiet=None if last is None else max(0.0, now - last),
         watched=watched,
-        natives=max(0, connected - own) if isinstance(connected, int) else None,
+        natives=history.natives,
+        reachable=bool(view.facts) or not view.trouble,
     )
 
 

@@ -5,9 +5,11 @@ whoever shows it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from twisted.internet.defer import Deferred
 
 from redcouch.errors import BackendError
 from redcouch.http.processes import Usage, usage
@@ -61,16 +63,19 @@ class Watcher:
         return await self._watch.ledger.figures()
 
     async def view(self) -> View:
-        """Everything that is counted."""
+        """Everything that is counted. All is asked at once: a worker may take its time."""
+        figures, places = _begun(self.figures()), _begun(self._places())
+        statistics = _begun(_known(self._watch.statistics))
+        traffic = _begun(_known(self._watch.traffic))
         return View(
-            await self.figures(), await self._places(), await _known(self._watch.statistics) or {}
+            await figures, await places, await statistics or {}, traffic=await traffic or {}
         )
 
     async def full_view(self) -> View:
         """The same, and what more there is to tell."""
+        facts = _begun(_known(self._watch.facts))
         view = await self.view()
-        view.facts = await _known(self._watch.facts) or {}
-        view.traffic = await _known(self._watch.traffic) or {}
+        view.facts = await facts or {}
         view.more = {name: await _known(source) for name, source in self._sources.items()}
         return view
 
@@ -87,6 +92,11 @@ class Watcher:
 
 
 _NONE: Any = None
+
+
+def _begun(question: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+    """A question that is put at once, to wait for its answer later."""
+    return Deferred.fromCoroutine(question)
 
 
 async def _known(source: Callable[[], Awaitable[Any]]) -> Any:

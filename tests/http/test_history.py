@@ -45,6 +45,7 @@ def test_a_reset() -> None:
 def test_a_clock_that_is_set_back() -> None:
     """It begins again from there."""
     history = History()
+    history.note(97.0, figures())
     history.note(100.0, figures())
     history.note(50.0, figures(cmd_get=10))
     assert history.last is None

@@ -19,6 +19,14 @@ def test_bridge() -> None:
     assert "does not tell" in phase(replace(BUSY, natives=None)).blockers[0]
 
 
+def test_an_outage() -> None:
+    """A storage that cannot be asked is not taken for one that does not tell."""
+    away = phase(replace(BUSY, natives=None, reachable=False))
+    assert (away.number, away.blockers) == (1, ["The storage cannot be reached."])
+    later = phase(replace(BUSY, natives=2, reachable=False))
+    assert (later.number, later.blockers[0]) == (2, "The storage cannot be reached.")
+
+
 def test_dual_access() -> None:
     """Native clients are there beside those that speak memcached."""
     found = phase(replace(BUSY, natives=2))

@@ -67,6 +67,14 @@ def test_trouble() -> None:
     assert (told["ready"], told["reason"]) == (False, "draining")
 
 
+def test_an_outage_is_no_step_back() -> None:
+    """While the storage cannot be asked, what it last told of native clients counts."""
+    history = History()
+    assert status(view(UP, clients=4), history, options(), [], 9.0, False)["phase"]["number"] == 2
+    told = status(view(DOWN), history, options(), [], 12.0, False)["phase"]
+    assert (told["number"], told["blockers"][0]) == (2, "The storage cannot be reached.")
+
+
 def test_what_the_inventory_knows() -> None:
     """Traffic before this process began counts; monitors do not."""
     seen = view(UP, clients=1)

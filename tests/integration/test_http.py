@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
+import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from redcouch.commands import VERBS
 from redcouch.http.gate import HEADERS
 from redcouch.http.site import FILES
 from tests import servers
-from tests.http.pages import eventually, fetch, http_port, metrics
-from tests.servers import RedCouch, RedisServer
+from tests.http.pages import PATIENCE, eventually, fetch, http_port, metrics
+from tests.servers import LOOPBACK, RedCouch, RedisServer
+from tests.test_service import TWISTD
 from tests.wire import Wire, ask
 
 NOOP = b"\x80\x0a" + bytes(22)
@@ -113,10 +119,17 @@ def test_the_text_is_prometheus(seen: RedCouch) -> None:
 
 def test_no_label_is_chosen_by_clients(seen: RedCouch) -> None:
     """Whatever clients send, there is not one series more."""
-    before = set(metrics(seen))
+
+    def series() -> set[str]:
+        return {name for name in metrics(seen) if not name.startswith("redcouch_inventory_")}
+
+    before = series()
     for number in range(50):
         ask(seen.address, b"get key-%d\r\nnosuch%d x\r\n" % (number, number), b"ERROR\r\n")
-    assert set(metrics(seen)) == before
+    assert series() == before
+    labels = re.findall(r"redcouch_inventory_\w+\{(.*)}", fetch(seen, "/metrics").body)
+    kinds = {f'kind="{kind}"' for kind in ("client", "user", "prefix")}
+    assert set(labels) <= kinds | {f'command="{verb}"' for verb in VERBS}
 
 
 def test_status(seen: RedCouch, redis_70: RedisServer) -> None:
@@ -143,6 +156,11 @@ def test_traffic(seen: RedCouch) -> None:
         return [one["name"] for one in traffic.get("prefix", [])]
 
     eventually(lambda: "odd\\xff\\u202e:" in prefixes())
+    found = metrics(seen)
+    assert found['redcouch_inventory_names{kind="prefix"}'] >= 1
+    hour_ago = time.time() - 3600
+    assert found['redcouch_inventory_last_seen_timestamp_seconds{command="get"}'] > hour_ago
+    assert found["redcouch_inventory_since_timestamp_seconds"] > hour_ago
 
 
 def test_history(seen: RedCouch) -> None:
@@ -178,6 +196,39 @@ def test_other_requests(seen: RedCouch) -> None:
     assert (head.status, head.body) == (200, "")
     assert int(head.headers["content-length"]) > 1000
     assert fetch(seen, "/healthz").body == "alive\n"
+
+
+def test_requests_that_are_too_large(seen: RedCouch) -> None:
+    """They are told so, and nobody else notices."""
+    assert fetch(seen, "/metrics", Long="x" * 20_000).status == 431
+    assert fetch(seen, "/" + "x" * 20_000).status == 431
+    assert fetch(seen, "/metrics", A="x" * 9_000, B="x" * 9_000).status == 400
+    assert fetch(seen, "/healthz").status == 200
+
+
+def test_who_holds_many_connections(seen: RedCouch) -> None:
+    """Clients that begin a request and never end it keep nobody out: the first has to go."""
+    with ExitStack() as held:
+        address = (LOOPBACK, http_port(seen))
+        clients = [held.enter_context(socket.create_connection(address)) for _ in range(300)]
+        for client in clients:
+            with suppress(ConnectionError):  # it has had to go already
+                client.sendall(b"GET /metrics HT")
+        assert fetch(seen, "/healthz").status == 200
+        clients[0].settimeout(PATIENCE)
+        with suppress(ConnectionResetError):
+            assert clients[0].recv(1) == b""
+
+
+def test_who_leaves_amid_an_answer(seen: RedCouch) -> None:
+    """It is nothing to log."""
+    before = seen.log
+    for _ in range(20):
+        with socket.create_connection((LOOPBACK, http_port(seen))) as client:
+            client.sendall(b"GET /api/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    for _ in range(3):
+        assert fetch(seen, "/api/status").status == 200
+    assert seen.log == before
 
 
 def test_another_name(seen: RedCouch) -> None:
@@ -272,11 +323,48 @@ def test_a_worker_that_is_lost(redis_70: RedisServer) -> None:
         assert metrics(server)[name] >= counted
 
 
+def test_a_worker_that_does_not_answer(redis_70: RedisServer) -> None:
+    """It is shown as down until it answers again, and everything else is shown meanwhile."""
+    with servers.redcouch(redis_70.url, "--http", "0", "--workers", "2") as server:
+        eventually(lambda: fetch(server, "/readyz").status == 200)
+        workers = fetch(server, "/api/status").json()["workers"]
+        held = workers[0]["glance"]["pid"]
+        os.kill(held, signal.SIGSTOP)
+        try:
+            eventually(lambda: metrics(server)['redcouch_worker_up{worker="1"}'] == 0)
+            assert metrics(server)['redcouch_worker_up{worker="2"}'] == 1
+            assert metrics(server)["redcouch_storage_items"] >= 0
+            assert fetch(server, "/readyz").status == 200
+        finally:
+            os.kill(held, signal.SIGCONT)
+        eventually(lambda: metrics(server)['redcouch_worker_up{worker="1"}'] == 1)
+
+
 def test_an_open_page_is_mentioned(redis_70: RedisServer) -> None:
     """Who opens it to a network without a password is told so in the log."""
     with servers.redcouch(redis_70.url, "--http", "tcp:0:interface=0.0.0.0") as server:
         assert "--http-auth asks for a password" in server.log
         assert fetch(server, "/healthz").status == 200
+
+
+def test_other_endpoints(redis_70: RedisServer, tmp_path: Path) -> None:
+    """A unix socket has the mode that its endpoint says; a port in use ends the start in a line."""
+    path = tmp_path / "http.sock"
+    with servers.redcouch(redis_70.url, "--http", f"unix:{path}:mode=600"):
+        assert path.stat().st_mode & 0o777 == 0o600
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(path))
+            client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            assert client.makefile("rb").read().endswith(b"\r\n\r\nalive\n")
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port = taken.getsockname()[1]
+        words = [TWISTD, "-n", "--pidfile=", "redcouch", "--port", "0", "--http", str(port)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE)
+    said = [line for line in done.stdout.splitlines() if "redcouch: " in line]
+    assert done.returncode == 1
+    assert len(said) == 1
+    assert "--http: Couldn't listen on 127.0.0.1:" in said[0]
 
 
 def test_off_by_default(redcouch: RedCouch) -> None:

@@ -129,6 +129,65 @@ def test_the_figures_move(window: Chrome, shown: RedCouch) -> None:
     eventually(lambda: count() != first_count)
 
 
+DRAW = """
+const [named, points, done] = arguments;
+const figure = document.getElementById("chart-" + named).cloneNode(true);
+figure.id = "tried";
+document.querySelector(".charts").append(figure);
+import("/charts.js").then(({ Chart }) => {
+  const series = [{ name: "all", look: "one", value: (point) => point.operations }];
+  new Chart("tried", { series, unit: "", write: String }).show(points);
+  const lines = [...figure.querySelectorAll("path.line")].map((path) => path.getAttribute("d"));
+  const words = [...figure.querySelectorAll("svg text")].map((text) => text.textContent);
+  figure.remove();
+  done([lines, words]);
+});
+"""
+"""Draws these points beside the page's own; gives the lines, and what is written."""
+
+
+def drawn(window: Chrome, *points: tuple[float, float | None]) -> tuple[list[str], list[str]]:
+    """What a chart makes of these times and values."""
+    given = [{"time": 1_700_000_000 + time, "operations": value} for time, value in points]
+    lines, words = window.execute_async_script(DRAW, "operations", given)
+    return lines, words
+
+
+def test_gaps(window: Chrome, shown: RedCouch) -> None:
+    """No line is drawn where nothing was measured, or nobody was there to measure it."""
+    lines, _ = drawn(window, (0, 5.0), (3, 7.0), (6, None), (9, 5.0), (12, 6.0))
+    assert [line.count("L") for line in lines] == [1, 1]
+    lines, _ = drawn(window, *((time, 5.0) for time in (*range(0, 1800, 3), *range(2100, 3600, 3))))
+    assert len(lines) == 2
+
+
+def test_little_to_draw(window: Chrome, shown: RedCouch) -> None:
+    """One point is a dot; none is said to be none; what is always 0 has an axis all the same."""
+    (dot,), words = drawn(window, (0, 5.0))
+    assert re.fullmatch(r"M[0-9.]+,[0-9.]+h.1", dot)
+    assert words[:3] == ["0", "2.5", "5"]
+    assert drawn(window) == ([], ["nothing yet"])
+    lines, words = drawn(window, (0, None), (3, None))
+    assert (lines, words[-1]) == ([], "nothing yet")
+    _, words = drawn(window, (0, 0.0), (3, 0.0))
+    assert words[:3] == ["0", "0.5", "1"]
+
+
+def test_an_outage(window: Chrome) -> None:
+    """What is wrong stands above everything else."""
+    with servers.redcouch("redis://127.0.0.1:1", "--http", "0", ready=False) as server:
+        window.switch_to.new_window("tab")
+        try:
+            window.get(f"http://127.0.0.1:{http_port(server)}/")
+            eventually(lambda: text(window, "#state") == "not ready")
+            assert "127.0.0.1:1: Connection was refused" in text(window, "#trouble")
+            assert "not reachable" in text(window, "#storage")
+            assert "cannot be reached" in text(window, "#blockers")
+        finally:
+            window.close()
+            window.switch_to.window(window.window_handles[0])
+
+
 def test_what_it_shows(window: Chrome, shown: RedCouch) -> None:
     """The phase and its blockers, Redis, the workers, the settings."""
     assert text(window, "#phases .here").split() == ["1", "Bridge"]
@@ -178,7 +237,8 @@ def test_silence(window: Chrome, redis_70: RedisServer) -> None:
         eventually(lambda: text(window, "#state") == "ready")
     try:
         eventually(lambda: text(window, "#state") == "no answer")
-        assert "does not answer" in text(window, "#silent")
+        said = text(window, "#silent")
+        assert "has not answered since" in said
         assert text(window, "main.stale")
     finally:
         window.close()

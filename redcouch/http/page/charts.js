@@ -1,9 +1,10 @@
-// Line charts of the last hour, as SVG. A chart has one or two series of points in time;
-// where a value is null there is a gap.
+// Line charts of the last hour, as SVG. A chart has one or two series of points in time.
+// Where a value is null, or nothing was noted for a while, there is a gap.
 
 const SVG = "http://www.w3.org/2000/svg";
 const LEFT = 44, RIGHT = 8, TOP = 8, BOTTOM = 22;
 const LONGEST = 3600, SHORTEST = 60; // seconds
+const GAP = 15; // seconds from one point to the next beyond which nobody was there to look
 
 function element(name, attributes, text) {
   const made = document.createElementNS(SVG, name);
@@ -12,16 +13,42 @@ function element(name, attributes, text) {
   return made;
 }
 
-// A round number that is no less: 1, 2, 2.5 or 5 times a power of ten.
+// A round number that is no less, whose half can be written short.
 function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= value * 0.9999);
+  return [1, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= value * 0.9999);
 }
 
-// No more points than can be seen: of several, the mean or the largest.
-function thin(points, most, join) {
-  const size = Math.ceil(points.length / most);
-  if (size < 2) return points;
+// How values become heights: from 0 to a round number.
+function evenly(values, top) {
+  const most = top ?? roundUp(Math.max(...values, 1));
+  return { ticks: [0, most / 2, most], share: (value) => value / most };
+}
+
+// The same by powers of ten, for what is now and then a hundred times as much.
+function byDecades(values) {
+  const known = values.filter((value) => value > 0);
+  const low = Math.floor(Math.log10(known.length ? Math.min(...known) : 0.1));
+  const high = Math.max(low + 1, Math.ceil(Math.log10(known.length ? Math.max(...known) : 1)));
+  return {
+    ticks: Array.from({ length: high - low + 1 }, (_, index) => Number(`1e${low + index}`)),
+    share: (value) => (Math.log10(Math.max(value, 10 ** low)) - low) / (high - low),
+  };
+}
+
+// The stretches of time in which somebody looked.
+function stretches(points) {
+  const found = [];
+  for (const point of points) {
+    const before = found.at(-1)?.at(-1);
+    if (before && point.time - before.time <= GAP) found.at(-1).push(point);
+    else found.push([point]);
+  }
+  return found;
+}
+
+// Of so many points at a time one: the mean or the largest.
+function thin(points, size, join) {
   const thinned = [];
   for (let at = 0; at < points.length; at += size) {
     const some = points.slice(at, at + size);
@@ -29,6 +56,12 @@ function thin(points, most, join) {
     thinned.push([some.at(-1)[0], known.length ? join(known) : null]);
   }
   return thinned;
+}
+
+// What is drawn where there is nothing to draw.
+function nothing(width, height) {
+  const place = { x: (LEFT + width - RIGHT) / 2, y: (height - BOTTOM) / 2, "text-anchor": "middle" };
+  return element("text", place, "nothing yet");
 }
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
@@ -41,14 +74,15 @@ function clock(seconds, exact) {
 }
 
 export class Chart {
-  // series: [{ name, look: "one" | "two", value: (point) => number | null, peak: boolean }]
-  constructor(id, { series, unit, write, top, area }) {
+  // series: [{ name, look: "one" | "two", value: (point) => number | null, peak: boolean }];
+  // write and tick say a value above the chart and beside it; top is the most there can be.
+  constructor(id, { series, unit, write, tick = write, top, area, decades = false }) {
     const figure = document.getElementById(id);
     this.svg = figure.querySelector("svg");
     this.now = figure.querySelector(".now");
     this.legend = figure.querySelector(".legend");
     this.title = figure.querySelector("h2").textContent;
-    Object.assign(this, { series, unit, write, top, area });
+    Object.assign(this, { series, unit, write, tick, top, area, decades });
     this.points = [];
     this.chosen = null;
     this.svg.addEventListener("pointermove", (event) => this.choose(event));
@@ -77,8 +111,7 @@ export class Chart {
     if (!width) return;
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.say();
-    const parts = this.points.length ? this.drawn(width, height) : [];
-    this.svg.replaceChildren(...parts);
+    this.svg.replaceChildren(...(this.points.length ? this.drawn(width, height) : [nothing(width, height)]));
   }
 
   // The figures above the chart: of the latest point, or of the one that is pointed at.
@@ -108,17 +141,19 @@ export class Chart {
   drawn(width, height) {
     const last = this.points.at(-1).time;
     const span = Math.min(LONGEST, Math.max(SHORTEST, last - this.points[0].time));
-    const lines = this.series.map((one) => thin(
-      this.points.filter((point) => point.time >= last - span)
-        .map((point) => [point.time, one.value(point)]),
-      Math.max(60, (width - LEFT) / 2), one.peak ? largest : mean));
-    const values = lines.flat().map(([, value]) => value).filter((value) => value !== null);
-    const top = this.top ?? roundUp(Math.max(...values, 1e-3));
+    const points = this.points.filter((point) => point.time >= last - span);
+    const size = Math.ceil(points.length / Math.max(60, (width - LEFT) / 2)); // that can be seen
+    const lines = this.series.map((one) => stretches(points).map((stretch) => thin(
+      stretch.map((point) => [point.time, one.value(point)]), size, one.peak ? largest : mean)));
+    const values = lines.flat(2).map(([, value]) => value).filter((value) => value !== null);
+    const { ticks, share } = this.decades ? byDecades(values) : evenly(values, this.top);
     const x = (time) => LEFT + ((time - last + span) / span) * (width - LEFT - RIGHT);
-    const y = (value) => height - BOTTOM - (value / top) * (height - TOP - BOTTOM);
+    const y = (value) => height - BOTTOM - share(value) * (height - TOP - BOTTOM);
     this.scale = { time: (at) => last - span + ((at - LEFT) / (width - LEFT - RIGHT)) * span };
-    const parts = [...this.axes(width, height, top, last, span, x, y)];
-    lines.forEach((line, index) => parts.push(...this.line(line, this.series[index].look, x, y)));
+    const parts = [...this.axes(width, height, ticks, last, span, x, y)];
+    lines.forEach((line, index) => parts.push(
+      ...line.flatMap((stretch) => [...this.line(stretch, this.series[index].look, x, y, height - BOTTOM)])));
+    if (!values.length) parts.push(nothing(width, height));
     if (this.chosen) {
       const at = x(this.chosen.time);
       parts.push(element("line", { class: "cross", x1: at, x2: at, y1: TOP, y2: height - BOTTOM }));
@@ -126,11 +161,11 @@ export class Chart {
     return parts;
   }
 
-  *axes(width, height, top, last, span, x, y) {
-    for (const value of [0, top / 2, top]) {
+  *axes(width, height, ticks, last, span, x, y) {
+    for (const value of ticks) {
       const at = Math.round(y(value)) + 0.5;
       yield element("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: at, y2: at });
-      yield element("text", { x: LEFT - 8, y: at + 4, "text-anchor": "end" }, this.write(value));
+      yield element("text", { x: LEFT - 8, y: at + 4, "text-anchor": "end" }, this.tick(value));
     }
     const count = width > 300 ? 4 : 3;
     for (let index = 0; index < count; index += 1) {
@@ -141,7 +176,7 @@ export class Chart {
     }
   }
 
-  *line(points, look, x, y) {
+  *line(points, look, x, y, base) {
     const pieces = [];
     let piece = [];
     for (const [time, value] of points) {
@@ -153,7 +188,6 @@ export class Chart {
     if (piece.length) pieces.push(piece);
     for (const one of pieces) {
       const path = one.map(([px, py]) => `${px},${py}`).join("L");
-      const base = y(0).toFixed(1);
       if (this.area) {
         yield element("path", {
           class: `area ${look}`,

@@ -1,7 +1,7 @@
 // The status page: asks its own service every few seconds and shows what it says.
 
 import { Chart } from "./charts.js";
-import { Table } from "./tables.js";
+import { Table, fill, say } from "./tables.js";
 
 const EVERY = 3000; // milliseconds
 const KEPT = 3600; // seconds
@@ -40,13 +40,18 @@ function duration(seconds) {
   return `${Math.floor(seconds)} s`;
 }
 
+// Beside a chart, where the value is round.
+const tick = (value) => (value > 0 && value < 1 ? String(value) : compact.format(value));
+
+const times = (count) => (count === 0 ? "never" : count === 1 ? "once" : `${number(count)} times`);
+
 const ago = (seconds) => (seconds < 5 ? "now" : `${duration(seconds)} ago`);
 
 // -- parts of the page -----------------------------------------------------------------------
 
 const charts = [
   new Chart("chart-operations", {
-    unit: "per second", write: rate, area: true,
+    unit: "per second", write: rate, tick, area: true,
     series: [{ name: "all", look: "one", value: (point) => point.operations },
       { name: "storage errors", look: "two", value: (point) => point.errors, peak: true }],
   }),
@@ -56,7 +61,7 @@ const charts = [
       (point.hits + point.misses ? point.hits / (point.hits + point.misses) : null) }],
   }),
   new Chart("chart-latency", {
-    unit: "ms, median", write: milliseconds, area: false,
+    unit: "ms, median", write: milliseconds, tick, area: false, decades: true,
     series: [{ name: "median", look: "one", value: (point) => point.median },
       { name: "99 of 100 within", look: "two", value: (point) => point.slow, peak: true }],
   }),
@@ -134,27 +139,30 @@ function offerKinds() {
 }
 
 function showFacts(id, pairs) {
-  place(id).replaceChildren(...pairs.filter(([, value]) => value !== undefined).flatMap(([name, value]) => {
-    const term = document.createElement("dt");
-    const fact = document.createElement("dd");
-    term.textContent = name;
-    fact.textContent = value;
+  const known = pairs.filter(([, value]) => value !== undefined);
+  fill(place(id), known, () => {
     const both = document.createElement("div");
-    both.append(term, fact);
-    return [both];
-  }));
+    both.append(document.createElement("dt"), document.createElement("dd"));
+    return both;
+  }, ({ children: [term, fact] }, [name, value]) => {
+    say(term, name);
+    say(fact, value);
+  });
 }
 
 function showState(status) {
-  const state = place("state");
-  state.textContent = status.ready ? "ready" : status.reason;
-  state.className = `pill ${status.ready ? "good" : "bad"}`;
-  place("version").textContent = status.version;
-  place("uptime").textContent = `up ${duration(status.uptime)}`;
+  const state = status.ready ? "ready" : status.reason === "draining" ? "draining" : "not ready";
+  say(place("state"), state);
+  place("state").className = `pill ${status.ready ? "good" : "bad"}`;
+  place("trouble").hidden = status.ready;
+  say(place("trouble"), status.ready ? "" : status.reason === "draining"
+    ? "RedCouch ends: its last clients finish." : `Clients cannot be served. ${status.reason}`);
+  say(place("version"), status.version);
+  say(place("uptime"), `up ${duration(status.uptime)}`);
   const rates = status.rates;
   document.title = status.ready
     ? `${rates ? `${rate(rates.operations)}/s \u00b7 ` : ""}RedCouch`
-    : `! ${status.reason} \u00b7 RedCouch`;
+    : `! ${state} \u00b7 RedCouch`;
 }
 
 function showPhase(phase) {
@@ -164,26 +172,23 @@ function showPhase(phase) {
     if (at === phase.number) step.setAttribute("aria-current", "step");
     else step.removeAttribute("aria-current");
   }
-  place("phase-says").textContent = phase.says;
+  say(place("phase-says"), phase.says);
   const last = phase.number === 3;
-  place("phase-next").textContent = phase.blockers.length
+  say(place("phase-next"), phase.blockers.length
     ? (last ? "Before RedCouch can go" : "What blocks the next phase")
-    : (last ? "Nothing blocks: RedCouch can go." : "Nothing blocks the next phase.");
-  place("blockers").replaceChildren(...phase.blockers.map((blocker) => {
-    const item = document.createElement("li");
-    item.textContent = blocker;
-    return item;
-  }));
+    : (last ? "Nothing blocks: RedCouch can go." : "Nothing blocks the next phase."));
+  fill(place("blockers"), phase.blockers, () => document.createElement("li"), say);
 }
 
-function showStorage(storage, rates) {
+function showStorage(storage, rates, ready) {
   const { facts, statistics } = storage;
   const limit = facts.memory_limit;
   const known = (value, write) => (value === undefined ? undefined : write(value));
-  place("storage-url").textContent = storage.url;
+  say(place("storage-url"), storage.url);
   showFacts("storage", [
-    [facts.kind ?? "Storage", facts.version ?? (facts.kind ? undefined : "ready")],
-    ["Role", known(facts.role, (role) => (facts.replicas ? `${role}, ${facts.replicas} replicas` : role))],
+    [facts.kind ?? "State", facts.version ?? (ready ? "ready" : "not reachable")],
+    ["Role", known(facts.role, (role) => role
+      + (facts.replicas ? `, ${facts.replicas} replica${facts.replicas === 1 ? "" : "s"}` : ""))],
     ["Items", known(statistics.curr_items, number)],
     ["Memory", known(facts.memory ?? statistics.bytes, bytes)],
     ["Memory limit", known(limit, (most) => (most ? bytes(most) : "none"))],
@@ -191,8 +196,8 @@ function showStorage(storage, rates) {
     ["Evicted", known(facts.evicted ?? statistics.evictions, number)],
     ["Expired", known(facts.expired ?? statistics.reclaimed, number)],
     ["Round trip", rates?.storage == null ? undefined : `${milliseconds(rates.storage)} ms`],
-    ["Connected again", `${storage.reconnections} times`],
-    ["Its clients", known(facts.clients, number)],
+    ["Connected again", times(storage.reconnections)],
+    ["Its connections", known(facts.clients, number)],
     ["Up", known(facts.uptime, duration)],
   ]);
 }
@@ -221,16 +226,16 @@ function showClients(status) {
   clients.show(chosen === "connected" ? status.clients : status.traffic[chosen] ?? []);
   const more = chosen === "connected" ? status.clients_left_out : 0;
   const { limit, accepted, rejected } = status.connections;
-  place("clients-note").textContent = `${number(status.connections.now)} connected of ${number(limit)} allowed; `
+  say(place("clients-note"), `${number(status.connections.now)} connected of ${number(limit)} allowed; `
     + `${number(accepted)} so far, ${number(rejected)} refused.`
     + (kept ? ` Watched for ${duration(status.traffic.looked - status.traffic.since)}.` : "")
-    + (more ? ` ${number(more)} more are not listed.` : "");
+    + (more ? ` ${number(more)} more are not listed.` : ""));
 }
 
 function show(status) {
   showState(status);
   showPhase(status.phase);
-  showStorage(status.storage, status.rates);
+  showStorage(status.storage, status.rates, status.ready);
   showClients(status);
   commands.show(status.commands);
   workers.show(withCpu(status.workers, status.now));
@@ -240,6 +245,7 @@ function show(status) {
 // -- asking ----------------------------------------------------------------------------------
 
 let points = [];
+let silentSince = null;
 
 async function ask(path) {
   const answer = await fetch(path, { signal: AbortSignal.timeout(10000) });
@@ -253,18 +259,21 @@ async function look() {
     const [status, history] = await Promise.all([
       ask("api/status"), ask(`api/history?since=${since}`),
     ]);
+    if (status.now < since) points = []; // the clock was set back
     const fresh = history.points.filter((point) => point.time > (points.at(-1)?.time ?? 0));
     points = [...points, ...fresh].filter((point) => point.time > status.now - KEPT);
     for (const chart of charts) chart.show(points);
     show(status);
+    silentSince = null;
     place("silent").hidden = true;
-    document.querySelector("main").classList.remove("stale");
+    document.querySelector("main").className = "";
   } catch (error) {
+    silentSince ??= new Date().toLocaleTimeString([], { hourCycle: "h23" });
     place("silent").hidden = false;
-    place("silent").textContent =
-      `RedCouch does not answer since ${new Date().toLocaleTimeString()}: ${error.message}`;
+    say(place("silent"), `RedCouch has not answered since ${silentSince}: ${error.message}`);
+    place("trouble").hidden = true;
     document.querySelector("main").classList.add("stale");
-    place("state").textContent = "no answer";
+    say(place("state"), "no answer");
     place("state").className = "pill bad";
     document.title = "! no answer \u00b7 RedCouch";
   }

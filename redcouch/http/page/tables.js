@@ -1,5 +1,16 @@
 // Tables whose rows can be sorted by a click on the head of a column. Whatever stands in a cell
-// is text: nothing that somebody else chose is ever read as markup.
+// is text: nothing that somebody else chose is ever read as markup. What has not changed is not
+// touched, so that it can be selected, and read aloud in peace.
+
+export function say(place, text) {
+  if (place.textContent !== text) place.textContent = text;
+}
+
+// Have a place hold so many parts, and say what is in each: keep those that are there.
+export function fill(place, contents, make, write) {
+  while (place.children.length > contents.length) place.lastElementChild.remove();
+  contents.forEach((content, index) => write(place.children[index] ?? place.appendChild(make()), content));
+}
 
 // columns: [{ name, of: (row) => value to sort by, write: (value, row) => text, number, look }]
 export class Table {
@@ -66,22 +77,19 @@ export class Table {
       const sign = this.descending ? -1 : 1;
       rows.sort((one, other) => sign * compare(sort.of(one), sort.of(other)));
     }
-    this.body.replaceChildren(...rows.map((row) => this.row(row)));
+    if (this.body.querySelector(".none")) this.body.replaceChildren();
+    fill(this.body, rows, () => document.createElement("tr"), (row, content) => this.write(row, content));
     if (!rows.length) this.sayNone();
   }
 
-  row(content) {
-    const row = document.createElement("tr");
-    for (const column of this.columns) {
-      const cell = row.insertCell();
+  write(row, content) {
+    fill(row, this.columns, () => document.createElement("td"), (cell, column) => {
       const value = column.of(content);
       const text = column.write ? column.write(value, content) : String(value ?? "");
-      cell.textContent = text;
-      cell.className = column.number ? "number" : "text";
-      if (column.look) cell.className += ` ${column.look(content)}`;
-      if (text.length > 30) cell.title = text;
-    }
-    return row;
+      say(cell, text);
+      cell.className = (column.number ? "number" : "text") + (column.look ? ` ${column.look(content)}` : "");
+      cell.title = text.length > 30 ? text : "";
+    });
   }
 
   sayNone() {
