@@ -247,6 +247,75 @@ class Dump(Command):
 
 
 @dataclass(slots=True)
+class Claim(Command):
+    """
+    Announce that the item of a key, which is not there, is going to be filled
+    in from another cache. What is read there after this may be given to
+    L{Fill}, which does nothing where the claim has been revoked meanwhile.
+
+    Not a request of a client's, like the others down to L{Barred}; for
+    storages that are an L{IFillableBackend<redcouch.interfaces.IFillableBackend>}.
+
+    The result is the claim, in bytes; C{None} where this key must not be
+    filled in now; or the outcome NOT_STORED where none may be, for good.
+    """
+
+    key: bytes
+
+
+@dataclass(slots=True)
+class Fill(Command):
+    """
+    Store an item that was read elsewhere, if there is none and the claim still
+    holds. The result is a L{Stored<redcouch.results.Stored>} or the outcome
+    NOT_STORED.
+    """
+
+    key: bytes
+    value: bytes
+    flags: int
+    exptime: int
+    claim: bytes
+
+
+@dataclass(slots=True)
+class Revoke(Command):
+    """
+    Make claims on these keys void; with C{None}, all claims. The result is the
+    outcome OK.
+    """
+
+    keys: Sequence[bytes] | None
+
+
+@dataclass(slots=True)
+class Bar(Command):
+    """
+    Never let these keys be filled in again; with C{None}, none at all. Too
+    many keys bar all. The result is the outcome OK, or NOT_STORED where all
+    are barred.
+    """
+
+    keys: Sequence[bytes] | None
+
+
+@dataclass(slots=True)
+class Pause(Command):
+    """
+    Let nothing be filled in between these two UNIX times, in seconds. A later
+    pause takes the place of an earlier one. The result is the outcome OK.
+    """
+
+    begin: float
+    end: float
+
+
+@dataclass(slots=True)
+class Barred(Command):
+    """Ask how many keys are barred. The result is that number; C{None} for all."""
+
+
+@dataclass(slots=True)
 class Noop(Command):
     """Asks for nothing but its turn: the reply is known already."""
 

@@ -12,7 +12,7 @@ C{examples/} is such a package, whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -48,6 +48,8 @@ class Surroundings:
         says why; for a backend that can never serve.
     @ivar meter: to be told of round trips and of connections; C{None} where
         nobody looks.
+    @ivar counts: what the backend counts itself, for C{stats}: by name, and
+        summed up over all processes that serve.
     """
 
     reactor: Any
@@ -55,6 +57,7 @@ class Surroundings:
     now: Callable[[], float]
     fail: Callable[[str], None]
     meter: Meter | None = None
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 class IStorageBackend(Interface):
@@ -147,6 +150,15 @@ class ITrafficBackend(IStorageBackend):
 
     def traffic() -> Deferred[Inventory]:
         """What has been kept, by all services on this storage. Fails with the same."""
+
+
+class IFillableBackend(IStorageBackend):
+    """
+    A backend that can be filled from another cache while clients use it: it
+    performs L{Claim<redcouch.commands.Claim>}, C{Fill}, C{Revoke}, C{Bar},
+    C{Pause} and C{Barred}, each in one step, in order with the other commands
+    of their batch, and alike for all processes that share the items.
+    """
 
 
 class ILocalBackend(IStorageBackend):

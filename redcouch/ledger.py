@@ -35,6 +35,7 @@ class Figures:
     @ivar requests: how long requests took, where that is measured.
     @ivar round_trips: how long the storage took.
     @ivar reconnections: how often the storage was connected to again.
+    @ivar storage: what the storage's backend has counted itself, by name.
     """
 
     pid: int
@@ -46,6 +47,7 @@ class Figures:
     requests: Distribution = field(default_factory=Distribution)
     round_trips: Distribution = field(default_factory=Distribution)
     reconnections: int = 0
+    storage: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, message: dict[str, Any]) -> Figures:
@@ -58,6 +60,15 @@ class Figures:
         figures.round_trips = Distribution(**message.get("round_trips", {}))
         return figures
 
+    @property
+    def warm(self) -> float | None:
+        """
+        Of the items that were read, the share that the storage had itself;
+        C{None} where it is not filled from another cache, or nothing was read.
+        """
+        hits, pulled = (self.storage.get(name, 0) for name in ("warm_hits", "warm_pulled"))
+        return hits / (hits + pulled) if hits + pulled else None
+
     def add(self, more: Figures) -> None:
         """Add those of another process of the same service."""
         self.user += more.user
@@ -68,10 +79,13 @@ class Figures:
         self.requests.add(more.requests)
         self.round_trips.add(more.round_trips)
         self.reconnections += more.reconnections
+        for name, count in more.storage.items():
+            self.storage[name] = self.storage.get(name, 0) + count
 
     def reset(self) -> None:
         """Everything that is counted to zero."""
         self.reconnections = 0
+        self.storage = dict.fromkeys(self.storage, 0)
         for counters in (self.counters, *self.spoken.values()):
             counters.reset()
         self.requests.reset()
@@ -101,6 +115,7 @@ class OwnLedger:
         clock: Any,
         spoken: Mapping[str, Counters] | None = None,
         meter: Meter | None = None,
+        counts: dict[str, int] | None = None,
     ) -> None:
         """
         @param counters: what is not counted in C{spoken}.
@@ -108,6 +123,7 @@ class OwnLedger:
         @param clock: the reactor.
         @param spoken: counters for each dialect, by its name.
         """
+        self._counts = {} if counts is None else counts
         self._spoken = spoken or {}
         self._meter = meter
         self._counters = counters
@@ -128,6 +144,7 @@ class OwnLedger:
             figures.requests.add(self._meter.requests)
             figures.round_trips.add(self._meter.round_trips)
             figures.reconnections = self._meter.reconnections
+        figures.storage = dict(self._counts)
         return figures
 
     async def clients(self) -> Clients:
@@ -136,5 +153,6 @@ class OwnLedger:
     async def reset(self) -> None:
         for counters in (self._counters, *self._spoken.values()):
             counters.reset()
+        self._counts.update(dict.fromkeys(self._counts, 0))
         if self._meter is not None:
             self._meter.reset()

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 
 from redcouch.errors import BackendError
 from redcouch.interfaces import IStorageBackend
-from redcouch.ledger import Ledger
+from redcouch.ledger import Figures, Ledger
 from redcouch.limits import Limits
 
 Pairs = list[tuple[bytes, bytes]]
@@ -46,6 +46,12 @@ class Settings:
 
 def _yes(so: bool) -> str:
     return "yes" if so else "no"
+
+
+def _warmth(figures: Figures) -> list[tuple[str, object]]:
+    """Of the items read, what the storage had itself, where others are filled in."""
+    warm = figures.warm
+    return [] if warm is None else [("warm_percent", f"{100 * warm:.1f}")]
 
 
 class Reporter:
@@ -120,7 +126,8 @@ class Reporter:
             ("connection_structures", counters.curr_connections),  # none is kept for later
             ("threads", self._settings.workers),
         ]
-        return head + counted + tail + sorted(storage.items())
+        own = {**storage, **figures.storage}
+        return head + counted + tail + sorted(own.items()) + _warmth(figures)
 
     async def _all_settings(self) -> list[tuple[str, object]]:
         settings = self._settings

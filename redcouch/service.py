@@ -540,7 +540,8 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     limits = _limits(options)
     counters = Counters()
     meter = None if options["http"] is None else Meter(perf_counter)
-    storage = _backend(options, Surroundings(reactor, limits, _wall_clock(), role.fail, meter))
+    surroundings = Surroundings(reactor, limits, _wall_clock(), role.fail, meter)
+    storage = _backend(options, surroundings)
     backend = storage
     if options["on-outage"] == "miss":
         backend = MissesOnOutage(backend)
@@ -555,7 +556,9 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         workers=options["workers"],
     )
     spoken = {name: Counters() for name in NAMES}
-    own = OwnLedger(counters, lambda: factory.describe(), reactor, spoken, meter)
+    own = OwnLedger(
+        counters, lambda: factory.describe(), reactor, spoken, meter, surroundings.counts
+    )
     ledger: Ledger = role.ledger or own
     reporter = Reporter(backend, ledger, limits, settings, reactor)
     shared = Shared(

@@ -28,8 +28,11 @@ _MANUAL = _ROOT / "docs/metrics.md"
 def scraped() -> dict[str, dict[str, set[str]]]:
     """Every series of a scrape: the names of the metrics, their labels, and the labels' values."""
     figures = Figures(1, 0.0, 0.0, 0.0, Counters(), {"text": Counters(), "binary": Counters()})
+    warm = ("warm_hits", "warm_pulled", "warm_misses", "warm_errors")
+    figures.storage = dict.fromkeys(warm, 1)
     place = Place(1, Glance(1, True, "", 0, 0))
-    names = ("curr_items", "bytes", "limit_maxbytes", "evictions", "reclaimed")
+    names = ["curr_items", "bytes", "limit_maxbytes", "evictions", "reclaimed"]
+    names += ["warm_barred", "warm_ended"]
     traffic = {"since": 1, "known": {}, "command": [{"name": "get", "last": 2}]}
     used = Usage(0.0, 0, 0, 0.0)
     view = View(figures, [(place, used)], dict.fromkeys(names, 1), traffic=traffic)

@@ -71,6 +71,15 @@ _PASSWORD_PARAMETER = re.compile(r"([?&][a-z_]*password=)[^&]*", re.IGNORECASE)
 
 def redact(url: str) -> str:
     """The URL as it may be shown: with C{***} for each password."""
+    if url.lower().startswith("warm:"):  # which has URLs in its parameters
+        first, *others = re.split("(?<=[?&]from=)", url)
+        return _redact_one(first) + "".join(
+            _redact_one(other) if "//" in other else "***" for other in others
+        )
+    return _redact_one(url)
+
+
+def _redact_one(url: str) -> str:
     scheme, slashes, rest = url.partition("//")
     end = _end_of_password(rest)
     if end >= 0:

@@ -15,11 +15,24 @@ from math import ceil
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from redcouch.backends.claims import Claims
 from redcouch.backends.percommand import PerCommandBackend
-from redcouch.commands import Arithmetic, Delete, Invalidate, MetaGet, Store, StoreMode
+from redcouch.commands import (
+    Arithmetic,
+    Bar,
+    Claim,
+    Delete,
+    Fill,
+    Invalidate,
+    MetaGet,
+    Pause,
+    Revoke,
+    Store,
+    StoreMode,
+)
 from redcouch.errors import ConfigurationError
 from redcouch.expiry import deadline, flush_deadline, seconds_left
-from redcouch.interfaces import ILocalBackend, IStorageBackend, Surroundings
+from redcouch.interfaces import IFillableBackend, ILocalBackend, IStorageBackend, Surroundings
 from redcouch.limits import FLAGS_OVERHEAD
 from redcouch.numbers import unsigned_64
 from redcouch.results import (
@@ -57,7 +70,7 @@ class _Entry:
     sent: bool = False
 
 
-@implementer(ILocalBackend)
+@implementer(IFillableBackend, ILocalBackend)
 class MemoryBackend(PerCommandBackend):
     """See the module."""
 
@@ -69,6 +82,7 @@ class MemoryBackend(PerCommandBackend):
         self._entries: dict[bytes, _Entry] = {}
         self._last_cas = 0
         self._flush_at: float | None = None
+        self._claims = Claims(surroundings.now)
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
         live = [entry for key in list(self._entries) if (entry := self._find(key))]
@@ -293,3 +307,24 @@ class MemoryBackend(PerCommandBackend):
         if self._flush_at is None:
             self._entries.clear()
         return Outcome.OK
+
+    def claim(self, command: Claim) -> bytes | Outcome | None:
+        return self._claims.claim(command.key)
+
+    def fill(self, command: Fill) -> Result:
+        if not self._claims.use(command.key, command.claim) or self._find(command.key) is not None:
+            return Outcome.NOT_STORED
+        entry = self._put(command.key, command.value, command.flags, command.exptime)
+        return Stored(entry.cas)
+
+    def revoke(self, command: Revoke) -> Outcome:
+        return self._claims.revoke(command)
+
+    def bar(self, command: Bar) -> Outcome:
+        return self._claims.bar(command)
+
+    def pause(self, command: Pause) -> Outcome:
+        return self._claims.pause(command)
+
+    def barred(self) -> int | None:
+        return self._claims.barred()

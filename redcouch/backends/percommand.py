@@ -19,16 +19,22 @@ from zope.interface import implementer
 
 from redcouch.commands import (
     Arithmetic,
+    Bar,
+    Barred,
+    Claim,
     Command,
     Delete,
     Discard,
     Dump,
+    Fill,
     Flush,
     Get,
     GetAndTouch,
     Inspect,
     Invalidate,
     MetaGet,
+    Pause,
+    Revoke,
     Store,
     StoreMode,
     Touch,
@@ -122,6 +128,32 @@ class PerCommandBackend:
         """A L{Page<redcouch.results.Page>} of the items."""
         raise BackendError(Trouble.REFUSED, "this storage cannot list its items")
 
+    # -- what an L{IFillableBackend<redcouch.interfaces.IFillableBackend>} has besides -----------
+
+    def claim(self, command: Claim) -> Any:
+        """The claim in bytes, C{None}, or the outcome NOT_STORED."""
+        raise _not_fillable()
+
+    def fill(self, command: Fill) -> Any:
+        """L{Stored<redcouch.results.Stored>} or the outcome NOT_STORED."""
+        raise _not_fillable()
+
+    def revoke(self, command: Revoke) -> Any:
+        """The outcome OK."""
+        raise _not_fillable()
+
+    def bar(self, command: Bar) -> Any:
+        """The outcome OK or NOT_STORED."""
+        raise _not_fillable()
+
+    def pause(self, command: Pause) -> Any:
+        """The outcome OK."""
+        raise _not_fillable()
+
+    def barred(self) -> Any:
+        """A number, or C{None}."""
+        raise _not_fillable()
+
     # -- a batch as method calls -------------------------------------------------------------
 
     def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
@@ -159,7 +191,17 @@ _METHODS: dict[type[Command], Callable[[PerCommandBackend, Any], Any]] = {
     Touch: lambda backend, command: backend.touch(command.key, command.exptime),
     Arithmetic: lambda backend, command: backend.arithmetic(command),
     Flush: lambda backend, command: backend.flush(command.exptime),
+    Claim: lambda backend, command: backend.claim(command),
+    Fill: lambda backend, command: backend.fill(command),
+    Revoke: lambda backend, command: backend.revoke(command),
+    Bar: lambda backend, command: backend.bar(command),
+    Pause: lambda backend, command: backend.pause(command),
+    Barred: lambda backend, command: backend.barred(),
 }
+
+
+def _not_fillable() -> BackendError:
+    return BackendError(Trouble.REFUSED, "this storage cannot be filled from another cache")
 
 
 async def _outcome(method: Any, *arguments: Any) -> Result:

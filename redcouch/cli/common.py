@@ -12,7 +12,7 @@ import click
 
 from redcouch.backends.lookup import DEFAULT_STORAGE, STORAGE_VARIABLE
 from redcouch.backends.redis.location import Location
-from redcouch.cli.memcached.address import Address, read_address
+from redcouch.backends.warm.address import Address, read_address
 from redcouch.cli.storage import read_storage
 from redcouch.errors import ConfigurationError
 

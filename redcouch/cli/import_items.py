@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 
 from redcouch.backends.redis.location import Location
 from redcouch.backends.redis.scripts import STORE
+from redcouch.backends.warm.address import Address
 from redcouch.cli.common import (
     NO,
     Trouble,
@@ -23,7 +24,6 @@ from redcouch.cli.common import (
     storage_url_option,
 )
 from redcouch.cli.errors import ServerError
-from redcouch.cli.memcached.address import Address
 from redcouch.cli.memcached.keys import Entry
 from redcouch.cli.memcached.node import BATCH, Node, by_weight
 from redcouch.cli.memcached.reading import Copy, Fault

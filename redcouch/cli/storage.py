@@ -21,6 +21,7 @@ from redcouch.backends.lookup import redact
 from redcouch.backends.redis.location import Location, read_location
 from redcouch.backends.redis.schema import CAS_COUNTER, read_item
 from redcouch.backends.redis.scripts import Script
+from redcouch.backends.warm.location import storage_of
 from redcouch.cli.errors import ServerError
 from redcouch.errors import ConfigurationError
 from redcouch.results import Failed, Item
@@ -43,12 +44,13 @@ _ATTEMPTS = 5
 
 def read_storage(url: str, any_layout: bool = False) -> Location:
     """
-    Where the items of a storage URL are.
+    Where the items of a storage URL are. C{warm:} does not matter to the commands.
 
     @param any_layout: it does not matter how the items are laid out there.
     @raise ConfigurationError: it is no URL, or its items are in no Redis that
         another process could reach.
     """
+    url = storage_of(url)
     scheme = url.partition(":")[0].lower()
     if not any_layout and _OTHER_LAYOUT.search(url):
         raise ConfigurationError(f"{redact(url)}: the commands work on the layout of hashes only")

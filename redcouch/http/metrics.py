@@ -71,7 +71,8 @@ def metric_names() -> dict[str, str]:
     from redcouch.watch import Glance, Place
 
     place = Place(1, Glance(1, True, "", 0, 0))
-    view = View(Figures(0, 0.0, 0.0, 0.0, Counters()), [(place, Usage(0.0, 0, 0, 0.0))], {})
+    figures = Figures(0, 0.0, 0.0, 0.0, Counters(), storage=dict.fromkeys(_WARM, 0))
+    view = View(figures, [(place, Usage(0.0, 0, 0, 0.0))], {})
     view.statistics = dict.fromkeys(_STORAGE, 0)
     view.traffic = {"since": 0, "known": {}, "command": []}
     return {
@@ -214,6 +215,10 @@ class _Collected(Collector):
         for there, (name, documentation, kind) in _STORAGE.items():
             if there in self._view.statistics:
                 yield kind(name, documentation, value=self._view.statistics[there])
+        for there, documentation in _WARM.items():
+            if there in self._view.figures.storage:
+                count = self._view.figures.storage[there]
+                yield _count(f"redcouch_{there}", documentation, count)
 
     def _traffic(self) -> Iterator[Metric]:
         """The inventory, where one is kept, without what clients chose: verbs and numbers."""
@@ -266,6 +271,23 @@ _STORAGE = {
         "Keys that the storage removed as expired.",
         CounterMetricFamily,
     ),
+    "warm_barred": (
+        "redcouch_warm_barred",
+        "Keys that are never pulled, as the old memcached may have them out of date.",
+        GaugeMetricFamily,
+    ),
+    "warm_ended": (
+        "redcouch_warm_ended",
+        "1 if nothing is pulled from the old memcached any more.",
+        GaugeMetricFamily,
+    ),
+}
+
+_WARM = {
+    "warm_hits": "Keys read that the storage had, with an old memcached behind it.",
+    "warm_pulled": "Items brought over from the old memcached.",
+    "warm_misses": "Keys read that neither had.",
+    "warm_errors": "Requests that the old memcached did not answer.",
 }
 
 

@@ -96,6 +96,7 @@ def status(
             "facts": dict(view.facts),
             "statistics": dict(view.statistics),
         },
+        "warm": _warmth(view),
         "workers": [
             {
                 "number": place.number,
@@ -120,18 +121,29 @@ def natives(view: View) -> int | None:
     return max(0, connected - own) if isinstance(connected, int) else None
 
 
+def _warmth(view: View) -> dict[str, Any] | None:
+    """What is known of filling the storage from an old memcached; C{None} where it is not."""
+    counts = view.figures.storage
+    if not counts:
+        return None
+    states = {name: view.statistics.get(name) for name in ("warm_barred", "warm_ended")}
+    return {"share": view.figures.warm, **counts, **states}
+
+
 def _signs(view: View, history: History, now: float) -> Signs:
     last, watched = history.last_traffic, view.figures.uptime
     if view.traffic.get("since") is not None:  # which goes back further, and knows of others
         watched = max(0.0, view.traffic["looked"] - view.traffic["since"])
         used = (one for one in view.traffic["command"] if one["name"] not in _WATCHING)
         last = max((last or 0.0, *(one["last"] for one in used))) or None
+    warm = view.figures.warm
     return Signs(
         clients=view.figures.counters.curr_connections,
         quiet=None if last is None else max(0.0, now - last),
         watched=watched,
         natives=history.natives,
         reachable=bool(view.facts) or not view.trouble,
+        warm=1.0 if view.figures.storage and warm is None else warm,
     )
 
 

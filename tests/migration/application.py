@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,9 @@ import redis
 from pymemcache.client.base import Client
 
 SESSIONS = 50
+
+PAUSE = "pause"
+"""A mode in which it does nothing, as between its end and its start in a deployment."""
 
 
 class Cache(Protocol):
@@ -103,6 +107,7 @@ class Strings(Either):
 
 MODES: dict[str, Callable[[int], Cache]] = {
     "memcached": Memcached,
+    "kept": Memcached,  # another way to what was there before, so that nothing may be lost
     "items": Items,
     "either": Either,
     "strings": Strings,
@@ -126,11 +131,18 @@ class Application:
         """Turn after turn, until the mode says C{end}."""
         using, turns = "", 0
         while (mode := self._mode.read_text()) != "end":
+            if mode == PAUSE:
+                self._tell(mode, 0)
+                time.sleep(0.01)
+                continue
             if mode != using:
                 kind, port = mode.split()
                 if kind == "memcached":  # perhaps another: what the others write there is not here
                     self._seen = dict.fromkeys(self._seen, 0)
                 cache = MODES[kind](int(port))
+                if kind == "kept":
+                    self._seen = dict.fromkeys(self._seen, 0)
+                    self._find_again(cache)
                 using, turns = mode, 0
             try:
                 self._turn(cache)
@@ -151,6 +163,11 @@ class Application:
         self._log_in_and_out(cache)
         self._keep_a_page(cache)
         self._see_each_other(cache)
+
+    def _find_again(self, cache: Cache) -> None:
+        """What it has written last is there, and not what it has written before that."""
+        found = cache.get(f"count:{self._name}")
+        self._expect(found, b"%d" % self._count, "its own count")
 
     def _log_in_and_out(self, cache: Cache) -> None:
         key = f"login:{self._name}:{self._count}"

@@ -18,7 +18,7 @@ import redis
 
 from tests.cli.filling import Given, fill
 from tests.cli.running import run
-from tests.migration.application import SESSIONS
+from tests.migration.application import PAUSE, SESSIONS
 from tests.servers import Memcached, RedCouch, RedisServer
 from tests.wire import Address
 
@@ -48,10 +48,18 @@ class Instance:
 
     def use(self, mode: str) -> None:
         """Change its storage, and see that it works with that."""
+        self._say(mode)
+        self.work(mode)
+
+    def pause(self) -> None:
+        """Let it do nothing, until L{use}."""
+        self._say(PAUSE)
+        self._until(lambda: self.state["mode"] == PAUSE)
+
+    def _say(self, mode: str) -> None:
         new = self._mode.with_suffix(".next")
         new.write_text(mode)
         new.replace(self._mode)
-        self.work(mode)
 
     def work(self, mode: str = "") -> None:
         """Let it do some turns more."""
@@ -62,7 +70,7 @@ class Instance:
 
     def end(self) -> list[str]:
         """What has failed in it."""
-        self._mode.write_text("end")
+        self._say("end")
         self._process.wait(_PATIENCE)
         failures: list[str] = self.state["failures"]
         return failures

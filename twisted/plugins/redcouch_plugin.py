@@ -18,3 +18,6 @@ embedded = BackendMaker(
     "embedded", "redcouch.backends.embedded", "a private Redis: embedded: or embedded:///dir"
 )
 memory = BackendMaker("memory", "redcouch.backends.memory", "a dict in this process, for trials")
+warm = BackendMaker(
+    "warm", "redcouch.backends.warm", "warm:redis://host?from=memcached://old, filled from there"
+)

@@ -18,6 +18,7 @@ from redcouch.errors import BackendError, ConfigurationError
 from redcouch.interfaces import (
     Health,
     IDescribedBackend,
+    IFillableBackend,
     ILocalBackend,
     IStorageBackend,
     ITrafficBackend,
@@ -29,7 +30,7 @@ from redcouch.results import Result, Trouble
 MakeBackend: TypeAlias = Callable[[str, Surroundings], IStorageBackend]
 
 
-@implementer(IDescribedBackend, ILocalBackend, ITrafficBackend)
+@implementer(IDescribedBackend, IFillableBackend, ILocalBackend, ITrafficBackend)
 class EmbeddedBackend:
     """
     Keeps batches waiting until the private redis-server answers, and is from

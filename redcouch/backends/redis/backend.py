@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from redcouch.backends.redis import scripts
 from redcouch.backends.redis.facts import read_facts
+from redcouch.backends.redis.filling import Filling
 from redcouch.backends.redis.link import Link, RedisError, Replies, Waiting
 from redcouch.backends.redis.schema import (
     CAS_COUNTER,
@@ -76,6 +77,7 @@ from redcouch.interfaces import (
     Health,
     IDescribedBackend,
     IDirectBackend,
+    IFillableBackend,
     ITrafficBackend,
     Surroundings,
 )
@@ -143,12 +145,13 @@ Read = Callable[[Any, Sequence[Any]], Result]
 """A command and its replies, as its result."""
 
 
-@implementer(IDescribedBackend, IDirectBackend, ITrafficBackend)
+@implementer(IDescribedBackend, IDirectBackend, IFillableBackend, ITrafficBackend)
 class RedisBackend:
     """See the module. C{link} is the backend's own: it starts and stops it."""
 
     _log = Logger()
     _scripts = scripts.SCRIPTS
+    _filling_scripts = (scripts.CLAIM, scripts.FILL, scripts.BAR)
     _scan_more: tuple[bytes, ...] = ()
 
     def __init__(self, link: Link, layout: Layout, surroundings: Surroundings) -> None:
@@ -171,6 +174,10 @@ class RedisBackend:
             Invalidate: (self._pack_invalidate, self._read_invalidate),
             Inspect: (self._pack_inspect, self._read_inspect),
         }
+        self._filling = Filling(
+            layout, self._filling_scripts, surroundings.now, _expiry, self._outcome
+        )
+        self._steps.update(self._filling.steps)
 
     def _pack_templates(self, layout: Layout) -> None:
         prefix = layout.prefix
@@ -695,7 +702,7 @@ class RedisBackend:
                 (b"INFO", b"memory"),
                 (b"INFO", b"stats"),
                 (b"DBSIZE",),
-                (b"EXISTS", CAS_COUNTER, self._flush_key, *SYSTEM_KEYS),
+                (b"EXISTS", CAS_COUNTER, self._flush_key, *SYSTEM_KEYS, *self._filling.keys),
             )
         )
         memory, counts, size, own = await self.send(payload, 4)

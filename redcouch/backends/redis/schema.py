@@ -35,6 +35,9 @@ FLUSH_AT = SYSTEM_PREFIX + b"flush_at:"
 SIDE = SYSTEM_PREFIX + b"item:"
 """Before the key of an item that is a plain string: its flags and token."""
 
+FILLING = SYSTEM_PREFIX + b"warm"
+"""Begins the keys about items that are filled in from another cache."""
+
 UNREADABLE = Failed(Trouble.UNREADABLE, "item in Redis is not readable")
 """In the place of an item whose fields cannot be understood."""
 

@@ -64,6 +64,7 @@ class StringBackend(RedisBackend):
     """See the module."""
 
     _scripts = scripts.SCRIPTS
+    _filling_scripts = (scripts.CLAIM, scripts.FILL, scripts.BAR)
 
     #: A string is written whole by its script, however long it is.
     _large = sys.maxsize
@@ -77,7 +78,7 @@ class StringBackend(RedisBackend):
         self._steps[Get] = (self._pack_get, self._read_pairs)
         if self._reserved:
             for kind, (pack, read) in list(self._steps.items()):
-                if not issubclass(kind, Get | GetAndTouch):
+                if hasattr(kind, "key"):
                     self._steps[kind] = (self._refusing(pack), read)
 
     def _pack_templates(self, layout: Layout) -> None:

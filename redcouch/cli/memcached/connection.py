@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 from types import TracebackType
 
+from redcouch.backends.warm.address import Address
 from redcouch.cli.errors import ServerError
-from redcouch.cli.memcached.address import Address
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0

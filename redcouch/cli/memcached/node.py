@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TypeAlias
 
+from redcouch.backends.warm.address import Address
 from redcouch.cli.errors import ServerError
-from redcouch.cli.memcached.address import Address
 from redcouch.cli.memcached.connection import Connection
 from redcouch.cli.memcached.keys import NEVER, Entry, KeyList, list_keys
 from redcouch.cli.memcached.reading import (

@@ -202,6 +202,20 @@ function showStorage(storage, rates, ready) {
   ]);
 }
 
+function showWarmth(warm) {
+  place("warm-card").hidden = !warm;
+  if (!warm) return;
+  const { share } = warm;
+  showFacts("warm", [
+    ["Had by Redis itself", share == null ? undefined : `${(100 * share).toFixed(1)} %`],
+    ["Pulled from the old", number(warm.warm_pulled)],
+    ["In neither", number(warm.warm_misses)],
+    ["Not answered by the old", number(warm.warm_errors)],
+    ["Keys it may have out of date", warm.warm_barred == null ? undefined : number(warm.warm_barred)],
+    ["Still pulls", warm.warm_ended == null ? undefined : (warm.warm_ended ? "no, it missed too much" : "yes")],
+  ]);
+}
+
 // CPU time from one answer to the next, as a share of one core.
 const before = new Map();
 
@@ -236,6 +250,7 @@ function show(status) {
   showState(status);
   showPhase(status.phase);
   showStorage(status.storage, status.rates, status.ready);
+  showWarmth(status.warm);
   showClients(status);
   commands.show(status.commands);
   workers.show(withCpu(status.workers, status.now));

@@ -42,6 +42,9 @@ INVALIDATE = load("invalidate")
 LIST = load("list")
 PROMOTE = load("promote")
 READ = load("read")
+CLAIM = load("claim", "filling")
+FILL = load("fill", "filling")
+BAR = load("bar")
 
 SETTLE = load("settle")
 """Is always sent whole: in a transaction, it must not be found missing."""
@@ -59,5 +62,8 @@ SCRIPTS = (
     WIN,
     INVALIDATE,
     LIST,
+    CLAIM,
+    FILL,
+    BAR,
 )
 """What the service calls by SHA-1; all are loaded before a connection is used."""

@@ -16,6 +16,9 @@ INVALIDATE = load("invalidate", "strings")
 LIST = load("list", "strings")
 READ = load("read", "strings")
 RESERVED = load("reserved", "strings")
+CLAIM = load("claim", "strings", "filling")
+FILL = load("fill", "strings", "filling")
+BAR = load("bar")
 
 SCRIPTS = (
     SET,
@@ -30,5 +33,8 @@ SCRIPTS = (
     LIST,
     READ,
     RESERVED,
+    CLAIM,
+    FILL,
+    BAR,
 )
 """Every script; all are loaded before a connection is used."""

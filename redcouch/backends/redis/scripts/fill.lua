@@ -1,0 +1,19 @@
+-- Store an item that was read elsewhere, if there is none and the claim holds.
+-- ARGV: client key, UNIX time in seconds, claim, field, other field, value, flags, expiry
+-- command, its argument. Gives the CAS token, or NS.
+
+if redis.call('GET', claim) ~= ARGV[3]
+  or string.match(ARGV[3], ':(.*)$') ~= epoch()
+  or closed(ARGV[1], tonumber(ARGV[2]))
+  or exists()
+then
+  return 'NS'
+end
+local cas, refused = next_cas()
+if refused then
+  return refused
+end
+put(ARGV[4], ARGV[5], ARGV[6], ARGV[7], cas)
+expire(ARGV[8], ARGV[9])
+redis.call('UNLINK', claim)
+return exact(cas)

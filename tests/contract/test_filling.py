@@ -1,0 +1,236 @@
+"""What storages promise whoever fills them from another cache, on all that can be filled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.task import Clock, deferLater
+from twisted.trial.unittest import TestCase
+
+from redcouch.backends import claims
+from redcouch.backends.claims import CLAIM_SECONDS
+from redcouch.backends.memory import MemoryBackend
+from redcouch.backends.redis import filling
+from redcouch.commands import (
+    Bar,
+    Barred,
+    Claim,
+    Command,
+    Delete,
+    Fill,
+    Get,
+    MetaGet,
+    Pause,
+    Revoke,
+    Store,
+    StoreMode,
+)
+from redcouch.interfaces import Surroundings
+from redcouch.results import Failed, Outcome, Result, Stored
+from tests.contract import contract
+from tests.contract.redis_storage import RedisStorage, age
+from tests.contract.test_memory import START
+from tests.servers import shared_redis
+
+K, L = b"k", b"a key with blanks \xff"
+
+
+class FillingTests:
+    """The tests; a class for each storage says how it is built."""
+
+    storage: Any
+    now: Callable[[], float]
+
+    async def one(self, command: Command) -> Result:
+        (result,) = await self.storage.execute([command])
+        return result
+
+    async def fill(self, claim: bytes, key: bytes = K, exptime: int = 0) -> Result:
+        return await self.one(Fill(key, b"value\0", 7, exptime, claim))
+
+    async def test_fill(self) -> None:
+        """What was claimed can be filled in, with all that belongs to it."""
+        for key in (K, L):
+            claim = await self.one(Claim(key))
+            assert isinstance(claim, bytes)
+            stored = await self.fill(claim, key, 100)
+            assert isinstance(stored, Stored)
+            (found,) = await self.one(Get([key], cas=True))
+            assert tuple(found) == (b"value\0", 7, stored.cas)
+            item = await self.one(MetaGet(key, standing=True))
+            assert item.ttl in (99, 100)
+
+    async def test_only_once(self) -> None:
+        """A claim is good for one item."""
+        claim = await self.one(Claim(K))
+        await self.fill(claim)
+        await self.one(Delete(K))
+        assert await self.fill(claim) is Outcome.NOT_STORED
+
+    async def test_shared(self) -> None:
+        """Two that read the same have the same claim, and one of them fills."""
+        first, second = await self.one(Claim(K)), await self.one(Claim(K))
+        assert first == second
+        assert isinstance(await self.fill(first), Stored)
+        assert await self.fill(second) is Outcome.NOT_STORED
+
+    async def test_not_over_an_item(self) -> None:
+        """What was written meanwhile stays."""
+        claim = await self.one(Claim(K))
+        await self.one(Store(StoreMode.SET, K, b"newer"))
+        assert await self.fill(claim) is Outcome.NOT_STORED
+        assert (await self.one(Get([K])))[0][0] == b"newer"
+
+    async def test_no_claim(self) -> None:
+        """What nobody has claimed is not filled in."""
+        for claim in (b"", b"1", b"1:0", b"0:0", await self.one(Claim(L))):
+            assert await self.fill(claim) is Outcome.NOT_STORED
+        assert await self.one(Get([K])) == [None]
+
+    async def test_revoked(self) -> None:
+        """A claim that is revoked is void, and another one can be made."""
+        claim, other = await self.one(Claim(K)), await self.one(Claim(L))
+        assert await self.storage.execute([Revoke([K, b"x"]), Get([K])]) == [Outcome.OK, [None]]
+        assert await self.fill(claim) is Outcome.NOT_STORED
+        assert isinstance(await self.fill(other, L), Stored)
+        again = await self.one(Claim(K))
+        assert again != claim
+        assert await self.fill(claim) is Outcome.NOT_STORED
+        assert isinstance(await self.fill(again), Stored)
+
+    async def test_all_revoked(self) -> None:
+        """So are all of them, together."""
+        claim = await self.one(Claim(K))
+        assert await self.one(Revoke(None)) is Outcome.OK
+        assert await self.fill(claim) is Outcome.NOT_STORED
+        again = await self.one(Claim(K))
+        assert again != claim
+        assert isinstance(await self.fill(again), Stored)
+
+    async def test_over(self) -> None:
+        """A claim that is not used ends."""
+        claim = await self.one(Claim(K))
+        self.pass_time(CLAIM_SECONDS + 1)
+        assert await self.fill(claim) is Outcome.NOT_STORED
+        assert await self.one(Claim(K)) not in (claim, None)
+
+    async def test_barred(self) -> None:
+        """A key that is barred cannot be claimed, nor filled in by an earlier claim."""
+        claim = await self.one(Claim(K))
+        assert await self.one(Barred()) == 0
+        assert await self.one(Bar([K, L, K])) is Outcome.OK
+        assert await self.one(Barred()) == 2
+        assert await self.one(Claim(K)) is None
+        assert await self.fill(claim) is Outcome.NOT_STORED
+        assert isinstance(await self.one(Claim(b"x")), bytes)
+
+    async def test_all_barred(self) -> None:
+        """So are all of them, for good."""
+        claim = await self.one(Claim(K))
+        assert await self.one(Bar(None)) is Outcome.NOT_STORED
+        assert await self.one(Barred()) is None
+        assert await self.one(Claim(L)) is Outcome.NOT_STORED
+        assert await self.fill(claim) is Outcome.NOT_STORED
+        assert await self.one(Bar([K])) is Outcome.NOT_STORED
+
+    async def test_too_many(self) -> None:
+        """Too many barred keys bar all."""
+        assert await self.one(Bar([b"%d" % key for key in range(5)])) is Outcome.OK
+        assert await self.one(Bar([b"0"])) is Outcome.OK
+        assert await self.one(Bar([b"5"])) is Outcome.NOT_STORED
+        assert await self.one(Claim(K)) is Outcome.NOT_STORED
+        assert await self.one(Barred()) is None
+
+    async def test_pause(self) -> None:
+        """Between two times nothing is filled in; before and after, it is."""
+        claim = await self.one(Claim(K))
+        now = self.now()
+        assert await self.one(Pause(now - 1, now + 60)) is Outcome.OK
+        assert await self.one(Claim(L)) is None
+        assert await self.fill(claim) is Outcome.NOT_STORED
+        await self.one(Pause(now + 60, now + 90))
+        assert isinstance(await self.fill(claim), Stored)
+        await self.one(Pause(0, 0))
+        assert isinstance(await self.one(Claim(L)), bytes)
+
+    def pass_time(self, seconds: float) -> None:
+        raise NotImplementedError
+
+
+class MemoryFilling(FillingTests, TestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.patch(claims, "MOST_BARRED", 5)
+        self.now = lambda: START + self.clock.seconds()
+        surroundings = Surroundings(self.clock, contract.LIMITS, self.now, self.fail)
+        self.storage = MemoryBackend(surroundings)
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+
+class RedisFilling(FillingTests, TestCase):
+    """On Redis 7.0, in hex."""
+
+    version, parameters = "7.0", ""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.patch(filling, "MOST_BARRED", 5)
+        server = shared_redis(self.version)
+        self.client = server.client()
+        self.addCleanup(self.client.close)
+        self.client.flushall()
+        over = RedisStorage(f"{server.url}?{self.parameters}", self.client)
+        self.storage, self.now = over.storage, over.now
+        await self.storage.start()
+        self.addCleanup(self.storage.stop)
+        while not self.storage.health().ready:
+            await deferLater(reactor, 0.01)
+
+    def pass_time(self, seconds: float) -> None:
+        age(self.client, int(seconds * 1000))
+
+    async def test_evicted(self) -> None:
+        """Where Redis has evicted the set of barred keys, nobody knows which they were."""
+        await self.one(Bar([K]))
+        self.client.delete(*self.client.keys("redcouch:sys:warm_barred:*"))
+        assert await self.one(Claim(L)) is Outcome.NOT_STORED
+
+    async def test_other_types(self) -> None:
+        """A key of another type is left alone, and harms nobody."""
+        claim = await self.one(Claim(K))
+        self.client.rpush(self.storage._layout.prefix + K, b"x")
+        assert isinstance(await self.fill(claim), Failed)
+
+    async def test_forgotten_scripts(self) -> None:
+        """Redis may forget its scripts at any time."""
+        claim = await self.one(Claim(K))
+        self.client.script_flush()
+        assert isinstance(await self.fill(claim), Stored)
+
+
+class Redis62RawFilling(RedisFilling):
+    version, parameters = "6.2", "encoding=raw"
+
+
+class Redis82Filling(RedisFilling):
+    version, parameters = "8.2", "prefix=p%5Bx%5D:"
+
+
+class StringFilling(RedisFilling):
+    """Items as plain strings, with a prefix."""
+
+    parameters = "layout=string&prefix=s:"
+
+
+class BareStringFilling(RedisFilling):
+    """And under the clients' own keys."""
+
+    version, parameters = "8.2", "layout=string"
+
+    async def test_reserved(self) -> None:
+        """RedCouch's own keys are no items there."""
+        assert isinstance(await self.one(Claim(b"redcouch:sys:x")), Failed)
+        assert await self.one(Revoke([b"redcouch:sys:x"])) is Outcome.OK

@@ -1,0 +1,72 @@
+"""
+A warm start with everything real: an application moves from its memcached to RedCouch, and on or
+back, without an import, one failed request, or one value that is out of date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+from tests.migration.test_phases import Instance, application, sign_in
+from tests.servers import Memcached, RedisServer
+from tests.warm.conftest import PATIENT
+from tests.warm.test_service import stats
+
+
+@pytest.fixture
+def old() -> Iterator[Memcached]:
+    """A memcached with everybody's session."""
+    with servers.memcached() as server:
+        sign_in(server.address)
+        yield server
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with servers.redis_server("7.0") as server:
+        yield server
+
+
+def warm_url(redis: RedisServer, old: Memcached) -> str:
+    return f"warm:{redis.url}?from=memcached://{servers.LOOPBACK}:{old.port}&{PATIENT}"
+
+
+def together(mode: str, *instances: Instance) -> None:
+    """None uses the new storage while another still writes to the old one."""
+    for instance in instances:
+        instance.pause()
+    for instance in instances:
+        instance.use(mode)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_on(redis: RedisServer, old: Memcached, workers: str, tmp_path: Path) -> None:
+    """From memcached to a warm storage, and when that has all, to a plain one."""
+    with (
+        servers.redcouch(warm_url(redis, old), "--workers", workers) as warm,
+        servers.redcouch(redis.url) as plain,
+        application(tmp_path, f"memcached {old.port}") as (one, two),
+    ):
+        together(f"kept {warm.port}", one, two)
+        one.work()
+        old.kill()
+        two.work()
+        one.use(f"kept {plain.port}")
+        two.use(f"kept {plain.port}")
+        assert stats(warm)["warm_pulled"] > 0
+
+
+def test_back(redis: RedisServer, old: Memcached, tmp_path: Path) -> None:
+    """From memcached to a warm storage, and back, in the middle of it and without a warning."""
+    with (
+        servers.redcouch(warm_url(redis, old)) as warm,
+        application(tmp_path, f"memcached {old.port}") as (one, two),
+    ):
+        together(f"kept {warm.port}", one, two)
+        one.work()
+        one.use(f"kept {old.port}")
+        two.use(f"kept {old.port}")
