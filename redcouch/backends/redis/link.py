@@ -288,6 +288,8 @@ class Link:
         self._early: list[tuple[bytes, Waiting]] = []
         self._outgoing: list[bytes] = []
         self._turn = 0.0
+        self._pause = min(1.0, location.timeout / 4)
+        self._looked_at = 0.0
         self._watch = LoopingCall(self._check_time)
         self._watch.clock = reactor
         #: Called each time a connection is ready.
@@ -303,7 +305,8 @@ class Link:
             self._start_sentinel()
         else:
             self._factory.startConnecting(self._endpoint)
-        self._watch.start(min(1.0, self.location.timeout / 4), now=False)
+        self._looked_at = self.reactor.seconds()
+        self._watch.start(self._pause, now=False)
         self._mind_next_attempt()
 
     def _start_sentinel(self) -> None:
@@ -417,10 +420,13 @@ class Link:
             self._protocol.transport.abortConnection()
 
     def _check_time(self) -> None:
+        now, looked_at = self.reactor.seconds(), self._looked_at
+        self._looked_at = now
+        if now - looked_at > 2 * self._pause:
+            return  # it was this process that stood still: see first what has come meanwhile
         protocol = self._protocol
         if protocol is not None and protocol.waiting:
-            last_sign = max(protocol.waiting[0].sent_at, protocol.heard_at)
-            overdue = self.reactor.seconds() - last_sign
+            overdue = now - max(protocol.waiting[0].sent_at, protocol.heard_at)
             if overdue > self.location.timeout:
                 self.drop(f"no answer for {self.location.timeout:g} s")
 
