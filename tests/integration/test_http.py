@@ -6,10 +6,12 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from redcouch.commands import VERBS
 from redcouch.http.gate import HEADERS
 from redcouch.http.site import FILES
 from tests import servers
+from tests.backends.redis.certificates import Authority
 from tests.http.pages import PATIENCE, eventually, fetch, http_port, metrics
 from tests.servers import LOOPBACK, RedCouch, RedisServer
 from tests.test_service import TWISTD
@@ -364,6 +367,23 @@ def test_other_endpoints(redis_70: RedisServer, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert len(said) == 1
     assert "--http: Couldn't listen on 127.0.0.1:" in said[0]
+
+
+def test_over_tls(tmp_path: Path) -> None:
+    """A browser, which offers HTTP/2 first, is answered by HTTP/1.1."""
+    authority = Authority(tmp_path, "authority")
+    certificate, key = authority.issue("server")
+    endpoint = f"ssl:0:privateKey={key}:certKey={certificate}:interface={LOOPBACK}"
+    context = ssl.create_default_context(cafile=str(authority.path))
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with servers.redcouch("memory:", "--http", endpoint) as server:
+        port = http_port(server)
+        connection = HTTPSConnection(LOOPBACK, port, timeout=PATIENCE, context=context)
+        try:
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().read() == b"alive\n"
+        finally:
+            connection.close()
 
 
 def test_off_by_default(redcouch: RedCouch) -> None:
