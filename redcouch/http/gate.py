@@ -19,12 +19,14 @@ from secrets import token_bytes
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
+from zope.interface import implementer
 
 from redcouch.auth import Authenticator
 
@@ -227,6 +229,7 @@ class _Site(Site):
         """One line for a change of state, none for a request."""
 
 
+@implementer(IProtocolNegotiationFactory)
 class Door(WrappingFactory):
     """Takes connections, up to so many."""
 
@@ -234,6 +237,10 @@ class Door(WrappingFactory):
 
     def __init__(self, gate: Gate) -> None:
         super().__init__(_Site(gate, requestFactory=_Request, timeout=_SILENCE))
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What a browser is told that offers to speak HTTP/2 over TLS."""
+        return [b"http/1.1"]
 
     def registerProtocol(self, p: Any) -> None:
         super().registerProtocol(p)
