@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import redis
@@ -28,7 +29,8 @@ def items(redcouch: RedCouch, client: redis.Redis) -> Mapping[bytes, bytes]:
 
 def left(client: redis.Redis) -> set[bytes]:
     """Every key but the inventory's, which the service writes whenever it likes."""
-    return {key for key in client.keys("*") if not key.startswith(b"redcouch:sys:traffic")}
+    keys: list[Any] = client.keys("*")
+    return {key for key in keys if not key.startswith(b"redcouch:sys:traffic")}
 
 
 def test_yes(items: Mapping[bytes, bytes], redis_70: RedisServer, client: redis.Redis) -> None:
