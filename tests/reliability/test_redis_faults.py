@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import socketserver
 import threading
 import time
@@ -142,6 +143,13 @@ def test_held() -> None:
 Answer = Callable[[bytes], bytes | None]
 
 
+HALF = b"$5\r\nab"
+"""Where a reply ends that a reset cuts short."""
+
+RESET = b"\1\0\0\0\0\0\0\0"
+"""What closes with a reset, for SO_LINGER."""
+
+
 class _Fake(socketserver.StreamRequestHandler):
     """Answers what RedCouch asks to begin with as a Redis does, and all else as it is told."""
 
@@ -161,6 +169,9 @@ class _Fake(socketserver.StreamRequestHandler):
             if reply is None:
                 return
             self.wfile.write(reply)
+            if reply.endswith(HALF):
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                return
 
 
 @contextmanager
@@ -191,7 +202,8 @@ def fake_redis(answer: bytes | None) -> Iterator[str]:
         b"-NOPERM this user has no permissions\r\n",
         b"-CLUSTERDOWN The cluster is down\r\n",
         b"-ERR something nobody has heard of\r\n",
-        b"*3\r\n$3\r\nabc\r\n$5\r\nab",  # and then nothing: late
+        b"*3\r\n$3\r\nabc\r\n$5\r\na",  # and then nothing: late
+        b"*3\r\n$3\r\nabc\r\n" + HALF,
         b"",  # nothing at all
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b"*-7\r\n",
