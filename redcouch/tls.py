@@ -12,6 +12,7 @@ from typing import Any
 
 from OpenSSL.crypto import FILETYPE_PEM
 from OpenSSL.crypto import Error as CertificateError
+from OpenSSL.SSL import NO_OVERLAPPING_PROTOCOLS
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet import ssl
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -54,11 +55,15 @@ def read_tls(certificate: str, key: str | None, client_ca: str | None) -> ssl.Ce
         insecurelyLowerMinimumTo=ssl.TLSVersion.TLSv1_2,  # Twisted's own default, said aloud
     )
     try:
-        options.getContext().check_privatekey()
+        context = options.getContext()
+        context.check_privatekey()
     except TLSError:
         raise ConfigurationError(
             f"--{key_option}: the key does not belong to the certificate in {certificate}"
         ) from None
+    # Clients may offer protocols by ALPN, as some proxies do to everybody. memcached pays no
+    # attention to that; Twisted would close the connection.
+    context.set_alpn_select_callback(lambda connection, offered: NO_OVERLAPPING_PROTOCOLS)
     return options
 
 

@@ -72,6 +72,15 @@ def test_clients(authority: Authority, files: tuple[str, str], workers: str) -> 
             assert b"VERSION" not in servers.read_all(wire)
 
 
+def test_offered_protocols(authority: Authority, files: tuple[str, str]) -> None:
+    """A client that offers HTTP/2, as some proxies do to everybody, is served all the same."""
+    context = context_for(authority)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    options = ("--tls-cert", files[0], "--tls-key", files[1])
+    with servers.redcouch_over_tls("memory:", *options) as server:
+        assert ask(server.port, context, b"mn\r\n") == b"MN\r\n"
+
+
 def test_tls_1_1(authority: Authority, files: tuple[str, str]) -> None:
     """openssl itself, told to speak TLS 1.1 at most, is refused with an alert."""
     openssl = servers.debian("openssl", "openssl")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import click
 
 from redcouch.backends.redis.location import Location
-from redcouch.backends.redis.schema import SYSTEM_PREFIX
+from redcouch.backends.redis.schema import SIDE, SYSTEM_PREFIX, StringLayout
 from redcouch.cli.common import (
     NO,
     Trouble,
@@ -31,7 +31,8 @@ from redcouch.cli.work import Pace, Stop, progress
     "--system",
     is_flag=True,
     help="Remove RedCouch's own keys too, redcouch:sys:*. They serve all prefixes of the database, "
-    "so no RedCouch must be using it any more.",
+    "so no RedCouch must be using it any more. Flags and CAS tokens of plain strings stay, but "
+    "those of a storage with layout=string.",
 )
 @rate_option
 @storage_option
@@ -53,11 +54,14 @@ def command(
     touched, but with --system. Keys that are written meanwhile may stay: stop the service first,
     or run it again.
 
+    With layout=string, the plain strings are your data by now, and stay. What is removed is what
+    RedCouch keeps beside them: flags and CAS tokens, at redcouch:sys:item:PREFIX*.
+
     Exit status 1: keys were found and not removed, since it was a --dry-run, or you said no.
     """
     if not (yes or dry_run or sys.stdin.isatty()):
         raise click.UsageError("there is nobody to ask: give --yes or --dry-run", ctx)
-    removal = _Removal(storage.layout.prefix, system)
+    removal = _Removal(_own(storage), system)
     trouble = ""
     with Stop() as stop:
         try:
@@ -77,6 +81,12 @@ def command(
     if trouble:
         raise Trouble(trouble)
     raise click.exceptions.Exit(stop.status or (NO if removal.found and not agreed else 0))
+
+
+def _own(storage: Location) -> bytes:
+    """What the keys begin with that RedCouch has put there for its items."""
+    layout = storage.layout
+    return (SIDE if isinstance(layout, StringLayout) else b"") + layout.prefix
 
 
 def _ask(removal: _Removal, storage: Location, stop: Stop) -> bool:
@@ -130,7 +140,7 @@ class _Removal:
 
     def _keys(self, storage: Storage) -> Iterator[list[bytes]]:
         """Whole keys in Redis, in batches."""
-        for keys in storage.scan():
-            yield [storage.redis_key(key) for key in keys]
+        yield from storage.scan_own()
         if self.system:
-            yield from batches(storage.client.scan_iter(match=SYSTEM_PREFIX + b"*"))
+            found = storage.client.scan_iter(match=SYSTEM_PREFIX + b"*")
+            yield from batches(key for key in found if not key.startswith(SIDE))

@@ -12,6 +12,7 @@ import click
 
 from redcouch.backends.lookup import DEFAULT_STORAGE, STORAGE_VARIABLE
 from redcouch.backends.redis.location import Location
+from redcouch.backends.redis.schema import StringLayout
 from redcouch.backends.warm.address import Address, read_address
 from redcouch.cli.storage import read_storage
 from redcouch.errors import ConfigurationError
@@ -48,9 +49,9 @@ def storage_option(function: Function) -> Function:
     return storage_url_option("-s", "--storage")(function)
 
 
-def any_storage_option(function: Function) -> Function:
-    """The same for a command that does not look at items: their layout does not matter."""
-    return storage_url_option("-s", "--storage", read=_read_any_storage)(function)
+def hash_storage_option(function: Function) -> Function:
+    """The same for a command that is for items in the layout of hashes only."""
+    return storage_url_option("-s", "--storage", read=_read_hash_storage)(function)
 
 
 def storage_url_option(
@@ -73,19 +74,24 @@ def _read_storage(ctx: click.Context, param: click.Parameter, url: str) -> Locat
     return read_storage_url(url, ctx, param)
 
 
-def _read_any_storage(ctx: click.Context, param: click.Parameter, url: str) -> Location:
-    return read_storage_url(url, ctx, param, any_layout=True)
+def _read_hash_storage(ctx: click.Context, param: click.Parameter, url: str) -> Location:
+    location = read_storage_url(url, ctx, param)
+    if isinstance(location.layout, StringLayout):
+        raise click.BadParameter(
+            f"{location.shown}: with layout=string items are plain strings already; "
+            f"{ctx.command_path} is for the layout of hashes",
+            ctx,
+            param,
+        )
+    return location
 
 
 def read_storage_url(
-    url: str,
-    ctx: click.Context,
-    param: click.Parameter | None = None,
-    any_layout: bool = False,
+    url: str, ctx: click.Context, param: click.Parameter | None = None
 ) -> Location:
     """A storage URL from the command line."""
     try:
-        return read_storage(url, any_layout)
+        return read_storage(url)
     except ConfigurationError as error:
         raise click.BadParameter(str(error), ctx, param) from None
 

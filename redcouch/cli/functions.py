@@ -8,7 +8,7 @@ import click
 from redis.exceptions import ResponseError
 
 from redcouch.backends.redis.location import Location
-from redcouch.cli.common import Trouble, storage_option
+from redcouch.cli.common import Trouble, hash_storage_option
 from redcouch.cli.storage import open_storage
 from redcouch.native.functions import NAME, library
 
@@ -27,7 +27,7 @@ def command() -> None:
 
 @command.command("load")
 @click.option("--replace", is_flag=True, help="Take the place of a library that is there.")
-@storage_option
+@hash_storage_option
 def load(storage: Location, replace: bool) -> None:
     """Load the library into Redis. It writes values in the encoding of the storage URL."""
     words = ("REPLACE",) if replace else ()
@@ -36,14 +36,14 @@ def load(storage: Location, replace: bool) -> None:
 
 
 @command.command("dump")
-@storage_option
+@hash_storage_option
 def dump(storage: Location) -> None:
     """Print the library that load would load, and ask no Redis."""
     click.echo(library(storage.layout.raw))
 
 
 @command.command("list")
-@storage_option
+@hash_storage_option
 def list_functions(storage: Location) -> None:
     """Name the functions that are loaded, one a line."""
     for name in _loaded(storage):
@@ -51,7 +51,7 @@ def list_functions(storage: Location) -> None:
 
 
 @command.command("delete")
-@storage_option
+@hash_storage_option
 def delete(storage: Location) -> None:
     """Remove the library from Redis."""
     _ask(storage, "FUNCTION", "DELETE", NAME)

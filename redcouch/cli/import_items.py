@@ -12,7 +12,7 @@ import click
 from redis.exceptions import ResponseError
 
 from redcouch.backends.redis.location import Location
-from redcouch.backends.redis.scripts import STORE
+from redcouch.backends.redis.schema import SYSTEM_PREFIX
 from redcouch.backends.warm.address import Address
 from redcouch.cli.common import (
     NO,
@@ -27,8 +27,10 @@ from redcouch.cli.errors import ServerError
 from redcouch.cli.memcached.keys import Entry
 from redcouch.cli.memcached.node import BATCH, Node, by_weight
 from redcouch.cli.memcached.reading import Copy, Fault
-from redcouch.cli.storage import Storage, explain, open_storage
+from redcouch.cli.storage import Call, Storage, explain, open_storage
 from redcouch.cli.work import Advance, Pace, Stop, progress
+
+_RESERVED = f"its key in Redis would begin with {SYSTEM_PREFIX.decode()}, which is RedCouch's own"
 
 _KINDS = ("copied", "present", "expired", "gone", "failed")
 
@@ -154,7 +156,10 @@ class _Copier:
             self._tally.troubles.append(str(error))
 
     def _copy(self, node: Node, entries: Sequence[Entry], advance: Advance) -> None:
-        wanted = self._absent(entries) if self._if_absent else entries
+        wanted = [entry for entry in entries if self._storage.may_hold(entry.key)]
+        if len(wanted) < len(entries):
+            self._tally.fail(_RESERVED, len(entries) - len(wanted))
+        wanted = self._absent(wanted) if self._if_absent else wanted
         advance(len(entries) - len(wanted))
         for found in by_weight(node.fetch(wanted)):
             copies = []
@@ -166,7 +171,7 @@ class _Copier:
             self._store(copies)
             advance(len(found))
 
-    def _absent(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+    def _absent(self, entries: Sequence[Entry]) -> list[Entry]:
         """Those that the storage does not have."""
         there = self._storage.exist([entry.key for entry in entries])
         absent = [entry for entry, exists in zip(entries, there, strict=True) if not exists]
@@ -184,23 +189,12 @@ class _Copier:
     def _store(self, copies: Sequence[tuple[bytes, Copy]]) -> None:
         layout = self._storage.layout
         mode = "add" if self._if_absent else "set"
-        replies = self._storage.run(
-            STORE,
-            [
-                [
-                    self._storage.redis_key(key),
-                    layout.field,
-                    layout.other_field,
-                    layout.encode(copy.value),
-                    copy.flags,
-                    *(("PERSIST", "") if copy.ttl is None else ("PEXPIRE", copy.ttl * 1000)),
-                    mode,
-                    "",
-                    "",
-                ]
-                for key, copy in copies
-            ],
-        )
+        calls = []
+        for key, copy in copies:
+            expiry: Call = ("PERSIST", "") if copy.ttl is None else ("PEXPIRE", copy.ttl * 1000)
+            written = (layout.field, layout.other_field, layout.encode(copy.value), copy.flags)
+            calls.append((key, (*written, *expiry, mode, "", "")))
+        replies = self._storage.store(calls)
         for reply in replies:
             if isinstance(reply, ResponseError):
                 self._tally.fail(_why(reply))

@@ -11,7 +11,6 @@ import click
 from redis.exceptions import ResponseError
 
 from redcouch.backends.redis.location import Location
-from redcouch.backends.redis.scripts import LIST
 from redcouch.cli.common import NO, echo_json, json_option, show_key, storage_option
 from redcouch.cli.storage import Storage, explain, open_storage
 
@@ -82,7 +81,7 @@ def command(pattern: str, limit: int | None, storage: Location, as_json: bool) -
 
 def _lines(storage: Storage, pattern: bytes) -> Iterator[Line]:
     for keys in storage.scan(pattern):
-        replies = storage.run(LIST, [[storage.redis_key(key)] for key in keys])
+        replies = storage.describe(keys)
         for key, reply in zip(keys, replies, strict=True):
             if reply is not None:  # else it has gone meanwhile
                 yield _line(key, reply)

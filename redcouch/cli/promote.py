@@ -13,25 +13,22 @@ import click
 from redis.exceptions import RedisError, ResponseError
 
 from redcouch.backends.redis.location import Location
-from redcouch.backends.redis.schema import CAS_COUNTER, SYSTEM_PREFIX
+from redcouch.backends.redis.schema import CAS_COUNTER, SIDE, SYSTEM_PREFIX
 from redcouch.backends.redis.scripts import PROMOTE
 from redcouch.cli.common import (
     NO,
     Trouble,
     echo_json,
+    hash_storage_option,
     json_option,
     rate_option,
     show_key,
-    storage_option,
 )
 from redcouch.cli.errors import ServerError
 from redcouch.cli.storage import BATCH, Storage, batches, explain, open_storage
 from redcouch.cli.work import Pace, Stop, progress
 
 _EXAMPLES = 10
-
-_SIDE = SYSTEM_PREFIX + b"item:"
-"""Before the key of a string: where its flags and token are kept."""
 
 _LEFT = {
     "present": "there is such a key already",
@@ -130,7 +127,7 @@ class Tally:
 )
 @click.option("--dry-run", is_flag=True, help="Change nothing; say what would be done.")
 @rate_option
-@storage_option
+@hash_storage_option
 @json_option
 @click.pass_context
 def command(
@@ -233,7 +230,7 @@ class _Promotion:
         replies = self._storage.run_with_keys(
             PROMOTE,
             [
-                ((self._storage.redis_key(key), CAS_COUNTER, new, _SIDE + new), self._choices)
+                ((self._storage.redis_key(key), CAS_COUNTER, new, SIDE + new), self._choices)
                 for key, new in pairs
             ],
         )

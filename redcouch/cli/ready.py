@@ -11,7 +11,7 @@ from typing import TypeAlias
 import click
 
 from redcouch.backends.redis.location import Location
-from redcouch.cli.common import NO, any_storage_option, echo_json, json_option, show_key
+from redcouch.cli.common import NO, echo_json, json_option, show_key, storage_option
 from redcouch.cli.storage import open_storage
 from redcouch.cli.traffic import ago, fetch
 from redcouch.inventory import Inventory, Seen
@@ -56,7 +56,7 @@ def _read_networks(
     metavar="ADDRESS",
     help="Do not count this client, or this network: a monitor, say. May be given several times.",
 )
-@any_storage_option
+@storage_option
 @json_option
 def command(quiet_for: int, ignore: tuple[Network, ...], storage: Location, as_json: bool) -> None:
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +17,18 @@ from redis.sentinel import Sentinel
 from redcouch.backends.embedded import options as embedded
 from redcouch.backends.embedded.place import choose_place
 from redcouch.backends.lookup import redact
+from redcouch.backends.redis import scripts
 from redcouch.backends.redis.location import Location, read_location
-from redcouch.backends.redis.schema import CAS_COUNTER, read_item
+from redcouch.backends.redis.schema import (
+    CAS_COUNTER,
+    SIDE,
+    SYSTEM_PREFIX,
+    StringLayout,
+    read_item,
+    read_string,
+)
 from redcouch.backends.redis.scripts import Script
+from redcouch.backends.redis.scripts import strings as string_scripts
 from redcouch.backends.warm.location import storage_of
 from redcouch.cli.errors import ServerError
 from redcouch.errors import ConfigurationError
@@ -32,8 +40,6 @@ BATCH = 200
 PATIENCE = 10
 """How many times the URL's timeout Redis may take: the commands ask for more at a time."""
 
-_OTHER_LAYOUT = re.compile(r"[?&]layout=(?!hash(?:&|$))")
-
 _REDIS = ("redis", "rediss", "redis+unix", "redis+sentinel")
 
 Call = Sequence[bytes | str | int]
@@ -42,18 +48,15 @@ Call = Sequence[bytes | str | int]
 _ATTEMPTS = 5
 
 
-def read_storage(url: str, any_layout: bool = False) -> Location:
+def read_storage(url: str) -> Location:
     """
     Where the items of a storage URL are. C{warm:} does not matter to the commands.
 
-    @param any_layout: it does not matter how the items are laid out there.
     @raise ConfigurationError: it is no URL, or its items are in no Redis that
         another process could reach.
     """
     url = storage_of(url)
     scheme = url.partition(":")[0].lower()
-    if not any_layout and _OTHER_LAYOUT.search(url):
-        raise ConfigurationError(f"{redact(url)}: the commands work on the layout of hashes only")
     if scheme == "embedded":
         return _embedded(url)
     if scheme in _REDIS:
@@ -120,7 +123,7 @@ class Stored:
 
     @ivar item: C{None} where there is none, or none that can be read.
     @ivar ttl: seconds to live; C{None} for ever.
-    @ivar encoding: how the value is written, C{hex} or C{raw}.
+    @ivar encoding: how the value is written, C{hex} or C{raw}; C{string}, for layout=string.
     @ivar fault: why what is there is no item; C{None} where all is well.
     """
 
@@ -132,11 +135,15 @@ class Stored:
 
 class Storage:
     """
-    The items of a location. Use L{open_storage}.
+    The items of a location, which are hashes. Use L{open_storage}.
 
     @ivar client: the Redis, for what is not about items.
     @ivar layout: where an item is, and how its value is written.
     """
+
+    _type = b"hash"
+    _list = scripts.LIST
+    _store = scripts.STORE
 
     def __init__(self, location: Location, client: redis.Redis) -> None:
         self.location = location
@@ -159,20 +166,38 @@ class Storage:
         least once, perhaps twice.
         """
         match = self.layout.pattern.removesuffix(b"*") + pattern
-        found = self.client.scan_iter(match=match, count=BATCH * 5)
-        keys: Iterator[bytes] = (self.client_key(key) for key in found)
-        return batches(keys)
+        return batches(self.client_key(key) for key in self._scan(match))
+
+    def scan_own(self) -> Iterator[list[bytes]]:
+        """Whole keys in Redis, in batches: of all that the bridge has put there for its items."""
+        return batches(self._scan(self.layout.pattern))
+
+    def _scan(self, match: bytes) -> Iterator[bytes]:
+        found: Iterator[bytes] = self.client.scan_iter(match=match, count=BATCH * 5)
+        return found
+
+    def may_hold(self, key: bytes) -> bool:
+        """Whether an item of this key can be here: no, for what would be a key of RedCouch's."""
+        return not self.redis_key(key).startswith(SYSTEM_PREFIX)
 
     def exist(self, keys: Sequence[bytes]) -> list[bool]:
         """Which of these items are there."""
         replies = self.pipeline(("TYPE", self.redis_key(key)) for key in keys)
-        return [check(reply) == b"hash" for reply in replies]
+        return [check(reply) == self._type for reply in replies]
 
     def read(self, keys: Sequence[bytes]) -> list[Stored]:
         """The items of these keys."""
         fields = self.pipeline(("HMGET", self.redis_key(key), "v", "r", "f", "c") for key in keys)
         left = self.pipeline(("PTTL", self.redis_key(key)) for key in keys)
         return [_stored(*both) for both in zip(fields, left, strict=True)]
+
+    def describe(self, keys: Sequence[bytes]) -> list[Any]:
+        """What C{list.lua} says of each of these keys, or the error."""
+        return self.run(self._list, [[self.redis_key(key)] for key in keys])
+
+    def store(self, calls: Sequence[tuple[bytes, Call]]) -> list[Any]:
+        """What C{store.lua} says of each of these keys, given these arguments; or the error."""
+        return self.run(self._store, [[self.redis_key(key), *rest] for key, rest in calls])
 
     def pipeline(self, commands: Iterable[Call]) -> list[Any]:
         """Several commands in one go: their replies, with the errors in place."""
@@ -182,16 +207,17 @@ class Storage:
             replies: list[Any] = pipe.execute(raise_on_error=False)
         return replies
 
-    def run(self, script: Script, calls: Sequence[Call], *more_keys: bytes) -> list[Any]:
+    def run(self, script: Script, calls: Sequence[Sequence[Any]]) -> list[Any]:
         """
         Run a script for several items in one go.
 
-        @param more_keys: keys of the script beside the item's and the counter's.
         @return: the replies, with the errors in place.
         """
-        return self.run_with_keys(
-            script, [((call[0], CAS_COUNTER, *more_keys), call[1:]) for call in calls]
-        )
+        return self.run_with_keys(script, [(self._keys(call[0]), call[1:]) for call in calls])
+
+    def _keys(self, redis_key: bytes) -> Call:
+        """The keys that a script works on, for one item."""
+        return (redis_key, CAS_COUNTER)
 
     def run_with_keys(self, script: Script, calls: Sequence[tuple[Call, Call]]) -> list[Any]:
         """The same, where each call has its keys and its arguments."""
@@ -215,6 +241,41 @@ class Storage:
         return replies
 
 
+class StringStorage(Storage):
+    """The items of a location with C{layout=string}: plain strings, each with a side key."""
+
+    _type = b"string"
+    _list = string_scripts.LIST
+    _store = string_scripts.STORE
+
+    def scan(self, pattern: bytes = b"*") -> Iterator[list[bytes]]:
+        """As the original: of strings only, as what else there is belongs to somebody else."""
+        for keys in super().scan(pattern):
+            if mine := [key for key in keys if self.may_hold(key)]:
+                yield mine
+
+    def scan_own(self) -> Iterator[list[bytes]]:
+        """The side keys. The strings are native data, which outlives the bridge."""
+        return batches(self._scan(SIDE + self.layout.pattern))
+
+    def read(self, keys: Sequence[bytes]) -> list[Stored]:
+        """The items of these keys."""
+        names = [self.redis_key(key) for key in keys]
+        both = self.pipeline(("MGET", name, SIDE + name) for name in names)
+        rest = iter(self.pipeline(c for name in names for c in (("STRLEN", name), ("PTTL", name))))
+        return [
+            _stored_string(check(found), next(rest), next(rest)) if self.may_hold(key) else Stored()
+            for key, found in zip(keys, both, strict=True)
+        ]
+
+    def _scan(self, match: bytes) -> Iterator[bytes]:
+        found: Iterator[bytes] = self.client.scan_iter(match=match, count=BATCH * 5, _type="string")
+        return found
+
+    def _keys(self, redis_key: bytes) -> Call:
+        return (redis_key, CAS_COUNTER, SIDE + redis_key)
+
+
 def _evalsha(script: Script, keys: Call, arguments: Call) -> Call:
     return ("EVALSHA", script.sha, len(keys), *keys, *arguments)
 
@@ -233,6 +294,18 @@ def _stored(fields: Any, left: Any) -> Stored:
     return Stored(found, ttl, "hex" if fields[0] is not None else "raw")
 
 
+def _stored_string(both: Sequence[bytes | None], length: Any, left: Any) -> Stored:
+    """C{length} tells a key of another type, which MGET gives as nothing, from no key."""
+    value, line = both
+    if isinstance(length, ResponseError):
+        if "WRONGTYPE" not in str(length):
+            raise length
+        return Stored(fault="not an item")
+    if value is None or check(left) == -2:
+        return Stored()
+    return Stored(read_string(value, line), None if left < 0 else left / 1000, "string")
+
+
 @contextmanager
 def open_storage(location: Location) -> Iterator[Storage]:
     """
@@ -243,7 +316,8 @@ def open_storage(location: Location) -> Iterator[Storage]:
     client = connect(location)
     try:
         client.ping()
-        yield Storage(location, client)
+        strings = isinstance(location.layout, StringLayout)
+        yield (StringStorage if strings else Storage)(location, client)
     except RedisError as error:
         raise ServerError(f"{location.shown}: {explain(error)}") from None
     finally:

@@ -10,7 +10,7 @@ import click
 
 from redcouch.backends.redis.location import Location
 from redcouch.backends.redis.traffic import ROOT, key_of, read_inventory, seconds_key_of
-from redcouch.cli.common import NO, any_storage_option, echo_json, json_option, show_key
+from redcouch.cli.common import NO, echo_json, json_option, show_key, storage_option
 from redcouch.cli.storage import Storage, check, open_storage
 from redcouch.inventory import KINDS, Inventory, Seen
 
@@ -24,7 +24,7 @@ _TITLES = {
 
 
 @click.command("traffic")
-@any_storage_option
+@storage_option
 @json_option
 def command(storage: Location, as_json: bool) -> None:
     """

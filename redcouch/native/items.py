@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.client import NEVER_DECODE
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+BATCH = 500
+"""Keys that go to Redis in one round trip."""
+
 Key = str | bytes
 
 
@@ -25,6 +29,30 @@ def _evalsha(call: Call[Any]) -> tuple[Any, ...]:
 
 def _eval(call: Call[Any]) -> tuple[Any, ...]:
     return ("EVAL", call.script.text, len(call.keys), *call.keys, *call.arguments)
+
+
+def _load(calls: Sequence[Call[Any]]) -> tuple[Any, ...]:
+    """Tell Redis the script that all of these calls run."""
+    return ("SCRIPT LOAD", calls[0].script.text)
+
+
+def _batches(calls: Iterable[Call[T]]) -> Iterator[list[Call[T]]]:
+    remaining = iter(calls)
+    while batch := list(islice(remaining, BATCH)):
+        yield batch
+
+
+def _not_known(replies: Sequence[Any]) -> list[int]:
+    """Which calls Redis did not know the script of."""
+    return [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+
+
+def _read_all(calls: Sequence[Call[T]], replies: Sequence[Any]) -> list[T]:
+    """What the replies mean; the first error is raised."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return [call.read(reply) for call, reply in zip(calls, replies, strict=True)]
 
 
 #: Values are bytes, whatever the client makes of other replies.
@@ -60,6 +88,27 @@ class Items:
         except NoScriptError:
             reply = self._client.execute_command(*_eval(call), **_PLAIN)
         return call.read(reply)
+
+    def _run_many(self, calls: Iterable[Call[T]]) -> list[T]:
+        """Run many calls of one script, in one round trip for each C{BATCH} of them."""
+        results = []
+        for several in _batches(calls):
+            replies = self._pipeline(map(_evalsha, several))
+            if places := _not_known(replies):
+                again = [_load(several), *(_evalsha(several[place]) for place in places)]
+                _, *replies_again = self._pipeline(again)
+                for place, reply in zip(places, replies_again, strict=True):
+                    replies[place] = reply
+            results += _read_all(several, replies)
+        return results
+
+    def _pipeline(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """The replies to commands that go together, with the errors in place."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command, **_PLAIN)
+            replies: list[Any] = pipe.execute(raise_on_error=False)
+        return replies
 
     def get(self, key: Key) -> bytes | None:
         """A value; C{None} where there is none."""
@@ -123,14 +172,25 @@ class Items:
         return self._run(self._operations.arithmetic("decr", key, delta, initial, ttl))
 
     def get_many(self, keys: Iterable[Key]) -> dict[Key, bytes]:
-        """The values of those that are there, one after the other."""
-        found = ((key, self.get(key)) for key in keys)
-        return {key: value for key, value in found if value is not None}
+        """
+        The values of those that are there, in one round trip for each L{BATCH} keys.
+        Where one cannot be read, none is given.
+        """
+        names = list(keys)
+        found = self._run_many(map(self._operations.get, names))
+        return {key: value for key, value in zip(names, found, strict=True) if value is not None}
 
     def set_many(self, values: Mapping[Key, Key], ttl: float | None = None, flags: int = 0) -> None:
-        """Write several values, one after the other."""
-        for key, value in values.items():
-            self.set(key, value, ttl, flags)
+        """
+        Write several values, in one round trip for each L{BATCH} of them. Each is a step
+        of its own: where one raises, others of its batch have been written.
+        """
+        store = self._operations.store
+        self._run_many(store("set", key, value, ttl, flags) for key, value in values.items())
+
+    def delete_many(self, keys: Iterable[Key]) -> int:
+        """Remove several items, in the same way. Gives how many there were."""
+        return sum(self._run_many(self._operations.delete(key, None) for key in keys))
 
 
 class AsyncItems:
@@ -162,6 +222,27 @@ class AsyncItems:
         except NoScriptError:
             reply = await self._client.execute_command(*_eval(call), **_PLAIN)
         return call.read(reply)
+
+    async def _run_many(self, calls: Iterable[Call[T]]) -> list[T]:
+        """Run many calls of one script, in one round trip for each C{BATCH} of them."""
+        results = []
+        for several in _batches(calls):
+            replies = await self._pipeline(map(_evalsha, several))
+            if places := _not_known(replies):
+                again = [_load(several), *(_evalsha(several[place]) for place in places)]
+                _, *replies_again = await self._pipeline(again)
+                for place, reply in zip(places, replies_again, strict=True):
+                    replies[place] = reply
+            results += _read_all(several, replies)
+        return results
+
+    async def _pipeline(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """The replies to commands that go together, with the errors in place."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command, **_PLAIN)
+            replies: list[Any] = await pipe.execute(raise_on_error=False)
+        return replies
 
     async def get(self, key: Key) -> bytes | None:
         """A value; C{None} where there is none."""
@@ -229,13 +310,24 @@ class AsyncItems:
         return await self._run(self._operations.arithmetic("decr", key, delta, initial, ttl))
 
     async def get_many(self, keys: Iterable[Key]) -> dict[Key, bytes]:
-        """The values of those that are there, one after the other."""
-        found = [(key, await self.get(key)) for key in keys]
-        return {key: value for key, value in found if value is not None}
+        """
+        The values of those that are there, in one round trip for each L{BATCH} keys.
+        Where one cannot be read, none is given.
+        """
+        names = list(keys)
+        found = await self._run_many(map(self._operations.get, names))
+        return {key: value for key, value in zip(names, found, strict=True) if value is not None}
 
     async def set_many(
         self, values: Mapping[Key, Key], ttl: float | None = None, flags: int = 0
     ) -> None:
-        """Write several values, one after the other."""
-        for key, value in values.items():
-            await self.set(key, value, ttl, flags)
+        """
+        Write several values, in one round trip for each L{BATCH} of them. Each is a step
+        of its own: where one raises, others of its batch have been written.
+        """
+        store = self._operations.store
+        await self._run_many(store("set", key, value, ttl, flags) for key, value in values.items())
+
+    async def delete_many(self, keys: Iterable[Key]) -> int:
+        """Remove several items, in the same way. Gives how many there were."""
+        return sum(await self._run_many(self._operations.delete(key, None) for key in keys))

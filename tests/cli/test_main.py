@@ -38,7 +38,6 @@ def test_each_command_explains_itself(command: object) -> None:
         ("redis://127.0.0.1/x", "is no database number"),
         ("redis://127.0.0.1/0?prefix=", "must not be empty"),
         ("redis://u:secret@h/0?colour=red", "unknown parameter"),
-        ("redis://127.0.0.1/0?layout=string", "the layout of hashes only"),
         ("embedded:", "only the service itself knows"),
     ],
 )

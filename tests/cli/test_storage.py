@@ -149,8 +149,15 @@ def test_raw_and_hex_side_by_side(
     assert ask(redcouch.address, b"get k\r\n", b"END\r\n") == b"VALUE k 1 3\r\nold\r\nEND\r\n"
 
 
-def test_plain_strings_are_no_items_to_list_or_remove() -> None:
-    """No command takes the plain strings of layout=string for leftovers of RedCouch's."""
-    for url in ("redis://127.0.0.1?layout=string", "embedded:///tmp/x?layout=string"):
-        with pytest.raises(ConfigurationError, match="layout of hashes only"):
-            read_storage(url)
+@pytest.mark.parametrize("command", [("promote", "*", "--to", "string"), ("functions", "load")])
+def test_what_plain_strings_do_not_need(command: tuple[str, ...]) -> None:
+    """They are promoted already, and need no functions."""
+    said = run(*command, "-s", "redis://127.0.0.1?layout=string")
+    assert said.status == 2
+    assert "is for the layout of hashes" in said.err
+
+
+def test_what_is_in_no_redis() -> None:
+    """The items of memory: are nowhere that another process could reach."""
+    with pytest.raises(ConfigurationError, match="no storage in Redis"):
+        read_storage("memory:")

@@ -16,10 +16,11 @@ from typing import Any
 
 import redis
 
+from tests import servers
 from tests.cli.filling import Given, fill
 from tests.cli.running import run
 from tests.migration.application import PAUSE, SESSIONS
-from tests.servers import Memcached, RedCouch, RedisServer
+from tests.servers import Memcached, RedCouch, RedisServer, eventually
 from tests.wire import Address
 
 TURNS = 30
@@ -165,6 +166,41 @@ def test_phase_3(
         assert run("cleanup", "--yes", "--system", "-s", redis_70.url).status == 0
         one.work()
         two.work()
-    assert client.keys("rc:*") == client.keys("redcouch:*") == []
+    left = [key for key in client.keys("redcouch:*") if b":traffic" not in key]  # written any time
+    assert client.keys("rc:*") == left == []
     assert client.get("session:7") == b"user-7"
     assert 3000 < client.ttl("session:7") <= 3600
+
+
+def test_from_the_beginning_to_the_end(memcached: Memcached, old: str, tmp_path: Path) -> None:
+    """All phases in one go: import, cut-over, dual access, promote, readiness, cleanup."""
+    sign_in(memcached.address)
+    with (
+        servers.redis_server("7.0") as redis_server,
+        redis_server.client() as native,
+        application(tmp_path, f"memcached {memcached.port}") as (one, two),
+    ):
+        storage = ("--storage", redis_server.url)
+        with servers.redcouch(redis_server.url) as bridge:
+            assert run("import", old, "--to", redis_server.url).status == 0
+            assert run("import", old, "--to", redis_server.url, "--overwrite").status == 0
+            for instance in (one, two):
+                instance.use(f"memcached {bridge.port}")
+            one.use(f"items {redis_server.port}")
+            two.work()
+            eventually(lambda: "127.0.0.1" in run("ready", "--quiet-for", "1h", *storage).out)
+            two.use(f"items {redis_server.port}")
+            for instance in (one, two):
+                instance.use(f"either {redis_server.port}")
+            assert run("promote", "*", "--to", "string", *storage).status in (0, 1)
+            for instance in (one, two):
+                instance.use(f"strings {redis_server.port}")
+            eventually(lambda: run("ready", "--quiet-for", "1s", *storage).status == 0)
+            named = run("traffic", "--json", *storage).json
+            assert [client["name"] for client in named["client"]] == ["127.0.0.1"]
+        one.work()
+        assert run("cleanup", "--yes", "--system", *storage).status == 0
+        one.work()
+        two.work()
+        assert native.keys("rc:*") == native.keys("redcouch:*") == []
+        assert native.get("session:7") == b"user-7"

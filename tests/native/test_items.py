@@ -81,6 +81,8 @@ def test_every_change(both: tuple[Items, Client]) -> None:
     assert items.incr("n", 2) == 1 and memcached.incr("n", 4) == 5 and items.decr("n", 9) == 0
     items.set_many({"a": b"1", "b": b"2"}, ttl=500)
     assert items.get_many(["a", "b", "c"]) == {"a": b"1", "b": b"2"}
+    assert items.delete_many(["b", "c"]) == 1 and items.get_many([]) == {}
+    items.set_many({"b": b"2"})
     assert items.delete("a") and not items.delete("a")
     assert memcached.get("a") is None
     items.set("b", b"x", ttl=0)
@@ -96,6 +98,33 @@ def test_scripts_are_not_there(both: tuple[Items, Client]) -> None:
     assert items.get("k") == b"v"
 
 
+def test_many_in_a_round_trip(both: tuple[Items, Client]) -> None:
+    """More keys than go together; a Redis without the scripts is told them once."""
+    items, memcached = both
+    values: dict[str | bytes, str | bytes] = {f"k{place}": b"%d" % place for place in range(1200)}
+    client = items._client
+    for call in (lambda: items.set_many(values, ttl=500), lambda: items.get_many(values)):
+        client.script_flush()
+        before = client.info("commandstats").get("cmdstat_script|load", {"calls": 0})["calls"]
+        found = call()
+        after = client.info("commandstats")["cmdstat_script|load"]["calls"]
+        assert after == before + 1
+    assert found == values
+    assert memcached.get_many(["k0", "k1199"]) == {"k0": b"0", "k1199": b"1199"}
+    assert items.delete_many(values) == 1200 and items.get_many(values) == {}
+
+
+def test_one_of_many_fails(both: tuple[Items, Client]) -> None:
+    """What is no item raises; the others have been written."""
+    items, memcached = both
+    items._client.rpush(items._operations.get("list").keys[0], "x")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        items.set_many({"a": b"1", "list": b"2", "b": b"3"})
+    assert memcached.get_many(["a", "b"]) == {"a": b"1", "b": b"3"}
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        items.get_many(["a", "list"])
+
+
 def test_a_client_that_decodes(redis_70: RedisServer) -> None:
     """Values are bytes even where the client makes text of its replies."""
     with redis_70.client(db=6, decode_responses=True) as client:
@@ -103,6 +132,7 @@ def test_a_client_that_decodes(redis_70: RedisServer) -> None:
         items = Items(client, encoding="raw")
         items.set("k", b"\xff")
         assert items.get("k") == b"\xff"
+        assert items.get_many(["k"]) == {"k": b"\xff"}
         client.rpush("rc:list", "x")
         with pytest.raises(redis.ResponseError):
             items.get("list")
@@ -124,7 +154,9 @@ def test_asyncio(redis_70: RedisServer) -> None:
             assert await items.prepend("k", "1") and await items.incr("k") == 135
             assert await items.decr("k", 5) == 130 and await items.touch("k", 60)
             await items.set_many({"a": "1"})
+            await client.script_flush()
             assert await items.get_many(["a", "b"]) == {"a": b"1"}
+            assert await items.delete_many(["a", "b"]) == 1
             assert await items.delete("k") and await items.get("k") is None
             with pytest.raises(ValueError, match="RedCouch's own"):
                 await items.get("redcouch:sys:cas_counter")

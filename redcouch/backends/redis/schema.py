@@ -19,6 +19,7 @@ from __future__ import annotations
 from binascii import hexlify, unhexlify
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha1
 
 from redcouch.errors import ConfigurationError
 from redcouch.results import Failed, Item, Trouble
@@ -37,6 +38,9 @@ SIDE = SYSTEM_PREFIX + b"item:"
 
 FILLING = SYSTEM_PREFIX + b"warm"
 """Begins the keys about items that are filled in from another cache."""
+
+DIGEST = 20
+"""Hex digits of a value's SHA-1 that stand in its side key."""
 
 UNREADABLE = Failed(Trouble.UNREADABLE, "item in Redis is not readable")
 """In the place of an item whose fields cannot be understood."""
@@ -142,6 +146,23 @@ def read_item(fields: Sequence[bytes | None]) -> Item | Failed | None:
         return Item(value, number, NO_CAS if cas is None else read_number(cas, 64))
     except ValueError:
         return UNREADABLE
+
+
+def read_string(value: bytes, line: bytes | None) -> Item:
+    """
+    A plain string and what stands at its side key, as an item. Flags and token
+    count only where they belong to this value; there is no token otherwise.
+    """
+    digest, _, rest = (line or b"").partition(b" ")
+    if digest == sha1(value, usedforsecurity=False).hexdigest()[:DIGEST].encode():
+        flags, _, token = rest.partition(b" ")
+        token = token.rstrip(b"swh")
+        try:
+            cas = NO_CAS if token == b"-" else read_number(token, 64)
+            return Item(value, read_number(flags, 32), cas)
+        except ValueError:
+            pass  # nothing of our own
+    return Item(value, 0, NO_CAS)
 
 
 def read_number(field: bytes, bits: int) -> int:

@@ -24,6 +24,7 @@ from redcouch.backends.redis.link import Link, RedisError
 from redcouch.backends.redis.location import Location
 from redcouch.backends.redis.schema import (
     CAS_COUNTER,
+    DIGEST,
     NO_CAS,
     SIDE,
     SYSTEM_PREFIX,
@@ -38,8 +39,6 @@ from redcouch.commands import Command, Flush, Get, GetAndTouch, MetaGet
 from redcouch.errors import BackendError
 from redcouch.interfaces import Answer, IStorageBackend, Surroundings
 from redcouch.results import Failed, Found, Item, Result, Trouble
-
-_DIGEST = 20
 
 _NO_FLUSH = Failed(
     Trouble.REFUSED, "flush_all needs a prefix, or flush=all, in the storage URL of layout=string"
@@ -161,7 +160,7 @@ class StringBackend(RedisBackend):
         if line is None:
             if not cas:
                 return Item(value, 0, 0)
-        elif line[:_DIGEST] == sha1(value, usedforsecurity=False).hexdigest()[:_DIGEST].encode():
+        elif line[:DIGEST] == sha1(value, usedforsecurity=False).hexdigest()[:DIGEST].encode():
             try:
                 return _read_line(value, line, cas)
             except ValueError:

@@ -25,6 +25,7 @@ from redcouch.cli.memcached.reading import (
     read_text,
 )
 from redcouch.cli.work import Stop
+from redcouch.limits import MAX_KEY
 
 BATCH = 100
 """Keys asked for in one go: their requests fit into a socket's buffer, whatever comes back."""
@@ -91,13 +92,17 @@ class Node:
                 yield from zip(several, found, strict=True)
 
     def present(self, keys: Sequence[bytes]) -> Iterator[bool]:
-        """Whether it has an item for each of up to L{BATCH} keys. All of it has to be taken."""
-        entries = [Entry(key, NEVER) for key in keys]
-        if all(self._reader(key) is read_meta for key in keys):
-            yield from probe_meta(self._connection, entries)
+        """
+        Whether it has an item for each of up to L{BATCH} keys, which may be longer than
+        memcached's can be. All of it has to be taken.
+        """
+        entries = [Entry(key, NEVER) for key in keys if 0 < len(key) <= MAX_KEY]
+        if all(self._reader(entry.key) is read_meta for entry in entries):
+            probed = probe_meta(self._connection, entries)
+            there = {entry.key for entry, known in zip(entries, probed, strict=True) if known}
         else:
             there = {entry.key for entry, found in self.fetch(entries) if found is not None}
-            yield from (key in there for key in keys)
+        yield from (key in there for key in keys)
 
     def _reader(self, key: bytes) -> Reader:
         if self.has_meta and (is_plain(key) or fits_base64(key)):
