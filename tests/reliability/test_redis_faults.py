@@ -219,6 +219,7 @@ def fake_redis(answer: bytes | None) -> Iterator[str]:
         b"-NOSCRIPT No matching script. Please use EVAL.\r\n",
         b"-NOPERM this user has no permissions\r\n",
         b"-CLUSTERDOWN The cluster is down\r\n",
+        b"-NOREPLICAS Not enough good replicas to write.\r\n",
         b"-ERR something nobody has heard of\r\n",
         b"*3\r\n$3\r\nabc\r\n$5\r\nab",  # and then nothing: late
         b"",  # nothing at all
