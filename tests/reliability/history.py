@@ -96,6 +96,28 @@ def delete(deleted: bool) -> Step:
     return lambda state: ((state is not None) == deleted, None)
 
 
+def incr(said: bytes) -> Step:
+    """
+    The number that is one more than the item's, NOT_FOUND if there was none, and
+    CLIENT_ERROR if it was no number.
+    """
+
+    def step(state: State) -> tuple[bool, State]:
+        after = incremented(state)
+        if state is None:
+            return said == b"NOT_FOUND", None
+        if after == state:
+            return said.startswith(b"CLIENT_ERROR"), state
+        return said == after, after
+
+    return step
+
+
+def incremented(state: State) -> State:
+    """A number that is one more; all else stays as it is."""
+    return b"%d" % (int(state) + 1) if state is not None and state.isdigit() else state
+
+
 def cas(expected: State, value: bytes, said: bytes) -> Step:
     """
     STORED if the item still was the one whose token was given, EXISTS if it was

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
 import redis
 
 from tests import servers
-from tests.reliability.clients import BinaryClient, Client, Load, MetaClient
+from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError
 from tests.servers import LOOPBACK, RedisServer, Server
 from tests.wire import ask
 
@@ -123,6 +124,30 @@ def test_failover(tmp_path: Path) -> None:
                     field = native.hget(f"rc:{key}", "v")
                     assert isinstance(field, bytes)
                     load.check(key, bytes.fromhex(field.decode()))
+
+
+def test_too_few_replicas() -> None:
+    """With C{min-replicas-to-write}, a master alone refuses writes, changes nothing, and reads."""
+    with (
+        servers.redis_server("7.0") as master,
+        servers.redcouch(master.url) as server,
+        master.client() as native,
+    ):
+        kinds = (Client, MetaClient, BinaryClient)
+        clients = [kind(server.address, kind.__name__) for kind in kinds]
+        for client in clients:
+            client.store(client.name, "before")
+        native.config_set("min-replicas-to-write", 1)
+        for client in clients:
+            for value in ("after", "after" * 2000):  # which are stored in two ways
+                with pytest.raises(RefusedError, match="storage answered NOREPLICAS"):
+                    client.store(client.name, value)
+            assert client.get(client.name) == b"before"
+        native.config_set("min-replicas-to-write", 0)
+        for client in clients:
+            client.store(client.name, "after")
+            assert client.get(client.name) == b"after"
+            client.close()
 
 
 def _until_stored(loads: Sequence[Load], many: int) -> None:

@@ -50,7 +50,21 @@ STORED_A = during(0, 1, history.set_(b"a"))
             during(4, 5, history.add(b"b", True)),
         ],
         [STORED_A, during(2, 3, history.append(b"b", True)), during(4, 5, history.get(b"ab"))],
+        [
+            during(0, 1, history.set_(b"8")),
+            during(2, 4, history.incr(b"10")),
+            during(2, 4, history.incr(b"9")),
+            during(5, 6, history.get(b"10")),
+        ],
+        [STORED_A, during(2, 3, history.incr(b"CLIENT_ERROR no number"))],
+        [during(0, 1, history.incr(b"NOT_FOUND"))],
         # What was not answered may have been done, or not, or much later.
+        [
+            during(0, 1, history.set_(b"8")),
+            during(2, math.inf, history.perhaps(history.incremented)),
+            during(3, 4, history.get(b"8")),
+            during(5, 6, history.incr(b"10")),
+        ],
         [STORED_A, during(2, math.inf, history.set_(b"b")), during(3, 4, history.get(b"a"))],
         [STORED_A, during(2, math.inf, history.set_(b"b")), during(3, 4, history.get(b"b"))],
         [
@@ -93,6 +107,19 @@ def test_possible(operations: Sequence[Operation]) -> None:
             during(3, 5, history.delete(deleted=True)),
         ],
         [STORED_A, during(2, 3, history.cas(b"a", b"b", b"EXISTS"))],
+        # Two were told the same number.
+        [
+            during(0, 1, history.set_(b"8")),
+            during(2, 4, history.incr(b"9")),
+            during(2, 4, history.incr(b"9")),
+        ],
+        # One that was not answered counts once at most.
+        [
+            during(0, 1, history.set_(b"8")),
+            during(2, math.inf, history.perhaps(history.incremented)),
+            during(3, 4, history.incr(b"11")),
+        ],
+        [during(0, 1, history.incr(b"9"))],
         # What was done, unanswered, is not undone.
         [
             STORED_A,
@@ -111,6 +138,7 @@ def test_impossible(operations: Sequence[Operation]) -> None:
 
 KEYS = 3
 CLIENTS = 6
+VERBS = ("get", "get", "set", "add", "append", "cas", "cas", "incr", "incr", "delete")
 NOT_DONE = b"SERVER_ERROR storage not reachable"
 """The one failure after which it is certain that nothing was done."""
 
@@ -135,19 +163,27 @@ class Historian(Thread):
                 for place in range(self._times):
                     if self._over.is_set():
                         break
-                    fresh = b"<%d.%d>" % (self._number, place)
-                    self._do(chance, chance.randrange(KEYS), fresh, wire)
+                    self._do(chance, chance.randrange(KEYS), place, wire)
         except Exception as error:  # for the test to see
             self.trouble = error
 
-    def _do(self, chance: random.Random, key: int, fresh: bytes, wire: Wire) -> None:
-        verb = chance.choice(("get", "get", "set", "add", "append", "cas", "cas", "delete"))
+    def _fresh(self, verb: str, chance: random.Random, place: int) -> bytes:
+        """A word, or a number with so much room above it that no count makes it another's."""
+        if verb == "append" or chance.random() < 0.5:  # two numbers in a row might be none
+            return b"<%d.%d>" % (self._number, place)
+        return b"%d%06d000000" % (self._number + 1, place)
+
+    def _do(self, chance: random.Random, key: int, place: int, wire: Wire) -> None:
+        verb = chance.choice(VERBS)
+        fresh = self._fresh(verb, chance, place)
         expected, token = self._tokens.get(key, (b"", b"0"))
         words = b"k%d" % key
         if verb == "get":
             request = b"gets %b\r\n" % words
         elif verb == "delete":
             request = b"delete %b\r\n" % words
+        elif verb == "incr":
+            request = b"incr %b 1\r\n" % words
         else:
             words += b" 0 0 %d" % len(fresh) + (b" %b" % token if verb == "cas" else b"")
             request = b"%b %b\r\n%b\r\n" % (verb.encode(), words, fresh)
@@ -187,6 +223,9 @@ def _step(verb: str, said: bytes, expected: bytes, fresh: bytes) -> Step:
     if verb == "cas":
         assert words in (b"STORED", b"EXISTS", b"NOT_FOUND"), said
         return history.cas(expected, fresh, words)
+    if verb == "incr":
+        assert words.isdigit() or words == b"NOT_FOUND" or words.startswith(b"CLIENT_ERROR "), said
+        return history.incr(words)
     if verb == "delete":
         assert words in (b"DELETED", b"NOT_FOUND"), said
         return history.delete(words == b"DELETED")
@@ -208,6 +247,8 @@ def _done_perhaps(verb: str, expected: bytes, fresh: bytes) -> Step:
                 return fresh if state is None else state
             case "append":
                 return None if state is None else state + fresh
+            case "incr":
+                return history.incremented(state)
             case "delete":
                 return None
             case _:

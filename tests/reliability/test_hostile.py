@@ -83,8 +83,10 @@ def frame(opcode: int, extras: bytes, key: bytes, value: bytes) -> bytes:
     return head + body
 
 
-@pytest.mark.parametrize("form", ["text", "json"])
-def test_nothing_of_clients_is_logged(form: str, redis_70: RedisServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("form", "workers"), [("text", "1"), ("json", "1"), ("json", "2")])
+def test_nothing_of_clients_is_logged(
+    form: str, workers: str, redis_70: RedisServer, tmp_path: Path
+) -> None:
     """Neither keys nor values nor passwords, right or wrong, nor lines that clients make up."""
     users = tmp_path / "users"
     users.write_text(f"ann:{SECRET}\n")
@@ -96,6 +98,9 @@ def test_nothing_of_clients_is_logged(form: str, redis_70: RedisServer, tmp_path
         b"get %b\r\n" % mark,
         b"get %b\r\n" % (mark * 50),  # too long
         b"incr %b 1\r\n" % mark,
+        b"get %b-list\r\n" % mark,  # which is no item
+        b"append %b-list 0 0 1\r\nx\r\n" % mark,
+        b"get %b-odd\r\n" % mark,  # which cannot be decoded
         b"set %b x y z\r\n" % mark,
         b"set %b 0 0 9\r\n%b\r\n" % (mark, mark * 3),  # longer than promised
         b"%b\r\n" % mark,
@@ -108,10 +113,17 @@ def test_nothing_of_clients_is_logged(form: str, redis_70: RedisServer, tmp_path
         forged,
         b"quit\r\n",
     ]
-    options = ("--auth-file", str(users), "--log-format", form)
-    with servers.redcouch(redis_70.url, *options, ready=False) as server:
+    options = ("--auth-file", str(users), "--log-format", form, "--workers", workers)
+    with (
+        redis_70.client() as native,
+        servers.redcouch(redis_70.url, *options, ready=False) as server,
+    ):
+        native.flushall()
+        native.rpush(f"rc:{SECRET}-list", SECRET)
+        native.hset(f"rc:{SECRET}-odd", "v", SECRET)
         with Wire(server.address) as wire:
-            wire.say(said, b"never")
+            heard = wire.say(said, b"never").reply
+        assert heard.count(b"SERVER_ERROR ") == 3, heard
         with Wire(server.address) as wire:
             wrong = forged.strip() + b" x"
             wire.say([b"set auth 0 0 %d\r\n%b\r\nquit\r\n" % (len(wrong), wrong)], b"never")
@@ -122,6 +134,7 @@ def test_nothing_of_clients_is_logged(form: str, redis_70: RedisServer, tmp_path
         with Wire(server.address) as wire:
             wire.say([frame(0x21, b"", b"PLAIN", b"\0" + forged + b"\0x"), b"\x99" * 24], b"never")
         log = server.log
+        native.flushall()
     assert SECRET not in log
     assert "2026-01-01" not in log
     if form == "json":

@@ -6,16 +6,18 @@ import os
 import signal
 import socket
 import socketserver
+import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from tests import servers
 from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError
-from tests.servers import RedCouch
+from tests.reliability.proxy import in_front_of
+from tests.servers import RedCouch, RedisServer
 from tests.wire import Wire
 
 LASTING = ("--appendonly", "yes", "--appendfsync", "always")
@@ -138,9 +140,36 @@ def test_held() -> None:
             assert until_stored(server) < RECOVERY
 
 
-# -- a Redis that is none ----------------------------------------------------------------------
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_reset_in_the_middle_of_a_reply(redis_70: RedisServer, workers: str) -> None:
+    """Half a reply and a reset: errors for those who waited, and nobody has another's answer."""
+    with (
+        in_front_of(redis_70.address) as proxy,
+        servers.redcouch(proxy.url, "--workers", workers) as server,
+        under_load(server) as loads,
+    ):
+        for times in range(1, 4):
+            proxy.cut()
+            servers.eventually(lambda times=times: proxy.cuts == times)  # type: ignore[misc]
+            assert until_stored(server) < RECOVERY
+            until_asked(loads)
+        assert refusals(loads)
+        assert all(
+            reason.startswith(("SERVER_ERROR storage ", "0x0086 storage "))
+            for reason in refusals(loads)
+        )
 
-Answer = Callable[[bytes], bytes | None]
+
+def test_single_bytes(redis_70: RedisServer) -> None:
+    """Replies that come byte by byte are replies like all others, and each is its request's."""
+    with in_front_of(redis_70.address) as proxy:
+        proxy.dripping = True
+        with servers.redcouch(proxy.url + "?timeout=30") as server, under_load(server) as loads:
+            until_asked(loads)
+            assert refusals(loads) == set()
+
+
+# -- a Redis that is none ----------------------------------------------------------------------
 
 
 HALF = b"$5\r\nab"
@@ -201,6 +230,7 @@ def fake_redis(answer: bytes | None) -> Iterator[str]:
         b"-NOSCRIPT No matching script. Please use EVAL.\r\n",
         b"-NOPERM this user has no permissions\r\n",
         b"-CLUSTERDOWN The cluster is down\r\n",
+        b"-NOREPLICAS Not enough good replicas to write.\r\n",
         b"-ERR something nobody has heard of\r\n",
         b"*3\r\n$3\r\nabc\r\n$5\r\na",  # and then nothing: late
         b"*3\r\n$3\r\nabc\r\n" + HALF,
@@ -212,16 +242,43 @@ def fake_redis(answer: bytes | None) -> Iterator[str]:
 )
 def test_strange_answers(answer: bytes | None) -> None:
     """Each request is answered once, in order, with an error that looks like nothing else."""
-    with (
-        fake_redis(answer) as url,
-        servers.redcouch(url, ready=False) as server,
-        Wire(server.address) as wire,
-    ):
-        request = b"get k\r\nset k 0 0 1\r\nv\r\nincr k 1\r\ndelete k\r\nmg k v\r\nmn\r\n"
-        said = wire.exchange(request, lambda reply: reply.endswith(b"MN\r\n"))
+    with fake_redis(answer) as url, servers.redcouch(url, ready=False) as server:
+        with Wire(server.address) as wire:
+            request = b"get k\r\nset k 0 0 1\r\nv\r\nincr k 1\r\ndelete k\r\nmg k v\r\nmn\r\n"
+            said = wire.exchange(request, lambda reply: reply.endswith(b"MN\r\n"))
         assert said is not None
         lines = said.split(b"\r\n")
         assert len(lines) == 7
         assert lines[5:] == [b"MN", b""]
         for line in lines[:5]:
             assert line.startswith(b"SERVER_ERROR "), said
+        assert [status in FAILURES for status in statuses(server)] == [True] * 5 + [False]
+
+
+_HEAD = struct.Struct(">BBHBBHIIQ")
+
+FAILURES = (0x82, 0x84, 0x86)
+"""Out of memory, internal error, temporary failure."""
+
+
+def statuses(server: RedCouch) -> list[int]:
+    """The statuses of six requests in the binary protocol, the last of which is a noop."""
+    storing, counting = bytes(8), bytes(20)
+    asked = [(0x00, b"k"), (0x01, storing + b"kv"), (0x05, counting + b"k"), (0x04, b"k")]
+    asked += [(0x0E, b"kv"), (0x0A, b"")]
+    extras = {0x01: 8, 0x05: 20}
+    request = b"".join(
+        _HEAD.pack(0x80, opcode, bool(body), extras.get(opcode, 0), 0, 0, len(body), place, 0)
+        + body
+        for place, (opcode, body) in enumerate(asked)
+    )
+    with Wire(server.address) as wire:
+        said = wire.say([request], _HEAD.pack(0x81, 0x0A, 0, 0, 0, 0, 0, len(asked) - 1, 0)).reply
+    found = []
+    for place, (opcode, _) in enumerate(asked):
+        magic, answered, _, _, _, status, body, opaque, _ = _HEAD.unpack_from(said)
+        assert (magic, answered, opaque) == (0x81, opcode, place)
+        found.append(status)
+        said = said[24 + body :]
+    assert said == b""
+    return found
