@@ -8,16 +8,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import tomllib
 import venv
 import zipfile
 from collections.abc import Iterator, Sequence
-from configparser import ConfigParser
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from packaging.version import Version
 
 from redcouch.http.site import FILES
 from tests.servers import RedCouch
@@ -149,15 +146,3 @@ def test_a_storage_of_somebody_elses(environment: Path, tmp_path: Path) -> None:
         assert said == (b"STORED\r\n15\r\nSTORED\r\nNOT_FOUND\r\nVALUE n 5 3\r\n150\r\nEND\r\n")
     with _service(environment, storage, tmp_path) as address:
         assert ask(address, b"get n\r\n", b"END\r\n") == b"VALUE n 5 3\r\n150\r\nEND\r\n"
-
-
-def test_the_oldest_dependencies_are_tried() -> None:
-    """Each dependency has a lower bound, and the tests can be run with exactly those."""
-    project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
-    tox = ConfigParser()
-    tox.read(_ROOT / "tox.ini")
-    tried = dict(line.split("==") for line in tox["testenv:lowest"]["deps"].split())
-    for requirement in project["dependencies"]:
-        name, bound = requirement.split(">=")
-        assert Version(tried.pop(name)) == Version(bound)
-    assert tried == {}
