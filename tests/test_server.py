@@ -27,7 +27,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from redcouch.backends.memory import MemoryBackend
-from redcouch.commands import Get
+from redcouch.commands import Delete, Get
 from redcouch.interfaces import IStorageBackend, Surroundings
 from redcouch.limits import Limits
 from redcouch.server import Connection, ConnectionFactory, Refusal
@@ -180,10 +180,10 @@ class ConnectionTests(SynchronousTestCase):
         service = Service(backend)
         connection, transport = service.connect()
         connection.dataReceived(b"get a\r\n")
-        connection.dataReceived(b"get b\r\nset c 0 0 5\r\nab")
+        connection.dataReceived(b"delete b\r\nset c 0 0 5\r\nab")
         transport.loseConnection()
         backend.answer_all()
-        self.assertEqual(backend.seen, [[Get((b"a",))], [Get((b"b",))]])
+        self.assertEqual(backend.seen, [[Get((b"a",))], [Delete(b"b")]])
         self.assertEqual((transport.value(), service.factory.connections), (b"", set()))
 
     def test_addresses(self) -> None:

@@ -180,7 +180,8 @@ def test_an_outage(window: Chrome) -> None:
         try:
             window.get(f"http://127.0.0.1:{http_port(server)}/")
             eventually(lambda: text(window, "#state") == "not ready")
-            assert "127.0.0.1:1: Connection was refused" in text(window, "#trouble")
+            refused = "127.0.0.1:1: Connection was refused"
+            eventually(lambda: refused in text(window, "#trouble"))
             assert "not reachable" in text(window, "#storage")
             assert "cannot be reached" in text(window, "#blockers")
         finally:

@@ -163,7 +163,7 @@ def one_each(server: RedCouch) -> Iterator[dict[int, Wire]]:
 
 
 def test_all_serve_the_same_items(both: RedCouch) -> None:
-    """Clients are shared out evenly, and what one sets the others get."""
+    """What one sets the others get."""
     with ExitStack() as stack:
         wires = [stack.enter_context(Wire(both.address)) for _ in range(12)]
         for number, wire in enumerate(wires):
@@ -173,9 +173,20 @@ def test_all_serve_the_same_items(both: RedCouch) -> None:
             for wire in wires:
                 reply = request(wire, f"get key-{number}\r\n".encode(), b"END\r\n")
                 assert reply == f"VALUE key-{number} 0 2\r\n{number:02}\r\nEND\r\n".encode()
-        workers = clients_by_worker(both.address)
-        counts = [list(workers.values()).count(worker) for worker in (1, 2)]
-        assert min(counts) >= 3, counts
+
+
+def test_clients_are_shared_out(both: RedCouch) -> None:
+    """Each worker has its share of them, unless the machine leaves one no time for that."""
+
+    def shared_out() -> bool:
+        with ExitStack() as stack:
+            for _ in range(12):
+                wire = stack.enter_context(Wire(both.address))
+                assert request(wire, b"mn\r\n", b"\r\n") == b"MN\r\n"
+            workers = list(clients_by_worker(both.address).values())
+        return min(workers.count(worker) for worker in (1, 2)) >= 3
+
+    eventually(shared_out)
 
 
 def test_unix_socket(redis_70: RedisServer, tmp_path: Path) -> None:
