@@ -125,6 +125,23 @@ class IDirectBackend(IStorageBackend):
         """
 
 
+def performer(backend: IStorageBackend) -> Callable[[Sequence[Command], Answer], None]:
+    """What L{IDirectBackend.perform} does, for any backend; a fault of its own is an answer too."""
+    if IDirectBackend.providedBy(backend):
+        perform: Callable[[Sequence[Command], Answer], None] = backend.perform
+        return perform
+
+    def execute(commands: Sequence[Command], answer: Answer) -> None:
+        try:
+            performed = backend.execute(commands)
+        except Exception:
+            answer(Failure())
+        else:
+            performed.addBoth(answer)
+
+    return execute
+
+
 class IDescribedBackend(IStorageBackend):
     """A backend that can tell an operator more about its storage."""
 

@@ -39,7 +39,7 @@ from redcouch.commands import (
 )
 from redcouch.dialects.request import Request
 from redcouch.errors import as_failed
-from redcouch.interfaces import Answer, IDirectBackend, IStorageBackend
+from redcouch.interfaces import Answer, IStorageBackend, performer
 from redcouch.limits import Limits
 from redcouch.results import Failed, Result, Trouble
 from redcouch.stats import Counters, count
@@ -81,21 +81,7 @@ class Shared:
     perform: Callable[[Sequence[Command], Answer], None] = field(init=False)
 
     def __post_init__(self) -> None:
-        backend = self.backend
-        if IDirectBackend.providedBy(backend):
-            self.perform = backend.perform
-        else:
-            self.perform = lambda commands, answer: _execute(backend, commands, answer)
-
-
-def _execute(backend: IStorageBackend, commands: Sequence[Command], answer: Answer) -> None:
-    """What L{IDirectBackend.perform} does, for any backend."""
-    try:
-        performed = backend.execute(commands)
-    except Exception:
-        answer(Failure())
-    else:
-        performed.addBoth(answer)
+        self.perform = performer(self.backend)
 
 
 class Session:

@@ -20,13 +20,17 @@ from zope.interface import implementer
 
 from redcouch.commands import Command, Get, GetAndTouch, MetaGet
 from redcouch.errors import BackendError, as_failed
-from redcouch.interfaces import Answer, IDirectBackend, IStorageBackend
+from redcouch.interfaces import Answer, IDirectBackend, IStorageBackend, performer
 from redcouch.results import Failed, Found, Result, Trouble
 
 
 @implementer(IDirectBackend)
 class MissesOnOutage(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore[misc]
     """Any other backend, with reads that miss while it is away."""
+
+    def __init__(self, inner: IStorageBackend) -> None:
+        super().__init__(inner)
+        self._perform = performer(inner)
 
     def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
         answered: Deferred[list[Result]] = Deferred()
@@ -44,11 +48,7 @@ class MissesOnOutage(proxyForInterface(IStorageBackend, "_inner")):  # type: ign
                 results = [as_failed(results)] * len(commands)
             answer([_miss(*each) for each in zip(commands, results, strict=True)])
 
-        inner = self._inner
-        if IDirectBackend.providedBy(inner):
-            inner.perform(commands, forgive)
-        else:
-            inner.execute(commands).addBoth(forgive)
+        self._perform(commands, forgive)
 
 
 def _says_away(result: Result) -> bool:

@@ -82,7 +82,6 @@ class Acceptor:
         self._reactor.removeReader(self)
         if self._waiting is not None:
             self._waiting.cancel()
-            self._waiting = None
         if self._last_look:
             self._take_all()
         self._socket.close()
@@ -114,7 +113,8 @@ class Acceptor:
 
     def _pause(self, seconds: float) -> None:
         self._reactor.removeReader(self)
-        self._waiting = self._reactor.callLater(seconds, self._resume)
+        if not self._stopped:
+            self._waiting = self._reactor.callLater(seconds, self._resume)
 
     def _resume(self) -> None:
         self._waiting = None
@@ -143,10 +143,8 @@ class Acceptor:
     def _take_all(self) -> None:
         """Take everybody who waits, and whom there is room for."""
         for _ in range(BACKLOG):
-            if not self._take() or self._waiting is not None:
+            if not self._take():
                 break
-        if self._waiting is not None:  # there was no room
-            self._waiting.cancel()
 
     def _accept(self) -> socket.socket:
         """One client, and the certainty of a second descriptor, which the reactor needs for it."""

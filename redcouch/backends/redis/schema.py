@@ -39,7 +39,7 @@ SIDE = SYSTEM_PREFIX + b"item:"
 FILLING = SYSTEM_PREFIX + b"warm"
 """Begins the keys about items that are filled in from another cache."""
 
-DIGEST = 20
+_DIGEST = 20
 """Hex digits of a value's SHA-1 that stand in its side key."""
 
 UNREADABLE = Failed(Trouble.UNREADABLE, "item in Redis is not readable")
@@ -148,16 +148,20 @@ def read_item(fields: Sequence[bytes | None]) -> Item | Failed | None:
         return UNREADABLE
 
 
+def belongs(line: bytes, value: bytes) -> bool:
+    """Whether what stands at a side key was written with this value: it begins with its digest."""
+    return line[:_DIGEST] == sha1(value, usedforsecurity=False).hexdigest()[:_DIGEST].encode()
+
+
 def read_string(value: bytes, line: bytes | None) -> Item:
     """
     A plain string and what stands at its side key, as an item. Flags and token
     count only where they belong to this value; there is no token otherwise.
     """
-    digest, _, rest = (line or b"").partition(b" ")
-    if digest == sha1(value, usedforsecurity=False).hexdigest()[:DIGEST].encode():
-        flags, _, token = rest.partition(b" ")
-        token = token.rstrip(b"swh")
+    if line is not None and belongs(line, value):
         try:
+            _, flags, token = line.split(b" ")
+            token = token.rstrip(b"swh")
             cas = NO_CAS if token == b"-" else read_number(token, 64)
             return Item(value, read_number(flags, 32), cas)
         except ValueError:

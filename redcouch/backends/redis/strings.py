@@ -16,7 +16,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from hashlib import sha1
 from typing import Any
 
 from redcouch.backends.redis.backend import RedisBackend
@@ -24,12 +23,12 @@ from redcouch.backends.redis.link import Link, RedisError
 from redcouch.backends.redis.location import Location
 from redcouch.backends.redis.schema import (
     CAS_COUNTER,
-    DIGEST,
     NO_CAS,
     SIDE,
     SYSTEM_PREFIX,
     Layout,
     StringLayout,
+    belongs,
     read_number,
 )
 from redcouch.backends.redis.scripts import Script
@@ -160,7 +159,7 @@ class StringBackend(RedisBackend):
         if line is None:
             if not cas:
                 return Item(value, 0, 0)
-        elif line[:DIGEST] == sha1(value, usedforsecurity=False).hexdigest()[:DIGEST].encode():
+        elif belongs(line, value):
             try:
                 return _read_line(value, line, cas)
             except ValueError:

@@ -68,6 +68,7 @@ from redcouch.interfaces import (
     IStorageBackend,
     ITrafficBackend,
     Surroundings,
+    performer,
 )
 from redcouch.inventory import Inventory, Seen
 from redcouch.results import Failed, Listed, Outcome, Result
@@ -131,6 +132,7 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
         surroundings: Surroundings,
     ) -> None:
         super().__init__(inner)
+        self._give = performer(inner)
         self._old = old
         self._warmth = warmth
         self._location = location
@@ -241,13 +243,6 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
             Deferred.fromCoroutine(self._perform(commands)).addBoth(answer)
 
     # -- the storage itself ------------------------------------------------------------------
-
-    def _give(self, commands: Sequence[Command], answer: Answer) -> None:
-        inner = self._inner
-        if IDirectBackend.providedBy(inner):
-            inner.perform(commands, answer)
-        else:
-            inner.execute(commands).addBoth(answer)
 
     def _ask(self, commands: Sequence[Command]) -> Awaitable[list[Result]]:
         """What the storage makes of commands. Raises L{BackendError}."""

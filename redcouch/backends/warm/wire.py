@@ -15,6 +15,9 @@ from redcouch.limits import MAX_KEY
 
 _LONGEST_LINE = 2048
 
+_UNSPEAKABLE = bytes((*range(33), 127))
+"""Blanks and control characters."""
+
 _CODES = frozenset(b"HD EN NF NS EX VA MN OK STORED ERROR CLIENT_ERROR SERVER_ERROR".split())
 
 PROBE = b"mn\r\n"
@@ -119,12 +122,17 @@ class ReplyReader:
         return Reply(code, words[1:])
 
 
+def is_plain(key: bytes) -> bool:
+    """Whether a line of text can have this key in it."""
+    return key.translate(None, _UNSPEAKABLE) == key
+
+
 def name(key: bytes) -> bytes | None:
     """
     A key as meta commands name it, with the flag that says how; C{None} where
     they cannot, as it would be too long in base64.
     """
-    if all(32 < byte != 127 for byte in key):
+    if is_plain(key):
         return key
     encoded = b64encode(key)
     return encoded + b" b" if len(encoded) <= MAX_KEY else None

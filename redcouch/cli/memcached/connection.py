@@ -6,6 +6,7 @@ import socket
 from types import TracebackType
 
 from redcouch.backends.warm.address import Address
+from redcouch.backends.warm.wire import authenticate
 from redcouch.cli.errors import ServerError
 
 CONNECT_SECONDS = 5.0
@@ -40,11 +41,10 @@ class Connection:
         self._socket.settimeout(ANSWER_SECONDS)
         self._reader = self._socket.makefile("rb", _READ)
         if address.password is not None:
-            self._authenticate(f"{address.username} {address.password}".encode())
+            self._authenticate(address.username or "", address.password)
 
-    def _authenticate(self, secret: bytes) -> None:
-        """As memcached's -Y wants it: the first set carries user and password."""
-        self.send(b"set auth 0 0 %d\r\n%b\r\n" % (len(secret), secret))
+    def _authenticate(self, username: str, password: str) -> None:
+        self.send(authenticate(username, password))
         said = self.read_line()
         if said != b"STORED":
             self.close()

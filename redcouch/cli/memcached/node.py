@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TypeAlias
 
 from redcouch.backends.warm.address import Address
+from redcouch.backends.warm.wire import is_plain, name
 from redcouch.cli.errors import ServerError
 from redcouch.cli.memcached.connection import Connection
 from redcouch.cli.memcached.keys import NEVER, Entry, KeyList, list_keys
@@ -17,8 +18,6 @@ from redcouch.cli.memcached.reading import (
     Fault,
     Outcome,
     Reader,
-    fits_base64,
-    is_plain,
     probe_meta,
     read_binary,
     read_meta,
@@ -105,7 +104,7 @@ class Node:
         yield from (key in there for key in keys)
 
     def _reader(self, key: bytes) -> Reader:
-        if self.has_meta and (is_plain(key) or fits_base64(key)):
+        if self.has_meta and name(key) is not None:
             return read_meta
         return read_text if is_plain(key) and not self.has_meta else read_binary
 

@@ -13,14 +13,13 @@ live: there it is what the list of keys said. The binary protocol is in doc/prot
 from __future__ import annotations
 
 import struct
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from redcouch.backends.warm.wire import name
 from redcouch.cli.memcached.connection import Connection
 from redcouch.cli.memcached.keys import NEVER, UNKNOWN, Entry
-from redcouch.limits import MAX_KEY
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +48,6 @@ Outcome: TypeAlias = Copy | Fault | None
 Reader: TypeAlias = Callable[[Connection, Sequence[Entry], float], Iterator[Outcome]]
 """Gives what it finds for each entry; the number is memcached's own clock, in UNIX time."""
 
-_UNSPEAKABLE = bytes((*range(33), 127))
-"""Blanks and control characters."""
-
-
-def is_plain(key: bytes) -> bool:
-    """Whether a line of text can have this key in it."""
-    return key.translate(None, _UNSPEAKABLE) == key
-
-
-def fits_base64(key: bytes) -> bool:
-    """Whether memcached takes this key in base64: that too must not be longer than a key."""
-    return (len(key) + 2) // 3 * 4 <= MAX_KEY
-
 
 # -- meta --------------------------------------------------------------------------------------
 
@@ -81,9 +67,9 @@ def probe_meta(connection: Connection, entries: Sequence[Entry]) -> Iterator[boo
 
 
 def _meta_request(key: bytes, flags: bytes) -> bytes:
-    if is_plain(key):
-        return b"mg %b %b\r\n" % (key, flags)
-    return b"mg %b b %b\r\n" % (b64encode(key), flags)
+    named = name(key)
+    assert named is not None, "for plain and short keys only"
+    return b"mg %b %b\r\n" % (named, flags)
 
 
 def _read_meta_reply(connection: Connection) -> Outcome:
