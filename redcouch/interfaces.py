@@ -3,9 +3,9 @@ The one place where something else can be plugged in: the storage.
 
 A package of yours provides a backend in two steps: a class that implements
 L{IStorageBackend} (most easily on top of
-L{redcouch.backends.percommand.PerCommandBackend}), and a file in its
+L{redcouch.backends.per_command.PerCommandBackend}), and a file in its
 C{twisted/plugins/} folder that makes a
-L{BackendMaker<redcouch.backends.lookup.BackendMaker>}. The example in
+L{BackendMaker<redcouch.backends.registry.BackendMaker>}. The example in
 C{examples/} is such a package, whole.
 """
 
@@ -20,10 +20,10 @@ from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface
 
 from redcouch.commands import Command
-from redcouch.inventory import Inventory, Seen
 from redcouch.limits import Limits
-from redcouch.meter import Meter
 from redcouch.results import Result
+from redcouch.telemetry.latency import Meter
+from redcouch.telemetry.usage import Inventory, Seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from tests import servers
-from tests.servers import Memcached, RedCouch, RedisServer
-from tests.wire import ask
+from tests.support import servers
+from tests.support.servers import Memcached, RedCouch, RedisServer
+from tests.support.wire import ask
 
 # Who begins the tests in the background of a shell passes an ignored SIGINT on to
 # all that they start; some tests interrupt it.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from redcouch.service import Options
-from tests import servers
+from redcouch.options import Options
+from tests.support import servers
 
 UNITS = Path(__file__).parent.parent / "contrib" / "systemd"
 

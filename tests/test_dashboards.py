@@ -11,12 +11,12 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from redcouch.commands import VERBS
+from redcouch.http.collect import View
 from redcouch.http.metrics import exposition, metric_names
 from redcouch.http.processes import Usage
-from redcouch.http.watching import View
-from redcouch.ledger import Figures
-from redcouch.stats import Counters
-from redcouch.watch import Glance, Place
+from redcouch.telemetry.counters import Counters
+from redcouch.telemetry.service_status import Glance, Place
+from redcouch.telemetry.snapshot import Figures
 from tests.test_readme import quoted, rows
 
 _ROOT = Path(__file__).parent.parent

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from redcouch.http.site import FILES
-from tests.servers import RedCouch
-from tests.wire import Address, ask
+from redcouch.http.routes import FILES
+from tests.support.servers import RedCouch
+from tests.support.wire import Address, ask
 
 _ROOT = Path(__file__).parent.parent
 
@@ -107,7 +107,7 @@ def test_the_plugin_is_light(environment: Path) -> None:
     source = (
         "import sys, twisted.plugins.redcouch_plugin; "
         "print([name for name in ('redcouch.service', 'txredisapi', 'hiredis', "
-        "'redcouch.backends.redis.link') if name in sys.modules])"
+        "'redcouch.backends.redis.connection') if name in sys.modules])"
     )
     assert _run(environment / "python", "-c", source).strip() == "[]"
 

@@ -15,8 +15,8 @@ TWISTD = Path(sys.executable).parent / "twistd"
 
 HEAVY = (
     "redcouch.service",
-    "redcouch.server",
-    "redcouch.session",
+    "redcouch.server.connection",
+    "redcouch.server.session",
     "redcouch.dialects",
     "redcouch.workers",
     "redcouch.backends.redis",

@@ -16,16 +16,17 @@ from pathlib import Path
 import pytest
 from twisted.internet import reactor
 
-from redcouch.backends.lookup import factories, make_backend
-from redcouch.dialects import binary, gate, meta, text
+from redcouch.backends.registry import factories, make_backend
+from redcouch.dialects import auth as gate
+from redcouch.dialects import binary, meta, text
 from redcouch.interfaces import Surroundings
 from redcouch.limits import Limits
-from redcouch.service import Options
+from redcouch.options import Options
 from tests.backends.redis import test_access
 from tests.differential.test_against_memcached import EXCEPTIONS
 from tests.integration.transcripts import EXEMPTIONS
-from tests.servers import RedCouch, RedisServer
-from tests.wire import ask
+from tests.support.servers import RedCouch, RedisServer
+from tests.support.wire import ask
 
 _ROOT = Path(__file__).parent.parent
 _README = _ROOT / "README.md"

@@ -22,16 +22,16 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from redcouch import service
+from redcouch import build, options, service
 from redcouch.errors import StartError
 from redcouch.interfaces import IStorageBackend
 from redcouch.limits import Limits
-from redcouch.server import ConnectionFactory
+from redcouch.server.connection import ConnectionFactory
 from redcouch.service import Options, RedCouchService, makeService
-from tests import servers
-from tests.test_server import Transport, shared_of
-from tests.test_session import Slow
-from tests.wire import Address, Wire, ask
+from tests.server.test_connection import Transport, shared_of
+from tests.server.test_session import Slow
+from tests.support import servers
+from tests.support.wire import Address, Wire, ask
 
 TWISTD = str(Path(sys.executable).parent / "twistd")
 PATIENCE = 60
@@ -268,14 +268,14 @@ class OptionsTests(SynchronousTestCase):
         with mock.patch.object(os, "cpu_count", return_value=7):
             with mock.patch.object(os, "sched_getaffinity", return_value={1, 2}, create=True):
                 self.assertEqual(parsed("-w", "auto")["workers"], 2)
-            with mock.patch.object(service, "os", cpu_os()):
+            with mock.patch.object(options, "os", cpu_os()):
                 self.assertEqual(parsed("-w", "auto")["workers"], 7)
 
     def test_ports(self) -> None:
         """Ports may be given several times, numbers or endpoints."""
         options = parsed("-p", "0", "--port", "unix:/run/s", "-p", "11211", "--interface", "::1")
         self.assertEqual(
-            service._endpoints(options),
+            build.endpoints_of(options),
             [
                 "tcp:0:interface=\\:\\:1",
                 "unix:/run/s",
@@ -285,9 +285,9 @@ class OptionsTests(SynchronousTestCase):
 
     def test_limits(self) -> None:
         """What is forbidden, and how large items may be, is in the limits."""
-        limits = service._limits(parsed("-F", "-X", "-I", "4k"))
+        limits = build._limits(parsed("-F", "-X", "-I", "4k"))
         self.assertEqual((limits.flush, limits.dump, limits.max_item_size), (False, False, 4096))
-        self.assertEqual(service._limits(parsed()), Limits())
+        self.assertEqual(build._limits(parsed()), Limits())
 
     def test_bad_value(self) -> None:
         """A bad value ends the process, with a line that names the option."""

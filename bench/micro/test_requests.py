@@ -14,14 +14,14 @@ from twisted.internet.task import Clock
 
 from bench.micro.requests import EXCHANGES, Exchange
 from redcouch.backends.redis.backend import RedisBackend
-from redcouch.backends.redis.link import Waiting
-from redcouch.backends.redis.schema import Layout
-from redcouch.dialects.sniff import dialect_for
+from redcouch.backends.redis.connection import Waiting
+from redcouch.backends.redis.layout import Layout
+from redcouch.dialects.detect import dialect_for
 from redcouch.interfaces import Surroundings
 from redcouch.limits import Limits
 from redcouch.results import Result
-from redcouch.session import Session, Shared
-from redcouch.stats import Counters
+from redcouch.server.session import Session, Shared
+from redcouch.telemetry.counters import Counters
 
 
 class CannedLink:
@@ -32,7 +32,7 @@ class CannedLink:
         self._reader = hiredis.Reader()
 
     def submit(self, payload: bytes, waiting: Waiting) -> None:
-        """As L{redcouch.backends.redis.link.Link.submit}."""
+        """As L{redcouch.backends.redis.connection.Link.submit}."""
         gets = self._reader.gets
         self._reader.feed(self._exchange.replies)
         waiting.done([gets() for _ in range(self._exchange.count)])

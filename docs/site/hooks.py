@@ -12,8 +12,8 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-from redcouch.backends.lookup import factories
-from redcouch.service import Options
+from redcouch.backends.registry import factories
+from redcouch.options import Options
 
 _ROOT = Path(__file__).parent.parent.parent
 _PAGES = {

@@ -15,8 +15,8 @@ from math import ceil
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from redcouch.backends.claims import Claims
-from redcouch.backends.percommand import PerCommandBackend
+from redcouch.backends.fill_leases import Claims
+from redcouch.backends.per_command import PerCommandBackend
 from redcouch.commands import (
     Arithmetic,
     Bar,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import click
 
-from redcouch.backends.redis.location import Location
-from redcouch.backends.redis.schema import SIDE, SYSTEM_PREFIX, StringLayout
+from redcouch.backends.redis.layout import SIDE, SYSTEM_PREFIX, StringLayout
+from redcouch.backends.redis.url import Location
 from redcouch.cli.common import (
     NO,
     Trouble,
@@ -20,8 +20,8 @@ from redcouch.cli.common import (
     storage_option,
 )
 from redcouch.cli.errors import ServerError
+from redcouch.cli.progress import Pace, Stop, progress
 from redcouch.cli.storage import BATCH, Storage, batches, check, open_storage
-from redcouch.cli.work import Pace, Stop, progress
 
 
 @click.command("cleanup")

@@ -10,12 +10,12 @@ from urllib.parse import unquote_to_bytes
 
 import click
 
-from redcouch.backends.lookup import DEFAULT_STORAGE, STORAGE_VARIABLE
-from redcouch.backends.redis.location import Location
-from redcouch.backends.redis.schema import StringLayout
-from redcouch.backends.warm.address import Address, read_address
+from redcouch.backends.redis.layout import StringLayout
+from redcouch.backends.redis.url import Location
+from redcouch.backends.registry import DEFAULT_STORAGE, STORAGE_VARIABLE
 from redcouch.cli.storage import read_storage
 from redcouch.errors import ConfigurationError
+from redcouch.memcached_client.address import Address, read_address
 
 NO = 1
 """Exit status: the answer is no, the sides differ, or something was left undone."""

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from redis.exceptions import ResponseError
 
-from redcouch.backends.redis.location import Location
+from redcouch.backends.redis.url import Location
 from redcouch.cli.common import Trouble, hash_storage_option
 from redcouch.cli.storage import open_storage
 from redcouch.native.functions import NAME, library

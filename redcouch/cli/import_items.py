@@ -11,9 +11,8 @@ from typing import Any
 import click
 from redis.exceptions import ResponseError
 
-from redcouch.backends.redis.location import Location
-from redcouch.backends.redis.schema import SYSTEM_PREFIX
-from redcouch.backends.warm.address import Address
+from redcouch.backends.redis.layout import SYSTEM_PREFIX
+from redcouch.backends.redis.url import Location
 from redcouch.cli.common import (
     NO,
     Trouble,
@@ -24,11 +23,12 @@ from redcouch.cli.common import (
     storage_url_option,
 )
 from redcouch.cli.errors import ServerError
-from redcouch.cli.memcached.keys import Entry
-from redcouch.cli.memcached.node import BATCH, Node, by_weight
-from redcouch.cli.memcached.reading import Copy, Fault
+from redcouch.cli.progress import Advance, Pace, Stop, progress
 from redcouch.cli.storage import Call, Storage, explain, open_storage
-from redcouch.cli.work import Advance, Pace, Stop, progress
+from redcouch.memcached_client.address import Address
+from redcouch.memcached_client.item_reading import Copy, Fault
+from redcouch.memcached_client.key_listing import Entry
+from redcouch.memcached_client.node import BATCH, Node, by_weight
 
 _RESERVED = f"its key in Redis would begin with {SYSTEM_PREFIX.decode()}, which is RedCouch's own"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from redcouch.backends.redis.location import Location
-from redcouch.backends.redis.schema import NO_CAS
+from redcouch.backends.redis.layout import NO_CAS
+from redcouch.backends.redis.url import Location
 from redcouch.cli.common import (
     NO,
     Trouble,

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from redis.exceptions import ResponseError
 
-from redcouch.backends.redis.location import Location
+from redcouch.backends.redis.url import Location
 from redcouch.cli.common import NO, echo_json, json_option, show_key, storage_option
 from redcouch.cli.storage import Storage, explain, open_storage
 

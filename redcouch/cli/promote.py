@@ -12,9 +12,9 @@ from typing import Any
 import click
 from redis.exceptions import RedisError, ResponseError
 
-from redcouch.backends.redis.location import Location
-from redcouch.backends.redis.schema import CAS_COUNTER, SIDE, SYSTEM_PREFIX
+from redcouch.backends.redis.layout import CAS_COUNTER, SIDE, SYSTEM_PREFIX
 from redcouch.backends.redis.scripts import PROMOTE
+from redcouch.backends.redis.url import Location
 from redcouch.cli.common import (
     NO,
     Trouble,
@@ -25,8 +25,8 @@ from redcouch.cli.common import (
     show_key,
 )
 from redcouch.cli.errors import ServerError
+from redcouch.cli.progress import Pace, Stop, progress
 from redcouch.cli.storage import BATCH, Storage, batches, explain, open_storage
-from redcouch.cli.work import Pace, Stop, progress
 
 _EXAMPLES = 10
 

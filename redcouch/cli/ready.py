@@ -10,11 +10,11 @@ from typing import TypeAlias
 
 import click
 
-from redcouch.backends.redis.location import Location
+from redcouch.backends.redis.url import Location
 from redcouch.cli.common import NO, echo_json, json_option, show_key, storage_option
 from redcouch.cli.storage import open_storage
 from redcouch.cli.traffic import ago, fetch
-from redcouch.inventory import Inventory, Seen
+from redcouch.telemetry.usage import Inventory, Seen
 
 Network: TypeAlias = IPv4Network | IPv6Network
 

@@ -14,12 +14,11 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from redcouch.backends.embedded import options as embedded
-from redcouch.backends.embedded.place import choose_place
-from redcouch.backends.lookup import redact
+from redcouch.backends.embedded import url as embedded
+from redcouch.backends.embedded.directory import choose_place
+from redcouch.backends.origin.url import storage_of
 from redcouch.backends.redis import scripts
-from redcouch.backends.redis.location import Location, read_location
-from redcouch.backends.redis.schema import (
+from redcouch.backends.redis.layout import (
     CAS_COUNTER,
     SIDE,
     SYSTEM_PREFIX,
@@ -29,7 +28,8 @@ from redcouch.backends.redis.schema import (
 )
 from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.scripts import strings as string_scripts
-from redcouch.backends.warm.location import storage_of
+from redcouch.backends.redis.url import Location, read_location
+from redcouch.backends.registry import redact
 from redcouch.cli.errors import ServerError
 from redcouch.errors import ConfigurationError
 from redcouch.results import Failed, Item

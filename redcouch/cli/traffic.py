@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from redcouch.backends.redis.location import Location
-from redcouch.backends.redis.traffic import ROOT, key_of, read_inventory, seconds_key_of
+from redcouch.backends.redis.url import Location
+from redcouch.backends.redis.usage_store import ROOT, key_of, read_inventory, seconds_key_of
 from redcouch.cli.common import NO, echo_json, json_option, show_key, storage_option
 from redcouch.cli.storage import Storage, check, open_storage
-from redcouch.inventory import KINDS, Inventory, Seen
+from redcouch.telemetry.usage import KINDS, Inventory, Seen
 
 _TITLES = {
     "client": "CLIENT",

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from redcouch.backends.redis.location import Location
+from redcouch.backends.redis.url import Location
 from redcouch.cli.common import (
     NO,
     Trouble,
@@ -25,11 +25,11 @@ from redcouch.cli.common import (
     storage_option,
 )
 from redcouch.cli.errors import ServerError
-from redcouch.cli.memcached.keys import Entry, KeyList
-from redcouch.cli.memcached.node import BATCH, Node, by_weight
-from redcouch.cli.memcached.reading import Copy, Fault, Outcome
+from redcouch.cli.progress import Pace, Stop, progress
 from redcouch.cli.storage import Storage, Stored, batches, open_storage
-from redcouch.cli.work import Pace, Stop, progress
+from redcouch.memcached_client.item_reading import Copy, Fault, Outcome
+from redcouch.memcached_client.key_listing import Entry, KeyList
+from redcouch.memcached_client.node import BATCH, Node, by_weight
 
 TOLERANCE = 5.0
 """Seconds by which times to live may differ: they are rounded, and not read at once."""

@@ -383,7 +383,7 @@ class BinaryDialect:
         self.waiting = False
 
     def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:
-        """Nobody is asked here: see L{redcouch.dialects.gate}."""
+        """Nobody is asked here: see L{redcouch.dialects.auth}."""
         return self, b""
 
     def receive(self, data: bytes) -> list[Request]:

@@ -25,7 +25,7 @@ from redcouch.commands import (
     Touch,
     Version,
 )
-from redcouch.dialects import dumps
+from redcouch.dialects import listing as dumps
 from redcouch.dialects.block import DataBlock, Parse, Parsed, Refused, server_error
 from redcouch.dialects.request import Request, answered
 from redcouch.limits import MAX_KEY, Limits

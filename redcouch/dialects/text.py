@@ -82,7 +82,7 @@ class TextDialect:
         return requests
 
     def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:
-        """Nobody is asked here: see L{redcouch.dialects.gate}."""
+        """Nobody is asked here: see L{redcouch.dialects.auth}."""
         return self, b""
 
     def _mind_the_end(self) -> None:

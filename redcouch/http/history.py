@@ -9,8 +9,8 @@ from collections import deque
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from redcouch.ledger import Figures
-from redcouch.stats import Counters
+from redcouch.telemetry.counters import Counters
+from redcouch.telemetry.snapshot import Figures
 
 STEP = 3.0
 """Seconds from one point to the next."""

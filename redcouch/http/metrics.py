@@ -21,9 +21,9 @@ from prometheus_client.registry import Collector
 
 from redcouch import __version__
 from redcouch.commands import VERBS
-from redcouch.http.watching import View
-from redcouch.meter import BOUNDS, Distribution
-from redcouch.stats import Counters
+from redcouch.http.collect import View
+from redcouch.telemetry.counters import Counters
+from redcouch.telemetry.latency import BOUNDS, Distribution
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -67,8 +67,8 @@ def exposition(view: View, limit: int) -> bytes:
 def metric_names() -> dict[str, str]:
     """What each of our metrics is about, by its name; for the documents."""
     from redcouch.http.processes import Usage
-    from redcouch.ledger import Figures
-    from redcouch.watch import Glance, Place
+    from redcouch.telemetry.service_status import Glance, Place
+    from redcouch.telemetry.snapshot import Figures
 
     place = Place(1, Glance(1, True, "", 0, 0))
     figures = Figures(0, 0.0, 0.0, 0.0, Counters(), storage=dict.fromkeys(_WARM, 0))

@@ -15,13 +15,13 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from redcouch.auth import Authenticator
 from redcouch.errors import BackendError, StartError
-from redcouch.http.gate import Door, Doorkeeper, Gate, own_names
+from redcouch.http.access import Door, Doorkeeper, Gate, own_names
+from redcouch.http.collect import Source, Watcher
 from redcouch.http.history import STEP, History
-from redcouch.http.site import Pages
-from redcouch.http.watching import Source, Watcher
-from redcouch.watch import Watch
+from redcouch.http.routes import Pages
+from redcouch.server.passwords import Authenticator
+from redcouch.telemetry.service_status import Watch
 
 
 class SeenService(MultiService):

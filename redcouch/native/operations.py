@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from redcouch.backends.redis import scripts
-from redcouch.backends.redis.schema import (
+from redcouch.backends.redis.layout import (
     CAS_COUNTER,
     SYSTEM_PREFIX,
     Layout,

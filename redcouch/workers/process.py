@@ -18,7 +18,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from redcouch.workers.control import CROWD, FIRST_SOCKET, SPEAK, UNHEARD, Channel, Respond
+from redcouch.workers.channel import CROWD, FIRST_SOCKET, SPEAK, UNHEARD, Channel, Respond
 
 _LONGEST_LINE = 16 * 1024
 
@@ -58,7 +58,7 @@ class WorkerProcess(ProcessProtocol):
         descriptors: dict[int, str | int] = {0: "w", 1: "r", 2: "r", SPEAK: "r", CROWD: crowd}
         descriptors.update(enumerate(sockets, FIRST_SOCKET))
         # Safe path (-P): the working directory is none to import from.
-        command = [sys.executable, "-P", "-m", "redcouch.workers.child", str(self.number)]
+        command = [sys.executable, "-P", "-m", "redcouch.workers.worker", str(self.number)]
         command += [type(reactor).__module__]
         with _signals_held():
             reactor.spawnProcess(

@@ -29,9 +29,9 @@ from zope.interface.verify import verifyObject
 from redcouch.backends.embedded import binary, guard, make_backend
 from redcouch.backends.embedded.backend import EmbeddedBackend
 from redcouch.backends.embedded.binary import find_server
-from redcouch.backends.embedded.options import Options, parse
-from redcouch.backends.embedded.place import LOCK, Place, choose_place
+from redcouch.backends.embedded.directory import LOCK, Place, choose_place
 from redcouch.backends.embedded.server import describe_exit, read_log_line
+from redcouch.backends.embedded.url import Options, parse
 from redcouch.commands import Noop
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.interfaces import IStorageBackend, Surroundings

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from redcouch.backends.lookup import make_backend
 from redcouch.backends.memory import MemoryBackend
+from redcouch.backends.registry import make_backend
 from redcouch.commands import Command, Flush, Get, Store, StoreMode
 from redcouch.errors import ConfigurationError
 from redcouch.interfaces import Surroundings

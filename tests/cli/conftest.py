@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from tests.servers import Memcached, RedCouch, RedisServer
+from tests.support.servers import Memcached, RedCouch, RedisServer
 
 
 @pytest.fixture

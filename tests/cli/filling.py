@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tests.wire import Address, Ending, Wire, ask
+from tests.support.wire import Address, Ending, Wire, ask
 
 _HEADER = struct.Struct("!BBHBBHIIQ")
 _SET = 0x01

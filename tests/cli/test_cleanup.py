@@ -14,7 +14,7 @@ import redis
 from tests.cli.filling import fill_many
 from tests.cli.running import Ended, finish, run, start
 from tests.cli.test_import import eventually
-from tests.servers import RedCouch, RedisServer
+from tests.support.servers import RedCouch, RedisServer
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests import servers
 from tests.cli.filling import Given, binary_get, fill, fill_many, get
 from tests.cli.running import REDCOUCH, finish, run, start
 from tests.cli.stand_in import stand_in
-from tests.servers import Memcached, RedCouch, RedisServer, free_port
-from tests.wire import ask
+from tests.support import servers
+from tests.support.servers import Memcached, RedCouch, RedisServer, free_port
+from tests.support.wire import ask
 
 ODD_KEYS = (
     b"plain",

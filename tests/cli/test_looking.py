@@ -11,7 +11,7 @@ from redcouch.cli.common import key_argument, show_key
 from redcouch.cli.inspect import show_value
 from tests.cli.filling import Given, fill, fill_many
 from tests.cli.running import run
-from tests.servers import RedCouch, RedisServer
+from tests.support.servers import RedCouch, RedisServer
 
 
 def test_ls(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) -> None:

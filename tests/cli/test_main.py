@@ -7,7 +7,7 @@ import pytest
 from redcouch import __version__
 from redcouch.cli.main import COMMANDS
 from tests.cli.running import run
-from tests.servers import RedisServer, free_port
+from tests.support.servers import RedisServer, free_port
 
 
 def test_version() -> None:

@@ -13,8 +13,8 @@ import redis
 from tests.cli.filling import Given, fill, fill_many, get
 from tests.cli.running import finish, run, start
 from tests.cli.test_import import eventually
-from tests.servers import RedCouch, RedisServer
-from tests.wire import ask
+from tests.support.servers import RedCouch, RedisServer
+from tests.support.wire import ask
 
 ALL = bytes(range(256))
 

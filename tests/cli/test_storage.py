@@ -10,14 +10,14 @@ import redis
 
 from redcouch.cli.storage import read_storage
 from redcouch.errors import ConfigurationError
-from tests import servers
 from tests.backends.redis import test_access as access
 from tests.backends.redis.certificates import Authority
 from tests.cli.filling import Given, fill, fill_many, get
 from tests.cli.running import finish, run, start
 from tests.cli.test_import import eventually
-from tests.servers import Memcached, RedCouch, RedisServer, free_port, redis_binary
-from tests.wire import ask
+from tests.support import servers
+from tests.support.servers import Memcached, RedCouch, RedisServer, free_port, redis_binary
+from tests.support.wire import ask
 
 
 def test_a_unix_socket_and_a_database(redis_70: RedisServer, client: redis.Redis) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from tests import servers
 from tests.cli.filling import Given, fill, fill_many, get
 from tests.cli.running import run
-from tests.servers import Memcached, RedCouch, RedisServer
-from tests.wire import ask
+from tests.support import servers
+from tests.support.servers import Memcached, RedCouch, RedisServer
+from tests.support.wire import ask
 
 
 @pytest.fixture(scope="module", params=["", "app:"])

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from redcouch.inventory import MOST
-from tests import servers
+from redcouch.telemetry.usage import MOST
 from tests.cli.running import run
-from tests.servers import RedCouch, RedisServer, eventually
-from tests.wire import ask
+from tests.support import servers
+from tests.support.servers import RedCouch, RedisServer, eventually
+from tests.support.wire import ask
 
 HOST = servers.LOOPBACK
 NOOP = struct.pack(">BBHBBHIIQ", 0x80, 0x0A, 0, 0, 0, 0, 0, 0, 0)

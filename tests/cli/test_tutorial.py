@@ -19,11 +19,11 @@ from typing import NamedTuple
 
 import pytest
 
-from tests import servers
 from tests.cli.filling import Given, fill
 from tests.integration.clients.programs import find, run
 from tests.integration.test_clients_go import GOPATH
-from tests.servers import Memcached, RedCouch, RedisServer
+from tests.support import servers
+from tests.support.servers import Memcached, RedCouch, RedisServer
 from tests.test_readme import blocks, section
 
 _TUTORIAL = Path(__file__).parent.parent.parent / "docs/migration.md"

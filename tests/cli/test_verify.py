@@ -8,11 +8,11 @@ import pytest
 import redis
 
 from redcouch.cli.verify import choose
-from tests import servers
 from tests.cli.filling import Given, fill, fill_many
 from tests.cli.running import run
-from tests.servers import Memcached, RedCouch, RedisServer, free_port
-from tests.wire import ask
+from tests.support import servers
+from tests.support.servers import Memcached, RedCouch, RedisServer, free_port
+from tests.support.wire import ask
 
 
 def test_the_same(memcached: Memcached, old: str, storage: str) -> None:

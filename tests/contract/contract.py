@@ -30,7 +30,7 @@ from redcouch.interfaces import Health, IStorageBackend
 from redcouch.limits import FLAGS_OVERHEAD, Limits
 from redcouch.results import Item, Number, Outcome, Result, Stored, Touched
 from tests.contract.numbers import TWO_63, TWO_64, counted
-from tests.results import named
+from tests.support.results import named
 
 LIMITS = Limits(max_item_size=4096)
 """Small, so that an item is soon too large."""

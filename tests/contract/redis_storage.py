@@ -10,15 +10,15 @@ from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
 
 from redcouch.backends.redis.backend import RedisBackend
-from redcouch.backends.redis.link import Link
-from redcouch.backends.redis.location import read_location
-from redcouch.backends.redis.schema import FLUSH_AT, StringLayout
+from redcouch.backends.redis.connection import Link
+from redcouch.backends.redis.layout import FLUSH_AT, StringLayout
 from redcouch.backends.redis.scripts import SCRIPTS
 from redcouch.backends.redis.scripts.strings import SCRIPTS as STRING_SCRIPTS
-from redcouch.backends.redis.strings import StringBackend
+from redcouch.backends.redis.string_codec import StringBackend
+from redcouch.backends.redis.url import read_location
 from redcouch.interfaces import IStorageBackend, Surroundings
 from tests.contract import contract
-from tests.servers import shared_redis
+from tests.support.servers import shared_redis
 
 
 def age(client: redis.Redis, milliseconds: int) -> None:

@@ -42,8 +42,8 @@ from redcouch.interfaces import IStorageBackend, Surroundings
 from redcouch.results import Item, Listed, Outcome, Result
 from tests.contract import contract, redis_storage
 from tests.contract.numbers import TWO_64
-from tests.results import named
-from tests.servers import shared_redis
+from tests.support.results import named
+from tests.support.servers import shared_redis
 
 T = TypeVar("T")
 

@@ -9,10 +9,10 @@ from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 
-from redcouch.backends import claims
-from redcouch.backends.claims import CLAIM_SECONDS
+from redcouch.backends import fill_leases as claims
+from redcouch.backends.fill_leases import CLAIM_SECONDS
 from redcouch.backends.memory import MemoryBackend
-from redcouch.backends.redis import filling
+from redcouch.backends.redis import fill_leases as filling
 from redcouch.commands import (
     Bar,
     Barred,
@@ -32,7 +32,7 @@ from redcouch.results import Failed, Outcome, Result, Stored
 from tests.contract import contract
 from tests.contract.redis_storage import RedisStorage, age
 from tests.contract.test_memory import START
-from tests.servers import shared_redis
+from tests.support.servers import shared_redis
 
 K, L = b"k", b"a key with blanks \xff"
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests import servers
 from tests.differential import talk as wire
 from tests.differential import transcripts
 from tests.differential.transcripts import Steps
+from tests.support import servers
 
 #: memcached's commands that RedCouch answers in other words, and why. They are left out of the
 #: transcripts, and asked for by themselves in L{test_an_exception_is_as_stated}.

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redcouch.dialects.detect import dialect_for
 from redcouch.dialects.request import Dialect
-from redcouch.dialects.sniff import dialect_for
 from redcouch.limits import Limits
 from tests.fuzz.feeding import Heard, feed, split
 from tests.fuzz.mutations import conversation

@@ -8,8 +8,8 @@ from itertools import product
 
 import pytest
 
+from redcouch.dialects.detect import dialect_for
 from redcouch.dialects.request import Dialect
-from redcouch.dialects.sniff import dialect_for
 from redcouch.limits import Limits
 from tests.fuzz.feeding import feed, in_any_pieces
 

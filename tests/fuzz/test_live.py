@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import servers
 from tests.fuzz.mutations import conversation
-from tests.servers import RedCouch, RedisServer
-from tests.wire import Wire, ask
+from tests.support import servers
+from tests.support.servers import RedCouch, RedisServer
+from tests.support.wire import Wire, ask
 
 SECRET = b"only-for-its-owner"
 WILD, TAME = 4, 4

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 from typing import Any
 
-from tests.servers import LOOPBACK, RedCouch
+from tests.support.servers import LOOPBACK, RedCouch
 
 PATIENCE = 60.0
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from redcouch.http.history import SPAN, STEP, History
-from redcouch.ledger import Figures
-from redcouch.meter import Distribution
-from redcouch.stats import Counters
+from redcouch.telemetry.counters import Counters
+from redcouch.telemetry.latency import Distribution
+from redcouch.telemetry.snapshot import Figures
 
 
 def figures(**counted: int) -> Figures:

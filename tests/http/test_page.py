@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-from redcouch.http.site import FILES
+from redcouch.http.routes import FILES
 
 PAGE = files("redcouch.http") / "page"
 STYLE = (PAGE / "status.css").read_text()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from redcouch.http.collect import View
 from redcouch.http.history import History
 from redcouch.http.processes import usage
 from redcouch.http.status import settings, status
-from redcouch.http.watching import View
-from redcouch.ledger import Figures
-from redcouch.service import Options
-from redcouch.stats import Counters
-from redcouch.watch import Glance, Place
+from redcouch.options import Options
+from redcouch.telemetry.counters import Counters
+from redcouch.telemetry.service_status import Glance, Place
+from redcouch.telemetry.snapshot import Figures
 
 UP = Place(1, Glance(11, True, "", 1, 0))
 DOWN = Place(2, Glance(12, False, "Redis at x: refused", 0, 0), restarts=3)

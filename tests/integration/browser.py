@@ -16,7 +16,7 @@ from typing import Any
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
-from tests.servers import debian
+from tests.support.servers import debian
 
 DESKTOP = (1240, 900)
 PHONE = (390, 844)

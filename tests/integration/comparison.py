@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from tests.wire import TEXT_ENDING, Address, Wire, whole
+from tests.support.wire import TEXT_ENDING, Address, Wire, whole
 
 CLOSED = b"<CLOSED>"
 """Stands behind a reply where the server has closed."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 
-from tests.wire import Address, Wire
+from tests.support.wire import Address, Wire
 
 Stats = dict[str, str]
 

@@ -14,10 +14,10 @@ import bcrypt
 import pytest
 import redis
 
-from tests import servers
 from tests.integration.clients.programs import find
-from tests.servers import LOOPBACK, RedCouch, RedisServer
-from tests.wire import Wire
+from tests.support import servers
+from tests.support.servers import LOOPBACK, RedCouch, RedisServer
+from tests.support.wire import Wire
 
 NOOP, VERSION, SASL_LIST, SASL_AUTH = 0x0A, 0x0B, 0x20, 0x21
 

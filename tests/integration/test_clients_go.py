@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.integration.clients.programs import HERE, find, run, seen
-from tests.servers import Memcached, RedCouch
+from tests.support.servers import Memcached, RedCouch
 
 GOPATH = "/usr/share/gocode"
 LIBRARY = f"{GOPATH}/src/github.com/bradfitz/gomemcache/memcache"

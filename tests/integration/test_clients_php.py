@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
 from tests.integration.clients.programs import HERE, find, run, seen
-from tests.servers import Memcached, RedCouch, RedisServer
+from tests.support import servers
+from tests.support.servers import Memcached, RedCouch, RedisServer
 
 PROTOCOLS = ("binary", "text")
 

@@ -11,10 +11,10 @@ import bcrypt
 import bmemcached
 import pytest
 
-from tests import servers
 from tests.integration.clients.programs import HERE, find, find_module, seen
-from tests.servers import RedCouch, RedisServer
-from tests.wire import ask
+from tests.support import servers
+from tests.support.servers import RedCouch, RedisServer
+from tests.support.wire import ask
 
 GET_PYLIBMC = (
     "pip install it (where there is no wheel, with Debian's gcc, libmemcached-dev and zlib1g-dev)"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from base64 import b64encode
 
 from tests.integration.clients.programs import HERE, find, seen
-from tests.servers import Memcached, RedCouch
-from tests.wire import Wire
+from tests.support.servers import Memcached, RedCouch
+from tests.support.wire import Wire
 
 DALLI = "/usr/share/rubygems-integration/all/gems/dalli-3.0.6"
 

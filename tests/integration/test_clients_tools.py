@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import servers
 from tests.integration.clients.programs import find, run
-from tests.servers import LOOPBACK, RedCouch, RedisServer
-from tests.wire import Wire, ask
+from tests.support import servers
+from tests.support.servers import LOOPBACK, RedCouch, RedisServer
+from tests.support.wire import Wire, ask
 
 TOOL = "/usr/share/memcached/scripts/memcached-tool"
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import servers
 from tests.integration import comparison
 from tests.integration.comparison import Cut, Listener, replies
 from tests.integration.transcripts import EXEMPTIONS, GROUPS, Exemption
-from tests.servers import Memcached, RedCouch, RedisServer, Server
-from tests.wire import Wire, ask, bytewise, slices, whole
+from tests.support import servers
+from tests.support.servers import Memcached, RedCouch, RedisServer, Server
+from tests.support.wire import Wire, ask, bytewise, slices, whole
 
 _LONG = 1500
 """Bytes from which on a transcript is not cut into single ones."""

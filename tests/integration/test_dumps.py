@@ -13,9 +13,9 @@ from urllib.parse import unquote_to_bytes
 import pytest
 import redis
 
-from tests import servers
-from tests.servers import RedCouch, RedisServer
-from tests.wire import Wire, ask
+from tests.support import servers
+from tests.support.servers import RedCouch, RedisServer
+from tests.support.wire import Wire, ask
 
 MANY, FEWER = 50_000, 20_000
 METADUMP, MGDUMP = b"lru_crawler metadump all\r\n", b"lru_crawler mgdump all\r\n"

@@ -18,14 +18,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from redcouch.commands import VERBS
-from redcouch.http.gate import HEADERS
-from redcouch.http.site import FILES
-from tests import servers
+from redcouch.http.access import HEADERS
+from redcouch.http.routes import FILES
 from tests.backends.redis.certificates import Authority
 from tests.http.pages import PATIENCE, eventually, fetch, http_port, metrics
-from tests.servers import LOOPBACK, RedCouch, RedisServer
+from tests.support import servers
+from tests.support.servers import LOOPBACK, RedCouch, RedisServer
+from tests.support.wire import Wire, ask
 from tests.test_service import TWISTD
-from tests.wire import Wire, ask
 
 NOOP = b"\x80\x0a" + bytes(22)
 

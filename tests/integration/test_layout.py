@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import redis
 
-from tests import servers
-from tests.servers import LOOPBACK, RedCouch, RedisServer
-from tests.wire import Wire, whole
+from tests.support import servers
+from tests.support.servers import LOOPBACK, RedCouch, RedisServer
+from tests.support.wire import Wire, whole
 
 
 @pytest.fixture

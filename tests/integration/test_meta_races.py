@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests import servers
-from tests.servers import RedCouch, RedisServer
-from tests.wire import Wire
+from tests.support import servers
+from tests.support.servers import RedCouch, RedisServer
+from tests.support.wire import Wire
 
 CLIENTS = 16
 ROUNDS = 40

@@ -23,11 +23,11 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
-from tests import servers
 from tests.http.pages import eventually, http_port
 from tests.integration.browser import DESKTOP, PHONE, browser, picture, resize
-from tests.servers import RedCouch, RedisServer
-from tests.wire import Wire, ask
+from tests.support import servers
+from tests.support.servers import RedCouch, RedisServer
+from tests.support.wire import Wire, ask
 
 HOSTILE = b"<img/src=x/onerror=document.title='hacked'>"
 SHOWN = "return document.querySelector(arguments[0]).textContent"

@@ -11,7 +11,7 @@ import pytest
 from pymemcache.client.base import Client, PooledClient
 from pymemcache.exceptions import MemcacheIllegalInputError, MemcacheServerError
 
-from tests.servers import RedCouch
+from tests.support.servers import RedCouch
 
 THREADS = 8
 ROUNDS = 25

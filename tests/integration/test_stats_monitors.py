@@ -13,12 +13,12 @@ from typing import Any
 import bmemcached
 import pytest
 
-from tests import servers
 from tests.integration import monitors
 from tests.integration.clients.programs import find, run
 from tests.integration.monitors import Stats
-from tests.servers import LOOPBACK, RedCouch, RedisServer
-from tests.wire import Wire, ask
+from tests.support import servers
+from tests.support.servers import LOOPBACK, RedCouch, RedisServer
+from tests.support.wire import Wire, ask
 
 MONITORS = (
     monitors.datadog,

@@ -10,10 +10,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests import servers
 from tests.integration import monitors
-from tests.servers import RedCouch, RedisServer
-from tests.wire import Wire, ask
+from tests.support import servers
+from tests.support.servers import RedCouch, RedisServer
+from tests.support.wire import Wire, ask
 
 Moved = dict[str, int]
 

@@ -19,9 +19,9 @@ from typing import TypeVar
 
 import pytest
 
-from tests import servers
-from tests.servers import LOOPBACK, RedCouch, RedisServer
-from tests.wire import PATIENCE, Address, Wire, ask
+from tests.support import servers
+from tests.support.servers import LOOPBACK, RedCouch, RedisServer
+from tests.support.wire import PATIENCE, Address, Wire, ask
 
 T = TypeVar("T")
 
@@ -67,8 +67,8 @@ def worker_pids(parent: int) -> dict[int, int]:
     found = {}
     for pid in children(parent):
         words = command_line(pid)
-        if "redcouch.workers.child" in words:
-            found[int(words[words.index("redcouch.workers.child") + 1])] = pid
+        if "redcouch.workers.worker" in words:
+            found[int(words[words.index("redcouch.workers.worker") + 1])] = pid
     return found
 
 
@@ -698,7 +698,7 @@ def test_workers_that_cannot_start(redis_70: RedisServer, tmp_path: Path) -> Non
     """The service ends, and says what the first worker said."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
-        "if 'redcouch.workers.child' in sys.orig_argv:\n"
+        "if 'redcouch.workers.worker' in sys.orig_argv:\n"
         "    sys.exit('redcouch: the dog has eaten it')\n"
     )
     twistd = str(Path(sys.executable).parent / "twistd")

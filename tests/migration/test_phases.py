@@ -16,12 +16,12 @@ from typing import Any
 
 import redis
 
-from tests import servers
 from tests.cli.filling import Given, fill
 from tests.cli.running import run
 from tests.migration.application import PAUSE, SESSIONS
-from tests.servers import Memcached, RedCouch, RedisServer, eventually
-from tests.wire import Address
+from tests.support import servers
+from tests.support.servers import Memcached, RedCouch, RedisServer, eventually
+from tests.support.wire import Address
 
 TURNS = 30
 """How often each instance goes through all of its work between two steps."""

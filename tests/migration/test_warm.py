@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
+from tests.backends.origin.conftest import PATIENT
+from tests.backends.origin.test_service import stats
 from tests.migration.test_phases import Instance, application, sign_in
-from tests.servers import Memcached, RedisServer
-from tests.warm.conftest import PATIENT
-from tests.warm.test_service import stats
+from tests.support import servers
+from tests.support.servers import Memcached, RedisServer
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pymemcache.client.base import Client
 
 from redcouch.native import Found, Items
-from tests import servers
 from tests.cli.running import run
-from tests.servers import RedisServer
+from tests.support import servers
+from tests.support.servers import RedisServer
 
 
 def test_promoted_items_go_on_as_strings(redis_70: RedisServer) -> None:

@@ -12,11 +12,11 @@ import pytest
 import redis
 from pymemcache.client.base import Client
 
-from tests import servers
 from tests.cli.running import run
 from tests.integration.clients.programs import find
 from tests.integration.clients.programs import run as start
-from tests.servers import RedisServer, debian
+from tests.support import servers
+from tests.support.servers import RedisServer, debian
 
 DOCS = Path(__file__).parents[2] / "docs" / "native.md"
 REDISES = ("7.0", "8.2")

@@ -13,8 +13,8 @@ import redis.asyncio
 from pymemcache.client.base import Client
 
 from redcouch.native import AsyncItems, Found, Items, UnreadableItemError
-from tests import servers
-from tests.servers import RedisServer
+from tests.support import servers
+from tests.support.servers import RedisServer
 
 LAYOUTS = ("encoding=hex", "encoding=raw", "layout=string")
 

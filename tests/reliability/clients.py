@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from tests.wire import Address, Wire
+from tests.support.wire import Address, Wire
 
 
 class Client:

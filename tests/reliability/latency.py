@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from statistics import quantiles
 
-from tests import servers
-from tests.servers import RedCouch
-from tests.wire import Wire
+from tests.support import servers
+from tests.support.servers import RedCouch
+from tests.support.wire import Wire
 
 MIB = 1024 * 1024
 

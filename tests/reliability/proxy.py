@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from tests import servers
-from tests.wire import Address
+from tests.support import servers
+from tests.support.wire import Address
 
 _RESET = b"\1\0\0\0\0\0\0\0"
 """SO_LINGER of 0 seconds: closing is a reset."""

@@ -30,10 +30,10 @@ from itertools import cycle
 from pathlib import Path
 from statistics import linear_regression
 
-from tests import servers
 from tests.reliability.clients import BinaryClient, Client, Load, MetaClient
-from tests.servers import RedCouch, RedisServer
-from tests.wire import Address
+from tests.support import servers
+from tests.support.servers import RedCouch, RedisServer
+from tests.support.wire import Address
 
 LASTING = ("--appendonly", "yes", "--appendfsync", "always")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
-from tests.servers import RedisServer
+from tests.support import servers
+from tests.support.servers import RedisServer
 
 ROOM = 100
 """Descriptors that the process may have."""

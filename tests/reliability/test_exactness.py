@@ -10,9 +10,9 @@ from threading import Barrier
 import pytest
 import redis
 
-from tests import servers
-from tests.servers import RedisServer
-from tests.wire import Address, Wire
+from tests.support import servers
+from tests.support.servers import RedisServer
+from tests.support.wire import Address, Wire
 
 CLIENTS = 9
 TIMES = 60

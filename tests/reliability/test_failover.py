@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests import servers
 from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError
-from tests.servers import LOOPBACK, RedisServer, Server
-from tests.wire import ask
+from tests.support import servers
+from tests.support.servers import LOOPBACK, RedisServer, Server
+from tests.support.wire import ask
 
 
 class Sentinel(Server):

@@ -13,11 +13,11 @@ from threading import Event, Thread
 
 import pytest
 
-from tests import servers
 from tests.reliability import history
 from tests.reliability.history import Operation, Step, is_linearizable
-from tests.servers import RedisServer
-from tests.wire import Address, Wire
+from tests.support import servers
+from tests.support.servers import RedisServer
+from tests.support.wire import Address, Wire
 
 # -- the judge -----------------------------------------------------------------------------------
 

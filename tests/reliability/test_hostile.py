@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
 from tests.reliability.clients import BinaryClient, Client, MetaClient, RefusedError
-from tests.servers import RedisServer
-from tests.wire import Wire, ask
+from tests.support import servers
+from tests.support.servers import RedisServer
+from tests.support.wire import Wire, ask
 
 SECRET = "M4RKER"
 

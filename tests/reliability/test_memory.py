@@ -6,9 +6,9 @@ import socket
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests import servers
-from tests.servers import RedisServer
-from tests.wire import Wire
+from tests.support import servers
+from tests.support.servers import RedisServer
+from tests.support.wire import Wire
 
 MIB = 1024 * 1024
 CLIENTS = 8

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests import servers
 from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError
 from tests.reliability.proxy import in_front_of
-from tests.servers import RedCouch, RedisServer
-from tests.wire import Wire
+from tests.support import servers
+from tests.support.servers import RedCouch, RedisServer
+from tests.support.wire import Wire
 
 LASTING = ("--appendonly", "yes", "--appendfsync", "always")
 RECOVERY = 20.0

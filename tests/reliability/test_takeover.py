@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
 from tests.reliability.clients import Client, Load
-from tests.servers import RedCouch, RedisServer
+from tests.support import servers
+from tests.support.servers import RedCouch, RedisServer
 
 #: Runs a command with the socket of a descriptor, as systemd passes it.
 ACTIVATE = """

@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-from redcouch.backends.lookup import BackendMaker
+from redcouch.backends.registry import BackendMaker
 
 _REDIS = "redcouch.backends.redis"
 
@@ -19,5 +19,5 @@ embedded = BackendMaker(
 )
 memory = BackendMaker("memory", "redcouch.backends.memory", "a dict in this process, for trials")
 warm = BackendMaker(
-    "warm", "redcouch.backends.warm", "warm:redis://host?from=memcached://old, filled from there"
+    "warm", "redcouch.backends.origin", "warm:redis://host?from=memcached://old, filled from there"
 )

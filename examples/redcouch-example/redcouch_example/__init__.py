@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from redcouch.backends.percommand import PerCommandBackend
+from redcouch.backends.per_command import PerCommandBackend
 from redcouch.commands import Arithmetic, Command, Delete, Store, StoreMode
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.expiry import deadline, flush_deadline

@@ -10,9 +10,9 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from redcouch.backends.embedded.binary import find_server
-from redcouch.backends.embedded.options import Options, parse
-from redcouch.backends.embedded.place import Place, choose_place
+from redcouch.backends.embedded.directory import Place, choose_place
 from redcouch.backends.embedded.server import PrivateServer, ServerEndedError
+from redcouch.backends.embedded.url import Options, parse
 from redcouch.commands import Command
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.interfaces import (
@@ -24,8 +24,8 @@ from redcouch.interfaces import (
     ITrafficBackend,
     Surroundings,
 )
-from redcouch.inventory import Inventory, Seen
 from redcouch.results import Result, Trouble
+from redcouch.telemetry.usage import Inventory, Seen
 
 MakeBackend: TypeAlias = Callable[[str, Surroundings], IStorageBackend]
 

@@ -27,8 +27,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from redcouch.backends.embedded import guard
+from redcouch.backends.embedded.directory import Place
 from redcouch.backends.embedded.ping import LOADING, PONG, ping
-from redcouch.backends.embedded.place import Place
 from redcouch.errors import ConfigurationError
 
 FIRST_POLL = 0.02

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
     """The backend for one of the URLs above; raises L{ConfigurationError}."""
     from redcouch.backends.redis.backend import RedisBackend
-    from redcouch.backends.redis.link import Link
-    from redcouch.backends.redis.location import read_location
-    from redcouch.backends.redis.schema import StringLayout
+    from redcouch.backends.redis.connection import Link
+    from redcouch.backends.redis.layout import StringLayout
     from redcouch.backends.redis.scripts import SCRIPTS
-    from redcouch.backends.redis.strings import make_string_backend
+    from redcouch.backends.redis.string_codec import make_string_backend
+    from redcouch.backends.redis.url import read_location
 
     location = read_location(url)
     if isinstance(location.layout, StringLayout):

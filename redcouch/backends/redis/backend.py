@@ -24,10 +24,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from redcouch.backends.redis import scripts
-from redcouch.backends.redis.facts import read_facts
-from redcouch.backends.redis.filling import Filling
-from redcouch.backends.redis.link import Link, RedisError, Replies, Waiting
-from redcouch.backends.redis.schema import (
+from redcouch.backends.redis.connection import Link, RedisError, Replies, Waiting
+from redcouch.backends.redis.fill_leases import Filling
+from redcouch.backends.redis.layout import (
     CAS_COUNTER,
     FLUSH_AT,
     NO_CAS,
@@ -36,16 +35,7 @@ from redcouch.backends.redis.schema import (
     read_item,
     read_number,
 )
-from redcouch.backends.redis.traffic import (
-    SYSTEM_KEYS,
-    key_of,
-    oldest,
-    pack_forget,
-    pack_questions,
-    pack_seen,
-    read_answers,
-)
-from redcouch.backends.redis.wire import (
+from redcouch.backends.redis.resp import (
     LARGE_REPLIES,
     bulks,
     pack_command,
@@ -53,6 +43,16 @@ from redcouch.backends.redis.wire import (
     pack_large_store,
     pack_script,
     pack_store,
+)
+from redcouch.backends.redis.server_info import read_facts
+from redcouch.backends.redis.usage_store import (
+    SYSTEM_KEYS,
+    key_of,
+    oldest,
+    pack_forget,
+    pack_questions,
+    pack_seen,
+    read_answers,
 )
 from redcouch.commands import (
     Arithmetic,
@@ -81,7 +81,6 @@ from redcouch.interfaces import (
     ITrafficBackend,
     Surroundings,
 )
-from redcouch.inventory import KINDS, MOST, Inventory, Seen
 from redcouch.limits import FLAGS_OVERHEAD
 from redcouch.results import (
     Failed,
@@ -97,6 +96,7 @@ from redcouch.results import (
     Touched,
     Trouble,
 )
+from redcouch.telemetry.usage import KINDS, MOST, Inventory, Seen
 
 _HALF = 10**10
 

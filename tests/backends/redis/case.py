@@ -15,13 +15,13 @@ from twisted.logger import ILogObserver, LogEvent, eventAsText, globalLogPublish
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from redcouch.backends.lookup import make_backend
+from redcouch.backends.registry import make_backend
 from redcouch.commands import Command, Get, Store, StoreMode
 from redcouch.interfaces import IStorageBackend, Surroundings
 from redcouch.limits import Limits
 from redcouch.results import Failed, Item, Result, Stored, Trouble
-from tests.results import named
-from tests.servers import RedisServer, redis_server, shared_redis
+from tests.support.results import named
+from tests.support.servers import RedisServer, redis_server, shared_redis
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from redcouch.errors import BackendError
 from redcouch.results import Stored, Trouble
 from tests.backends.redis.case import RedisCase, eventually
 from tests.backends.redis.fake import FakeRedis, FakeRedisFactory, nothing
-from tests.results import named
-from tests.servers import free_port
+from tests.support.results import named
+from tests.support.servers import free_port
 
 reactor: Any = _reactor
 

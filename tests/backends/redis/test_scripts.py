@@ -37,7 +37,7 @@ from redcouch.results import (
 )
 from tests.backends.redis.case import SharedRedisCase
 from tests.backends.redis.interleaver import Interleaver
-from tests.results import named
+from tests.support.results import named
 
 reactor: Any = _reactor
 

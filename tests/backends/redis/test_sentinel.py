@@ -8,13 +8,13 @@ from typing import Any
 import redis
 from twisted.internet import reactor as _reactor
 
-from redcouch.backends.redis.wire import bulk
+from redcouch.backends.redis.resp import bulk
 from redcouch.commands import Get, Store, StoreMode
 from redcouch.errors import BackendError
 from redcouch.results import Trouble
 from tests.backends.redis.case import RedisCase, eventually
 from tests.backends.redis.fake import FakeRedisFactory
-from tests.servers import free_port, redis_binary
+from tests.support.servers import free_port, redis_binary
 
 reactor: Any = _reactor
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from redcouch.backends.redis.location import read_location
+from redcouch.backends.redis.url import read_location
 from redcouch.errors import BackendError, ConfigurationError
 from tests.backends.redis.case import RedisCase, eventually
 from tests.backends.redis.certificates import Authority
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 # Twisted hands over what pyOpenSSL would rather not be given any more.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import WITHOUT_DEBIAN
+from tests.support.servers import WITHOUT_DEBIAN
 
 HERE = Path(__file__).parent
 _SECONDS = 60

@@ -1,0 +1,92 @@
+"""What an C{embedded:} URL says."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from urllib.parse import SplitResult, quote, quote_from_bytes, unquote_to_bytes, urlsplit
+
+from redcouch.backends.registry import read_parameters
+from redcouch.errors import ConfigurationError
+
+FOR_REDIS = ("prefix", "encoding", "layout", "flush", "timeout")
+"""Parameters that belong to the Redis backend, and are handed on as they are."""
+
+KNOWN = ("server", "maxmemory", *FOR_REDIS)
+
+UNITS = {"k": 2**10, "m": 2**20, "g": 2**30}
+
+LEAST_MEMORY = 8 * UNITS["m"]
+"""An empty redis-server holds 1 to 2 MiB: with less than this, little else would fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """
+    @ivar directory: where the items are kept; C{None} for a temporary place.
+    @ivar server: the redis-server binary; C{None} to look for one.
+    @ivar maxmemory: bytes that Redis may hold; C{None} for no limit.
+    @ivar for_redis: parameters for the Redis backend.
+    """
+
+    directory: str | None = None
+    server: str | None = None
+    maxmemory: int | None = None
+    for_redis: tuple[tuple[str, bytes], ...] = ()
+
+    def redis_url(self, socket: str) -> str:
+        """The URL under which the Redis backend finds the server."""
+        query = "&".join(f"{name}={quote_from_bytes(value)}" for name, value in self.for_redis)
+        return "redis+unix://" + quote(os.fsencode(socket)) + (query and "?" + query)
+
+
+def parse(url: str) -> Options:
+    """
+    Read a URL.
+
+    @raise ConfigurationError: it is wrong.
+    """
+    parts = urlsplit(url)
+    parameters = read_parameters(parts.query, KNOWN, url)
+    server = parameters.get("server")
+    maxmemory = parameters.get("maxmemory")
+    return Options(
+        directory=_directory(parts),
+        server=None if server is None else os.fsdecode(server),
+        maxmemory=None if maxmemory is None else parse_memory(os.fsdecode(maxmemory)),
+        for_redis=tuple((name, parameters[name]) for name in FOR_REDIS if name in parameters),
+    )
+
+
+def _directory(parts: SplitResult) -> str | None:
+    if parts.netloc:
+        raise ConfigurationError(
+            f"embedded://{parts.netloc}{parts.path}: a directory is written with three slashes, "
+            "as in embedded:///some/dir"
+        )
+    if parts.fragment:
+        raise ConfigurationError("embedded: a # in the URL is written %23")
+    path = os.fsdecode(unquote_to_bytes(parts.path))
+    if not path:
+        return None
+    if not path.startswith("/") or "\0" in path:
+        raise ConfigurationError(
+            f"embedded:{parts.path}: the directory must be an absolute path, "
+            "as in embedded:///some/dir"
+        )
+    return path
+
+
+def parse_memory(text: str) -> int:
+    """Bytes from C{256m} and the like; k, m and g count by 1024, as memcached's do."""
+    number, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in UNITS else (text, "")
+    if not (number.isascii() and number.isdigit()):
+        raise ConfigurationError(
+            f"embedded: maxmemory={text} is not a size; write it in bytes, or as 512k, 256m or 2g"
+        )
+    size = int(number) * UNITS.get(unit, 1)
+    if size < LEAST_MEMORY:
+        raise ConfigurationError(
+            f"embedded: maxmemory={text} is too little for Redis to work in; give it 8m or more"
+        )
+    return size

@@ -1,0 +1,555 @@
+"""
+L{IStorageBackend} over a storage and an old side.
+
+The storage decides: what clients are told comes from it, and it is never behind.
+What the two sides promise together is that the old one has, of each key, either
+what the storage has or nothing:
+
+ - A removal is done on the old side first, and awaited, so that whoever looks
+   there after it has been answered finds nothing to bring back.
+ - A change is done in the storage first, and then repeated on the old side with
+   what came out. Then the storage is asked whether it still is as it was made:
+   where another process has changed it meanwhile, nobody knows which of the two
+   came last on the old side, and the item is removed there.
+ - What could not be told to the old side is barred: it is never pulled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.components import proxyForInterface
+from twisted.python.failure import Failure
+from zope.interface import alsoProvides, implementer
+
+from redcouch.backends.fill_leases import MOST_BARRED
+from redcouch.backends.origin.fetch import Puller
+from redcouch.backends.origin.progress import Warmth
+from redcouch.backends.origin.replicate import (
+    Echo,
+    Kind,
+    asks_for_item,
+    echoes,
+    keys_of,
+    kind_of,
+    leaves_item,
+    missed,
+)
+from redcouch.backends.origin.time_budget import Patience
+from redcouch.backends.origin.url import Location
+from redcouch.backends.registry import redact
+from redcouch.commands import (
+    Bar,
+    Barred,
+    Command,
+    Delete,
+    Get,
+    Inspect,
+    MetaGet,
+    Pause,
+    Revoke,
+)
+from redcouch.errors import BackendError, ConfigurationError
+from redcouch.expiry import flush_deadline
+from redcouch.interfaces import (
+    Answer,
+    IDescribedBackend,
+    IDirectBackend,
+    IFillableBackend,
+    ILocalBackend,
+    IStorageBackend,
+    ITrafficBackend,
+    Surroundings,
+    performer,
+)
+from redcouch.memcached_client import protocol as wire
+from redcouch.memcached_client.pool import Old
+from redcouch.memcached_client.twisted_client import Node
+from redcouch.results import Failed, Listed, Outcome, Result
+from redcouch.telemetry.usage import Inventory, Seen
+
+_GRACE = 1.0
+"""
+Seconds after an old memcached has come back until it is told of what it has
+missed: it may first do what was on its way to it when it went.
+"""
+
+_AT_A_TIME = 1000
+"""Keys that it is told of together."""
+
+_AROUND_FLUSH = (1.0, 5.0)
+"""Seconds before and after a delayed flush in which the two sides may not be equally empty."""
+
+_FOR_MISSED = 60.0
+"""Seconds in which it has to take note of these; nobody waits for it."""
+
+_BAR_AGAIN = 1.0
+
+_TOO_MUCH = "it has missed too many changes"
+
+
+def warm(inner: IStorageBackend, location: Location, surroundings: Surroundings) -> IStorageBackend:
+    """
+    A storage that is filled from old memcacheds. It can whatever the storage can.
+
+    @raise ConfigurationError: the storage cannot be filled.
+    """
+    if not IFillableBackend.providedBy(inner):
+        raise ConfigurationError(
+            f"warm: {redact(location.storage)} cannot be filled from another cache"
+        )
+    reactor, limits = surroundings.reactor, surroundings.limits
+    nodes = [
+        Node(address, location.timeout, limits.max_item_size, reactor) for address in location.nodes
+    ]
+    warmth = Warmth(surroundings.counts, redact(location.storage), reactor)
+    old = Old(nodes, limits.max_item_size, surroundings.now, warmth.error)
+    backend = WarmBackend(inner, old, warmth, location, surroundings)
+    for interface in (IDescribedBackend, ILocalBackend, ITrafficBackend):
+        if interface.providedBy(inner):
+            alsoProvides(backend, interface)
+    storage: IStorageBackend = backend
+    return storage
+
+
+@implementer(IDirectBackend)
+class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore[misc]
+    """See the module."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        inner: Any,
+        old: Old,
+        warmth: Warmth,
+        location: Location,
+        surroundings: Surroundings,
+    ) -> None:
+        super().__init__(inner)
+        self._give = performer(inner)
+        self._old = old
+        self._warmth = warmth
+        self._location = location
+        self._now = surroundings.now
+        self._reactor = surroundings.reactor
+        self._puller = Puller(self._ask, old, warmth.pulled, self._end)
+        #: Batches that wait until each old memcached has answered, or failed to, or it takes
+        #: too long; then None.
+        self._waiting: list[Deferred[None]] | None = []
+        self._waited: IDelayedCall | None = None
+        #: Nothing is pulled or told any more, for good.
+        self._ended = False
+        #: Keys that some old memcached has not been told of, by this process.
+        self._untold: dict[bytes, None] = {}
+        self._timer: IDelayedCall | None = None
+        self._stopped = False
+        for node in old.nodes:
+            node.on_up = self._tell_later
+
+    # -- IStorageBackend, and what else the storage may be -----------------------------------
+
+    @property
+    def shared_url(self) -> str | None:
+        """See L{ILocalBackend}."""
+        url = self._inner.shared_url
+        return None if url is None else self._location.around(url)
+
+    def start(self) -> Deferred[None]:
+        """See L{IStorageBackend}."""
+        self._warmth.start()
+        Deferred.fromCoroutine(self._begin()).addErrback(
+            lambda failure: self._log.failure("Could not begin to warm", failure)
+        )
+        started: Deferred[None] = self._inner.start()
+        return started
+
+    async def _begin(self) -> None:
+        await self._old.start()
+        self._let_begin()
+
+    async def _until_begun(self) -> None:
+        if self._waiting is None:
+            return
+        turn: Deferred[None] = Deferred()
+        self._waiting.append(turn)
+        if self._waited is None:
+            self._waited = self._reactor.callLater(self._location.timeout, self._let_begin)
+        await turn
+
+    def _let_begin(self) -> None:
+        if self._waited is not None and self._waited.active():
+            self._waited.cancel()
+        waiting, self._waiting = self._waiting, None
+        for batch in waiting or ():
+            batch.callback(None)
+
+    def stop(self) -> Deferred[None]:
+        """See L{IStorageBackend}."""
+        self._stopped = True
+        self._cancel_timer()
+        self._let_begin()
+        self._warmth.stop()
+        self._old.stop()
+        stopped: Deferred[None] = self._inner.stop()
+        return stopped
+
+    def statistics(self) -> Deferred[Mapping[str, int]]:
+        """See L{IStorageBackend}."""
+        return Deferred.fromCoroutine(self._statistics())
+
+    async def _statistics(self) -> Mapping[str, int]:
+        found = dict(await self._inner.statistics())
+        (barred,) = await self._ask([Barred()])
+        if not isinstance(barred, Failed):
+            found["warm_barred"] = MOST_BARRED if barred is None else barred
+            found["warm_ended"] = int(barred is None)
+        found["warm_old_up"] = sum(node.up for node in self._old.nodes)
+        return found
+
+    def describe(self) -> Deferred[Mapping[str, str | int]]:
+        """See L{IDescribedBackend}."""
+        described: Deferred[Mapping[str, str | int]] = self._inner.describe()
+        return described
+
+    def keep_traffic(self, seen: Sequence[Seen], now: int) -> Deferred[None]:
+        """See L{ITrafficBackend}."""
+        kept: Deferred[None] = self._inner.keep_traffic(seen, now)
+        return kept
+
+    def traffic(self) -> Deferred[Inventory]:
+        """See L{ITrafficBackend}."""
+        inventory: Deferred[Inventory] = self._inner.traffic()
+        return inventory
+
+    def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
+        """See L{IStorageBackend}."""
+        answer: Deferred[list[Result]] = Deferred()
+        self.perform(commands, answer.callback)
+        return answer
+
+    def perform(self, commands: Sequence[Command], answer: Answer) -> None:
+        """See L{IDirectBackend}."""
+        if self._ended:
+            self._give(commands, answer)
+        elif self._waiting is None and len(commands) == 1 and commands[0].__class__ is Get:
+            self._read_at_once(commands[0], answer)
+        else:
+            Deferred.fromCoroutine(self._perform(commands)).addBoth(answer)
+
+    # -- the storage itself ------------------------------------------------------------------
+
+    def _ask(self, commands: Sequence[Command]) -> Awaitable[list[Result]]:
+        """What the storage makes of commands. Raises L{BackendError}."""
+        answer: Deferred[list[Result]] = Deferred()
+        self._give(commands, answer.callback)
+        return answer
+
+    # -- a batch -----------------------------------------------------------------------------
+
+    def _read_at_once(self, command: Any, answer: Answer) -> None:
+        """One get, which most batches are: nothing more happens where it finds everything."""
+
+        def found(results: list[Result] | Failure) -> None:
+            if isinstance(results, Failure) or not isinstance(results[0], list):
+                answer(results)
+            elif None not in results[0]:
+                self._warmth.found(len(results[0]), 0)
+                answer(results)
+            else:
+                reading = self._complete([command], results, self._patience())
+                Deferred.fromCoroutine(reading).addBoth(answer)
+
+        self._give([command], found)
+
+    async def _perform(self, commands: Sequence[Command]) -> list[Result]:
+        """Runs of commands of one kind, one after the other."""
+        await self._until_begun()
+        results: list[Result] = []
+        now = self._now()
+        for kind, run in groupby(commands, lambda command: kind_of(command, now)):
+            together = list(run)
+            try:
+                results += await self._ways[kind](self, together, self._patience())
+            except BackendError as error:
+                results += [error.failed] * len(together)
+        return results
+
+    def _patience(self, seconds: float | None = None) -> Patience:
+        return Patience(self._location.timeout if seconds is None else seconds, self._reactor)
+
+    async def _pass_on(self, run: list[Command], patience: Patience) -> list[Result]:
+        return await self._ask(run)
+
+    # -- reading -----------------------------------------------------------------------------
+
+    async def _read(self, run: list[Command], patience: Patience) -> list[Result]:
+        return await self._complete(run, await self._ask(run), patience)
+
+    async def _complete(
+        self, run: Sequence[Command], results: list[Result], patience: Patience
+    ) -> list[Result]:
+        """The results of reading, with what the old side has where there was nothing."""
+        lacking = [key for one in zip(run, results, strict=True) for key in missed(*one)]
+        pulled = await self._puller.pull(lacking, patience) if lacking else {}
+        counted = sum(len(keys_of(one)) for one in run if isinstance(one, Get | MetaGet))
+        self._warmth.found(counted - len(lacking), len(lacking) - len(pulled))
+        again: list[int] = []
+        for place, (command, result) in enumerate(zip(run, results, strict=True)):
+            if isinstance(command, Get) and isinstance(result, list):
+                pairs = zip(command.keys, result, strict=True)
+                results[place] = [
+                    pulled.get(key) if found is None else found for key, found in pairs
+                ]
+            elif result is None and pulled.keys() & keys_of(command):
+                again.append(place)
+        if again:
+            for place, result in zip(again, await self._ask([run[i] for i in again]), strict=True):
+                results[place] = result
+        return results
+
+    async def _pull_lacking(self, keys: Iterable[bytes], patience: Patience) -> None:
+        """Bring over those that the storage does not have."""
+        keys = list(dict.fromkeys(keys))
+        if keys:
+            there = await self._ask([*map(Inspect, keys)])
+            lacking = [key for key, listed in zip(keys, there, strict=True) if listed is None]
+            await self._puller.pull(lacking, patience)
+
+    # -- changing ----------------------------------------------------------------------------
+
+    async def _change(self, run: list[Command], patience: Patience) -> list[Result]:
+        keys = [key for command in run for key in keys_of(command)]
+        several = len(set(keys)) < len(keys)
+        # Where a key is there twice, trying again would turn the order round.
+        ahead = [
+            key
+            for command in run
+            if asks_for_item(command) and (several or leaves_item(command))
+            for key in keys_of(command)
+        ]
+        await self._pull_lacking(ahead, patience)
+        was_there = self._inner.health().ready
+        try:
+            results = await self._make(run)
+            if not several:
+                await self._try_again(run, results, patience)
+        except BackendError:
+            if was_there:  # it may have been done, unanswered
+                await self._remove_old(keys, patience)
+            raise
+        await self._echo(echoes(run, results), patience)
+        return results
+
+    async def _make(self, run: Sequence[Command]) -> list[Result]:
+        """
+        Do it in the storage. Claims on what these commands create go before;
+        those on what they change went when it came here.
+        """
+        keys = [key for command in run if leaves_item(command) for key in keys_of(command)]
+        if not keys:
+            return await self._ask(run)
+        return (await self._ask([Revoke(keys), *run]))[1:]
+
+    async def _try_again(
+        self, run: Sequence[Command], results: list[Result], patience: Patience
+    ) -> None:
+        """What has found nothing in the storage may find what the old side has."""
+        lacking: dict[int, list[bytes]] = {}
+        for place, command in enumerate(run):
+            if not leaves_item(command):
+                keys = list(missed(command, results[place]))
+                if keys:
+                    lacking[place] = keys
+        if not (lacking and self._old.up):
+            return
+        await self._puller.pull((key for keys in lacking.values() for key in keys), patience)
+        # Even if nothing was pulled: another process may have been faster.
+        again = await self._make([run[place] for place in lacking])
+        for place, result in zip(lacking, again, strict=True):
+            results[place] = result
+
+    async def _echo(self, told: Sequence[Echo], patience: Patience) -> None:
+        """Repeat on the old side what was done, and remove there what is not the same."""
+        if not told:
+            return
+        request = b"".join(echo.request for echo in told)
+        answers = await self._old.tell(request, len(told), patience)
+        if any(replies is None for replies in answers):
+            await self._bar([echo.key for echo in told])
+        doubtful = {
+            echo.key
+            for replies in answers
+            for echo, reply in zip(told, replies or (), strict=False)
+            if not echo.agrees(reply)
+        }
+        doubtful |= await self._changed_since(told)
+        if doubtful:
+            await self._remove_old(list(doubtful), patience)
+
+    async def _changed_since(self, told: Sequence[Echo]) -> set[bytes]:
+        """The keys whose item in the storage is no longer what these changes have made."""
+        tokens: dict[bytes, int] = {}
+        for echo in told:
+            if echo.token is not None and (echo.key in tokens or not echo.sure):
+                tokens[echo.key] = echo.token
+        if not tokens:
+            return set()
+        try:
+            listed = await self._ask([*map(Inspect, tokens)])
+        except BackendError:
+            return set(tokens)
+        return {
+            key
+            for (key, token), item in zip(tokens.items(), listed, strict=True)
+            if not (isinstance(item, Listed) and item.cas == token)
+        }
+
+    # -- removing ----------------------------------------------------------------------------
+
+    async def _remove(self, run: list[Command], patience: Patience) -> list[Result]:
+        asking = [key for command in run if asks_for_item(command) for key in keys_of(command)]
+        await self._pull_lacking(asking, patience)
+        refused = await self._other_tokens(run)
+        removing = [command for place, command in enumerate(run) if place not in refused]
+        keys = [key for command in removing for key in keys_of(command)]
+        had = await self._remove_old(keys, patience)
+        made = iter((await self._ask([Revoke(keys), *removing]))[1:])
+        results = [Outcome.EXISTS if place in refused else next(made) for place in range(len(run))]
+        for place, command in enumerate(run):
+            if isinstance(command, Delete):
+                if results[place] is Outcome.NOT_FOUND and command.key in had:
+                    results[place] = Outcome.DELETED
+                had.discard(command.key)
+        return results
+
+    async def _remove_old(self, keys: Sequence[bytes], patience: Patience) -> set[bytes]:
+        """Remove items on the old side, or see to it that they are never pulled. Which it had."""
+        had, told = await self._old.delete(keys, patience)
+        if not told:
+            await self._bar(keys)
+        return had
+
+    async def _other_tokens(self, run: Sequence[Command]) -> set[int]:
+        """
+        The places of commands that compare a token with another one: what
+        they would remove is to stay, on both sides.
+        """
+        tokens = {
+            place: token
+            for place, command in enumerate(run)
+            if (token := getattr(command, "compare", None)) is not None
+        }
+        keys = [key for command in run for key in keys_of(command)]
+        if not tokens or len(set(keys)) < len(keys):
+            return set()
+        looks = [Inspect(keys_of(run[place])[0]) for place in tokens]
+        return {
+            place
+            for (place, token), listed in zip(tokens.items(), await self._ask(looks), strict=True)
+            if isinstance(listed, Listed) and listed.cas != token
+        }
+
+    async def _flush(self, run: list[Command], patience: Patience) -> list[Result]:
+        return [await self._flush_once(command, patience) for command in run]
+
+    async def _flush_once(self, command: Any, patience: Patience) -> Result:
+        """
+        Both sides. The storage comes first, since it may refuse; and once more
+        after the old side, for what was pulled between the two.
+        """
+        (result,) = await self._ask([command])
+        if result is not Outcome.OK:
+            return result
+        answers = await self._old.tell(wire.flush(command.exptime), 1, patience)
+        done = all(replies is not None and replies[0].code == b"OK" for replies in answers)
+        if not done:
+            await self._bar_all("a flush_all did not reach it")
+        due = flush_deadline(command.exptime, self._now())
+        if due is None:
+            await self._ask([Revoke(None), Pause(0.0, 0.0), command])
+        else:
+            before, after = _AROUND_FLUSH
+            await self._ask([Pause(due - before, due + after)])
+        return result
+
+    # -- what the old side has missed ----------------------------------------------------------
+
+    async def _bar(self, keys: Sequence[bytes]) -> None:
+        """Never pull these: what the old side has of them may be out of date."""
+        if self._ended:
+            return
+        self._untold.update(dict.fromkeys(keys))
+        if len(self._untold) > MOST_BARRED:  # as where the storage is away, too
+            await self._bar_all(_TOO_MUCH)
+            return
+        (result,) = await self._ask([Bar(keys)])
+        if isinstance(result, Failed):
+            await self._bar_all(f"what it has missed cannot be noted: {result.message}")
+        elif result is Outcome.NOT_STORED:
+            self._end(_TOO_MUCH)
+        self._tell_later()
+
+    async def _bar_all(self, why: str) -> None:
+        """Never pull anything again, in any process; tried until it is noted."""
+        self._end(why)
+        try:
+            (result,) = await self._ask([Bar(None)])
+        except BackendError as error:
+            result = error.failed
+        if isinstance(result, Failed) and not self._stopped:
+            self._timer = self._reactor.callLater(
+                _BAR_AGAIN, lambda: Deferred.fromCoroutine(self._bar_all(why))
+            )
+
+    def _end(self, why: str = "it has missed too much, as another process says") -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._untold.clear()
+        self._cancel_timer()
+        self._old.stop()
+        self._log.error(
+            "Nothing is pulled from the old memcached any more, and nothing told to it "
+            "({reason}): the storage serves alone, as --storage {storage} does",
+            reason=why,
+            storage=redact(self._location.storage),
+        )
+
+    def _tell_later(self) -> None:
+        """If the old memcacheds are there (again): clear them of what is out of date."""
+        waits = self._timer is not None and self._timer.active()
+        if self._untold and not waits and all(node.up for node in self._old.nodes):
+            self._timer = self._reactor.callLater(
+                _GRACE, lambda: Deferred.fromCoroutine(self._tell_of_missed())
+            )
+
+    async def _tell_of_missed(self) -> None:
+        while self._untold and not self._stopped:
+            keys = list(self._untold)[:_AT_A_TIME]
+            for key in keys:
+                del self._untold[key]
+            _, done = await self._old.delete(keys, self._patience(_FOR_MISSED))
+            if not done:
+                if not self._ended:
+                    self._untold.update(dict.fromkeys(keys))
+                return
+        if not (self._ended or self._stopped):
+            self._log.info("The old memcached has been told of all that it had missed")
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    _ways: Mapping[Kind, Callable[..., Awaitable[list[Result]]]] = {
+        Kind.READ: _read,
+        Kind.CHANGE: _change,
+        Kind.REMOVAL: _remove,
+        Kind.FLUSH: _flush,
+        Kind.OTHER: _pass_on,
+    }

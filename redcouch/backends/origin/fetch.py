@@ -1,0 +1,93 @@
+"""
+Bringing items over from the old side, so that none comes back that was changed
+or deleted meanwhile.
+
+An item is looked for, claimed here, read there, and filled in here. Whoever
+changes an item revokes claims on it in the same step, and whoever deletes one
+has deleted it on the old side before: so what is read after the claim is still
+true if the claim still holds when it is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+from redcouch.backends.origin.time_budget import Patience
+from redcouch.commands import Claim, Command, Fill, Get
+from redcouch.memcached_client.pool import Old, OldItem, portions
+from redcouch.results import Failed, Item, Outcome, Result, Stored
+
+Execute = Callable[[Sequence[Command]], Awaitable[list[Result]]]
+
+
+class Puller:
+    """Pulls from an old side into a storage."""
+
+    def __init__(
+        self, execute: Execute, old: Old, count: Callable[[int], None], on_end: Callable[[], None]
+    ) -> None:
+        """
+        @param execute: performs commands on the storage.
+        @param count: is told how many items were pulled.
+        @param on_end: called where the storage says that nothing may be filled
+            in any more.
+        """
+        self._execute = execute
+        self._old = old
+        self._count = count
+        self._on_end = on_end
+
+    async def pull(self, keys: Iterable[bytes], patience: Patience) -> dict[bytes, Item]:
+        """
+        The items of those keys that the old side has, and the storage then too;
+        where patience ends before, none, or some of them.
+
+        @raise redcouch.errors.BackendError: the storage cannot be reached.
+        """
+        places = await self._old.find(dict.fromkeys(keys), patience) if self._old.up else {}
+        claims = await self._claim(list(places))
+        items: dict[bytes, Item] = {}
+        for node, portion in portions({key: places[key] for key in claims}):
+            items |= await self._fill(claims, await self._old.read(node, portion, patience))
+        self._count(len(items))
+        return items
+
+    async def _claim(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        claims: dict[bytes, bytes] = {}
+        if not keys:
+            return claims
+        for key, claim in zip(keys, await self._execute([*map(Claim, keys)]), strict=True):
+            if isinstance(claim, bytes):
+                claims[key] = claim
+            elif claim is Outcome.NOT_STORED:
+                self._on_end()
+        return claims
+
+    async def _fill(
+        self, claims: Mapping[bytes, bytes], there: Mapping[bytes, OldItem]
+    ) -> dict[bytes, Item]:
+        items: dict[bytes, Item] = {}
+        if not there:
+            return items
+        fills = [
+            Fill(key, old.value, old.flags, old.exptime, claims[key]) for key, old in there.items()
+        ]
+        refused = []
+        for fill, result in zip(fills, await self._execute(fills), strict=True):
+            if isinstance(result, Stored):
+                items[fill.key] = Item(fill.value, fill.flags, result.cas)
+            elif isinstance(result, Failed):  # as for lack of memory: it is true all the same
+                items[fill.key] = Item(fill.value, fill.flags, 0)
+            else:
+                refused.append(fill.key)
+        return items | await self._look_again(refused)
+
+    async def _look_again(self, keys: Sequence[bytes]) -> dict[bytes, Item]:
+        """Somebody was faster: with the item, or with a change."""
+        if not keys:
+            return {}
+        (found,) = await self._execute([Get(keys, cas=True)])
+        if isinstance(found, Failed):
+            return {}
+        pairs = zip(keys, found, strict=True)
+        return {key: Item(*item) for key, item in pairs if isinstance(item, tuple)}

@@ -1,0 +1,543 @@
+"""
+The connection to Redis: made, prepared, kept, and shared by all clients.
+
+The only file that imports txredisapi. From there come the connection factory
+with its reconnecting, authentication, database selection and Sentinel. Added
+here is the path that requests take: bytes packed by the caller, all that one
+reactor turn brings joined into one write, replies read by hiredis and counted
+off to the callers in order. No Deferred and no timer belongs to a single
+request.
+
+Not every command needs a Redis that answers: while there is none, callers are
+told so at once. Only the very first attempt is waited for, so that a client
+that connects in the first moments of a service finds it working.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from itertools import islice
+from typing import Any
+
+import hiredis
+import txredisapi
+from OpenSSL.crypto import Error as CertificateError
+from OpenSSL.SSL import Error as TLSError
+from twisted.application.internet import ClientService
+from twisted.internet import ssl
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import LoopingCall
+from twisted.logger import ILogObserver, LogEvent, Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from redcouch.backends.redis.scripts import Script
+from redcouch.backends.redis.url import Location
+from redcouch.errors import BackendError, ConfigurationError
+from redcouch.interfaces import Health
+from redcouch.results import Trouble
+from redcouch.server.direct_writer import direct_writer
+from redcouch.telemetry.latency import Meter
+
+RedisError = txredisapi.ResponseError
+"""What stands in the place of a reply where Redis answered with an error."""
+
+Replies = Sequence[Any] | BackendError
+"""What a caller is given: its replies in order, or why there are none."""
+
+
+@implementer(ILogObserver)
+def _nobody(event: LogEvent) -> None:
+    """Reads no log."""
+
+
+class _QuietClientService(ClientService):
+    """Keeps to itself that it tries again: the operator is told once, by L{Link}."""
+
+    _log = Logger(observer=_nobody)
+
+
+txredisapi.ClientService = _QuietClientService
+
+
+_NOT_YET = object()
+"""What the reader gives while a reply is not complete. No reply is equal to it."""
+
+_SMALL = 64 * 1024
+_LARGE = 1024 * 1024
+"""Bytes received at a time, and kept room for: small replies, and large values."""
+
+
+_TOGETHER = 16
+"""
+Payloads that go to Redis in one write, even if the turn of the reactor brings
+more: so Redis begins on the first while the others are still being read.
+"""
+
+
+class State(Enum):
+    """Where a link is in its life."""
+
+    FIRST_ATTEMPT = "connecting"
+    UP = "connected"
+    DOWN = "not reachable"
+    STOPPED = "stopped"
+
+
+class Waiting:
+    """
+    Somebody whose replies are on their way: C{expected} in all, C{replies} so
+    far.
+    """
+
+    __slots__ = ("expected", "replies", "sent_at")
+
+    def __init__(self, expected: int) -> None:
+        self.expected = expected
+        self.replies: list[Any] = []
+        self.sent_at = 0.0
+
+    def done(self, replies: Replies) -> None:
+        """Be given the replies, or the reason why there are none."""
+        raise NotImplementedError
+
+
+class _Caller(Waiting):
+    """Somebody who left a function to call."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, expected: int, call: Callable[[Replies], None]) -> None:
+        super().__init__(expected)
+        self._call = call
+
+    def done(self, replies: Replies) -> None:
+        self._call(replies)
+
+
+class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
+    """
+    One connection. While it is prepared, replies go txredisapi's way; after
+    that, they go to those who wait in C{waiting}.
+    """
+
+    _log = Logger()
+
+    link: Link
+    waiting: deque[Waiting]
+    heard_at: float
+    #: Why this connection is of no use, once that is known.
+    trouble: Failure | None = None
+
+    def connectionMade(self) -> None:
+        self.waiting = deque()
+        self.heard_at = 0.0
+        self.write = direct_writer(self.transport)
+        self._reader = hiredis.Reader(
+            protocolError=txredisapi.InvalidData, replyError=RedisError, notEnoughData=_NOT_YET
+        )
+        self._reader.setmaxbuf(_LARGE)
+        if self.link.location.socket is None:
+            self.transport.setTcpNoDelay(True)
+        prepared = Deferred.fromCoroutine(self._prepare())
+        prepared.addTimeout(self.link.location.timeout, self.link.reactor, _say_that_it_is_late)
+        prepared.addCallbacks(lambda _: self._hand_out(), self._not_prepared)
+
+    async def _prepare(self) -> None:
+        location = self.link.location
+        if location.password is not None:
+            await self.auth(location.password, location.username)
+        if location.database:
+            await self.select(location.database)
+        if location.master is not None and (await self.role())[0] != b"master":
+            raise RedisError("this Redis is no master (any more)")
+        for script in self.link.scripts:
+            await self.script_load(script.text)
+
+    def _hand_out(self) -> None:
+        super().connectionMade()  # without password and database: says that we are ready
+        self.link.on_up(self)
+
+    def _not_prepared(self, failure: Failure) -> None:
+        self.link.on_attempt_failed(self.trouble or failure)
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.trouble = self.trouble or reason
+        self.link.on_lost(self, self.trouble)
+        super().connectionLost(reason)
+
+    def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+        transport = self.transport
+        if len(data) == transport.bufferSize:  # there is more: take more of it at a time
+            transport.bufferSize = min(_LARGE, 2 * transport.bufferSize)
+        elif transport.bufferSize > _SMALL and len(data) < _SMALL:
+            transport.bufferSize = _SMALL
+        reader = self._reader
+        self.heard_at = self.link.reactor.seconds()
+        reader.feed(data)
+        try:
+            if self.waiting:
+                meter = self.link.meter
+                if meter is not None:  # one of those that this answers stands for all
+                    meter.round_trips.observe(self.heard_at - self.waiting[0].sent_at)
+                self._deliver(reader.gets)
+            else:
+                while (reply := reader.gets()) is not _NOT_YET:
+                    self._take_alone(reply)
+        except txredisapi.InvalidData:
+            self.trouble = Failure(RedisError("it does not answer as a Redis does"))
+            self.transport.abortConnection()
+
+    def _deliver(self, gets: Callable[[], Any]) -> None:
+        """Count replies off to those who wait, in order."""
+        waiting = self.waiting
+        while waiting:
+            first = waiting[0]
+            replies = first.replies
+            expected = first.expected
+            if expected == 1:
+                reply = gets()
+                if reply is _NOT_YET:
+                    return
+                replies.append(reply)
+            else:
+                replies.extend(islice(iter(gets, _NOT_YET), expected - len(replies)))
+                if len(replies) < expected:
+                    return
+            waiting.popleft()
+            if not self._answer(first):
+                return
+        if gets() is not _NOT_YET:
+            raise txredisapi.InvalidData("a reply to nothing")
+
+    def _take_alone(self, reply: Any) -> None:
+        """A reply that no request waits for: a part of the preparation, or a fault."""
+        if self.link.is_in_use(self):
+            raise txredisapi.InvalidData("a reply to nothing")
+        self.replyReceived(reply)
+
+    def _answer(self, caller: Waiting) -> bool:
+        """
+        Give a caller its replies. False if it could not make sense of them:
+        then which reply belongs to whom is certain no more.
+        """
+        try:
+            caller.done(caller.replies)
+        except Exception:
+            self._log.failure("Could not understand a reply of Redis")
+            self.transport.abortConnection()
+            caller.done(BackendError(Trouble.INTERNAL, "storage answered something unknown"))
+            return False
+        return True
+
+
+class LinkFactory(txredisapi.RedisFactory):  # type: ignore[misc]
+    """Connects, and connects again within a second of Redis coming back."""
+
+    protocol = LinkProtocol
+    initialDelay = 0.05
+    factor = 1.6
+    maxDelay = 1.0
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(
+            uuid=None, dbid=None, poolsize=1, isLazy=True, charset=None, convertNumbers=False
+        )
+        self.link = link
+
+    def buildProtocol(self, addr: Any) -> LinkProtocol:
+        protocol: LinkProtocol = super().buildProtocol(addr)
+        protocol.link = self.link
+        return protocol
+
+    def addConnection(self, connection: LinkProtocol) -> None:
+        super().addConnection(connection)
+        # Nobody takes connections from the queue: left there, each would be kept for ever.
+        self.connectionQueue.pending.clear()
+
+
+class Link:
+    """
+    A connection to one Redis that is made again whenever it is lost.
+
+    @ivar state: see L{State}.
+    """
+
+    _log = Logger()
+
+    def __init__(self, location: Location, reactor: Any, scripts: Sequence[Script]) -> None:
+        """
+        @param scripts: what Redis has to know before the connection is used.
+        @raise ConfigurationError: the location's certificates cannot be used.
+        """
+        self.location = location
+        self.reactor = reactor
+        self.scripts = scripts
+        self.state = State.FIRST_ATTEMPT
+        self._endpoint = _endpoint(location, reactor)
+        self._factory = LinkFactory(self)
+        self._sentinel: txredisapi.Sentinel | None = None
+        self._protocol: LinkProtocol | None = None
+        self._reason = "not tried yet"
+        self._told = ""
+        self._early: list[tuple[bytes, Waiting]] = []
+        self._outgoing: list[bytes] = []
+        self._turn = 0.0
+        self._pause = min(1.0, location.timeout / 4)
+        self._looked_at = 0.0
+        self._watch = LoopingCall(self._check_time)
+        self._watch.clock = reactor
+        #: Called each time a connection is ready.
+        self.when_up: Callable[[], None] = lambda: None
+        #: Is told how long Redis takes, and of connections.
+        self.meter: Meter | None = None
+
+    # -- life --------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Connect, and go on connecting."""
+        if self._endpoint is None:
+            self._start_sentinel()
+        else:
+            self._factory.startConnecting(self._endpoint)
+        self._looked_at = self.reactor.seconds()
+        self._watch.start(self._pause, now=False)
+        self._mind_next_attempt()
+
+    def _start_sentinel(self) -> None:
+        location = self.location
+        self._sentinel = txredisapi.Sentinel(
+            location.addresses, password=location.sentinel_password, connectTimeout=location.timeout
+        )
+        self._sentinel.discovery_timeout = location.timeout
+        self._factory.initialDelay = 0.1
+        self._factory.startConnecting(_MasterEndpoint(self._sentinel, location, self.reactor))
+
+    def stop(self) -> Deferred[None]:
+        """Disconnect for good."""
+        self.state = State.STOPPED
+        if self._watch.running:
+            self._watch.stop()
+        self._release_early(BackendError(Trouble.UNAVAILABLE, "shutting down"))
+        stopped: Deferred[None] = self._factory.disconnect()
+        if self._sentinel is not None:
+            sentinel = self._sentinel
+            stopped.addCallback(lambda _: sentinel.disconnect())
+        return stopped.addCallback(lambda _: None)
+
+    def health(self) -> Health:
+        """Whether commands reach Redis now."""
+        if self.state is State.UP:
+            return Health(True)
+        return Health(False, f"Redis at {self.location.shown}: {self._reason}")
+
+    def _mind_next_attempt(self) -> None:
+        """Learn of the first failure of the attempts that are under way."""
+        if self.state is State.STOPPED:
+            return
+        for slot in self._factory.slots:
+            attempt = slot.service.whenConnected(failAfterFailures=1)
+            attempt.addCallbacks(lambda _: None, self._attempt_failed)
+
+    def _attempt_failed(self, failure: Failure) -> None:
+        """Let the attempt be over for Twisted before anybody is told, who may stop this."""
+        self.reactor.callLater(0, self.on_attempt_failed, failure)
+
+    def on_up(self, protocol: LinkProtocol) -> None:
+        """A connection is prepared."""
+        self._protocol = protocol
+        self.state = State.UP
+        self._told = ""
+        if self.meter is not None:
+            self.meter.connected()
+        self._log.info("Connected to Redis at {location}", location=self.location.shown)
+        for payload, waiting in self._take_early():
+            self.submit(payload, waiting)
+        self.when_up()
+
+    def on_attempt_failed(self, failure: Failure) -> None:
+        """An attempt to connect, or to prepare the connection, has failed."""
+        if self.state is State.STOPPED:
+            return
+        self._reason = _explain(failure)
+        if failure.check(RedisError) and self._reason != self._told:
+            self._told = ""  # Redis is there, and says itself what is wrong
+        self._go_down()
+
+    def is_in_use(self, protocol: LinkProtocol) -> bool:
+        """Whether requests go over this connection."""
+        return protocol is self._protocol
+
+    def on_lost(self, protocol: LinkProtocol, reason: Failure) -> None:
+        """A connection is gone. Everybody who waited on it is told."""
+        if protocol is self._protocol:
+            self._protocol = None
+            self._outgoing.clear()
+            if self.state is not State.STOPPED:
+                self._reason = _explain(reason)
+                self._go_down()
+        self.reactor.callLater(0, self._mind_next_attempt)  # when this one is over for txredisapi
+        error = BackendError(Trouble.UNAVAILABLE, "storage connection lost")
+        while protocol.waiting:
+            protocol.waiting.popleft().done(error)
+
+    def _go_down(self) -> None:
+        self.state = State.DOWN
+        if not self._told:
+            self._told = self._reason
+            self._log.error(
+                "Cannot reach Redis at {location}: {reason}. Clients are answered SERVER_ERROR "
+                "until it is there; start it, or name another with --storage. Trying again.",
+                location=self.location.shown,
+                reason=self._reason,
+            )
+        self._release_early(self._unavailable())
+
+    def _unavailable(self) -> BackendError:
+        return BackendError(Trouble.UNAVAILABLE, "storage not reachable")
+
+    def _take_early(self) -> list[tuple[bytes, Waiting]]:
+        early, self._early = self._early, []
+        return early
+
+    def _release_early(self, error: BackendError) -> None:
+        for _, waiting in self._take_early():
+            waiting.done(error)
+
+    def drop(self, reason: str) -> None:
+        """Give this connection up and make another."""
+        if self._protocol is not None:
+            self._log.error(
+                "Giving up the connection to Redis at {location}: {reason}",
+                location=self.location.shown,
+                reason=reason,
+            )
+            self._protocol.transport.abortConnection()
+
+    def _check_time(self) -> None:
+        now, looked_at = self.reactor.seconds(), self._looked_at
+        self._looked_at = now
+        if now - looked_at > 2 * self._pause:
+            return  # it was this process that stood still: see first what has come meanwhile
+        protocol = self._protocol
+        if protocol is not None and protocol.waiting:
+            overdue = now - max(protocol.waiting[0].sent_at, protocol.heard_at)
+            if overdue > self.location.timeout:
+                self.drop(f"no answer for {self.location.timeout:g} s")
+
+    # -- the path of requests ----------------------------------------------------------------
+
+    def send(self, payload: bytes, replies: int, done: Callable[[Replies], None]) -> None:
+        """
+        Send packed commands that together have this many replies. C{done} is
+        given the replies, or the reason why there are none; it may be called
+        before this returns.
+        """
+        self.submit(payload, _Caller(replies, done))
+
+    def submit(self, payload: bytes, waiting: Waiting) -> None:
+        """The same for a caller who is an object."""
+        if not waiting.expected:
+            waiting.done(waiting.replies)
+            return
+        protocol = self._protocol
+        if protocol is None:
+            if self.state is State.FIRST_ATTEMPT:
+                self._early.append((payload, waiting))
+            else:
+                waiting.done(self._unavailable())
+            return
+        if not self._turn:
+            self._turn = self.reactor.seconds()
+            self.reactor.callLater(0, self._end_turn)
+        outgoing = self._outgoing
+        outgoing.append(payload)
+        waiting.sent_at = self._turn
+        protocol.waiting.append(waiting)
+        if len(outgoing) == _TOGETHER:
+            self._flush()
+
+    def _end_turn(self) -> None:
+        self._turn = 0.0
+        self._flush()
+
+    def _flush(self) -> None:
+        """Write what this turn of the reactor has brought, of all clients together."""
+        if self._outgoing and self._protocol is not None:
+            payload = b"".join(self._outgoing)
+            self._outgoing.clear()
+            self._protocol.write(payload)
+
+
+class _MasterEndpoint:
+    """Asks the sentinels where the master is, each time before connecting."""
+
+    def __init__(self, sentinel: txredisapi.Sentinel, location: Location, reactor: Any) -> None:
+        self._sentinel = sentinel
+        self._location = location
+        self._reactor = reactor
+
+    def connect(self, protocol_factory: Any) -> Deferred[Any]:
+        """See L{IStreamClientEndpoint}."""
+        found = self._sentinel.discover_master(self._location.master)
+
+        def connect(address: tuple[str, int]) -> Deferred[Any]:
+            endpoint = HostnameEndpoint(
+                self._reactor, *address, timeout=max(1.0, self._location.timeout)
+            )
+            return endpoint.connect(protocol_factory)
+
+        connected: Deferred[Any] = found.addCallback(connect)
+        return connected
+
+
+def _endpoint(location: Location, reactor: Any) -> IStreamClientEndpoint | None:
+    """How to get there; C{None} where sentinels have to be asked."""
+    timeout = max(1.0, location.timeout)
+    if location.socket is not None:
+        unix: IStreamClientEndpoint = UNIXClientEndpoint(reactor, location.socket, timeout)
+        return unix
+    if location.master is not None:
+        return None
+    host, port = location.addresses[0]
+    plain: IStreamClientEndpoint = HostnameEndpoint(reactor, host, port, timeout=timeout)
+    return wrapClientTLS(_tls_options(location, host), plain) if location.tls else plain
+
+
+def _tls_options(location: Location, host: str) -> Any:
+    try:
+        trust = None if location.ca is None else _trust(location.ca.read_bytes())
+        certificate = None
+        if location.certificate is not None:
+            pem = location.certificate.read_bytes()
+            key = pem if location.key is None else location.key.read_bytes()
+            certificate = ssl.PrivateCertificate.loadPEM(pem + b"\n" + key)
+        return ssl.optionsForClientTLS(host, trustRoot=trust, clientCertificate=certificate)
+    except (OSError, TLSError, CertificateError, ValueError) as error:
+        raise ConfigurationError(
+            f"{location.shown}: cannot use its certificates: {error}"
+        ) from None
+
+
+def _trust(pem: bytes) -> Any:
+    mark = b"-----BEGIN CERTIFICATE-----"
+    certificates = [ssl.Certificate.loadPEM(mark + part) for part in pem.split(mark)[1:]]
+    if not certificates:
+        raise ValueError("there is none in the file of ca")
+    return ssl.trustRootFromCertificates(certificates)
+
+
+def _say_that_it_is_late(_: Any, timeout: float) -> None:
+    """Give a connection up that was not prepared in time."""
+    raise RedisError(f"no answer for {timeout:g} s")
+
+
+def _explain(failure: Failure) -> str:
+    """A failure in a few words, on one line."""
+    text = failure.getErrorMessage().strip().splitlines()
+    return text[0].rstrip(".") if text else type(failure.value).__name__

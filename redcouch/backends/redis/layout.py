@@ -1,0 +1,184 @@
+"""
+The layout in Redis: which key an item has, and what its fields mean.
+
+Other tools and native clients read it, so it is fixed. An item of key C{K} is
+the hash C{<prefix>K} with
+
+ - C{v}: the value, as lower-case hex (encoding C{hex}), or
+ - C{r}: the value, as it is (encoding C{raw}),
+ - C{f}: the client flags, 32 bits unsigned, decimal; missing means 0,
+ - C{c}: the CAS token, decimal; missing until a client asks for it,
+ - C{s}, C{w}: bookkeeping of stale items, usually missing,
+
+and the hash's own time to live. Reading takes C{v} or C{r}, C{v} where a native
+client has left both; hex may be upper case and hold white space.
+"""
+
+from __future__ import annotations
+
+from binascii import hexlify, unhexlify
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+
+from redcouch.errors import ConfigurationError
+from redcouch.results import Failed, Item, Trouble
+
+SYSTEM_PREFIX = b"redcouch:sys:"
+"""Before every key that is not an item."""
+
+CAS_COUNTER = SYSTEM_PREFIX + b"cas_counter"
+"""Where the last CAS token given is kept."""
+
+FLUSH_AT = SYSTEM_PREFIX + b"flush_at:"
+"""Before the item prefix: when a delayed flush of these items is due, in UNIX time."""
+
+SIDE = SYSTEM_PREFIX + b"item:"
+"""Before the key of an item that is a plain string: its flags and token."""
+
+FILLING = SYSTEM_PREFIX + b"warm"
+"""Begins the keys about items that are filled in from another cache."""
+
+_DIGEST = 20
+"""Hex digits of a value's SHA-1 that stand in its side key."""
+
+UNREADABLE = Failed(Trouble.UNREADABLE, "item in Redis is not readable")
+"""In the place of an item whose fields cannot be understood."""
+
+NO_CAS = -1
+"""The C{cas} of an item that was read with its token but has none yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """
+    @ivar prefix: stands before every item's key; not empty, and apart from
+        L{SYSTEM_PREFIX}.
+    @ivar raw: values are written as they are, and not in hex.
+    """
+
+    prefix: bytes = b"rc:"
+    raw: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.prefix:
+            raise ConfigurationError("prefix: must not be empty, or flush_all would empty Redis")
+        if SYSTEM_PREFIX.startswith(self.prefix) or self.prefix.startswith(SYSTEM_PREFIX):
+            raise ConfigurationError(
+                f"prefix: must not run into {SYSTEM_PREFIX.decode()}, which holds the CAS counter"
+            )
+
+    @property
+    def field(self) -> bytes:
+        """The field that a write fills."""
+        return b"r" if self.raw else b"v"
+
+    @property
+    def other_field(self) -> bytes:
+        """The field that a write removes."""
+        return b"v" if self.raw else b"r"
+
+    def encode(self, value: bytes) -> bytes:
+        """A value as L{field} holds it."""
+        return value if self.raw else hexlify(value)
+
+    @property
+    def pattern(self) -> bytes:
+        """The glob that SCAN takes for all items, and nothing else."""
+        escaped = b"".join(
+            b"\\" + char if char in b"\\*?[]" else char
+            for char in (bytes((code,)) for code in self.prefix)
+        )
+        return escaped + b"*"
+
+
+@dataclass(frozen=True, slots=True)
+class StringLayout(Layout):
+    """
+    Items as plain strings under the clients' own keys, see
+    L{redcouch.backends.redis.string_codec}. The prefix may be empty.
+
+    @ivar flush_all: a flush may remove every string of the database, where
+        there is no prefix.
+    """
+
+    prefix: bytes = b""
+    raw: bool = True
+    flush_all: bool = False
+
+    def __post_init__(self) -> None:
+        if self.prefix:
+            Layout.__post_init__(self)
+
+    def side_key(self, redis_key: bytes) -> bytes:
+        """Where flags and token of the item at this key are kept."""
+        return SIDE + redis_key
+
+    @property
+    def may_flush(self) -> bool:
+        """Whether a flush knows which keys are meant."""
+        return self.flush_all or bool(self.prefix)
+
+
+def read_item(fields: Sequence[bytes | None]) -> Item | Failed | None:
+    """
+    The fields C{v}, C{r}, C{f} and (if asked for) C{c} as an item. C{None}
+    where there is none, L{Failed} where they cannot be understood.
+    """
+    value = fields[0]
+    if value is None:
+        value = fields[1]
+        if value is None:
+            return None
+    else:
+        try:
+            value = unhexlify(value)
+        except ValueError:
+            value = _read_loose_hex(value)
+            if value is None:
+                return UNREADABLE
+    flags = fields[2]
+    try:
+        number = 0 if not flags or flags == b"0" else read_number(flags, 32)
+        if len(fields) == 3:
+            return Item(value, number, 0)
+        cas = fields[3]
+        return Item(value, number, NO_CAS if cas is None else read_number(cas, 64))
+    except ValueError:
+        return UNREADABLE
+
+
+def belongs(line: bytes, value: bytes) -> bool:
+    """Whether what stands at a side key was written with this value: it begins with its digest."""
+    return line[:_DIGEST] == sha1(value, usedforsecurity=False).hexdigest()[:_DIGEST].encode()
+
+
+def read_string(value: bytes, line: bytes | None) -> Item:
+    """
+    A plain string and what stands at its side key, as an item. Flags and token
+    count only where they belong to this value; there is no token otherwise.
+    """
+    if line is not None and belongs(line, value):
+        try:
+            _, flags, token = line.split(b" ")
+            token = token.rstrip(b"swh")
+            cas = NO_CAS if token == b"-" else read_number(token, 64)
+            return Item(value, read_number(flags, 32), cas)
+        except ValueError:
+            pass  # nothing of our own
+    return Item(value, 0, NO_CAS)
+
+
+def read_number(field: bytes, bits: int) -> int:
+    """A decimal number of so many bits. Raises ValueError for anything else."""
+    if not field.isdigit() or (number := int(field)) >> bits:
+        raise ValueError
+    return number
+
+
+def _read_loose_hex(value: bytes) -> bytes | None:
+    """Hex as people write it: C{xxd -p} breaks lines."""
+    try:
+        return unhexlify(b"".join(value.split()))
+    except ValueError:
+        return None

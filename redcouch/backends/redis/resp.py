@@ -1,0 +1,144 @@
+"""
+Commands as Redis reads them (RESP), packed fast.
+
+A request spends more time here than it seems: a generic packer looks at each
+argument's type and joins many small pieces. These templates are filled with
+one C{%} each. hiredis packs what is rare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import hiredis
+
+from redcouch.backends.redis.layout import CAS_COUNTER
+from redcouch.backends.redis.scripts import Script
+from redcouch.limits import MAX_KEY
+
+
+def bulk(argument: bytes) -> bytes:
+    """One argument."""
+    return b"$%d\r\n%b\r\n" % (len(argument), argument)
+
+
+def bulks(*arguments: bytes) -> bytes:
+    """Several arguments, one behind the other."""
+    return b"".join(map(bulk, arguments))
+
+
+def pack_command(arguments: tuple[bytes, ...]) -> bytes:
+    """Any command, by the long way."""
+    packed: bytes = hiredis.pack_command(arguments)  # type: ignore[arg-type]
+    return packed
+
+
+LARGE_REPLIES = 4
+"""Replies to what L{pack_large_store} packs; the last has a list with the script's at its end."""
+
+PackStore = Callable[[bytes, bytes, bytes], bytes]
+
+
+def _escape(text: bytes) -> bytes:
+    return text.replace(b"%", b"%%")
+
+
+def pack_hmget(prefix: bytes, fields: tuple[bytes, ...]) -> Callable[[Sequence[bytes]], bytes]:
+    """
+    A function from items' keys (without prefix) to HMGET of these fields for
+    each. What stands between two keys depends on the second one's length
+    alone, so it is made beforehand for each length.
+    """
+    command = b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields))
+    end = b"\r\n" + bulks(*fields)
+    starts = [command + b"$%d\r\n" % (len(prefix) + n) + prefix for n in range(MAX_KEY + 1)]
+    between = [end + start for start in starts]
+
+    def pack(keys: Sequence[bytes]) -> bytes:
+        if len(keys) == 1:
+            key = keys[0]
+            return starts[len(key)] + key + end
+        pieces: list[bytes] = []
+        for key in keys:
+            pieces += (between[len(key)], key)
+        if pieces:
+            pieces[0] = starts[len(keys[0])]
+            pieces.append(end)
+        return b"".join(pieces)
+
+    return pack
+
+
+def pack_store(prefix: bytes, script: Script, before: Sequence[bytes], after: int) -> PackStore:
+    """
+    A function from an item's key (without prefix), a value, and what
+    L{bulks} makes of the arguments after it, to EVALSHA of a script on that
+    item and the CAS counter: C{before}, the value, and C{after} arguments more.
+    """
+    arguments = len(before) + 1 + after
+    command = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n2\r\n" % (5 + arguments, script.sha)
+    starts = [command + b"$%d\r\n" % (len(prefix) + n) + prefix for n in range(MAX_KEY + 1)]
+    middle = b"\r\n" + bulks(CAS_COUNTER, *before)
+
+    def pack(key: bytes, value: bytes, rest: bytes) -> bytes:
+        size = b"$%d\r\n" % len(value)
+        return b"".join((starts[len(key)], key, middle, size, value, b"\r\n", rest))
+
+    return pack
+
+
+def pack_large_store(prefix: bytes, script: Script, field: bytes, other_field: bytes) -> PackStore:
+    """
+    A function from an item's key (without prefix), a value, and L{bulks} of
+    flags, expiry command and its argument, to a transaction that sets the
+    field by HSET and leaves the rest to a script. It has L{LARGE_REPLIES}
+    replies.
+
+    A script that is given a value copies it three times, at a millisecond of
+    Redis's time for each MiB; HSET copies it once.
+    """
+
+    def pack(key: bytes, value: bytes, rest: bytes) -> bytes:
+        name = bulk(prefix + key)
+        return b"".join(
+            (
+                b"*1\r\n$5\r\nMULTI\r\n*4\r\n$4\r\nHSET\r\n",
+                name,
+                bulk(field),
+                b"$%d\r\n" % len(value),
+                value,
+                b"\r\n*9\r\n",
+                bulks(b"EVAL", script.text, b"2"),
+                name,
+                bulks(CAS_COUNTER, other_field),
+                rest,
+                b"*1\r\n$4\r\nEXEC\r\n",
+            )
+        )
+
+    return pack
+
+
+def pack_script(prefix: bytes, script: Script, arguments: int) -> Callable[..., bytes]:
+    """
+    A function from an item's key (without prefix) and this many arguments to
+    EVALSHA of a script on that item and the CAS counter.
+    """
+    length = len(prefix)
+    template = (
+        b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n2\r\n" % (5 + arguments, script.sha)
+        + b"$%d\r\n"
+        + _escape(prefix)
+        + b"%b\r\n"
+        + _escape(bulk(CAS_COUNTER))
+        + b"$%d\r\n%b\r\n" * arguments
+    )
+
+    def pack(key: bytes, *given: bytes) -> bytes:
+        sized = [length + len(key), key]
+        for argument in given:
+            sized.append(len(argument))
+            sized.append(argument)
+        return template % tuple(sized)
+
+    return pack

@@ -1,0 +1,215 @@
+"""
+The composition root: what the options describe, made and put together.
+
+Everything that works together is made here and handed down; nothing below
+looks for a reactor, a clock or a setting by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred
+
+from redcouch.backends.miss_on_outage import MissesOnOutage
+from redcouch.backends.registry import make_backend, redact
+from redcouch.dialects.detect import NAMES
+from redcouch.errors import ConfigurationError
+from redcouch.interfaces import ILocalBackend, IStorageBackend, ITrafficBackend, Surroundings
+from redcouch.limits import Limits
+from redcouch.options import is_number
+from redcouch.server.connection import ConnectionFactory
+from redcouch.server.listeners import listening_service
+from redcouch.server.passwords import Authenticator
+from redcouch.server.session import Shared
+from redcouch.server.tls import over_tls, read_tls
+from redcouch.telemetry.counters import Counters
+from redcouch.telemetry.latency import Meter
+from redcouch.telemetry.service_status import OwnWatch
+from redcouch.telemetry.snapshot import Ledger, OwnLedger
+from redcouch.telemetry.stats_command import Reporter, Settings
+from redcouch.telemetry.usage_recorder import Watcher
+from redcouch.workers.supervisor import Supervisor, listening_port
+
+Listen = Callable[[str, ConnectionFactory], IService]
+"""Makes a service that listens where an endpoint string says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """
+    What depends on whether a process is the whole service or a worker in it.
+
+    @ivar fail: ends the whole service, as
+        L{Surroundings<redcouch.interfaces.Surroundings>} says.
+    @ivar ledger: the books of the whole service; C{None} where those of this
+        process are.
+    @ivar users: who may come in, if that has been read from the file already.
+    """
+
+    fail: Callable[[str], None]
+    listen: Listen = listening_service
+    make_factory: Callable[[Shared, Any, int, float], ConnectionFactory] = ConnectionFactory
+    ledger: Ledger | None = None
+    users: dict[bytes, bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """
+    What serves clients in one process.
+
+    @ivar watcher: keeps the inventory of who speaks memcached; C{None} where nobody wants it.
+    """
+
+    backend: IStorageBackend
+    factory: ConnectionFactory
+    listen: Listen
+    ledger: OwnLedger
+    authenticator: Authenticator | None
+    watch: OwnWatch
+    watcher: Watcher | None
+
+
+def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
+    """Build what serves clients in this process."""
+    limits = _limits(options)
+    counters = Counters()
+    meter = None if options["http"] is None else Meter(perf_counter)
+    surroundings = Surroundings(reactor, limits, time.time, role.fail, meter)
+    storage = _backend(options, surroundings)
+    backend = storage
+    if options["on-outage"] == "miss":
+        backend = MissesOnOutage(backend)
+    authenticator = _authenticator(options["auth-file"], counters, reactor, role.users)
+    settings = Settings(
+        port=next((int(port) for port in options["ports"] if is_number(port)), 0),
+        interface=options["interface"],
+        max_connections=options["max-connections"],
+        idle_timeout=options["idle-timeout"],
+        version=options["version-string"],
+        authentication=authenticator is not None,
+        workers=options["workers"],
+    )
+    spoken = {name: Counters() for name in NAMES}
+    own = OwnLedger(
+        counters, lambda: factory.describe(), reactor, spoken, meter, surroundings.counts
+    )
+    ledger: Ledger = role.ledger or own
+    reporter = Reporter(backend, ledger, limits, settings, reactor)
+    shared = Shared(
+        backend,
+        counters,
+        limits,
+        options["version-string"].encode(),
+        reporter.report,
+        lambda: Deferred.fromCoroutine(ledger.reset()),
+        None if authenticator is None else authenticator.check,
+        spoken,
+    )
+    if meter is not None:
+        shared.perform = meter.around(shared.perform)
+    factory = role.make_factory(
+        shared, reactor, options["max-connections"], options["idle-timeout"]
+    )
+    watcher = None
+    if not options["no-inventory"] and ITrafficBackend.providedBy(storage):
+        separator = options["inventory-separator"].encode()
+        watcher = Watcher(storage, separator, time.time, reactor)
+        factory.on_leave = watcher.leaves
+    watch = OwnWatch(storage, ledger, factory.tally)
+    listen = _with_tls(options, role.listen)
+    return Bridge(backend, factory, listen, own, authenticator, watch, watcher)
+
+
+def _numbered_endpoints(options: Mapping[str, Any]) -> frozenset[str]:
+    """Those that a --port has given as a number."""
+    ports = filter(is_number, options["ports"])
+    return frozenset(_endpoint(port, options["interface"]) for port in ports)
+
+
+def shared_ports(options: Mapping[str, Any]) -> frozenset[str]:
+    """The endpoints on which other processes may listen as well."""
+    return _numbered_endpoints(options) if options["reuse-port"] else frozenset()
+
+
+def _with_tls(options: Mapping[str, Any], listen: Listen) -> Listen:
+    """The same, with TLS where the options ask for it."""
+    if options["tls-cert"] is None:
+        return listen
+    try:
+        tls = read_tls(options["tls-cert"], options["tls-key"], options["tls-client-ca"])
+    except ConfigurationError as error:
+        raise SystemExit(f"redcouch: {error}") from None
+    numbered = _numbered_endpoints(options)
+
+    def listen_with_tls(endpoint: str, factory: ConnectionFactory) -> IService:
+        return listen(endpoint, over_tls(tls, factory) if endpoint in numbered else factory)
+
+    return listen_with_tls
+
+
+def make_supervisor(
+    options: Mapping[str, Any], reactor: Any, fail: Callable[[str], None]
+) -> Supervisor:
+    """Build what looks after the workers. What they would refuse is refused here already."""
+    backend = _backend(options, Surroundings(reactor, _limits(options), time.time, fail))
+    local = backend if ILocalBackend.providedBy(backend) else None
+    if local is not None and local.shared_url is None:
+        raise SystemExit(
+            "redcouch: --workers: each worker would have items of its own in "
+            f"{redact(options['storage'])}; use redis:// or embedded:, or one worker"
+        )
+    authenticator = _authenticator(options["auth-file"], Counters(), reactor)
+    _with_tls(options, listening_service)  # which says so if the certificates are of no use
+    listen = partial(listening_port, reactor=reactor, shared_ports=shared_ports(options))
+    return Supervisor(
+        dict(options), endpoints_of(options), local, authenticator, reactor, fail, listen
+    )
+
+
+def _limits(options: Mapping[str, Any]) -> Limits:
+    return Limits(
+        max_item_size=options["max-item-size"],
+        flush=not options["no-flush"],
+        dump=not options["no-dump"],
+    )
+
+
+def _backend(options: Mapping[str, Any], surroundings: Surroundings) -> IStorageBackend:
+    try:
+        return make_backend(options["storage"], surroundings)
+    except ConfigurationError as error:
+        raise SystemExit(f"redcouch: --storage: {error}") from None
+
+
+def endpoints_of(options: Mapping[str, Any]) -> list[str]:
+    """Where to listen, as endpoint strings."""
+    return [_endpoint(port, options["interface"]) for port in options["ports"]]
+
+
+def _authenticator(
+    path: str | None,
+    counters: Counters,
+    reactor: Any,
+    users: dict[bytes, bytes] | None = None,
+) -> Authenticator | None:
+    if path is None:
+        return None
+    try:
+        return Authenticator(Path(path).absolute(), counters, reactor, users)
+    except ConfigurationError as error:
+        raise SystemExit(f"redcouch: --auth-file: {error}") from None
+
+
+def _endpoint(port: str, interface: str) -> str:
+    if is_number(port):
+        return f"tcp:{port}:interface={interface.replace(':', chr(92) + ':')}"
+    return port

@@ -1,0 +1,28 @@
+"""The first byte tells the dialect: 0x80 begins a binary frame, anything else is text."""
+
+from __future__ import annotations
+
+from redcouch.dialects.auth import BinaryGate, TextGate
+from redcouch.dialects.binary import MAGIC_REQUEST, BinaryDialect
+from redcouch.dialects.request import Dialect
+from redcouch.dialects.text import TextDialect
+from redcouch.limits import Limits
+
+NAMES = ("text", "binary")
+"""The dialects' names. Meta commands are in text."""
+
+
+def dialect_name(data: bytes) -> str:
+    """The name of the dialect of a client that began with these bytes (at least one)."""
+    return "binary" if data[0] == MAGIC_REQUEST else "text"
+
+
+def dialect_for(data: bytes, limits: Limits, guarded: bool = False) -> Dialect:
+    """
+    The dialect of a client that began with these bytes (at least one).
+
+    @param guarded: the client has to prove who it is first.
+    """
+    if data[0] == MAGIC_REQUEST:
+        return BinaryGate(limits) if guarded else BinaryDialect(limits)
+    return TextGate(limits) if guarded else TextDialect(limits)

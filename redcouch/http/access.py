@@ -1,0 +1,254 @@
+"""
+Who may see a page, and what a browser may do with it.
+
+A page on loopback is within reach of every web page that the operator's
+browser has open: one that gives its own name the address 127.0.0.1 (DNS
+rebinding) would be allowed to read ours. So requests under a name that is not
+this machine's are refused. Addresses cannot be rebound, and probes have no
+secrets to tell.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from hashlib import sha256
+from ipaddress import ip_address
+from secrets import token_bytes
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolNegotiationFactory
+from twisted.logger import Logger
+from twisted.protocols.policies import WrappingFactory
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+from zope.interface import implementer
+
+from redcouch.server.passwords import Authenticator
+
+_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    b"img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+HEADERS = {
+    b"server": b"RedCouch",
+    b"content-security-policy": _POLICY,
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cache-control": b"no-store",
+}
+"""What every answer carries."""
+
+PROBES = (b"/healthz", b"/readyz")
+"""Answered to everybody."""
+
+_PORT = re.compile(r":[0-9]*$")
+_REASONS = {421: b"Misdirected Request"}
+"""What Twisted has no words for."""
+_SILENCE = 60
+"""Seconds until a silent client is closed."""
+_MOST_CONNECTIONS = 256
+"""Past it, the one that came first has to go: whoever holds many keeps nobody out."""
+_MOST_CHECKS = 16
+_MOST_REMEMBERED = 64
+
+
+class Answer(Exception):  # noqa: N818 - most are no errors
+    """What is answered: a status, a type of content and the content."""
+
+    def __init__(self, status: int, content: bytes, kind: str = "text/plain; charset=utf-8"):
+        super().__init__(status)
+        self.status = status
+        self.content = content
+        self.kind = kind
+
+
+Page = Callable[[Request], Awaitable[Answer]]
+"""Answers a request for one path."""
+
+
+class Doorkeeper:
+    """Lets in who knows a password, if there is one to know."""
+
+    def __init__(self, authenticator: Authenticator | None) -> None:
+        """@param authenticator: checks passwords; C{None} where everybody may come in."""
+        self._authenticator = authenticator
+        self._salt = token_bytes(16)
+        self._remembered: set[bytes] = set()
+        self._remembered_of: object = None
+        self._checks = 0
+
+    async def allows(self, user: bytes, password: bytes, client: str) -> bool:
+        """
+        Whether this user may come in. One who gave the right password is
+        remembered, since a browser gives it with every request and a bcrypt
+        hash takes long to check; until the users are read again.
+
+        @raise Answer: too many passwords are being checked already.
+        """
+        if self._authenticator is None:
+            return True
+        if self._remembered_of is not self._authenticator.users:
+            self._remembered_of = self._authenticator.users
+            self._remembered.clear()
+        mark = sha256(self._salt + len(user).to_bytes(8, "big") + user + password).digest()
+        if mark in self._remembered:
+            return True
+        if not user and not password:
+            return False
+        if self._checks >= _MOST_CHECKS:
+            raise Answer(503, b"too many passwords are being checked, try again\n")
+        self._checks += 1
+        try:
+            proven = await self._authenticator.check(user, password, client)
+        finally:
+            self._checks -= 1
+        if proven and len(self._remembered) < _MOST_REMEMBERED:
+            self._remembered.add(mark)
+        return proven
+
+
+def own_names(more: Iterable[str]) -> frozenset[str]:
+    """The names under which requests are answered; C{*} is any."""
+    return frozenset(name.lower() for name in ("localhost", socket.gethostname(), *more))
+
+
+def is_ours(host: str, names: frozenset[str]) -> bool:
+    """Whether a request with this C{Host} can be for us."""
+    name = _PORT.sub("", host).lower().rstrip(".")
+    if "*" in names or name in names:
+        return True
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+class Gate(Resource):
+    """Every path there is, and the way to it."""
+
+    isLeaf = True
+    _log = Logger()
+
+    def __init__(
+        self, pages: dict[bytes, Page], names: frozenset[str], doorkeeper: Doorkeeper
+    ) -> None:
+        super().__init__()
+        self._pages = pages
+        self._names = names
+        self._doorkeeper = doorkeeper
+
+    def render(self, request: Any) -> int:
+        """Answer, now or later."""
+        asked = Deferred.fromCoroutine(self._answer(request))
+        request.notifyFinish().addErrback(lambda _: None)  # the client has gone
+        asked.addErrback(self._fault)
+        asked.addCallback(_say, request)
+        return NOT_DONE_YET
+
+    async def _answer(self, request: Any) -> Answer:
+        page = self._pages.get(request.path)
+        if request.path not in PROBES:
+            await self._check(request)
+        if page is None:
+            return Answer(404, b"There is nothing here. Try /\n")
+        if request.method not in (b"GET", b"HEAD"):
+            request.setHeader(b"allow", b"GET, HEAD")
+            return Answer(405, b"only GET and HEAD\n")
+        return await page(request)
+
+    async def _check(self, request: Any) -> None:
+        """Raises what to answer to somebody who may not see it."""
+        host = request.getHeader(b"host")  # which only an old tool leaves out, and no browser
+        if host is not None and not is_ours(host.decode("latin-1"), self._names):
+            raise Answer(
+                421, b"This service is not known under that name: see --http-host in --help\n"
+            )
+        peer = request.getClientAddress()
+        client = f"http:{peer.host}" if hasattr(peer, "host") else "http"
+        if not await self._doorkeeper.allows(request.getUser(), request.getPassword(), client):
+            request.setHeader(b"www-authenticate", b'Basic realm="RedCouch", charset="UTF-8"')
+            raise Answer(401, b"user and password, please\n")
+
+    def _fault(self, failure: Failure) -> Answer:
+        error = failure.value
+        if isinstance(error, Answer):
+            return error
+        self._log.failure("Could not answer over HTTP", failure)
+        return Answer(500, b"internal error\n")
+
+
+def _say(answer: Answer, request: Any) -> None:
+    if request.channel is None:  # the client has gone
+        return
+    request.setResponseCode(answer.status, _REASONS.get(answer.status))
+    for name, value in HEADERS.items():
+        request.setHeader(name, value)
+    request.setHeader(b"content-type", answer.kind.encode())
+    request.setHeader(b"content-length", b"%d" % len(answer.content))
+    if request.method != b"HEAD":
+        request.write(answer.content)
+    request.finish()
+
+
+class _Request(Request):
+    """A request whose body nobody wants."""
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Pass over it."""
+
+
+class _Channel(HTTPChannel):
+    """Says why it does not read on."""
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        transport: Any = self.transport
+        transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+            b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+        )
+        self.loseConnection()
+
+
+class _Site(Site):
+    """Keeps no log of requests."""
+
+    noisy = False
+    protocol: Any = _Channel
+
+    def log(self, request: Any) -> None:
+        """One line for a change of state, none for a request."""
+
+
+@implementer(IProtocolNegotiationFactory)
+class Door(WrappingFactory):
+    """Takes connections, up to so many."""
+
+    noisy = False
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__(_Site(gate, requestFactory=_Request, timeout=_SILENCE))
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What a browser is told that offers to speak HTTP/2 over TLS."""
+        return [b"http/1.1"]
+
+    def registerProtocol(self, p: Any) -> None:
+        super().registerProtocol(p)
+        if len(self.protocols) > _MOST_CONNECTIONS:
+            first = next(iter(self.protocols))
+            self.unregisterProtocol(first)
+            first.abortConnection()
+
+    def unregisterProtocol(self, p: Any) -> None:
+        if p in self.protocols:  # it may have had to go before it was lost
+            super().unregisterProtocol(p)

@@ -1,0 +1,107 @@
+"""
+Everything there is to see of a service at one moment, gathered once for
+whoever shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from redcouch.errors import BackendError
+from redcouch.http.processes import Usage, usage
+from redcouch.telemetry.service_status import Facts, Place, Statistics, Traffic, Watch
+from redcouch.telemetry.snapshot import Figures
+
+Source = Callable[[], Awaitable[Any]]
+"""
+Something more to see, such as who speaks memcached. What it gives has to be
+fit for JSON; it may fail with L{BackendError}.
+"""
+
+
+@dataclass(slots=True)
+class View:
+    """
+    @ivar places: every process that serves, with what it uses.
+    @ivar statistics: the storage's; empty where it cannot be asked.
+    @ivar more: what further sources gave, by name.
+    """
+
+    figures: Figures
+    places: list[tuple[Place, Usage | None]]
+    statistics: Statistics
+    facts: Facts = field(default_factory=dict)
+    traffic: Traffic = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def trouble(self) -> str:
+        """Why clients cannot be served as they should; nothing, if they can."""
+        glances = [place.glance for place, _ in self.places if place.glance is not None]
+        if not glances:
+            return "no worker serves"
+        return next((glance.reason for glance in glances if not glance.ready), "")
+
+
+class Watcher:
+    """Looks at a service."""
+
+    def __init__(self, watch: Watch, sources: Mapping[str, Source]) -> None:
+        self._watch = watch
+        self._sources = sources
+
+    async def trouble(self) -> str:
+        """As L{View.trouble}, for less work."""
+        return View(_NONE, await self._places(), {}).trouble
+
+    async def figures(self) -> Figures:
+        """What has been counted."""
+        return await self._watch.ledger.figures()
+
+    async def view(self) -> View:
+        """Everything that is counted. All is asked at once: a worker may take its time."""
+        figures, places = _begun(self.figures()), _begun(self._places())
+        statistics = _begun(_known(self._watch.statistics))
+        traffic = _begun(_known(self._watch.traffic))
+        return View(
+            await figures, await places, await statistics or {}, traffic=await traffic or {}
+        )
+
+    async def full_view(self) -> View:
+        """The same, and what more there is to tell."""
+        facts = _begun(_known(self._watch.facts))
+        view = await self.view()
+        view.facts = await facts or {}
+        view.more = {name: await _known(source) for name, source in self._sources.items()}
+        return view
+
+    async def clients(self) -> list[dict[str, str]]:
+        """Who is connected."""
+        found = await _known(self._watch.ledger.clients) or []
+        return [{"number": number, "address": address} for number, address in found]
+
+    async def _places(self) -> list[tuple[Place, Usage | None]]:
+        return [
+            (place, None if place.glance is None else usage(place.glance.pid))
+            for place in await self._watch.places()
+        ]
+
+
+_NONE: Any = None
+
+
+def _begun(question: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+    """A question that is put at once, to wait for its answer later."""
+    return Deferred.fromCoroutine(question)
+
+
+async def _known(source: Callable[[], Awaitable[Any]]) -> Any:
+    """What a source gives; C{None} where it cannot be asked just now."""
+    try:
+        return await source()
+    except BackendError:
+        return None

@@ -1,0 +1,104 @@
+"""Which path shows what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.web.http import Request
+
+from redcouch.http.access import Answer, Page
+from redcouch.http.collect import Watcher
+from redcouch.http.history import History
+from redcouch.http.metrics import CONTENT_TYPE, exposition
+from redcouch.http.status import status
+
+_JSON = "application/json"
+
+#: Files of the page, by path, with the types of their content.
+FILES = {
+    b"/": ("index.html", "text/html; charset=utf-8"),
+    b"/status.css": ("status.css", "text/css; charset=utf-8"),
+    b"/status.js": ("status.js", "text/javascript; charset=utf-8"),
+    b"/charts.js": ("charts.js", "text/javascript; charset=utf-8"),
+    b"/tables.js": ("tables.js", "text/javascript; charset=utf-8"),
+    b"/favicon.svg": ("favicon.svg", "image/svg+xml"),
+}
+
+
+class Pages:
+    """
+    @ivar draining: the service lets its last clients finish.
+    """
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        history: History,
+        options: Mapping[str, Any],
+        now: Callable[[], float],
+    ) -> None:
+        """
+        @param options: those in force, passwords and all; none is shown.
+        @param now: gives the UNIX time in seconds.
+        """
+        self.draining = False
+        self._watcher = watcher
+        self._history = history
+        self._options = options
+        self._now = now
+
+    def by_path(self) -> dict[bytes, Page]:
+        """Every page."""
+        pages: dict[bytes, Page] = {
+            b"/metrics": self._metrics,
+            b"/healthz": self._alive,
+            b"/readyz": self._ready,
+            b"/api/status": self._status,
+            b"/api/history": self._since,
+        }
+        folder = files(__package__) / "page"
+        for path, (name, kind) in FILES.items():
+            pages[path] = _constant((folder / name).read_bytes(), kind)
+        return pages
+
+    async def _metrics(self, request: Request) -> Answer:
+        text = exposition(await self._watcher.view(), self._options["max-connections"])
+        return Answer(200, text, CONTENT_TYPE)
+
+    async def _alive(self, request: Request) -> Answer:
+        return Answer(200, b"alive\n")
+
+    async def _ready(self, request: Request) -> Answer:
+        trouble = "draining" if self.draining else await self._watcher.trouble()
+        if trouble:
+            return Answer(503, f"{trouble}\n".encode())
+        return Answer(200, b"ready\n")
+
+    async def _status(self, request: Request) -> Answer:
+        clients = Deferred.fromCoroutine(self._watcher.clients())
+        view = await self._watcher.full_view()
+        now = self._now()
+        return _json(status(view, self._history, self._options, await clients, now, self.draining))
+
+    async def _since(self, request: Request) -> Answer:
+        """The points after C{?since=}, UNIX seconds."""
+        try:
+            since = float(request.args.get(b"since", [b"0"])[0])
+        except ValueError:
+            return Answer(400, b"since has to be a number of seconds\n")
+        return _json({"points": self._history.since(since)})
+
+
+def _json(content: Any) -> Answer:
+    return Answer(200, json.dumps(content).encode(), _JSON)
+
+
+def _constant(content: bytes, kind: str) -> Page:
+    async def page(request: Request) -> Answer:
+        return Answer(200, content, kind)
+
+    return page

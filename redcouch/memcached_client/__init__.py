@@ -1,0 +1,1 @@
+"""RedCouch as a client of real memcacheds."""

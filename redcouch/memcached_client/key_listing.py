@@ -1,0 +1,168 @@
+"""
+The list of a memcached's keys.
+
+It is written to a temporary file as fast as memcached gives it, for two reasons:
+memcached's crawler does nothing else meanwhile, and no list has to fit into memory.
+
+From memcached's doc/protocol.txt, "LRU_Crawler": C{lru_crawler metadump hash|all} gives lines
+C{key=<percent-encoded> exp=<UNIX time, or -1> ...} up to C{END}; C{mgdump} gives C{mg <key>},
+or C{mg <base64> b} for a key that text cannot say, up to C{EN}. C{hash} walks the hash table;
+C{all} walks the lists by which items are evicted, and can miss one that changes lists meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from tempfile import TemporaryFile
+from types import TracebackType
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from redcouch.cli.progress import Stop
+from redcouch.memcached_client.blocking_client import Connection
+
+NEVER = -1
+UNKNOWN = -2
+
+BUSY_SECONDS = 60.0
+"""How long to wait for a crawler that works for somebody else."""
+
+_BUSY_PAUSE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """
+    @ivar expires: UNIX time by memcached's clock, L{NEVER}, or L{UNKNOWN}.
+    """
+
+    key: bytes
+    expires: int
+
+
+class KeyList:
+    """Keys in a temporary file. Use it in a C{with} statement."""
+
+    def __init__(self) -> None:
+        self._file = TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._count = 0
+
+    def __enter__(self) -> KeyList:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, entry: Entry) -> None:
+        self._file.write(b"%d %s\n" % (entry.expires, quote_from_bytes(entry.key).encode()))
+        self._count += 1
+
+    def __iter__(self) -> Iterator[Entry]:
+        self._file.seek(0)
+        for line in self._file:
+            expires, _, key = line.rstrip(b"\n").partition(b" ")
+            yield Entry(unquote_to_bytes(key), int(expires))
+
+    def batches(self, size: int) -> Iterator[list[Entry]]:
+        """All of them, in lists."""
+        remaining = iter(self)
+        while batch := list(islice(remaining, size)):
+            yield batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A way to ask for the list, and to read it."""
+
+    request: bytes
+    end: bytes
+    read: Callable[[bytes], Entry | None]
+
+
+def _read_metadump(line: bytes) -> Entry | None:
+    fields = dict(part.partition(b"=")[::2] for part in line.split(b" "))
+    try:
+        return Entry(unquote_to_bytes(fields[b"key"]), int(fields[b"exp"]))
+    except (KeyError, ValueError):
+        return None
+
+
+def _read_mgdump(line: bytes) -> Entry | None:
+    try:
+        match line.split():
+            case [b"mg", key]:
+                return Entry(key, UNKNOWN)
+            case [b"mg", key, b"b"]:
+                return Entry(b64decode(key, validate=True), UNKNOWN)
+    except ValueError:
+        pass
+    return None
+
+
+_FORMS = (
+    _Form(b"lru_crawler metadump hash", b"END", _read_metadump),
+    _Form(b"lru_crawler metadump all", b"END", _read_metadump),
+    _Form(b"lru_crawler mgdump hash", b"EN", _read_mgdump),
+    _Form(b"lru_crawler mgdump all", b"EN", _read_mgdump),
+)
+
+_REFUSALS = (b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR", b"BADCLASS", b"BUSY")
+
+
+def list_keys(connection: Connection, stop: Stop) -> KeyList:
+    """
+    Every key that memcached has, for the caller to close. What is left out of a
+    list that is stopped is not in it.
+
+    @raise ServerError: memcached gives no such list, or breaks off.
+    """
+    refusal = b""
+    for form in _FORMS:
+        line = _ask(connection, form.request, stop)
+        if not line.startswith(_REFUSALS):
+            return _read(connection, form, line, stop)
+        refusal = line
+    raise connection.trouble(
+        f"gives no list of its keys (lru_crawler metadump): {refusal.decode(errors='replace')}"
+    )
+
+
+def _ask(connection: Connection, request: bytes, stop: Stop) -> bytes:
+    """The first line of the answer, once the crawler has time."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        line = connection.ask(request)
+        if not line.startswith(b"BUSY") or stop.requested or time.monotonic() > deadline:
+            return line
+        time.sleep(_BUSY_PAUSE)
+
+
+def _read(connection: Connection, form: _Form, line: bytes, stop: Stop) -> KeyList:
+    keys = KeyList()
+    try:
+        while line != form.end:
+            entry = form.read(line)
+            if entry is not None:
+                keys.add(entry)
+            elif line != b"OK":  # some servers begin with it
+                raise connection.trouble(
+                    f"cannot read the list of its keys: {line[:80].decode(errors='replace')}"
+                )
+            if stop.requested:
+                break
+            line = connection.read_line()
+    except BaseException:
+        keys.__exit__(None, None, None)
+        raise
+    return keys

@@ -1,0 +1,154 @@
+"""One memcached: its keys, its items, and in which protocol to ask for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TypeAlias
+
+from redcouch.cli.errors import ServerError
+from redcouch.cli.progress import Stop
+from redcouch.limits import MAX_KEY
+from redcouch.memcached_client.address import Address
+from redcouch.memcached_client.blocking_client import Connection
+from redcouch.memcached_client.item_reading import (
+    Copy,
+    Fault,
+    Outcome,
+    Reader,
+    probe_meta,
+    read_binary,
+    read_meta,
+    read_text,
+)
+from redcouch.memcached_client.key_listing import NEVER, Entry, KeyList, list_keys
+from redcouch.memcached_client.protocol import is_plain, name
+
+BATCH = 100
+"""Keys asked for in one go: their requests fit into a socket's buffer, whatever comes back."""
+
+WEIGHT = 4 * 1024 * 1024
+"""Bytes of values that are held together, if they are more than one."""
+
+
+class Node:
+    """
+    Use it in a C{with} statement, which connects.
+
+    @raise ServerError: from everything here, if memcached cannot be reached or fails.
+    """
+
+    def __init__(self, address: Address, clock: Callable[[], float] = time.time) -> None:
+        self.address = address
+        self._clock = clock
+        self._open = ExitStack()
+        self._binary: Connection | None = None
+        self._without_binary = ""  # why, once that is known
+
+    def __enter__(self) -> Node:
+        self._connection = self._connect()
+        stats = self._stats()
+        self.items = int(stats.get("curr_items", "0"))
+        self._ahead = float(stats.get("time", self._clock())) - self._clock()
+        # Meta commands of 1.5 were an experiment with another syntax.
+        before = stats.get("version", "").startswith(("1.4.", "1.5."))
+        self.has_meta = not before and self._connection.ask(b"mn") == b"MN"
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._open.close()
+
+    @property
+    def now(self) -> float:
+        """What memcached's own clock says, in UNIX time."""
+        return self._clock() + self._ahead
+
+    def list_keys(self, stop: Stop) -> KeyList:
+        """Every key, for the caller to close."""
+        with Connection(self.address) as connection:
+            return list_keys(connection, stop)
+
+    def fetch(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Outcome]]:
+        """
+        What is found for up to L{BATCH} entries, in no order, as it arrives.
+        All of it has to be taken.
+        """
+        kinds: dict[Reader, list[Entry]] = {}
+        for entry in entries:
+            kinds.setdefault(self._reader(entry.key), []).append(entry)
+        for read, several in kinds.items():
+            if read is read_binary:
+                yield from self._fetch_binary(several)
+            else:
+                found = read(self._connection, several, self.now)
+                yield from zip(several, found, strict=True)
+
+    def present(self, keys: Sequence[bytes]) -> Iterator[bool]:
+        """
+        Whether it has an item for each of up to L{BATCH} keys, which may be longer than
+        memcached's can be. All of it has to be taken.
+        """
+        entries = [Entry(key, NEVER) for key in keys if 0 < len(key) <= MAX_KEY]
+        if all(self._reader(entry.key) is read_meta for entry in entries):
+            probed = probe_meta(self._connection, entries)
+            there = {entry.key for entry, known in zip(entries, probed, strict=True) if known}
+        else:
+            there = {entry.key for entry, found in self.fetch(entries) if found is not None}
+        yield from (key in there for key in keys)
+
+    def _reader(self, key: bytes) -> Reader:
+        if self.has_meta and name(key) is not None:
+            return read_meta
+        return read_text if is_plain(key) and not self.has_meta else read_binary
+
+    def _fetch_binary(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Outcome]]:
+        done = 0
+        try:
+            if not self._without_binary:
+                self._binary = self._binary or self._connect()
+                for found in read_binary(self._binary, entries, self.now):
+                    yield entries[done], found
+                    done += 1
+        except ServerError as error:
+            self._without_binary = str(error)
+        for entry in entries[done:]:
+            yield entry, Fault(f"a key for the binary protocol only; {self._without_binary}")
+
+    def _connect(self) -> Connection:
+        return self._open.enter_context(Connection(self.address))
+
+    def _stats(self) -> dict[str, str]:
+        """C{stats}, by name."""
+        self._connection.send(b"stats\r\n")
+        stats = {}
+        while (line := self._connection.read_line()) != b"END":
+            word, _, rest = line.decode(errors="replace").partition(" ")
+            if word != "STAT":
+                raise self._connection.trouble(f"answered stats with {line[:80]!r}")
+            name, _, value = rest.partition(" ")
+            stats[name] = value
+        return stats
+
+
+Found: TypeAlias = tuple[Entry, Outcome]
+
+
+def by_weight(found: Iterable[Found]) -> Iterator[list[Found]]:
+    """The same in lists, each with no more values than memory should hold."""
+    several: list[Found] = []
+    weight = 0
+    for entry, outcome in found:
+        several.append((entry, outcome))
+        weight += len(outcome.value) if isinstance(outcome, Copy) else 0
+        if weight >= WEIGHT:
+            yield several
+            several, weight = [], 0
+    if several:
+        yield several

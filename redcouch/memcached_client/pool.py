@@ -1,0 +1,179 @@
+"""
+The old side as a whole: one memcached, or several of which nobody here knows
+which has what.
+
+Several are one cache to whoever reads: the first that has an item has it. What
+changes is told to all of them, so that an item is never out of date on any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from redcouch.backends.origin.time_budget import Patience
+from redcouch.expiry import MAX_RELATIVE
+from redcouch.memcached_client.protocol import Reply, delete, look, name, read
+from redcouch.memcached_client.twisted_client import AwayError, Node
+
+_PORTION = 256 * 1024
+"""Bytes of values that are asked for together: what one timeout is meant for."""
+
+
+@dataclass(frozen=True, slots=True)
+class OldItem:
+    """
+    An item of an old memcached.
+
+    @ivar exptime: as a client would set it now.
+    """
+
+    value: bytes
+    flags: int
+    exptime: int
+
+
+Places = Mapping[bytes, tuple[Node, int]]
+"""For keys: the node that has the item, and bytes of its value."""
+
+
+class Old:
+    """
+    @ivar nodes: the old memcacheds, in the order in which they are believed.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        largest: int,
+        now: Callable[[], float],
+        on_error: Callable[[], None],
+    ) -> None:
+        """
+        @param largest: bytes of the largest value that is of any use.
+        @param now: gives the UNIX time in seconds.
+        @param on_error: called when a node has failed to answer.
+        """
+        self.nodes = nodes
+        self._largest = largest
+        self._now = now
+        self._on_error = on_error
+
+    @property
+    def up(self) -> bool:
+        """Whether there is a node to be asked."""
+        return any(node.up for node in self.nodes)
+
+    async def start(self) -> None:
+        """Begin to connect. Returns when each has answered, or failed to."""
+        starting = [Deferred.fromCoroutine(node.start()) for node in self.nodes]
+        for started in starting:
+            await started
+
+    def stop(self) -> None:
+        """Let go of all."""
+        for node in self.nodes:
+            node.stop()
+
+    async def find(self, keys: Iterable[bytes], patience: Patience) -> Places:
+        """Which node has which of these."""
+        named = _named(keys)
+        found: dict[bytes, tuple[Node, int]] = {}
+        answers = await self.tell(b"".join(map(look, named.values())), len(named), patience)
+        for node, replies in zip(self.nodes, answers, strict=True):
+            for key, reply in zip(named, replies or (), strict=False):
+                size = reply.number(b"s") if reply.code == b"HD" else None
+                if size is not None and size <= self._largest and key not in found:
+                    found[key] = node, size
+        return found
+
+    async def read(
+        self, node: Node, keys: Iterable[bytes], patience: Patience
+    ) -> dict[bytes, OldItem]:
+        """The items that a node still has. One that is marked stale counts as gone."""
+        named = _named(keys)
+        items: dict[bytes, OldItem] = {}
+        with patience.spending():
+            replies = await self._ask(
+                node, b"".join(map(read, named.values())), len(named), patience
+            )
+        for key, reply in zip(named, replies or (), strict=False):
+            item = self._read_item(reply)
+            if item is not None:
+                items[key] = item
+        return items
+
+    def _read_item(self, reply: Reply) -> OldItem | None:
+        flags, left = reply.number(b"f"), reply.number(b"t")
+        stale = reply.flag(b"X") is not None
+        if reply.value is None or stale or flags is None or not left:  # 0: over in this second
+            return None
+        if left < 0:
+            left = 0
+        elif left > MAX_RELATIVE:
+            left += int(self._now())
+        return OldItem(reply.value, flags, left)
+
+    async def delete(self, keys: Iterable[bytes], patience: Patience) -> tuple[set[bytes], bool]:
+        """Remove items everywhere. Which were there, and whether all nodes have said so."""
+        named = _named(keys)
+        had: set[bytes] = set()
+        told = True
+        request = b"".join(map(delete, named.values()))
+        for replies in await self.tell(request, len(named), patience):
+            told = told and replies is not None
+            for key, reply in zip(named, replies or (), strict=False):
+                told = told and reply.code in (b"HD", b"NF")
+                if reply.code == b"HD":
+                    had.add(key)
+        return had, told
+
+    async def tell(
+        self, request: bytes, expected: int, patience: Patience
+    ) -> list[list[Reply] | None]:
+        """What each node answers to a request; C{None} for one that does not, or not in time."""
+        if not expected:
+            return [[] for _ in self.nodes]
+        with patience.spending():
+            asked = [
+                Deferred.fromCoroutine(self._ask(node, request, expected, patience))
+                for node in self.nodes
+            ]
+            return [await answer for answer in asked]
+
+    async def _ask(
+        self, node: Node, request: bytes, expected: int, patience: Patience
+    ) -> list[Reply] | None:
+        if patience.left <= 0:
+            return None
+        try:
+            return await patience.limit(node.ask(request, expected))
+        except (AwayError, CancelledError):
+            self._on_error()
+            return None
+
+
+def _named(keys: Iterable[bytes]) -> dict[bytes, bytes]:
+    """Each key that memcached's text can say, with how."""
+    names = ((key, name(key)) for key in keys)
+    return {key: named for key, named in names if named is not None}
+
+
+def portions(places: Places) -> Iterator[tuple[Node, list[bytes]]]:
+    """Keys of one node, so many that their values are not too large together."""
+    nodes: dict[Node, list[bytes]] = {}
+    for key, (node, _) in places.items():
+        nodes.setdefault(node, []).append(key)
+    for node, keys in nodes.items():
+        portion: list[bytes] = []
+        room = _PORTION
+        for key in keys:
+            size = places[key][1]
+            if portion and size > room:
+                yield node, portion
+                portion, room = [], _PORTION
+            portion.append(key)
+            room -= size
+        yield node, portion

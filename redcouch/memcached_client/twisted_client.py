@@ -1,0 +1,302 @@
+"""
+One old memcached: its connection, kept up where it can be, and given up where
+it is slow.
+
+A memcached that is asked and says nothing for as long as the timeout, or answers
+garbage, is away: its connection is dropped, everything asked of it fails at once,
+and it is tried again after a pause that grows. While it is away, it costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from redcouch.memcached_client.address import Address
+from redcouch.memcached_client.protocol import PROBE, GarbageError, Reply, ReplyReader, authenticate
+
+_CONNECT_SECONDS = 1.0
+
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 5.0
+
+_GOOD = 10.0
+"""Seconds after which a connection has been a good one, and pauses begin small again."""
+
+_MOST_TIMEOUTS = 10
+"""However steadily it sends: an answer takes no more than so many timeouts."""
+
+
+_MOST_PENDING = 64 * 1024 * 1024
+"""Bytes of questions without an answer: one that is so far behind is away."""
+
+
+class AwayError(Exception):
+    """The memcached is away. The text says why, in a few words."""
+
+
+class _Question:
+    """What was asked, and what has been answered of it."""
+
+    __slots__ = ("answer", "asked", "expected", "replies", "size")
+
+    def __init__(self, size: int, expected: int, asked: float) -> None:
+        self.size = size
+        self.expected = expected
+        self.asked = asked
+        self.replies: list[Reply] = []
+        self.answer: Deferred[list[Reply]] = Deferred()
+
+
+class Talk(Protocol):
+    """Questions and answers, in order, on one connection."""
+
+    transport: Any
+
+    def __init__(self, timeout: float, largest: int, clock: Any) -> None:
+        self._timeout = timeout
+        self._clock = clock
+        self._reader = ReplyReader(largest)
+        self._questions: deque[_Question] = deque()
+        self._pending = 0
+        self._timer: Any = None
+        self._due = 0.0
+        self._heard = 0.0
+        self._why: str | None = None
+        #: Called once, with why it is over.
+        self.on_end: Callable[[str], None] = lambda why: None
+
+    def connectionMade(self) -> None:
+        with suppress(OSError):  # a unix socket knows no such thing
+            self.transport.setTcpNoDelay(True)
+
+    def ask(self, request: bytes, expected: int) -> Deferred[list[Reply]]:
+        """So many replies to a request. Fails with L{AwayError}."""
+        if self._why is not None:
+            return fail(AwayError(self._why))
+        question = _Question(len(request), expected, self._clock.seconds())
+        if self._questions and self._pending + question.size > _MOST_PENDING:
+            self.end("it is too far behind")
+            return fail(AwayError("it is too far behind"))
+        self._pending += question.size
+        self._questions.append(question)
+        self.transport.write(request)
+        if self._timer is None:
+            self._wait(self._timeout)
+        return question.answer
+
+    def dataReceived(self, data: bytes) -> None:
+        self._heard = self._clock.seconds()
+        try:
+            replies = self._reader.feed(data)
+        except GarbageError as error:
+            self.end(str(error))
+            return
+        for reply in replies:
+            if not self._questions:
+                self.end("it speaks without being asked")
+                return
+            question = self._questions[0]
+            question.replies.append(reply)
+            if len(question.replies) == question.expected:
+                self._questions.popleft()
+                self._pending -= question.size
+                question.answer.callback(question.replies)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.end("it has closed the connection")
+
+    def end(self, why: str) -> None:
+        """Give up: whatever is unanswered fails."""
+        if self._why is not None:
+            return
+        self._why = why
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.transport.abortConnection()
+        self.on_end(why)
+        while self._questions:
+            self._questions.popleft().answer.errback(AwayError(why))
+
+    # -- time --------------------------------------------------------------------------------
+
+    def _wait(self, seconds: float) -> None:
+        self._due = self._clock.seconds() + seconds
+        self._timer = self._clock.callLater(seconds, self._look)
+
+    def _look(self) -> None:
+        """It may be time to give up, unless it was this process that was busy meanwhile."""
+        self._timer = None
+        if not self._questions:
+            return
+        now = self._clock.seconds()
+        asked = self._questions[0].asked
+        quiet = now - max(asked, self._heard)
+        if now - asked >= self._timeout * _MOST_TIMEOUTS:
+            self.end("it takes too long to answer")
+        elif now - self._due > self._timeout / 4:
+            self._wait(self._timeout)
+        elif quiet >= self._timeout:
+            self.end("it does not answer in time")
+        else:
+            self._wait(self._timeout - quiet)
+
+
+class _Talks(Factory):
+    """Makes one conversation, and says nothing about it."""
+
+    noisy = False
+
+    def __init__(self, talk: Talk) -> None:
+        self._talk = talk
+
+    def buildProtocol(self, addr: Any) -> Talk:
+        return self._talk
+
+
+class Node:
+    """
+    An old memcached.
+
+    @ivar up: it has answered, and can be asked.
+    """
+
+    _log = Logger()
+
+    def __init__(self, address: Address, timeout: float, largest: int, reactor: Any) -> None:
+        """
+        @param timeout: seconds in which it has to answer.
+        @param largest: bytes of the largest value that it may have.
+        """
+        self.address = address
+        self.up = False
+        #: Called when it answers: at first, and whenever it has been away.
+        self.on_up: Callable[[], None] = lambda: None
+        self._timeout = timeout
+        self._largest = largest
+        self._reactor = reactor
+        self._talk: Talk | None = None
+        self._trying: Deferred[None] | None = None
+        self._next: Any = None
+        self._pause = _FIRST_PAUSE
+        self._since = 0.0
+        self._running = False
+        self._said_away = False
+
+    async def start(self) -> None:
+        """Begin to connect. Returns when the first attempt has come to an end, whichever."""
+        self._running = True
+        await self._connect()
+
+    def stop(self) -> None:
+        """Let go."""
+        self._running = False
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        if self._trying is not None:
+            self._trying.cancel()
+        if self._talk is not None:
+            self._talk.end("the service ends")
+
+    def ask(self, request: bytes, expected: int) -> Deferred[list[Reply]]:
+        """So many replies to a request. Fails with L{AwayError}, at once while it is away."""
+        if self._talk is None:
+            return fail(AwayError("it is away"))
+        return self._talk.ask(request, expected)
+
+    # -- connecting --------------------------------------------------------------------------
+
+    def _connect(self) -> Deferred[None]:
+        self._next = None
+        trying = self._trying = Deferred.fromCoroutine(self._try())
+        trying.addErrback(self._failed)
+        return trying
+
+    async def _try(self) -> None:
+        talk = Talk(self._timeout, self._largest, self._reactor)
+        try:
+            await self._endpoint().connect(_Talks(talk))
+        except CancelledError:
+            raise
+        except Exception as error:
+            raise AwayError(f"it cannot be reached: {_in_short(error)}") from None
+        try:
+            await self._greet(talk)
+        except BaseException:
+            talk.end("it is not used")
+            raise
+        self._is_up(talk)
+
+    def _endpoint(self) -> Any:
+        address = self.address
+        if address.socket is not None:
+            return UNIXClientEndpoint(self._reactor, address.socket, _CONNECT_SECONDS)
+        return HostnameEndpoint(self._reactor, address.host, address.port, _CONNECT_SECONDS)
+
+    async def _greet(self, talk: Talk) -> None:
+        if self.address.password is not None:
+            secret = authenticate(self.address.username or "", self.address.password)
+            (reply,) = await talk.ask(secret, 1)
+            if reply.code != b"STORED":
+                raise AwayError("it refuses the password")
+        (reply,) = await talk.ask(PROBE, 1)
+        if reply.code != b"MN":
+            raise AwayError("it does not speak the meta commands of memcached 1.6")
+
+    def _is_up(self, talk: Talk) -> None:
+        self._trying = None
+        self._talk = talk
+        self._since = self._reactor.seconds()
+        talk.on_end = self._lost
+        self.up = True
+        self._log.info(
+            "The old memcached {address} answers{again}",
+            address=self.address.shown,
+            again=" again" if self._said_away else "",
+        )
+        self._said_away = False
+        self.on_up()
+
+    def _lost(self, why: str) -> None:
+        self._talk = None
+        self.up = False
+        if self._reactor.seconds() - self._since >= _GOOD:
+            self._pause = _FIRST_PAUSE
+        self._away(why)
+
+    def _failed(self, failure: Failure) -> None:
+        self._trying = None
+        if failure.check(AwayError):
+            self._away(failure.getErrorMessage())
+        elif not failure.check(CancelledError):
+            self._log.failure("Could not connect to an old memcached", failure)
+            self._away("of a fault")
+
+    def _away(self, why: str) -> None:
+        if not self._running:
+            return
+        if not self._said_away:
+            self._said_away = True
+            self._log.warn(
+                "The old memcached {address} is away ({reason}): nothing is pulled from it",
+                address=self.address.shown,
+                reason=why,
+            )
+        self._next = self._reactor.callLater(self._pause, self._connect)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+
+def _in_short(error: Exception) -> str:
+    """The last line of what went wrong, which with Twisted's errors is the whole of it."""
+    lines = str(error).strip().rstrip(".").splitlines()
+    return lines[-1] if lines else type(error).__name__

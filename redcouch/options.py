@@ -1,0 +1,317 @@
+"""
+The command line of C{twistd redcouch}, checked.
+
+This module knows which options there are and which values they may have; it
+makes nothing of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.python.usage import Options as UsageOptions
+from twisted.python.usage import UsageError
+
+from redcouch import __version__
+from redcouch.backends.registry import DEFAULT_STORAGE, STORAGE_VARIABLE, factories
+
+DEFAULT_PORT = 11210
+
+_SIZE = re.compile(r"([0-9]+)([km]?)", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1024, "m": 1024 * 1024}
+_SMALLEST_ITEM = 1024
+_LARGEST_ITEM = 1024 * 1024 * 1024
+_MOST_WORKERS = 512
+
+
+def _size(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    size = int(match[1]) * _UNITS[match[2].lower()] if match else 0
+    if not _SMALLEST_ITEM <= size <= _LARGEST_ITEM:
+        raise ValueError("has to be bytes, or a number with k or m, from 1k to 1024m")
+    return size
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) == 0:
+        raise ValueError("has to be a whole number of at least 1")
+    return int(text)
+
+
+def _workers(text: str) -> int:
+    if text == "auto":
+        return min(_available_processors(), _MOST_WORKERS)
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= _MOST_WORKERS:
+        raise ValueError(f"has to be auto, or a whole number from 1 to {_MOST_WORKERS}")
+    return int(text)
+
+
+def _available_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise ValueError("has to be a number of seconds, 0 or more")
+    return seconds
+
+
+def _one_line(text: str) -> str:
+    if not text or any(ord(char) < 32 or ord(char) > 126 for char in text):
+        raise ValueError("has to be a line of printable ASCII")
+    return text
+
+
+def _reader(option: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Reads an option's value; says which option it is where that is wrong."""
+
+    def read_option(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise UsageError(f"--{option} {text!r}: {error}") from None
+
+    return read_option
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"has to be {' or '.join(words)}")
+        return text
+
+    return read
+
+
+def _http(text: str) -> str:
+    if not is_number(text):
+        return _one_line(text)
+    if int(text) > 65535:
+        raise ValueError("is no port number")
+    return f"tcp:{text}:interface=127.0.0.1"
+
+
+def is_number(port: str) -> bool:
+    """Whether a --port is a number, and not an endpoint."""
+    return port.isascii() and port.isdigit()
+
+
+class Options(UsageOptions):
+    """The command line of C{twistd redcouch}, checked."""
+
+    synopsis = "[options]"
+    longdesc = "The memcached protocols, served from Redis."
+
+    optParameters = [  # noqa: RUF012 - Twisted's way
+        [
+            "interface",
+            None,
+            "127.0.0.1",
+            "Address to listen on, for a --port that is a number. 0.0.0.0 is all of IPv4.",
+            _reader("interface", _one_line),
+        ],
+        [
+            "storage",
+            "s",
+            None,
+            f"Storage URL. Default: the environment variable {STORAGE_VARIABLE}, "
+            f"else {DEFAULT_STORAGE}. Schemes are listed below.",
+        ],
+        [
+            "on-outage",
+            None,
+            "error",
+            "What reads are told while the storage is away: error (SERVER_ERROR), or miss. "
+            "Writes are told the error in any case.",
+            _reader("on-outage", _one_of("error", "miss")),
+        ],
+        [
+            "max-connections",
+            "c",
+            1024,
+            "Clients at a time. One more is told so and closed.",
+            _reader("max-connections", _count),
+        ],
+        [
+            "idle-timeout",
+            None,
+            0,
+            "Seconds until a silent client is closed. 0 is never.",
+            _reader("idle-timeout", _seconds),
+        ],
+        [
+            "max-item-size",
+            "I",
+            "1m",
+            "Largest item, in bytes or with k or m (1k to 1024m), counted as memcached counts "
+            "it: value, key and about 60 bytes.",
+            _reader("max-item-size", _size),
+        ],
+        [
+            "drain-timeout",
+            None,
+            10,
+            "Seconds that clients have to finish when the service ends.",
+            _reader("drain-timeout", _seconds),
+        ],
+        [
+            "workers",
+            "w",
+            1,
+            "Processes that serve the clients together, or auto for one per available CPU. "
+            "With more than one, this process opens the ports and looks after the workers.",
+            _reader("workers", _workers),
+        ],
+        [
+            "auth-file",
+            None,
+            None,
+            "File of user:password lines (a password may be a bcrypt hash, as htpasswd -B makes "
+            "it). Clients then have to authenticate: SASL PLAIN in the binary protocol, the "
+            "first set in text. Read again on SIGHUP. Default: nobody is asked.",
+        ],
+        [
+            "tls-cert",
+            None,
+            None,
+            "File of a certificate (PEM, with what leads to its authority): every --port that is "
+            "a number then speaks TLS, 1.2 at least. Default: none does.",
+        ],
+        [
+            "tls-key",
+            None,
+            None,
+            "File of the key of --tls-cert. Default: it is in that file, too.",
+        ],
+        [
+            "tls-client-ca",
+            None,
+            None,
+            "File of authorities: only clients with a certificate of theirs are let in. "
+            "Default: clients need none.",
+        ],
+        [
+            "log-format",
+            None,
+            "text",
+            "text, or json: one object a line, for machines that read the log.",
+            _reader("log-format", _one_of("text", "json")),
+        ],
+        [
+            "http",
+            None,
+            None,
+            "Serve a status page, /metrics for Prometheus, /healthz and /readyz here: a port "
+            "number, which is on 127.0.0.1 then, or a Twisted endpoint. Default: nowhere.",
+            _reader("http", _http),
+        ],
+        [
+            "inventory-separator",
+            None,
+            ":",
+            "What ends the part of a key that the inventory of traffic names.",
+            _reader("inventory-separator", _one_line),
+        ],
+        [
+            "version-string",
+            None,
+            f"RedCouch {__version__}",
+            "What the version command says. libmemcached wants a number such as 1.6.18.",
+            _reader("version-string", _one_line),
+        ],
+    ]
+
+    optFlags = [  # noqa: RUF012 - Twisted's way
+        ["no-flush", "F", "Refuse flush_all."],
+        ["no-inventory", None, "Do not note in Redis who speaks memcached (redcouch traffic)."],
+        [
+            "reuse-port",
+            None,
+            "Let other processes listen on a --port that is a number, too (SO_REUSEPORT): a new "
+            "one can serve before this one ends.",
+        ],
+        ["http-auth", None, "Ask for a user and password of --auth-file before --http is shown."],
+        ["no-dump", "X", "Refuse stats cachedump, lru_crawler metadump and mgdump."],
+    ]
+
+    #: twistd's own options, where they are there.
+    parent: UsageOptions | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["ports"] = []
+        self["http-hosts"] = []
+
+    def opt_http_host(self, name: str) -> None:
+        """
+        A name under which --http may be asked for, beside localhost, this
+        machine's own name and all addresses; * is any. Others are refused, so
+        that no web page can read it by way of a browser. May be given several
+        times.
+        """
+        self["http-hosts"].append(name)
+
+    def opt_port(self, port: str) -> None:
+        """
+        Where to listen: a number from 0 to 65535 (0 takes any free port), or a
+        Twisted endpoint such as unix:/run/redcouch.sock or
+        ssl:11211:privateKey=key.pem:certKey=cert.pem. May be given several
+        times. [default: 11210]
+        """
+        if is_number(port) and int(port) > 65535:
+            raise UsageError(f"--port: {port} is no port number")
+        self["ports"].append(port)
+
+    opt_p = opt_port
+
+    def getUsage(self, width: int | None = None) -> str:
+        schemes = "".join(
+            f"  {scheme + ':':<17}{plugin.summary}\n"
+            for scheme, plugin in sorted(factories().items())
+        )
+        usage: str = super().getUsage(width)
+        return f"{usage}\nStorage URLs:\n{schemes}"
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Ends the process with one clear line where Twisted would print all its own options."""
+        try:
+            super().parseOptions(options)
+        except UsageError as error:
+            raise SystemExit(f"redcouch: {error}") from None
+
+    def postOptions(self) -> None:
+        if not self["ports"]:
+            self["ports"] = [str(DEFAULT_PORT)]
+        if self["storage"] is None:
+            self["storage"] = os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE
+        self._check_numbered_ports()
+        if self["log-format"] == "json" and dict(self.parent or {}).get("syslog"):
+            raise UsageError("--log-format json: not with --syslog, which has a form of its own")
+        if self["http-auth"] and self["auth-file"] is None:
+            raise UsageError("--http-auth: there is no --auth-file to find users in")
+        if isinstance(self["max-item-size"], str):
+            self["max-item-size"] = _size(self["max-item-size"])
+
+    def _check_numbered_ports(self) -> None:
+        """Refuse what would come to nothing."""
+        if self["tls-cert"] is None:
+            for option in ("tls-key", "tls-client-ca"):
+                if self[option] is not None:
+                    raise UsageError(f"--{option}: needs --tls-cert")
+        if not any(map(is_number, self["ports"])):
+            for option in ("tls-cert", "reuse-port"):
+                if self[option]:
+                    raise UsageError(f"--{option}: is for a --port that is a number")
+
+
+FLAGS = [str(cast("list[Any]", flag)[0]) for flag in Options.optFlags]
+"""The names of the options that are there or not."""

@@ -1,0 +1,1 @@
+"""One client: its socket, its session, and who is let in."""

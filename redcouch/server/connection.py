@@ -1,0 +1,324 @@
+"""
+The Twisted edge: connections that come and go, and how much each may hold.
+
+Bytes go from here to a dialect, requests to a session; nothing is understood
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from redcouch.commands import Command
+from redcouch.dialects.detect import dialect_for, dialect_name
+from redcouch.dialects.request import Dialect
+from redcouch.server.direct_writer import direct_writer
+from redcouch.server.epoll_reader import Gatherer
+from redcouch.server.session import Session, Shared
+
+_REFUSAL = b"ERROR Too many open connections\r\n"
+"""What memcached says to a client beyond its -c."""
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class Connection(Protocol):
+    """
+    One client.
+
+    It is not read from while too much of it waits (the session is crowded) or
+    while it does not take its replies (the transport, for which this is the
+    producer, has asked to pause).
+    """
+
+    factory: ConnectionFactory
+    transport: Any
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._counters = shared.counters
+        self._dialect: Dialect | None = None
+        self._deaf = False
+        self._choked = False
+        self._half_closed = False
+        #: Which of the service's clients it was.
+        self.number = 0
+        #: Heard from since the last look (L{ConnectionFactory.sweep}).
+        self.heard = True
+        self.quiet_since = 0.0
+        #: Heard from since the watcher has looked.
+        self.spoke = False
+        self.dialect_name = ""
+
+    def connectionMade(self) -> None:
+        self._send = direct_writer(self.transport)
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        self.session = Session(
+            self._shared, self._write, self.close, self._read_on, self._on_proof, self.address
+        )
+        self.transport.registerProducer(self, True)
+        self._reading = self.factory.gatherer.reading(self.transport)
+        self.factory.opened(self)
+
+    @property
+    def host(self) -> str:
+        """The client's address without its port."""
+        peer = self.transport.getPeer()
+        host: str = peer.host if isinstance(peer, IPv4Address | IPv6Address) else "unix"
+        return host
+
+    @property
+    def user(self) -> bytes | None:
+        """Who the client has proved to be."""
+        return self.session.user
+
+    @property
+    def last_command(self) -> Command | None:
+        """What it has asked for last."""
+        return self.session.last_command
+
+    @property
+    def address(self) -> str:
+        """Where the client is, as memcached's C{stats conns} has it."""
+        peer = self.transport.getPeer()
+        if isinstance(peer, IPv4Address | IPv6Address):
+            host = f"[{peer.host}]" if isinstance(peer, IPv6Address) else peer.host
+            return f"{peer.type.lower()}:{host}:{peer.port}"
+        return "unix"
+
+    def _write(self, data: bytes) -> None:
+        self._counters.bytes_written += len(data)
+        self._send(data)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        self.heard = self.spoke = True
+        self._counters.bytes_read += len(data)
+        dialect = self._dialect
+        if dialect is None:
+            guarded = self._shared.authenticate is not None
+            dialect = self._dialect = dialect_for(data, self._shared.limits, guarded)
+            self.dialect_name = dialect_name(data)
+            self.session.speaks(self.dialect_name)
+        requests = dialect.receive(data)
+        crowded = self.session.submit(requests) if requests else False
+        if dialect.broken:
+            self.drain()
+        elif crowded or dialect.waiting:
+            self._reading.pause()
+
+    def _on_proof(self, proven: bool) -> None:
+        """The client knows whether it is let in: understand what it sent meanwhile."""
+        assert self._dialect is not None
+        self._dialect, rest = self._dialect.authenticated(proven)
+        self.dataReceived(rest)
+        if not self._dialect.waiting:
+            if self._half_closed:
+                self.drain()
+            self._read_on()
+
+    @property
+    def closing(self) -> bool:
+        """Nothing more is heard from this client."""
+        return self._deaf
+
+    def drain(self) -> None:
+        """Listen to no more; answer what was asked, then close."""
+        if not self._deaf:
+            self._deaf = True
+            self.session.end()
+
+    def close(self) -> None:
+        """Close, after what has been written."""
+        self._deaf = True
+        self._reading.stop()
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Close now."""
+        self.transport.abortConnection()
+
+    def _read_on(self) -> None:
+        if not (self._choked or self._half_closed or self.session.crowded):
+            self._reading.resume()
+
+    # -- IHalfCloseableProtocol: `printf ... | nc` closes its side before it reads ------------
+
+    def readConnectionLost(self) -> None:
+        self._half_closed = True
+        if self._dialect is None or not self._dialect.waiting:
+            self.drain()
+
+    def writeConnectionLost(self) -> None:
+        """Nothing that we write ends without the connection ending."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._deaf = True
+        self._reading.stop()
+        self.session.mute()
+        self.factory.closed(self)
+
+    # -- IPushProducer: the transport says when the client does not take its replies ----------
+
+    def pauseProducing(self) -> None:
+        self._choked = True
+        self.session.hold()
+        self._reading.pause()
+
+    def resumeProducing(self) -> None:
+        self._choked = False
+        self.session.release()
+        self._read_on()
+
+    def stopProducing(self) -> None:
+        """The connection is being lost; C{connectionLost} follows."""
+
+
+class Refusal(Protocol):
+    """A client beyond the allowed number: told so, and let go."""
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        self.transport.write(_REFUSAL)
+        self.transport.loseConnection()
+
+
+class ConnectionFactory(Factory):
+    """Makes a L{Connection} for each client, up to so many at a time."""
+
+    _log = Logger()
+    noisy = False
+
+    def __init__(
+        self, shared: Shared, reactor: Any, max_connections: int, idle_timeout: float
+    ) -> None:
+        """
+        @param max_connections: one more is told so and closed.
+        @param idle_timeout: seconds after which a silent client is closed; 0 for never.
+        """
+        self._shared = shared
+        self._reactor = reactor
+        self.gatherer = Gatherer(reactor)
+        self._max_connections = max_connections
+        self._idle_timeout = idle_timeout
+        self._full = False
+        self._draining: Deferred[None] | None = None
+        self.connections: set[Connection] = set()
+        self._numbers = count(1)
+        #: Is told of each client that is gone.
+        self.on_leave: Callable[[Connection], None] = lambda _: None
+        self._sweeper: LoopingCall | None = None
+        if idle_timeout:
+            self._sweeper = LoopingCall(self.sweep)
+            self._sweeper.clock = reactor
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        if self.crowd() >= self._max_connections:
+            self._shared.counters.rejected_connections += 1
+            self._say_full()
+            return Refusal()
+        connection = Connection(self._shared)
+        connection.factory = self
+        return connection
+
+    def crowd(self) -> int:
+        """How many clients the service has, of those that it may have."""
+        return len(self.connections)
+
+    def _say_full(self) -> None:
+        if not self._full:
+            self._full = True
+            self._log.error(
+                "All {most} connections (--max-connections) are in use: refusing further clients",
+                most=self._max_connections,
+            )
+
+    def opened(self, connection: Connection) -> None:
+        """A client is here."""
+        counters = self._shared.counters
+        counters.curr_connections += 1
+        counters.total_connections += 1
+        connection.number = next(self._numbers)
+        self.connections.add(connection)
+        connection.quiet_since = self._reactor.seconds()
+        if self._sweeper is not None and not self._sweeper.running:
+            self._sweeper.start(min(1.0, self._idle_timeout / 4), now=False)
+
+    def closed(self, connection: Connection) -> None:
+        """A client is gone."""
+        self.on_leave(connection)
+        self._shared.counters.curr_connections -= 1
+        self.connections.discard(connection)
+        # Say "full" again only after a real easing, not at every client that comes and goes.
+        if self._full and self.crowd() < self._max_connections * 0.9:
+            self._full = False
+            self._log.info("Accepting clients again")
+        if not self.connections:
+            if self._sweeper is not None and self._sweeper.running:
+                self._sweeper.stop()
+            if self._draining is not None:
+                self._draining.callback(None)
+                self._draining = None
+
+    def describe(self) -> list[tuple[str, str]]:
+        """Each client's address, by a number that is its own."""
+        return [(str(connection.number), connection.address) for connection in self.connections]
+
+    def tally(self) -> tuple[int, int]:
+        """How many clients there are, and how many of them wait for an answer."""
+        waiting = sum(not connection.session.idle for connection in self.connections)
+        return len(self.connections), waiting
+
+    def sweep(self) -> None:
+        """Close the clients that have been silent for too long."""
+        now = self._reactor.seconds()
+        for connection in list(self.connections):
+            if connection.heard or not connection.session.idle:
+                connection.heard = False
+                connection.quiet_since = now
+            elif now - connection.quiet_since >= self._idle_timeout:
+                self._kick(connection)
+
+    def _kick(self, connection: Connection) -> None:
+        """Close a silent client; now, if it has not even taken its last bytes."""
+        if connection.closing:
+            connection.abort()
+        else:
+            self._shared.counters.idle_kicks += 1
+            connection.quiet_since = self._reactor.seconds()
+            connection.drain()
+
+    def drain(self) -> Deferred[None]:
+        """Let every client finish what it has asked for. Fires when all are gone."""
+        drained: Deferred[None] = Deferred()
+        if not self.connections:
+            drained.callback(None)
+            return drained
+        self._draining = drained
+        for connection in list(self.connections):
+            connection.drain()
+        return drained
+
+    def abort(self) -> None:
+        """Close every client now."""
+        for connection in list(self.connections):
+            connection.abort()

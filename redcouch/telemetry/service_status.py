@@ -1,0 +1,141 @@
+"""
+How a service is at this moment: which processes serve, whether they reach the
+storage, and what that says of itself.
+
+What has been counted is in the books (L{redcouch.telemetry.snapshot}); this is what an
+operator sees beside them. Whoever shows it asks a L{Watch} and need not know
+how many processes there are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+from redcouch.interfaces import IDescribedBackend, IStorageBackend, ITrafficBackend
+from redcouch.telemetry.snapshot import Ledger
+from redcouch.telemetry.usage import KINDS, Inventory
+
+Facts = Mapping[str, str | int]
+"""What L{IDescribedBackend.describe} tells."""
+
+Statistics = Mapping[str, int]
+"""What L{IStorageBackend.statistics} tells."""
+
+
+Traffic = Mapping[str, Any]
+"""
+The inventory of memcached traffic, fit for JSON: C{since} and C{looked} as
+L{Inventory} has them, and by kind the names seen last, each with C{name} (text),
+C{last} and C{seconds}; C{known} has how many there are of each kind. Empty where none
+is kept.
+"""
+
+_MOST = 200
+"""Names of each kind that are told."""
+
+
+@dataclass(slots=True)
+class Glance:
+    """
+    One process that serves.
+
+    @ivar ready: whether it reaches the storage; C{reason} says why not.
+    @ivar connections: its clients.
+    @ivar in_flight: those of them that wait for an answer.
+    """
+
+    pid: int
+    ready: bool
+    reason: str
+    connections: int
+    in_flight: int
+
+
+@dataclass(slots=True)
+class Place:
+    """
+    The place of one worker: what it says of itself, C{None} while there is
+    none or it does not answer; and how often another had to be started there.
+    """
+
+    number: int
+    glance: Glance | None
+    restarts: int = 0
+
+
+class Watch(Protocol):
+    """Where to look."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The books of the whole service."""
+
+    async def places(self) -> list[Place]:
+        """Every process that serves, or should."""
+
+    async def statistics(self) -> Statistics:
+        """The storage's. Raises L{redcouch.errors.BackendError}."""
+
+    async def facts(self) -> Facts:
+        """What the storage says of itself. Raises the same."""
+
+    async def traffic(self) -> Traffic:
+        """Who speaks memcached. Raises the same."""
+
+
+class OwnWatch:
+    """This process alone."""
+
+    def __init__(
+        self, backend: IStorageBackend, ledger: Ledger, clients: Callable[[], tuple[int, int]]
+    ) -> None:
+        """@param clients: gives how many there are, and how many of them wait."""
+        self.ledger = ledger
+        self._backend = backend
+        self._clients = clients
+
+    def glance(self) -> Glance:
+        """How it is just now."""
+        health = self._backend.health()
+        return Glance(os.getpid(), health.ready, health.reason, *self._clients())
+
+    async def places(self) -> list[Place]:
+        return [Place(1, self.glance())]
+
+    async def statistics(self) -> Statistics:
+        said: Any = await self._backend.statistics()
+        return dict(said)
+
+    async def facts(self) -> Facts:
+        if not IDescribedBackend.providedBy(self._backend):
+            return {}
+        said: Any = await self._backend.describe()
+        return dict(said)
+
+    async def traffic(self) -> Traffic:
+        if not ITrafficBackend.providedBy(self._backend):
+            return {}
+        return _as_json(await self._backend.traffic())
+
+
+def _as_json(inventory: Inventory) -> Traffic:
+    kinds = {
+        kind: [
+            {"name": _text(one.name), "last": one.last, "seconds": one.seconds}
+            for one in islice(inventory.of(kind), _MOST)
+        ]
+        for kind in KINDS
+    }
+    known = Counter(one.kind for one in inventory.seen)
+    return {"since": inventory.since, "looked": inventory.looked, "known": known, **kinds}
+
+
+def _text(name: bytes) -> str:
+    """A name as text in which everything can be seen."""
+    text = name.decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -1,0 +1,158 @@
+"""
+The books: what has been counted and who is connected, for one process or for
+all that serve together.
+
+Whoever reports asks a L{Ledger} and need not know how many processes there
+are.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from redcouch.telemetry.counters import Counters
+from redcouch.telemetry.latency import Distribution, Meter
+
+Clients = list[tuple[str, str]]
+"""The number and the address of each client."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """
+    What there is to say about a process, or several that are one service.
+
+    @ivar pid: of the process that the operator started.
+    @ivar uptime: its seconds since then.
+    @ivar user: seconds of CPU time in user mode, of all processes.
+    @ivar system: the same in system mode.
+    @ivar counters: summed up.
+    @ivar spoken: what of them was counted in each dialect, by its name.
+    @ivar requests: how long requests took, where that is measured.
+    @ivar round_trips: how long the storage took.
+    @ivar reconnections: how often the storage was connected to again.
+    @ivar storage: what the storage's backend has counted itself, by name.
+    """
+
+    pid: int
+    uptime: float
+    user: float
+    system: float
+    counters: Counters
+    spoken: dict[str, Counters] = field(default_factory=dict)
+    requests: Distribution = field(default_factory=Distribution)
+    round_trips: Distribution = field(default_factory=Distribution)
+    reconnections: int = 0
+    storage: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, message: dict[str, Any]) -> Figures:
+        """Figures that came from another process, as C{asdict} makes them."""
+        figures = cls(**message)
+        figures.counters = Counters(**message["counters"])
+        spoken = message.get("spoken", {})
+        figures.spoken = {name: Counters(**counters) for name, counters in spoken.items()}
+        figures.requests = Distribution(**message.get("requests", {}))
+        figures.round_trips = Distribution(**message.get("round_trips", {}))
+        return figures
+
+    @property
+    def warm(self) -> float | None:
+        """
+        Of the items that were read, the share that the storage had itself;
+        C{None} where it is not filled from another cache, or nothing was read.
+        """
+        hits, pulled = (self.storage.get(name, 0) for name in ("warm_hits", "warm_pulled"))
+        return hits / (hits + pulled) if hits + pulled else None
+
+    def add(self, more: Figures) -> None:
+        """Add those of another process of the same service."""
+        self.user += more.user
+        self.system += more.system
+        self.counters.add(more.counters)
+        for name, counters in more.spoken.items():
+            self.spoken.setdefault(name, Counters()).add(counters)
+        self.requests.add(more.requests)
+        self.round_trips.add(more.round_trips)
+        self.reconnections += more.reconnections
+        for name, count in more.storage.items():
+            self.storage[name] = self.storage.get(name, 0) + count
+
+    def reset(self) -> None:
+        """Everything that is counted to zero."""
+        self.reconnections = 0
+        self.storage = dict.fromkeys(self.storage, 0)
+        for counters in (self.counters, *self.spoken.values()):
+            counters.reset()
+        self.requests.reset()
+        self.round_trips.reset()
+
+
+class Ledger(Protocol):
+    """Where to look up L{Figures} and clients."""
+
+    async def figures(self) -> Figures:
+        """What has been counted. Raises L{redcouch.errors.BackendError} where nobody can say."""
+
+    async def clients(self) -> Clients:
+        """Who is connected, in no order. Raises the same."""
+
+    async def reset(self) -> None:
+        """Count from zero."""
+
+
+class OwnLedger:
+    """The books of this process alone."""
+
+    def __init__(
+        self,
+        counters: Counters,
+        clients: Callable[[], Iterable[tuple[str, str]]],
+        clock: Any,
+        spoken: Mapping[str, Counters] | None = None,
+        meter: Meter | None = None,
+        counts: dict[str, int] | None = None,
+    ) -> None:
+        """
+        @param counters: what is not counted in C{spoken}.
+        @param clients: gives a number and the address of each client.
+        @param clock: the reactor.
+        @param spoken: counters for each dialect, by its name.
+        """
+        self._counts = {} if counts is None else counts
+        self._spoken = spoken or {}
+        self._meter = meter
+        self._counters = counters
+        self._clients = clients
+        self._clock = clock
+        self._started = clock.seconds()
+
+    async def figures(self) -> Figures:
+        uptime = self._clock.seconds() - self._started
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        figures = Figures(
+            os.getpid(), uptime, used.ru_utime, used.ru_stime, replace(self._counters)
+        )
+        for name, counters in self._spoken.items():
+            figures.spoken[name] = replace(counters)
+            figures.counters.add(counters)
+        if self._meter is not None:
+            figures.requests.add(self._meter.requests)
+            figures.round_trips.add(self._meter.round_trips)
+            figures.reconnections = self._meter.reconnections
+        figures.storage = dict(self._counts)
+        return figures
+
+    async def clients(self) -> Clients:
+        return list(self._clients())
+
+    async def reset(self) -> None:
+        for counters in (self._counters, *self._spoken.values()):
+            counters.reset()
+        self._counts.update(dict.fromkeys(self._counts, 0))
+        if self._meter is not None:
+            self._meter.reset()

@@ -1,0 +1,169 @@
+"""
+The answers to C{stats}: what is counted here and what the storage knows,
+under the names that memcached gives them.
+
+What a bridge cannot know is left out, never made up. The storage is asked at
+most once a second, however many monitors there are.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from redcouch.errors import BackendError
+from redcouch.interfaces import IStorageBackend
+from redcouch.limits import Limits
+from redcouch.telemetry.snapshot import Figures, Ledger
+
+Pairs = list[tuple[bytes, bytes]]
+
+_FRESH_FOR = 1.0
+_POINTER_BITS = struct.calcsize("P") * 8
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """
+    The settings of a service that C{stats settings} shows, beside its limits.
+
+    @ivar workers: processes that serve.
+    """
+
+    port: int
+    interface: str
+    max_connections: int
+    idle_timeout: float
+    version: str
+    authentication: bool
+    workers: int = 1
+
+
+def _yes(so: bool) -> str:
+    return "yes" if so else "no"
+
+
+def _warmth(figures: Figures) -> list[tuple[str, object]]:
+    """Of the items read, what the storage had itself, where others are filled in."""
+    warm = figures.warm
+    return [] if warm is None else [("warm_percent", f"{100 * warm:.1f}")]
+
+
+class Reporter:
+    """Knows every group of statistics."""
+
+    def __init__(
+        self,
+        backend: IStorageBackend,
+        ledger: Ledger,
+        limits: Limits,
+        settings: Settings,
+        clock: Any,
+    ) -> None:
+        """@param clock: the reactor."""
+        self._backend = backend
+        self._ledger = ledger
+        self._limits = limits
+        self._settings = settings
+        self._clock = clock
+        self._storage: Mapping[str, int] = {}
+        self._storage_seen: float | None = None
+        self._groups = {
+            b"": self._general,
+            b"settings": self._all_settings,
+            b"items": self._items,
+            b"slabs": self._slabs,
+            b"sizes": self._sizes,
+            b"conns": self._conns,
+        }
+
+    def report(self, group: bytes) -> Deferred[Pairs | None]:
+        """The statistics of a group, or C{None} where there is no such group."""
+        return Deferred.fromCoroutine(self._report(group))
+
+    async def _report(self, group: bytes) -> Pairs | None:
+        answer = self._groups.get(group)
+        if answer is None:
+            return None
+        return [(name.encode(), str(value).encode()) for name, value in await answer()]
+
+    async def _ask_storage(self) -> Mapping[str, int]:
+        """What the storage knows, from a second ago at most; nothing, if it cannot be asked."""
+        now = self._clock.seconds()
+        if self._storage_seen is None or now - self._storage_seen >= _FRESH_FOR:
+            self._storage_seen = now
+            try:
+                self._storage = await self._backend.statistics()
+            except BackendError:
+                self._storage = {}
+        return self._storage
+
+    async def _general(self) -> list[tuple[str, object]]:
+        figures = await self._ledger.figures()
+        counters = figures.counters
+        head: list[tuple[str, object]] = [
+            ("pid", figures.pid),
+            ("uptime", int(figures.uptime)),
+            ("time", int(time.time())),
+            # Prometheus' exporter takes a service for down that gives a line of four words.
+            ("version", self._settings.version.replace(" ", "-")),
+            ("pointer_size", _POINTER_BITS),
+            ("rusage_user", f"{figures.user:.6f}"),
+            ("rusage_system", f"{figures.system:.6f}"),
+            ("max_connections", self._settings.max_connections),
+        ]
+        counted = [(field.name, getattr(counters, field.name)) for field in fields(counters)]
+        storage = await self._ask_storage()
+        tail: list[tuple[str, object]] = [
+            ("accepting_conns", 1),
+            ("listen_disabled_num", 0),  # clients beyond the limit are told so, not left waiting
+            ("conn_yields", 0),
+            ("connection_structures", counters.curr_connections),  # none is kept for later
+            ("threads", self._settings.workers),
+        ]
+        own = {**storage, **figures.storage}
+        return head + counted + tail + sorted(own.items()) + _warmth(figures)
+
+    async def _all_settings(self) -> list[tuple[str, object]]:
+        settings = self._settings
+        return [
+            ("maxbytes", (await self._ask_storage()).get("limit_maxbytes", 0)),
+            ("maxconns", settings.max_connections),
+            ("tcpport", settings.port),
+            ("inter", settings.interface),
+            ("evictions", "on"),
+            ("cas_enabled", "yes"),
+            ("idle_timeout", int(settings.idle_timeout)),
+            ("item_size_max", self._limits.max_item_size),
+            ("num_threads", settings.workers),
+            ("lru_crawler", "no"),
+            ("flush_enabled", _yes(self._limits.flush)),
+            ("dump_enabled", _yes(self._limits.dump)),
+            ("binding_protocol", "auto-negotiate"),
+            ("auth_enabled_sasl", _yes(settings.authentication)),
+            ("auth_enabled_ascii", _yes(settings.authentication)),
+        ]
+
+    async def _items(self) -> list[tuple[str, object]]:
+        """All items are in one class, as far as a bridge knows."""
+        storage = await self._ask_storage()
+        return [
+            (f"items:1:{there}", storage[here])
+            for there, here in (("number", "curr_items"), ("evicted", "evictions"))
+            if here in storage
+        ]
+
+    async def _slabs(self) -> list[tuple[str, object]]:
+        storage = await self._ask_storage()
+        return [("active_slabs", 0), ("total_malloced", storage.get("bytes", 0))]
+
+    async def _sizes(self) -> list[tuple[str, object]]:
+        return [("sizes_status", "disabled")]
+
+    async def _conns(self) -> list[tuple[str, object]]:
+        return [(f"{number}:addr", address) for number, address in await self._ledger.clients()]

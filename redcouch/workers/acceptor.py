@@ -1,0 +1,243 @@
+"""
+Take clients from a listening socket that other processes take from as well.
+
+The kernel tells every worker of a new client, and the first to come gets it:
+left at that, one of them soon has most of the clients and the others idle. So
+a worker that has more clients than another leaves a new one to that other for
+a moment, and takes it only if it is still waiting then.
+
+Endpoints stay in charge of what they know: an endpoint string is read as ever,
+but with L{Handed} in the place of the reactor, and where it asks for a port to
+listen on it is given an L{Acceptor} of the socket that the parent has opened.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from twisted.application.internet import StreamServerEndpointService
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReadDescriptor
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from redcouch.server.listeners import BACKLOG, EXHAUSTED, REST, TO_BE_HEARD, Shortage
+from redcouch.workers.client_counts import Crowd
+
+#: Endpoints that listen in a way that can be shared out.
+SHAREABLE = ("tcp", "tcp4", "tcp6", "unix", "ssl", "haproxy", "systemd")
+
+MOMENT = 0.002
+"""Seconds for which a client is left to another worker."""
+
+_AT_ONCE = 4
+"""Clients to take after a moment, if they are still there."""
+
+
+@implementer(IReadDescriptor, IListeningPort)
+class Acceptor:
+    """One listening socket, on behalf of the worker of a number."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        factory: IProtocolFactory,
+        crowd: Crowd,
+        number: int,
+        reactor: Any,
+        last_look: bool = False,
+    ) -> None:
+        """
+        @param last_look: whoever waits is still accepted before the socket
+            closes, since nobody else would be.
+        """
+        self._socket = listening
+        self._factory = factory
+        self._crowd = crowd
+        self._number = number
+        self._reactor = reactor
+        self._waiting: Any = None
+        self._shortage = Shortage()
+        self._last_look = last_look
+        self._stopped = False
+
+    # -- IListeningPort ----------------------------------------------------------------------
+
+    def startListening(self) -> None:
+        self._factory.doStart()
+        self._reactor.addReader(self)
+
+    def stopListening(self) -> Deferred[None] | None:
+        if self._stopped:
+            return None
+        self._stopped = True
+        self._reactor.removeReader(self)
+        if self._waiting is not None:
+            self._waiting.cancel()
+        if self._last_look:
+            self._take_all()
+        self._socket.close()
+        self._factory.doStop()
+        return deferLater(self._reactor, TO_BE_HEARD) if self._last_look else None
+
+    def getHost(self) -> Any:
+        raise NotImplementedError("the parent listens")
+
+    # -- IReadDescriptor ---------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        return "accepting"
+
+    def doRead(self) -> None:
+        if self._crowd.is_ahead(self._number):
+            self._pause(MOMENT)
+        else:
+            self._take()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor is done with us, since it stops."""
+        self.stopListening()
+
+    # -- taking ------------------------------------------------------------------------------
+
+    def _pause(self, seconds: float) -> None:
+        self._reactor.removeReader(self)
+        if not self._stopped:
+            self._waiting = self._reactor.callLater(seconds, self._resume)
+
+    def _resume(self) -> None:
+        self._waiting = None
+        self._reactor.addReader(self)
+        for _ in range(_AT_ONCE):
+            if self._waiting is not None or self._stopped or not self._take():
+                break
+
+    def _take(self) -> bool:
+        """Take one client; whether there was one."""
+        try:
+            client = self._accept()
+        except (BlockingIOError, InterruptedError):
+            self._shortage.ends()  # nobody is there, but somebody could be taken
+            return False
+        except ConnectionAbortedError:
+            return True
+        except OSError as error:
+            self._cannot_take(error)
+            return False
+        self._shortage.ends()
+        with client:
+            self._welcome(client)
+        return True
+
+    def _take_all(self) -> None:
+        """Take everybody who waits, and whom there is room for."""
+        for _ in range(BACKLOG):
+            if not self._take():
+                break
+
+    def _accept(self) -> socket.socket:
+        """One client, and the certainty of a second descriptor, which the reactor needs for it."""
+        spare = os.dup(self._socket.fileno())
+        try:
+            return self._socket.accept()[0]
+        finally:
+            os.close(spare)
+
+    def _welcome(self, client: socket.socket) -> None:
+        try:
+            self._reactor.adoptStreamConnection(client.fileno(), client.family, self._factory)
+        except OSError:  # gone again already
+            return
+        except Exception:
+            self._log.failure("Could not welcome a client")
+
+    def _cannot_take(self, error: OSError) -> None:
+        if error.errno in EXHAUSTED:
+            self._shortage.begins(error)
+            self._pause(REST)
+        else:  # the parent has stopped listening, which it can do for all
+            self._reactor.removeReader(self)
+
+
+class Handed:
+    """Stands for the reactor where an endpoint is going to listen."""
+
+    def __init__(
+        self, descriptor: int, crowd: Crowd, number: int, reactor: Any, last_look: bool = False
+    ) -> None:
+        """
+        @param descriptor: the listening socket.
+        @param last_look: see L{Acceptor}.
+        """
+        self._descriptor = descriptor
+        self._crowd = crowd
+        self._number = number
+        self._reactor = reactor
+        self._last_look = last_look
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def accept(self, factory: IProtocolFactory) -> Acceptor:
+        """Begin to accept from the socket."""
+        listening = socket.socket(fileno=self._descriptor)
+        listening.set_inheritable(False)
+        listening.setblocking(False)
+        acceptor = Acceptor(
+            listening, factory, self._crowd, self._number, self._reactor, self._last_look
+        )
+        acceptor.startListening()
+        return acceptor
+
+    def listenTCP(
+        self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
+    ) -> Acceptor:
+        return self.accept(factory)
+
+    def listenUNIX(
+        self,
+        address: str,
+        factory: IProtocolFactory,
+        backlog: int = 50,
+        mode: int = 0o666,
+        wantPID: bool = False,
+    ) -> Acceptor:
+        return self.accept(factory)
+
+    def listenSSL(
+        self,
+        port: int,
+        factory: IProtocolFactory,
+        contextFactory: Any,
+        backlog: int = 50,
+        interface: str = "",
+    ) -> Acceptor:
+        return self.accept(TLSMemoryBIOFactory(contextFactory, False, factory))
+
+    def listen(self, factory: IProtocolFactory) -> Any:
+        """As an endpoint does it; for one that cannot be read again in another process."""
+        from twisted.internet.defer import succeed
+
+        return succeed(self.accept(factory))
+
+
+def accepting_service(
+    description: str, factory: IProtocolFactory, handed: Handed
+) -> StreamServerEndpointService:
+    """As L{twisted.application.strports.service}, for a socket that is open already."""
+    inherited = description.startswith("systemd:")
+    endpoint = handed if inherited else serverFromString(handed, description)
+    service = StreamServerEndpointService(endpoint, factory)
+    service._raiseSynchronously = True
+    return service

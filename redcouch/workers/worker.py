@@ -1,0 +1,306 @@
+"""
+A worker: C{python -m redcouch.workers.worker NUMBER REACTOR}, run by the parent
+and by nobody else.
+
+It learns from the parent what to do, so that no password stands in its command
+line; serves clients as a service of one process does; sends its log to the
+parent; and ends when it is told to, or when the parent is gone.
+
+Signals to stop or to reload are for the parent, though a terminal or a service
+manager may send them to all processes of a service. A worker takes no notice:
+it is born with them held back, and ignores them from when its reactor runs.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from functools import partial
+from importlib import import_module
+from typing import Any, TypeVar
+
+from twisted.logger import ILogObserver, LogEvent, Logger, globalLogBeginner
+from zope.interface import implementer
+
+from redcouch.build import Bridge, Role, make_bridge, shared_ports
+from redcouch.errors import BackendError
+from redcouch.json_log import described
+from redcouch.results import Trouble
+from redcouch.server.connection import ConnectionFactory
+from redcouch.server.session import Shared
+from redcouch.service import RedCouchService, service_of
+from redcouch.telemetry.service_status import OwnWatch
+from redcouch.telemetry.snapshot import Clients, Figures, OwnLedger
+from redcouch.workers.acceptor import Handed, accepting_service
+from redcouch.workers.channel import (
+    CROWD,
+    FIRST_SOCKET,
+    SPEAK,
+    UNHEARD,
+    Channel,
+    Unanswered,
+    read_users,
+)
+from redcouch.workers.client_counts import Crowd
+
+T = TypeVar("T")
+
+PATIENCE = 3.0
+"""Seconds to wait for an answer of the parent, which may be waiting for other workers."""
+
+
+def ignore_signals() -> None:
+    """Leave these to the parent. Called when the reactor has set the handlers it wants."""
+    for number in UNHEARD:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, UNHEARD)
+
+
+class WholeLedger:
+    """The books of the whole service, which the parent keeps."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def _ask(self, name: str) -> Any:
+        try:
+            return await self._channel.ask(name, seconds=PATIENCE)
+        except Unanswered:
+            raise BackendError(
+                Trouble.UNAVAILABLE, "the process that knows does not answer"
+            ) from None
+
+    async def figures(self) -> Figures:
+        answer = await self._ask("figures")
+        return Figures.read(answer)
+
+    async def clients(self) -> Clients:
+        return [(number, address) for number, address in await self._ask("clients")]
+
+    async def reset(self) -> None:
+        await self._ask("reset")
+
+
+class CrowdedFactory(ConnectionFactory):
+    """Counts its clients among those of all workers."""
+
+    crowd_of_all: Crowd
+    place: int
+
+    def crowd(self) -> int:
+        return self.crowd_of_all.total()
+
+    def opened(self, connection: Any) -> None:
+        super().opened(connection)
+        self.crowd_of_all.set(self.place, len(self.connections))
+
+    def closed(self, connection: Any) -> None:
+        super().closed(connection)
+        self.crowd_of_all.set(self.place, len(self.connections))
+
+
+@implementer(ILogObserver)
+class TellingObserver:
+    """
+    Sends the log to the parent. While that does not take it, events are
+    dropped and counted.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._choked = False
+        self._dropped = 0
+
+    def __call__(self, event: LogEvent) -> None:
+        if self._choked:
+            self._dropped += 1
+            return
+        level, namespace, text, fields = described(event)
+        if text:
+            self._tell(level, namespace, text, fields)
+
+    def _tell(self, level: str, namespace: str, text: str, fields: dict[str, Any]) -> None:
+        self._channel.tell("log", [level, namespace, text, fields])
+
+    # -- IPushProducer, of what is written to the parent --------------------------------------
+
+    def pauseProducing(self) -> None:
+        self._choked = True
+
+    def resumeProducing(self) -> None:
+        self._choked = False
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            self._tell("warn", __name__, f"{dropped} lines of this worker's log are lost", {})
+
+    def stopProducing(self) -> None:
+        self._choked = True
+
+
+class Worker:
+    """
+    @ivar status: the exit status.
+    """
+
+    _log = Logger()
+
+    def __init__(self, number: int, reactor: Any) -> None:
+        self.status = 0
+        self._number = number
+        self._reactor = reactor
+        self._bridge: Bridge | None = None
+        self._service: RedCouchService | None = None
+        self._workers = 1
+        self._ending = False
+        self._done = False
+        responds = {
+            "serve": self._serve,
+            "figures": self._figures,
+            "clients": self._clients,
+            "reset": self._reset,
+            "glance": self._glance,
+            "statistics": lambda _: self._ask_storage(OwnWatch.statistics),
+            "facts": lambda _: self._ask_storage(OwnWatch.facts),
+            "traffic": lambda _: self._ask_storage(OwnWatch.traffic),
+            "users": self._learn_users,
+            "end": lambda _: self.end(),
+        }
+        self.channel = Channel(responds, self._on_lost, reactor)
+        self.observer = TellingObserver(self.channel)
+
+    def _serve(self, what: dict[str, Any]) -> None:
+        """Begin to serve, as the parent describes it."""
+        try:
+            bridge = self._make_bridge(what)
+            service = service_of(bridge, what["options"], self._reactor)
+            service.alone = False
+            service.privilegedStartService()
+        except SystemExit as refusal:
+            print(refusal.code, file=sys.stderr, flush=True)
+            self.status = 1
+            self._finish()
+            return
+        self._bridge, self._service = bridge, service
+        service.startService()
+        self.channel.tell("ready")
+
+    def _make_bridge(self, what: dict[str, Any]) -> Bridge:
+        options = what["options"]
+        place = self._number - 1
+        self._workers = options["workers"]
+        crowd = Crowd(CROWD, self._workers)
+        crowd.set(place, 0)
+        shared = shared_ports(options)
+        descriptors = iter(range(FIRST_SOCKET, FIRST_SOCKET + len(options["ports"])))
+
+        def listen(endpoint: str, factory: ConnectionFactory) -> Any:
+            last_look = endpoint in shared
+            handed = Handed(next(descriptors), crowd, place, self._reactor, last_look)
+            return accepting_service(endpoint, factory, handed)
+
+        def make_factory(shared: Shared, *rest: Any) -> ConnectionFactory:
+            factory = CrowdedFactory(shared, *rest)
+            factory.crowd_of_all = crowd
+            factory.place = place
+            return factory
+
+        role = Role(
+            fail=partial(self.channel.tell, "fail"),
+            listen=listen,
+            make_factory=make_factory,
+            ledger=WholeLedger(self.channel),
+            users=None if what["users"] is None else read_users(what["users"]),
+        )
+        return make_bridge(options, self._reactor, role)
+
+    @property
+    def _watch(self) -> OwnWatch:
+        if self._bridge is None:
+            raise Unanswered("not serving yet")
+        return self._bridge.watch
+
+    @property
+    def _ledger(self) -> OwnLedger:
+        if self._bridge is None:
+            raise Unanswered("not serving yet")
+        return self._bridge.ledger
+
+    async def _figures(self, _: object) -> dict[str, Any]:
+        return asdict(await self._ledger.figures())
+
+    async def _clients(self, _: object) -> Clients:
+        """With numbers that no client of another worker has."""
+        return [
+            (str((int(number) - 1) * self._workers + self._number), address)
+            for number, address in await self._ledger.clients()
+        ]
+
+    def _glance(self, _: object) -> dict[str, Any]:
+        return asdict(self._watch.glance())
+
+    async def _ask_storage(self, question: Callable[[OwnWatch], Awaitable[T]]) -> T:
+        try:
+            return await question(self._watch)
+        except BackendError as error:
+            raise Unanswered(str(error)) from None
+
+    async def _reset(self, _: object) -> None:
+        await self._ledger.reset()
+
+    def _learn_users(self, users: dict[str, str]) -> None:
+        assert self._bridge is not None
+        assert self._bridge.authenticator is not None
+        self._bridge.authenticator.users = read_users(users)
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Let the clients finish, and end."""
+        if self._ending:
+            return
+        self._ending = True
+        if self._service is None:
+            self._finish()
+            return
+        stopped = self._service.stopService()
+        stopped.addErrback(lambda failure: self._log.failure("Could not stop in order", failure))
+        stopped.addCallback(lambda _: self._finish())
+
+    def _finish(self) -> None:
+        """Say to the parent what is still to be said, and stop."""
+        self._ending = self._done = True
+        transport: Any = self.channel.transport
+        if self.channel.connected:
+            transport.unregisterProducer()
+            transport.loseConnection()
+        else:
+            self._reactor.stop()
+
+    def _on_lost(self) -> None:
+        """All is said, or the parent is gone."""
+        if self._done:
+            self._reactor.stop()
+        else:
+            self.end()
+
+
+def main(number: str, reactor_module: str) -> int:
+    """Serve until the end; gives the exit status."""
+    install: Callable[[], object] = import_module(reactor_module).install
+    install()
+    from twisted.internet import reactor, stdio
+
+    make_pipes: Any = stdio.StandardIO  # mypy knows the one of Windows
+    worker = Worker(int(number), reactor)
+    globalLogBeginner.beginLoggingTo([worker.observer], redirectStandardIO=False)
+    pipes = make_pipes(worker.channel, stdin=0, stdout=SPEAK)
+    pipes.registerProducer(worker.observer, True)
+    reactor.callWhenRunning(ignore_signals)
+    reactor.run()
+    return worker.status
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

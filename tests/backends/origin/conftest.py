@@ -1,0 +1,51 @@
+"""A RedCouch over a Redis that is filled from an old memcached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tests.support import servers
+from tests.support.servers import Memcached, RedCouch, RedisServer
+from tests.support.wire import ask
+
+PATIENT = "from-timeout=20"
+"""For tests that are not about time, on a machine that may be busy."""
+
+
+@pytest.fixture(scope="session")
+def running_old() -> Iterator[Memcached]:
+    """The memcached behind L{running_warm}."""
+    with servers.memcached() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def running_warm(running_old: Memcached, redis_70: RedisServer) -> Iterator[RedCouch]:
+    """A warm RedCouch, as the last test has left it."""
+    url = f"warm:{redis_70.url}?prefix=w:&from=memcached://{servers.LOOPBACK}:{running_old.port}"
+    with servers.redcouch(f"{url}&{PATIENT}") as server:
+        yield server
+
+
+@pytest.fixture
+def warm(running_warm: RedCouch) -> Iterator[RedCouch]:
+    """A warm RedCouch, empty on both sides. Nothing may go wrong in it during the test."""
+    assert ask(running_warm.address, b"flush_all\r\n", b"\r\n") == b"OK\r\n"
+    yield running_warm
+    running_warm.check_log()
+
+
+@pytest.fixture
+def old(warm: RedCouch, running_old: Memcached) -> Memcached:
+    """The old memcached behind L{warm}, empty."""
+    return running_old
+
+
+@pytest.fixture
+def redis_client(warm: RedCouch, redis_70: RedisServer) -> Iterator[redis.Redis]:
+    """The Redis behind L{warm}, empty."""
+    with redis_70.client() as client:
+        yield client

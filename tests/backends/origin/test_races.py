@@ -1,0 +1,217 @@
+"""
+Whatever happens at the same time, in whichever order: nothing that was deleted
+comes back, no change is lost, and the old side has no other value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from redcouch.commands import Arithmetic, Command, Delete, Flush, Get, Store, StoreMode, Touch
+from redcouch.results import Number, Outcome, Result, Stored
+from tests.backends.origin.world import World, every_schedule
+
+K = b"k"
+GET = Get([K])
+DELETE = Delete(K)
+FLUSH = Flush()
+INCR = Arithmetic(K, 1)
+
+
+def store(value: bytes, mode: StoreMode = StoreMode.SET, exptime: int = 0) -> Store:
+    return Store(mode, K, value, exptime=exptime)
+
+
+def cold(workers: int, failures: int = 0, value: bytes = b"1") -> Callable[[], World]:
+    """Makes worlds in which only the old side has the item."""
+
+    def make() -> World:
+        world = World(workers, failures)
+        world.shelf.items[K] = value
+        return world
+
+    return make
+
+
+def in_storage(world: World) -> bytes | None:
+    item = world.memory.get(K)
+    return None if item is None else item.value
+
+
+def seen(world: World) -> bytes | None:
+    """What a client reads when all is done."""
+    (found,) = world.ask(0, GET)[0]
+    return None if found is None else bytes(found[0])
+
+
+@pytest.mark.parametrize(
+    ("removal", "readers"), [(DELETE, 1), (FLUSH, 1), (store(b"x", exptime=-1), 1), (DELETE, 2)]
+)
+def test_removed_for_good(removal: Command, readers: int) -> None:
+    """A get that finds the item on the old side just then does not bring it back."""
+
+    def check(world: World, results: list[list[Result]]) -> None:
+        assert world.shelf.items == {}
+        assert in_storage(world) is None
+        assert seen(world) is None
+
+    gets = [(number + 1, GET) for number in range(readers)]
+    assert every_schedule(cold(3), [(0, removal), *gets], check) > 1
+
+
+def test_a_set_is_the_last_word() -> None:
+    """A new value is not followed by the one before it."""
+
+    def check(world: World, results: list[list[Result]]) -> None:
+        assert in_storage(world) == b"new"
+        assert world.shelf.items.get(K) in (None, b"new")
+
+    assert every_schedule(cold(2), [(0, store(b"new")), (1, GET)], check) > 1
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        [store(b"one"), store(b"two")],
+        [store(b"7"), INCR],
+        [store(b"one"), store(b"+", StoreMode.APPEND)],
+        [store(b"one", StoreMode.ADD), store(b"two")],
+        [store(b"+", StoreMode.APPEND), INCR],
+    ],
+    ids=repr,
+)
+def test_both_sides_end_alike(commands: Sequence[Command]) -> None:
+    """Two workers that change an item leave the same behind on both sides, or none on the old."""
+
+    def check(world: World, results: list[list[Result]]) -> None:
+        assert world.shelf.items.get(K) in (None, in_storage(world))
+
+    batches = list(enumerate(commands))
+    assert every_schedule(cold(2), batches, check) > 1
+    warm_already = cold(2)
+
+    def make() -> World:
+        world = warm_already()
+        world.ask(0, GET)
+        return world
+
+    assert every_schedule(make, batches, check) > 1
+
+
+@pytest.mark.parametrize(
+    ("batch", "last"),
+    [
+        ([store(b"7"), INCR], b"8"),
+        ([store(b"7"), Touch(K, 0)], b"7"),
+        ([INCR, store(b"+", StoreMode.APPEND)], b"2+"),
+        ([store(b"7"), DELETE, store(b"8", StoreMode.ADD)], b"8"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("other", [store(b"two"), INCR, DELETE, GET], ids=repr)
+def test_a_batch(batch: Sequence[Command], last: bytes, other: Command) -> None:
+    """
+    The same for a client that sends several requests at once. A deletion that
+    overlaps with a change may count as the earlier of the two.
+    """
+
+    def check(world: World, results: list[list[Result]]) -> None:
+        later = last if other is DELETE else None
+        assert world.shelf.items.get(K) in (None, in_storage(world), later)
+
+    assert every_schedule(cold(2), [(0, *batch), (1, other)], check) > 1
+
+
+def test_no_change_is_lost() -> None:
+    """What is made of a cold item by two at once is made twice."""
+
+    def counted(world: World, results: list[list[Result]]) -> None:
+        assert in_storage(world) == b"3"
+        assert world.shelf.items.get(K) in (None, b"3")
+        assert all(isinstance(result, Number) for (result,) in results)
+
+    def appended(world: World, results: list[list[Result]]) -> None:
+        assert in_storage(world) in (b"1+-", b"1-+")
+        assert world.shelf.items.get(K) in (None, in_storage(world))
+
+    every_schedule(cold(2), [(0, INCR), (1, INCR)], counted)
+    more = [store(b"+", StoreMode.APPEND), store(b"-", StoreMode.APPEND)]
+    every_schedule(cold(2), list(enumerate(more)), appended)
+
+
+def test_one_lock() -> None:
+    """Of two that add, one is told that it has; none, where the old side has the item."""
+
+    def check(world: World, results: list[list[Result]]) -> None:
+        assert sum(isinstance(result, Stored) for (result,) in results) == 1
+
+    def taken(world: World, results: list[list[Result]]) -> None:
+        assert results == [[Outcome.NOT_STORED]] * 2
+
+    adds = [(number, store(b"%d" % number, StoreMode.ADD)) for number in range(2)]
+    every_schedule(lambda: World(2), adds, check)
+    every_schedule(cold(2), adds, taken)
+
+
+def test_set_and_delete() -> None:
+    """Either may be the last; what was there before is gone in any case."""
+
+    def check(world: World, results: list[list[Result]]) -> None:
+        value = in_storage(world)
+        assert value in (None, b"new")
+        assert world.shelf.items.get(K) in (None, b"new")
+        assert seen(world) in (None, b"new")
+
+    assert every_schedule(cold(2), [(0, store(b"new")), (1, DELETE)], check) > 1
+    assert every_schedule(cold(3), [(0, store(b"new")), (1, DELETE), (2, GET)], check) > 50
+
+
+@pytest.mark.parametrize("command", [DELETE, FLUSH, store(b"new"), INCR], ids=repr)
+def test_what_the_old_side_missed(command: Command) -> None:
+    """
+    One of its answers, or of the requests to it, is lost: nobody is told of a
+    failure, and when it is there again it gives nothing that is out of date.
+    """
+
+    def check(world: World, results: list[list[Result]]) -> None:
+        assert results[0][0] in (Outcome.DELETED, Outcome.NOT_FOUND, Outcome.OK) or isinstance(
+            results[0][0], Stored | Number
+        )
+        for node in world.nodes:
+            node.up = True
+        if in_storage(world) is not None:  # as Redis evicts
+            world.memory.delete(DELETE)
+        before = None if command is INCR and results[0][0] is Outcome.NOT_FOUND else b"1"
+        assert before is None or seen(world) != before
+
+    assert every_schedule(cold(2, failures=1), [(0, command), (1, GET)], check) > 1
+
+
+def test_both_change_while_it_fails() -> None:
+    """The same where two workers are at it."""
+
+    def check(world: World, results: list[list[Result]]) -> None:
+        for node in world.nodes:
+            node.up = True
+        stored = in_storage(world)
+        old = world.shelf.items.get(K)
+        assert old in (None, stored) or world.memory.barred() == 1
+
+    batches: list[tuple[int, Command]] = [(0, store(b"one")), (1, store(b"two"))]
+    assert every_schedule(cold(2, failures=1), batches, check) > 1
+
+
+@pytest.mark.parametrize("there", [0, 100])
+def test_together(there: int) -> None:
+    """However many keys are missed, the old side is asked for all of them at once."""
+    world = World(1)
+    keys = [b"%d" % number for number in range(100)]
+    world.shelf.items.update(dict.fromkeys(keys[:there], b"x"))
+    asked = []
+    answer = world.shelf.answer
+    world.shelf.answer = lambda request: asked.append(request) or answer(request)  # type: ignore
+    (found,) = world.ask(0, Get(keys))
+    assert len(asked) == (2 if there else 1)  # which there are, and then those
+    assert sum(one is not None for one in found) == there

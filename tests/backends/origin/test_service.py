@@ -1,0 +1,372 @@
+"""The service on a C{warm:} storage of each kind, with real memcacheds behind it."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+from tests.backends.origin.conftest import PATIENT
+from tests.backends.redis.test_access import (
+    BASICS,
+    FIGURES,
+    FLUSHING,
+    KEYS,
+    OTHERS,
+    STANDING,
+)
+from tests.cli.running import run
+from tests.support import servers
+from tests.support.servers import Memcached, RedCouch, RedisServer, eventually
+from tests.support.wire import Wire, ask
+
+_ROOT = Path(__file__).parents[3]
+
+COLD = b"set k 5 1000 3\r\nold\r\nset n 0 0 1\r\n7\r\n"
+
+
+def source(*nodes: Memcached) -> str:
+    """The parameters that say from where."""
+    each = "&".join(f"from=memcached://{servers.LOOPBACK}:{node.port}" for node in nodes)
+    return f"{each}&{PATIENT}"
+
+
+def stats(bridge: RedCouch) -> dict[str, int]:
+    """What it counts; but not the percentage."""
+    lines = ask(bridge.address, b"stats\r\n", b"END\r\n").decode().splitlines()[:-1]
+    pairs = (line.split()[1:] for line in lines)
+    return {
+        name: int(value) for name, value in pairs if name.startswith("warm_") and value.isdigit()
+    }
+
+
+def say(server: Memcached | RedCouch, request: bytes, until: bytes = b"\r\n") -> bytes:
+    return ask(server.address, request, until)
+
+
+@pytest.fixture
+def old() -> Iterator[Memcached]:
+    """A memcached with two items."""
+    with servers.memcached() as server:
+        assert say(server, COLD, b"STORED\r\nSTORED\r\n")
+        yield server
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with servers.redis_server("7.0") as server:
+        yield server
+
+
+def live(bridge: RedCouch, old: Memcached) -> None:
+    """What becomes of two cold items, on either side."""
+    assert say(bridge, b"get k x\r\n", b"END\r\n") == b"VALUE k 5 3\r\nold\r\nEND\r\n"
+    assert say(bridge, b"incr n 3\r\n") == b"10\r\n"
+    assert say(old, b"get n\r\n", b"END\r\n") == b"VALUE n 0 2\r\n10\r\nEND\r\n"
+    assert say(bridge, b"set k 1 0 3\r\nnew\r\n") == b"STORED\r\n"
+    assert say(old, b"get k\r\n", b"END\r\n") == b"VALUE k 1 3\r\nnew\r\nEND\r\n"
+    assert say(bridge, b"delete k\r\n") == b"DELETED\r\n"
+    for server in (old, bridge):
+        assert say(server, b"get k\r\n", b"END\r\n") == b"END\r\n"
+
+
+@pytest.mark.parametrize("parameters", ["", "encoding=raw&", "layout=string&prefix=s:&"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_redis(redis: RedisServer, old: Memcached, parameters: str, workers: str) -> None:
+    """Every layout, with one worker and with more."""
+    url = f"warm:{redis.url}?{parameters}{source(old)}"
+    with servers.redcouch(url, "--workers", workers) as bridge:
+        live(bridge, old)
+        found = stats(bridge)
+    assert found["warm_pulled"] == 2
+    assert (found["warm_hits"], found["warm_errors"]) == (0, 0)
+    assert found["warm_misses"] >= 2  # x, k, and what was asked to see whether it serves
+    assert (found["warm_barred"], found["warm_ended"], found["warm_old_up"]) == (0, 0, 1)
+
+
+def test_memory(old: Memcached) -> None:
+    """Items in the process itself."""
+    with servers.redcouch(f"warm:memory:?{source(old)}") as bridge:
+        live(bridge, old)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_embedded(old: Memcached, workers: str) -> None:
+    """A Redis of the service's own."""
+    with servers.redcouch(f"warm:embedded:?{source(old)}", "--workers", workers) as bridge:
+        live(bridge, old)
+
+
+def test_memory_is_of_one_worker(old: Memcached) -> None:
+    """Several workers would have items of their own, as with plain memory."""
+    with servers.redcouch(f"warm:memory:?{source(old)}") as bridge:
+        status, said = bridge.run("--workers", "2")
+    assert status == 1
+    assert "each worker would have items of its own" in said
+
+
+def test_time_to_live(redis: RedisServer, old: Memcached) -> None:
+    """What is pulled lives as long as it would have."""
+    with servers.redcouch(f"warm:{redis.url}?{source(old)}") as bridge:
+        say(bridge, b"get k n\r\n", b"END\r\n")
+        with redis.client() as client:
+            assert 900 < client.ttl("rc:k") <= 1000
+            assert client.ttl("rc:n") == -1
+            assert client.hget("rc:k", "f") == b"5"
+
+
+def test_plain_afterwards(redis: RedisServer, old: Memcached) -> None:
+    """The switch to plain storage is another URL, and going back to the old side is one too."""
+    with servers.redcouch(f"warm:{redis.url}?{source(old)}") as bridge:
+        say(bridge, b"get k\r\n", b"END\r\n")
+        assert say(bridge, b"set fresh 3 0 1\r\nx\r\n") == b"STORED\r\n"
+    with servers.redcouch(redis.url) as bridge:
+        both = b"VALUE k 5 3\r\nold\r\nVALUE fresh 3 1\r\nx\r\nEND\r\n"
+        assert say(bridge, b"get k fresh\r\n", b"END\r\n") == both
+    assert say(old, b"get k fresh\r\n", b"END\r\n") == both
+
+
+def test_several(redis: RedisServer, old: Memcached) -> None:
+    """The items of all nodes are one cache; the first has the say, and changes reach all."""
+    with servers.memcached() as other:
+        say(other, b"set k 0 0 5\r\nother\r\nset only 0 0 1\r\n2\r\n", b"STORED\r\nSTORED\r\n")
+        with servers.redcouch(f"warm:{redis.url}?{source(old, other)}") as bridge:
+            found = say(bridge, b"get k only n\r\n", b"END\r\n")
+            assert found == (
+                b"VALUE k 5 3\r\nold\r\nVALUE only 0 1\r\n2\r\nVALUE n 0 1\r\n7\r\nEND\r\n"
+            )
+            assert say(bridge, b"delete k\r\n") == b"DELETED\r\n"
+            assert say(bridge, b"set both 0 0 1\r\nx\r\n") == b"STORED\r\n"
+            for node in (old, other):
+                assert say(node, b"get k both\r\n", b"END\r\n") == b"VALUE both 0 1\r\nx\r\nEND\r\n"
+            assert say(bridge, b"flush_all\r\n") == b"OK\r\n"
+            for node in (old, other):
+                assert say(node, b"get both only n\r\n", b"END\r\n") == b"END\r\n"
+
+
+def test_delayed_flush(redis: RedisServer, old: Memcached) -> None:
+    """It empties both sides, what was pulled before it included."""
+    with servers.redcouch(f"warm:{redis.url}?{source(old)}") as bridge:
+        assert say(bridge, b"flush_all 3\r\n") == b"OK\r\n"
+        eventually(lambda: say(old, b"get n\r\n", b"END\r\n") == b"END\r\n")
+        with redis.client() as client:
+            eventually(lambda: not client.exists("redcouch:sys:flush_at:rc:"))
+        assert say(bridge, b"get k n\r\n", b"END\r\n") == b"END\r\n"
+
+
+def test_large(redis: RedisServer, old: Memcached) -> None:
+    """Items as large as they may be, many at once."""
+    value = bytes(range(256)) * 4000
+    for number in range(12):
+        say(old, b"set big%d 0 0 %d\r\n%b\r\n" % (number, len(value), value))
+    keys = [b"big%d" % number for number in range(12)]
+    with servers.redcouch(f"warm:{redis.url}?{source(old)}") as bridge:
+        for _ in range(2):
+            found = say(bridge, b"get %b\r\n" % b" ".join(keys), b"\r\nEND\r\n")
+            assert found.count(value) == 12
+        assert stats(bridge)["warm_pulled"] == 12
+
+
+def test_too_large(redis: RedisServer, old: Memcached) -> None:
+    """What is larger than an item may be here stays there, until it is overwritten."""
+    say(old, b"set k 0 0 20000\r\n%b\r\n" % (b"x" * 20_000))
+    with servers.redcouch(f"warm:{redis.url}?{source(old)}", "--max-item-size", "10k") as bridge:
+        assert say(bridge, b"get k n\r\n", b"END\r\n") == b"VALUE n 0 1\r\n7\r\nEND\r\n"
+        assert say(bridge, b"append k 0 0 1\r\ny\r\n") == b"NOT_STORED\r\n"
+        assert say(bridge, b"set k 0 0 1\r\ny\r\n") == b"STORED\r\n"
+        assert say(old, b"get k\r\n", b"END\r\n") == b"VALUE k 0 1\r\ny\r\nEND\r\n"
+
+
+def test_too_large_there(redis: RedisServer, old: Memcached) -> None:
+    """Where the old memcached does not take what is stored here, it loses what was there."""
+    large = b"y" * 1_500_000
+    with servers.redcouch(f"warm:{redis.url}?{source(old)}", "--max-item-size", "2m") as bridge:
+        assert say(bridge, b"set k 0 0 1500000\r\n%b\r\n" % large) == b"STORED\r\n"
+        assert say(old, b"get k\r\n", b"END\r\n") == b"END\r\n"
+        assert large in say(bridge, b"get k\r\n", b"\r\nEND\r\n")
+        assert stats(bridge)["warm_barred"] == 0
+
+
+def test_quiet(redis: RedisServer, old: Memcached) -> None:
+    """Who wants no answer is heard on both sides, in order."""
+    with servers.redcouch(f"warm:{redis.url}?{source(old)}") as bridge:
+        with Wire(bridge.address) as wire:
+            for request in (
+                b"append k 0 0 1 noreply\r\n+\r\n",
+                b"incr n 5 noreply\r\n",
+                b"set x 0 0 1 noreply\r\n1\r\ndelete x noreply\r\n",
+                b"ms y 1 q\r\n2\r\nma y q\r\nmd n q\r\n",
+            ):
+                wire.say([request, b"mn\r\n"], b"MN\r\n")
+        both = b"VALUE k 5 4\r\nold+\r\nVALUE y 0 1\r\n3\r\nEND\r\n"
+        for server in (bridge, old):
+            assert say(server, b"get k n x y\r\n", b"END\r\n") == both
+
+
+def test_password(redis: RedisServer, tmp_path: Path) -> None:
+    """A memcached that asks for a password (-Y) is given the one in its URL."""
+    users = tmp_path / "users"
+    users.write_text("couch:se/cret\n")
+    with servers.memcached("-Y", str(users)) as old:
+        login = b"set auth 0 0 13\r\ncouch se/cret\r\n"
+        with Wire(old.address) as wire:
+            wire.say([login, COLD], b"STORED\r\nSTORED\r\nSTORED\r\n")
+        at = f"{servers.LOOPBACK}:{old.port}"
+        url = f"warm:{redis.url}?{PATIENT}&from=memcached://couch:se%2Fcret@{at}"
+        with servers.redcouch(url) as bridge:
+            assert say(bridge, b"get n\r\n", b"END\r\n") == b"VALUE n 0 1\r\n7\r\nEND\r\n"
+            assert "cret" not in bridge.log
+        with servers.redcouch(f"warm:{redis.url}?{PATIENT}&from=memcached://a:b@{at}") as bridge:
+            assert say(bridge, b"get k\r\n", b"END\r\n") == b"END\r\n"
+            assert "is away (it refuses the password)" in bridge.log
+
+
+def test_unix_socket(redis: RedisServer, tmp_path: Path) -> None:
+    """A memcached on a unix socket."""
+    path = tmp_path / "old.sock"
+    with at_socket(path):
+        url = f"warm:{redis.url}?{PATIENT}&from=memcached://{path}"
+        with servers.redcouch(url) as bridge:
+            ask(str(path), COLD, b"STORED\r\nSTORED\r\n")
+            assert say(bridge, b"get n\r\n", b"END\r\n") == b"VALUE n 0 1\r\n7\r\nEND\r\n"
+
+
+@contextmanager
+def at_socket(path: Path) -> Iterator[None]:
+    class AtSocket(Memcached):
+        def command(self) -> list[str]:
+            return [*super().command(), "-s", str(path)]
+
+        def answers(self) -> bool:
+            return ask(str(path), b"version\r\n", b"\r\n").startswith(b"VERSION")
+
+    server = AtSocket(path.parent, [])
+    try:
+        server.start()
+        yield
+    finally:
+        server.stop()
+
+
+def test_commands(redis: RedisServer, old: Memcached) -> None:
+    """The redcouch command takes the service's URL, and works on the storage in it."""
+    url = f"warm:{redis.url}?{source(old)}"
+    with servers.redcouch(url) as bridge:
+        say(bridge, b"get k\r\n", b"END\r\n")
+        assert run("ls", "--storage", url).out.splitlines()[1].split()[-1] == "k"
+        eventually(lambda: run("traffic", "--storage", url).status == 0)
+
+
+def test_never_back(redis: RedisServer, old: Memcached) -> None:
+    """
+    Items that others read at the very moment of their deletion stay deleted,
+    however many processes serve.
+    """
+    url = f"warm:{redis.url}?{source(old)}"
+    rounds = 150
+    with servers.redcouch(url, "--workers", "2") as bridge:
+        turn = threading.Barrier(4)
+        wrong: list[bytes] = []
+
+        def read() -> None:
+            with Wire(bridge.address) as wire:
+                for number in range(rounds):
+                    turn.wait(60)
+                    for _ in range(3):
+                        wire.say([b"get r%d\r\n" % number], b"END\r\n")
+                    turn.wait(60)
+
+        readers = [threading.Thread(target=read) for _ in range(3)]
+        for reader in readers:
+            reader.start()
+        with Wire(bridge.address) as wire, Wire(old.address) as behind:
+            for number in range(rounds):
+                behind.say([b"set r%d 0 0 1\r\nx\r\n" % number], b"STORED\r\n")
+                turn.wait(60)
+                wire.say([b"delete r%d\r\n" % number], b"\r\n")
+                turn.wait(60)
+                said = wire.say([b"get r%d\r\n" % number], b"END\r\n").reply
+                if said != b"END\r\n":
+                    wrong.append(said)
+        for reader in readers:
+            reader.join(60)
+        assert wrong == []
+        with redis.client() as client:
+            assert client.keys("rc:*") == []
+
+
+def test_two_who_write(redis: RedisServer, old: Memcached) -> None:
+    """Where two processes write the same keys, the old side ends with the same or with nothing."""
+    url = f"warm:{redis.url}?{source(old)}"
+    keys = [b"w%d" % number for number in range(10)]
+    with servers.redcouch(url, "--workers", "2") as bridge:
+
+        def write(name: bytes) -> None:
+            with Wire(bridge.address) as wire:
+                for number in range(100):
+                    key = keys[number % len(keys)]
+                    if number % 3:
+                        wire.say([b"set %b 0 0 3\r\n%b%02d\r\n" % (key, name, number)], b"\r\n")
+                    else:
+                        wire.say([b"append %b 0 0 1\r\n%b\r\n" % (key, name)], b"\r\n")
+
+        writers = [threading.Thread(target=write, args=(name,)) for name in (b"a", b"b", b"c")]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join(60)
+        for key in keys:
+            ours = say(bridge, b"get %b\r\n" % key, b"END\r\n")
+            assert say(old, b"get %b\r\n" % key, b"END\r\n") in (ours, b"END\r\n")
+
+
+def test_refused_address(redis: RedisServer) -> None:
+    """What is no memcached URL is refused in one line before anything starts."""
+    with servers.redcouch(redis.url) as bridge:
+        status, said = bridge.run("--storage", f"warm:{redis.url}?from=nonsense")
+    assert status == 1
+    assert "write memcached://host:port" in said
+
+
+def test_access(redis: RedisServer, old: Memcached) -> None:
+    """A user of Redis with the rights that are documented can be used."""
+    (more,) = re.findall(r"`warm:` takes `(.*?)`", (_ROOT / "docs/storage.md").read_text())
+    rights = f"{KEYS} {BASICS} {STANDING} {FLUSHING} {FIGURES} {OTHERS} {more}"
+    with redis.client() as client:
+        client.execute_command("ACL", "SETUSER", "couch", "on", ">pw", *rights.split())
+    url = f"warm:redis://couch:pw@{servers.LOOPBACK}:{redis.port}?{source(old)}"
+    with servers.redcouch(url, "--no-inventory") as bridge:
+        live(bridge, old)
+        assert say(bridge, b"flush_all 100\r\n") == b"OK\r\n"
+        assert say(bridge, b"flush_all\r\n") == b"OK\r\n"
+        assert stats(bridge)["warm_barred"] == 0
+    with servers.redcouch(f"{url}&from=memcached://{servers.LOOPBACK}:1") as bridge:
+        assert say(bridge, b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        assert stats(bridge)["warm_barred"] == 1
+        assert "NOPERM" not in bridge.log.replace("Cannot write down who speaks", "")
+
+
+def test_page_and_metrics(redis: RedisServer, old: Memcached) -> None:
+    """Whoever watches sees how warm it is."""
+    port = servers.free_port()
+    url = f"warm:{redis.url}?{source(old)}"
+    with servers.redcouch(url, "--http", str(port)) as bridge:
+        assert say(bridge, b"get k\r\n", b"END\r\n").startswith(b"VALUE")
+        assert say(bridge, b"get k\r\n", b"END\r\n").startswith(b"VALUE")
+
+        def status() -> Any:
+            return json.loads(urlopen(f"http://{servers.LOOPBACK}:{port}/api/status").read())
+
+        eventually(lambda: (status()["warm"] or {}).get("share") == 0.5)
+        assert status()["warm"]["warm_pulled"] == 1
+        assert any("old memcached is still asked" in one for one in status()["phase"]["blockers"])
+        metrics = urlopen(f"http://{servers.LOOPBACK}:{port}/metrics").read().decode()
+        assert "redcouch_warm_pulled_total 1.0" in metrics
+        assert "redcouch_warm_ended 0.0" in metrics

@@ -1,0 +1,238 @@
+"""
+Two sides and several workers, without a network: the test says which request is
+carried out next, and whether it gets through.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import Clock
+
+from redcouch.backends.memory import MemoryBackend
+from redcouch.backends.origin.backend import WarmBackend, warm
+from redcouch.backends.origin.url import Location
+from redcouch.commands import Command
+from redcouch.interfaces import Surroundings
+from redcouch.limits import Limits
+from redcouch.memcached_client.address import read_address
+from redcouch.memcached_client.protocol import Reply
+from redcouch.memcached_client.twisted_client import AwayError
+from redcouch.results import Result
+
+START = 1_700_000_000.0
+
+Do = Callable[[bool, bool], None]
+"""Carry out a request: whether it arrives, and whether its answer does."""
+
+Queue = tuple[str, int]
+"""Which side is asked, C{storage} or C{old}, and by which worker."""
+
+
+class Shelf:
+    """A memcached's items, and its replies to L{redcouch.memcached_client.protocol}."""
+
+    def __init__(self) -> None:
+        self.items: dict[bytes, bytes] = {}
+
+    def answer(self, request: bytes) -> list[Reply]:
+        """The replies to some requests."""
+        lines = deque(request.split(b"\r\n")[:-1])
+        replies = []
+        while lines:
+            verb, *words = lines.popleft().split(b" ")
+            key = words[0] if words else b""
+            value = lines.popleft() if verb == b"ms" else b""
+            replies.append(self._answer(verb, key, set(words[1:]), value))
+        return replies
+
+    def _answer(self, verb: bytes, key: bytes, words: set[bytes], value: bytes) -> Reply:
+        items = self.items
+        if verb == b"flush_all":
+            items.clear()
+            return Reply(b"OK")
+        there = items.get(key)
+        if verb == b"md":
+            return Reply(b"NF" if items.pop(key, None) is None else b"HD")
+        if verb == b"ms" and b"MA" not in words:
+            items[key] = value
+            return Reply(b"HD")
+        if there is None:
+            return Reply({b"mg": b"EN", b"ma": b"NF", b"ms": b"NS"}[verb])
+        if verb == b"ms":
+            items[key] = there + value
+            return Reply(b"HD")
+        if verb == b"ma":
+            if not there.isdigit():
+                return Reply(b"CLIENT_ERROR")
+            items[key] = b"%d" % (int(there) + 1)
+            return Reply(b"VA", [], items[key])
+        if b"v" in words:
+            return Reply(b"VA", [b"f0", b"t-1"], there)
+        return Reply(b"HD", [b"s%d" % len(there)])
+
+
+class World:
+    """
+    A storage and a shelf that several workers share.
+
+    @ivar failures: how many requests to the old side may still go wrong.
+    """
+
+    def __init__(self, workers: int, failures: int = 0) -> None:
+        self.clock = Clock()
+        self.shelf = Shelf()
+        self.failures = failures
+        self._queues: dict[Queue, deque[Do]] = {}
+        self.memory = MemoryBackend(self._surroundings())
+        self.nodes = [StagedNode(self, number) for number in range(workers)]
+        self.workers = [self._make_worker(node) for node in self.nodes]
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(self.clock, Limits(), lambda: START + self.clock.seconds(), print)
+
+    def _make_worker(self, node: StagedNode) -> WarmBackend:
+        location = Location("memory:", "", (read_address("memcached://old"),))
+        made: Any = warm(StagedMemory(self, node.number), location, self._surroundings())
+        worker: WarmBackend = made
+        made._old.nodes = [node]
+        worker.start()
+        return worker
+
+    def add(self, queue: Queue, do: Do) -> None:
+        """Something to be carried out, after what is in the same queue already."""
+        self._queues.setdefault(queue, deque()).append(do)
+
+    def choices(self) -> list[tuple[Queue, Callable[[], None]]]:
+        """What can happen next, and in which queue it is."""
+        found: list[tuple[Queue, Callable[[], None]]] = []
+        for name, queue in self._queues.items():
+            if queue:
+                found.append((name, partial(self._carry_out, queue)))
+                if name[0] == "old" and self.failures:
+                    found.append((name, partial(self._fail, queue, True)))
+                    found.append((name, partial(self._fail, queue, False)))
+        return found
+
+    def _carry_out(self, queue: deque[Do]) -> None:
+        queue.popleft()(True, True)
+
+    def _fail(self, queue: deque[Do], arrives: bool) -> None:
+        self.failures -= 1
+        queue.popleft()(arrives, False)
+
+    def finish(self) -> None:
+        """Carry out all that is left, as it comes."""
+        while choices := self.choices():
+            _, do = choices[0]
+            do()
+
+    def ask(self, worker: int, *commands: Command) -> list[Result]:
+        """What a worker answers, with nothing going on beside."""
+        self.failures = 0
+        results: list[list[Result]] = []
+        self.workers[worker].execute(commands).addCallback(results.append)
+        self.finish()
+        return results[0]
+
+
+class StagedMemory(MemoryBackend):
+    """The storage as one worker reaches it."""
+
+    def __init__(self, world: World, number: int) -> None:
+        super().__init__(world._surroundings())
+        self._world = world
+        self._number = number
+
+    def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
+        answer: Deferred[list[Result]] = Deferred()
+
+        def do(arrives: bool, answers: bool) -> None:
+            self._world.memory.execute(commands).chainDeferred(answer)
+
+        self._world.add(("storage", self._number), do)
+        return answer
+
+
+class StagedNode:
+    """The old memcached as one worker reaches it. Once a request fails, it is away."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.up = True
+        self.number = number
+        self.on_up: Callable[[], None] = lambda: None
+        self._world = world
+
+    async def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        self.up = False
+
+    def ask(self, request: bytes, expected: int) -> Deferred[list[Reply]]:
+        if not self.up:
+            return fail(AwayError("it is away"))
+        answer: Deferred[list[Reply]] = Deferred()
+
+        def do(arrives: bool, answers: bool) -> None:
+            replies = self._world.shelf.answer(request) if arrives else []
+            if answers and self.up:
+                assert len(replies) == expected
+                answer.callback(replies)
+            else:
+                self.up = False
+                answer.errback(AwayError("it does not answer"))
+
+        self._world.add(("old", self.number), do)
+        return answer
+
+
+def every_schedule(
+    make: Callable[[], World],
+    batches: Sequence[tuple[Any, ...]],
+    check: Callable[[World, list[list[Result]]], None],
+) -> int:
+    """
+    Give batches (a worker, and commands) to workers at the same time, and let
+    happen what can in every possible order; C{check} sees how each ends. Gives
+    the number of orders.
+
+    Of orders that differ in two neighbours that have nothing to do with each
+    other, only one is tried.
+    """
+    chosen: list[int] = []
+    count = 0
+    while True:
+        world = make()
+        results: list[list[Result]] = [[] for _ in batches]
+        for place, (worker, *commands) in enumerate(batches):
+            world.workers[worker].execute(commands).addCallback(results[place].extend)
+        taken: list[tuple[int, int]] = []
+        last: Queue | None = None
+        while choices := [one for one in world.choices() if not _other_way_round(last, one[0])]:
+            which = chosen[len(taken)] if len(taken) < len(chosen) else 0
+            taken.append((which, len(choices)))
+            last, do = choices[which]
+            do()
+        if not world.choices():
+            assert all(results), "somebody was not answered"
+            check(world, results)
+            count += 1
+        while taken and taken[-1][0] == taken[-1][1] - 1:
+            taken.pop()
+        if not taken:
+            return count
+        chosen = [which for which, _ in taken]
+        chosen[-1] += 1
+
+
+def _other_way_round(last: Queue | None, now: Queue) -> bool:
+    """
+    Whether the order with these two exchanged is tried too, and comes to the
+    same: two workers, of which one asks the storage and one the old side.
+    """
+    return last is not None and last[0] != now[0] and last[1] != now[1] and now < last

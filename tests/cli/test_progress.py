@@ -1,0 +1,108 @@
+"""What long work has in common: its pace, its end, its bar."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from redcouch.cli.progress import Pace, Stop
+from tests.cli.filling import fill_many
+from tests.cli.running import REDCOUCH
+from tests.support.servers import Memcached, RedisServer
+
+
+class Clock:
+    """A time that passes only in sleep."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.now += seconds
+
+
+def test_pace() -> None:
+    """100 a second are 1000 in ten, whatever the batches are; the first does not wait."""
+    clock, stop = Clock(), Stop()
+    pace = Pace(100, stop, clock, clock.sleep)
+    assert pace.batch(500) == 10
+    pace.spend(10)
+    assert clock.now == 1000
+    for _ in range(99):
+        pace.spend(10)
+    assert clock.now == pytest.approx(1000 + 9.9)
+
+
+def test_pace_makes_up_for_nothing() -> None:
+    """After a pause there is no rush."""
+    clock, stop = Clock(), Stop()
+    pace = Pace(10, stop, clock, clock.sleep)
+    pace.spend(1)
+    clock.now += 60
+    for _ in range(11):
+        pace.spend(1)
+    assert clock.now == pytest.approx(1061)
+
+
+def test_a_slow_pace_takes_one_at_a_time() -> None:
+    assert Pace(0.5, Stop()).batch(100) == 1
+    assert Pace(None, Stop()).batch(100) == 100
+
+
+def test_stop() -> None:
+    """The first signal is noted, a second ends at once; the handlers are put back."""
+    before = signal.getsignal(signal.SIGINT)
+    with Stop() as stop:
+        assert (stop.requested, stop.status) == (False, 0)
+        signal.raise_signal(signal.SIGINT)
+        assert (stop.requested, stop.status) == (True, 130)
+        clock = Clock()
+        pace = Pace(0.001, stop, clock, clock.sleep)
+        pace.spend(1)
+        pace.spend(1)
+        assert clock.now == 1000  # nobody waits who is to end
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_bar_is_for_terminals(memcached: Memcached, old: str, redis_70: RedisServer) -> None:
+    """It is drawn on standard error, if that is one; what is printed stays apart."""
+    fill_many(memcached.address, b"k", 500)
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [REDCOUCH, "import", old, "--to", redis_70.url, "--json"],
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            env={**os.environ, "TERM": "xterm"},
+        )
+        out, _ = process.communicate(timeout=120)
+        drawn = os.read(ours, 65536)
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert out.startswith(b'{"listed": 500')
+    assert out.count(b"\n") == 1
+    assert b"500" in drawn
+
+
+def test_a_reader_that_goes_away(memcached: Memcached, redis_70: RedisServer, old: str) -> None:
+    """C{redcouch ls | head} ends without a word."""
+    fill_many(memcached.address, b"k", 3000)
+    assert subprocess.run([REDCOUCH, "import", old, "--to", redis_70.url]).returncode == 0
+    piped = subprocess.run(
+        ["sh", "-c", f"{REDCOUCH} ls -s {redis_70.url} | {sys.executable} -c 'input()'"],
+        capture_output=True,
+        timeout=120,
+    )
+    assert piped.stderr == b""

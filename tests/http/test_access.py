@@ -1,0 +1,108 @@
+"""Names under which a page may be asked for, and passwords."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from redcouch.http.access import Answer, Doorkeeper, is_ours, own_names
+from redcouch.server.passwords import FAILURE_DELAY, Authenticator
+from redcouch.telemetry.counters import Counters
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "localhost:8080",
+        "LOCALHOST.",
+        "127.0.0.1:8080",
+        "10.1.2.3",
+        "[::1]:8080",
+        "[fe80::1]",
+        "seen.example",
+        "Seen.Example:80",
+        socket.gethostname(),
+    ],
+)
+def test_ours(host: str) -> None:
+    """Addresses, this machine's name, and the names that the operator gave."""
+    assert is_ours(host, own_names(["Seen.example"]))
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "", "seen.example@x"],
+)
+def test_not_ours(host: str) -> None:
+    """Any other name may have been given our address by somebody else."""
+    assert not is_ours(host, own_names(["seen.example"]))
+    assert is_ours(host, own_names(["*"]))
+
+
+class DoorkeeperTests(SynchronousTestCase):
+    """Who may come in."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        folder = self.enterContext(TemporaryDirectory(prefix="redcouch-tests-"))
+        self.path = Path(folder) / "users"
+        self.path.write_text("ann:secret\n")
+        self.counters = Counters()
+        self.authenticator = Authenticator(self.path, self.counters, self.clock)
+        self.doorkeeper = Doorkeeper(self.authenticator)
+
+    def ask(self, user: bytes, password: bytes) -> Deferred[Any]:
+        return Deferred.fromCoroutine(self.doorkeeper.allows(user, password, "http:10.0.0.9"))
+
+    def test_nobody_to_ask(self) -> None:
+        """Without a file of users everybody may come in."""
+        allowed = Deferred.fromCoroutine(Doorkeeper(None).allows(b"", b"", ""))
+        self.assertTrue(self.successResultOf(allowed))
+
+    def test_right(self) -> None:
+        """The right password is checked once and then remembered."""
+        for _ in range(3):
+            self.assertTrue(self.successResultOf(self.ask(b"ann", b"secret")))
+        self.assertEqual(self.counters.auth_cmds, 1)
+
+    def test_nothing_given(self) -> None:
+        """Who gives nothing is asked, at once."""
+        self.assertFalse(self.successResultOf(self.ask(b"", b"")))
+        self.assertEqual(self.counters.auth_cmds, 0)
+
+    def test_wrong(self) -> None:
+        """A wrong password is answered late, each time."""
+        for _ in range(2):
+            asked = self.ask(b"ann", b"wrong")
+            self.assertNoResult(asked)
+            self.clock.advance(FAILURE_DELAY)
+            self.assertFalse(self.successResultOf(asked))
+        self.assertEqual(self.counters.auth_errors, 2)
+        self.flushLoggedErrors()
+
+    def test_many_at_a_time(self) -> None:
+        """Who tries many passwords at a time does not get far; one known is let in all the same."""
+        self.successResultOf(self.ask(b"ann", b"secret"))
+        for number in range(16):
+            self.assertNoResult(self.ask(b"ann", b"%d" % number))
+        answer = self.failureResultOf(self.ask(b"ann", b"x"), Answer).value
+        self.assertEqual(answer.status, 503)
+        self.assertTrue(self.successResultOf(self.ask(b"ann", b"secret")))
+        self.clock.advance(FAILURE_DELAY)
+        self.assertNoResult(self.ask(b"ann", b"x"))
+
+    def test_users_are_read_again(self) -> None:
+        """A password that was taken away is not remembered."""
+        self.successResultOf(self.ask(b"ann", b"secret"))
+        self.path.write_text("ann:other\n")
+        self.authenticator.reload()
+        self.assertNoResult(self.ask(b"ann", b"secret"))
+        self.assertTrue(self.successResultOf(self.ask(b"ann", b"other")))

@@ -1,0 +1,69 @@
+"""Which phase the signs speak for, and what is still to be done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from redcouch.http.migration_phase import QUIET, Signs, phase
+
+BUSY = Signs(clients=3, quiet=0.0, watched=90.0, natives=0)
+
+
+def test_bridge() -> None:
+    """Nobody uses Redis natively: the first service has to be moved."""
+    found = phase(BUSY)
+    assert found.number == 1
+    assert found.blockers == [
+        "No client but the bridge is connected to Redis: move a first service."
+    ]
+    assert "does not tell" in phase(replace(BUSY, natives=None)).blockers[0]
+
+
+def test_an_outage() -> None:
+    """A storage that cannot be asked is not taken for one that does not tell."""
+    away = phase(replace(BUSY, natives=None, reachable=False))
+    assert (away.number, away.blockers) == (1, ["The storage cannot be reached."])
+    later = phase(replace(BUSY, natives=2, reachable=False))
+    assert (later.number, later.blockers[0]) == (2, "The storage cannot be reached.")
+
+
+def test_dual_access() -> None:
+    """Native clients are there beside those that speak memcached."""
+    found = phase(replace(BUSY, natives=2))
+    assert found.number == 2
+    assert found.says.startswith("2 connections to Redis beside")
+    assert found.blockers == [
+        "3 memcached clients are connected.",
+        "memcached is spoken at this moment.",
+    ]
+    one = phase(Signs(clients=1, quiet=7300.0, watched=9000.0, natives=1))
+    assert one.blockers == [
+        "1 memcached client is connected.",
+        "memcached was spoken 2 hours ago; a day has to pass.",
+    ]
+
+
+def test_watched_for_too_short() -> None:
+    """Silence since a start a moment ago proves nothing."""
+    found = phase(Signs(clients=0, quiet=None, watched=120.0, natives=1))
+    assert found.number == 2
+    assert found.blockers == [
+        "No memcached traffic seen, but watched for 2 minutes only; a day has to pass."
+    ]
+
+
+def test_native() -> None:
+    """A day of silence, whether it was ever broken or not."""
+    for quiet in (QUIET, None):
+        found = phase(Signs(clients=0, quiet=quiet, watched=2 * QUIET, natives=0))
+        assert (found.number, found.blockers) == (3, [])
+    silent = phase(Signs(clients=1, quiet=QUIET, watched=2 * QUIET, natives=0))
+    assert silent.blockers == ["1 client still connected, though silent."]
+
+
+def test_an_old_memcached() -> None:
+    """While one is asked, it is part of what blocks, and silence is not the end."""
+    found = phase(replace(BUSY, warm=0.873))
+    assert found.blockers[0].endswith("Redis itself had 87.3% of the hits.")
+    assert phase(replace(BUSY, natives=1, warm=0.5)).blockers[-1].endswith("50.0% of the hits.")
+    assert phase(Signs(0, None, 2 * QUIET, 0, warm=1.0)).number == 1

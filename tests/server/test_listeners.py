@@ -1,0 +1,46 @@
+"""Clients that come all at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from contextlib import ExitStack
+
+import pytest
+
+from redcouch.server.listeners import BACKLOG, with_backlog
+from tests.support import servers
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("tcp:1", f"tcp:1:backlog={BACKLOG}"),
+        ("tcp:1:interface=\\:\\:1", f"tcp:1:interface=\\:\\:1:backlog={BACKLOG}"),
+        ("unix:/run/s", f"unix:/run/s:backlog={BACKLOG}"),
+        ("tcp:1:backlog=5", "tcp:1:backlog=5"),
+        ("systemd:domain=INET:index=0", "systemd:domain=INET:index=0"),
+    ],
+)
+def test_backlog(given: str, used: str) -> None:
+    """It is memcached's, unless the operator has said otherwise, or somebody else listens."""
+    assert with_backlog(given) == used
+
+
+def test_crowd() -> None:
+    """Hundreds of clients that come while nobody accepts need not try again."""
+    with servers.redcouch("memory:") as server, ExitStack() as clients:
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            crowd = [clients.enter_context(_connect(server.port)) for _ in range(300)]
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        for client in crowd:
+            client.sendall(b"version\r\n")
+        for client in crowd:
+            assert client.recv(100).startswith(b"VERSION ")
+
+
+def _connect(port: int) -> socket.socket:
+    return socket.create_connection((servers.LOOPBACK, port), 30)

@@ -1,0 +1,228 @@
+"""Who is let in by which file, how slowly the others are told, and what the log says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import bcrypt
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.python.threadpool import ThreadPool
+
+from redcouch.errors import ConfigurationError
+from redcouch.server.passwords import FAILURE_DELAY, Authenticator, read_users
+from redcouch.telemetry.counters import Counters
+
+# With a salt of our own, so that the tests have the same names in every process.
+HASH = bcrypt.hashpw(b"hashed secret", b"$2b$04$abcdefghijklmnopqrstuu")
+
+
+class _ThreadPool(ThreadPool):
+    """One that works at once, in the calling thread."""
+
+    def callInThreadWithCallback(self, onResult, func, *args, **kw):  # type: ignore[no-untyped-def]
+        onResult(True, func(*args, **kw))
+
+
+class Reactor(Clock):
+    """Time that the tests move, and threads that are none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = _ThreadPool()
+
+    def getThreadPool(self) -> ThreadPool:
+        return self.pool
+
+    def callFromThread(self, callable, *args, **kw):  # type: ignore[no-untyped-def]
+        callable(*args, **kw)
+
+
+@pytest.fixture
+def log(request: pytest.FixtureRequest) -> list[LogEvent]:
+    """What is said in the log."""
+    events: list[LogEvent] = []
+    observer = cast(ILogObserver, events.append)
+    globalLogPublisher.addObserver(observer)
+    request.addfinalizer(lambda: globalLogPublisher.removeObserver(observer))
+    return events
+
+
+def lines(log: list[LogEvent]) -> list[str]:
+    return [event["log_format"].format(**event) for event in log]
+
+
+class Guard:
+    """An authenticator with a file, a clock and counters of its own."""
+
+    def __init__(self, folder: Path, text: bytes) -> None:
+        self.file = folder / "users"
+        self.file.write_bytes(text)
+        self.reactor = Reactor()
+        self.counters = Counters()
+        self.authenticator = Authenticator(self.file, self.counters, self.reactor)
+
+    def ask(self, user: bytes, password: bytes) -> list[bool]:
+        """The answer, in a list that is empty until there is one."""
+        answers: list[bool] = []
+        check: Deferred[bool] = self.authenticator.check(user, password, "tcp:192.0.2.1:5")
+        check.addCallback(answers.append)
+        return answers
+
+    def lets_in(self, user: bytes, password: bytes) -> bool:
+        answers = self.ask(user, password)
+        if not answers:
+            self.reactor.advance(FAILURE_DELAY)
+        (answer,) = answers
+        return answer
+
+
+@pytest.fixture
+def guard(tmp_path: Path) -> Guard:
+    """Knows a plain password and a hashed one."""
+    return Guard(tmp_path, b"# staff\n\nanna:plain secret\nbert:" + HASH + b"\r\ncleo:a:b\n")
+
+
+@pytest.mark.parametrize(
+    ("user", "password"),
+    [(b"anna", b"plain secret"), (b"bert", b"hashed secret"), (b"cleo", b"a:b")],
+)
+def test_the_right_password(guard: Guard, user: bytes, password: bytes) -> None:
+    """Whoever knows the password is let in, at once, whether the file has it plain or hashed."""
+    assert guard.ask(user, password) == [True]
+    assert (guard.counters.auth_cmds, guard.counters.auth_errors) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("user", "password"),
+    [
+        (b"anna", b"plain secret "),
+        (b"anna", b"plain"),
+        (b"anna", b""),
+        (b"bert", b"plain secret"),
+        (b"bert", b""),
+        (b"bert", b"hashed secret\0"),
+        (b"bert", b"x" * 73),
+        (b"bert", HASH),
+        (b"nobody", b"plain secret"),
+        (b"nobody", b"\0"),
+        (b"", b""),
+        (b"# staff", b""),
+        (b"\xff", b"\xfe"),
+    ],
+)
+def test_a_wrong_password_is_answered_late(guard: Guard, user: bytes, password: bytes) -> None:
+    """Whoever does not know it waits before hearing so: guessing is slow, and is counted."""
+    answers = guard.ask(user, password)
+    guard.reactor.advance(FAILURE_DELAY * 0.9)
+    assert answers == []
+    guard.reactor.advance(FAILURE_DELAY * 0.1)
+    assert answers == [False]
+    assert (guard.counters.auth_cmds, guard.counters.auth_errors) == (1, 1)
+
+
+def test_a_long_password_is_not_its_beginning(tmp_path: Path) -> None:
+    """bcrypt looks at 72 bytes only: a longer word that begins so is not the password."""
+    password = b"p" * 72
+    guard = Guard(tmp_path, b"user:" + bcrypt.hashpw(password, bcrypt.gensalt(4)))
+    assert guard.lets_in(b"user", password)
+    assert not guard.lets_in(b"user", password + b"p")
+
+
+@pytest.mark.parametrize("broken", [b"$2b$", b"$2b$04$tooshort", b"$2y$99$" + b"x" * 53])
+def test_a_hash_that_is_none(tmp_path: Path, broken: bytes) -> None:
+    """A damaged hash lets nobody in, and takes nothing down."""
+    guard = Guard(tmp_path, b"user:" + broken + b"\nanna:secret")
+    assert not guard.lets_in(b"user", b"secret")
+    assert not guard.lets_in(b"user", broken)
+    assert guard.lets_in(b"anna", b"secret")
+
+
+@pytest.mark.parametrize("prefix", [b"$2a$", b"$2b$", b"$2y$"])
+def test_hashes_of_every_maker(tmp_path: Path, prefix: bytes) -> None:
+    """htpasswd writes $2y$, others $2a$ or $2b$: all the same hash."""
+    guard = Guard(tmp_path, b"user:" + HASH.replace(b"$2b$", prefix))
+    assert guard.lets_in(b"user", b"hashed secret")
+    assert not guard.lets_in(b"user", b"hashed")
+
+
+def test_the_log_of_failures(guard: Guard, log: list[LogEvent]) -> None:
+    """
+    The log says how often and from where, once a minute and never a password or a name,
+    which may be a password typed in the wrong place.
+    """
+    for _ in range(3):
+        guard.lets_in(b"anna", b"WRONG")
+    assert lines(log) == ["Authentication failed 1 times, most recently from tcp:192.0.2.1:5"]
+    guard.reactor.advance(60)
+    guard.lets_in(b"NOBODY", b"WRONG")
+    assert lines(log)[1:] == ["Authentication failed 3 times, most recently from tcp:192.0.2.1:5"]
+    assert not any(word in str(event) for event in log for word in ("WRONG", "NOBODY", "anna"))
+
+
+def test_the_file_is_read_again(guard: Guard, log: list[LogEvent]) -> None:
+    """After a reload new users are in, old ones out, and changed passwords count."""
+    guard.file.write_bytes(b"anna:new\ndora:secret\n")
+    assert guard.lets_in(b"anna", b"plain secret")
+    guard.authenticator.reload()
+    assert guard.lets_in(b"anna", b"new")
+    assert guard.lets_in(b"dora", b"secret")
+    assert not guard.lets_in(b"anna", b"plain secret")
+    assert not guard.lets_in(b"bert", b"hashed secret")
+    assert f"Read 2 users from {guard.file}" in lines(log)
+
+
+@pytest.mark.parametrize("spoil", [b"", b"anna\n", b"anna:\n", None])
+def test_a_file_that_cannot_be_used_again(
+    guard: Guard, log: list[LogEvent], spoil: bytes | None
+) -> None:
+    """A file that is half written, empty or gone locks nobody out: the users stay as they are."""
+    if spoil is None:
+        guard.file.unlink()
+    else:
+        guard.file.write_bytes(spoil)
+    guard.authenticator.reload()
+    assert guard.lets_in(b"anna", b"plain secret")
+    (line,) = lines(log)
+    assert line.startswith("The users stay as they are: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (b"", "names no user"),
+        (b"# nobody\n\n   \n", "names no user"),
+        (b"anna:x\nbert\n", "line 2: has to be user:password"),
+        (b"anna:\n", "line 1: has to be user:password"),
+        (b":secret\n", "line 1: has to be user:password"),
+        (b"anna:x\n\n \nbert:\n", "line 4: has to be user:password"),
+    ],
+)
+def test_a_file_that_is_wrong(tmp_path: Path, text: bytes, complaint: str) -> None:
+    """One line says which file and which line is wrong, and shows none of its words."""
+    file = tmp_path / "users"
+    file.write_bytes(text)
+    with pytest.raises(ConfigurationError, match=complaint) as caught:
+        read_users(file)
+    said = str(caught.value)
+    assert str(file) in said
+    assert "\n" not in said
+    assert "secret" not in said
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """A missing file, or a folder, is named with the reason."""
+    with pytest.raises(ConfigurationError, match=r"cannot read .*nowhere: No such file"):
+        read_users(tmp_path / "nowhere")
+    with pytest.raises(ConfigurationError, match=r"cannot read .*: Is a directory"):
+        read_users(tmp_path)
+
+
+def test_what_a_file_may_hold(tmp_path: Path) -> None:
+    """Comments, blank lines, line ends of any system; a later line for a user takes effect."""
+    file = tmp_path / "users"
+    file.write_bytes(b"#c:c\na:1\r\n\r\nb:2:3\n a :x y \na:4")
+    assert read_users(file) == {b"a": b"4", b"b": b"2:3", b" a ": b"x y "}

@@ -1,0 +1,151 @@
+"""TLS for clients, by options: what is let in, and what is not."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from redcouch.errors import ConfigurationError
+from redcouch.server.tls import read_tls
+from tests.backends.redis.certificates import Authority
+from tests.support import servers
+
+# Twisted hands pyOpenSSL objects to pyOpenSSL, which would rather have others by now.
+pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "authority")
+
+
+@pytest.fixture
+def files(authority: Authority) -> tuple[str, str]:
+    """The server's certificate and key."""
+    certificate, key = authority.issue("server")
+    return str(certificate), str(key)
+
+
+@pytest.fixture
+def strict(authority: Authority, files: tuple[str, str]) -> Iterator[servers.RedCouch]:
+    """A service that wants certificates of its clients, without a client yet."""
+    options = ("--tls-cert", files[0], "--tls-key", files[1], "--tls-client-ca")
+    with servers.redcouch_over_tls("memory:", *options, str(authority.path)) as server:
+        yield server
+
+
+def context_for(authority: Authority, client: tuple[Path, Path] | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(authority.path))
+    if client is not None:
+        context.load_cert_chain(*client)
+    return context
+
+
+def ask(port: int, context: ssl.SSLContext, request: bytes) -> bytes:
+    """All that a server says to a request and C{quit}."""
+    with (
+        socket.create_connection((servers.LOOPBACK, port), 20) as plain,
+        context.wrap_socket(plain, server_hostname=servers.LOOPBACK) as wire,
+    ):
+        wire.sendall(request + b"quit\r\n")
+        return b"".join(iter(lambda: wire.recv(4096), b""))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_clients(authority: Authority, files: tuple[str, str], workers: str) -> None:
+    """TLS 1.2 and 1.3 are served, also with workers; what is older is not, nor plain text."""
+    storage = "memory:" if workers == "1" else servers.shared_redis("7.0").url
+    options = ("--tls-cert", files[0], "--tls-key", files[1], "--workers", workers)
+    with servers.redcouch_over_tls(storage, *options) as server:
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context = context_for(authority)
+            context.minimum_version = context.maximum_version = version
+            said = ask(server.port, context, b"set k 0 0 1\r\nv\r\nget k\r\n")
+            assert said == b"STORED\r\nVALUE k 0 1\r\nv\r\nEND\r\n"
+        with servers.plain(server.port) as wire:
+            wire.sendall(b"version\r\n")
+            assert b"VERSION" not in servers.read_all(wire)
+
+
+def test_offered_protocols(authority: Authority, files: tuple[str, str]) -> None:
+    """A client that offers HTTP/2, as some proxies do to everybody, is served all the same."""
+    context = context_for(authority)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    options = ("--tls-cert", files[0], "--tls-key", files[1])
+    with servers.redcouch_over_tls("memory:", *options) as server:
+        assert ask(server.port, context, b"mn\r\n") == b"MN\r\n"
+
+
+def test_tls_1_1(authority: Authority, files: tuple[str, str]) -> None:
+    """openssl itself, told to speak TLS 1.1 at most, is refused with an alert."""
+    openssl = servers.debian("openssl", "openssl")
+    options = ("--tls-cert", files[0], "--tls-key", files[1])
+    with servers.redcouch_over_tls("memory:", *options) as server:
+        call = [openssl, "s_client", "-connect", f"{servers.LOOPBACK}:{server.port}"]
+
+        def shake_hands(*more: str) -> str:
+            done = subprocess.run(
+                [*call, *more], input=b"version\r\nquit\r\n", capture_output=True, timeout=60
+            )
+            return (done.stdout + done.stderr).decode(errors="replace")
+
+        old = shake_hands("-tls1_1", "-cipher", "ALL:@SECLEVEL=0")
+        assert "alert protocol version" in old
+        assert "Cipher is (NONE)" in old
+        assert "Cipher is (NONE)" not in shake_hands("-tls1_2")
+
+
+def test_client_certificates(
+    authority: Authority, strict: servers.RedCouch, tmp_path: Path
+) -> None:
+    """With an authority for clients, a certificate of it is needed, and no other will do."""
+    ours = authority.issue("client")
+    assert ask(strict.port, context_for(authority, ours), b"mn\r\n") == b"MN\r\n"
+    folder = tmp_path / "stranger"
+    folder.mkdir()
+    theirs = Authority(folder, "stranger").issue("client")
+    for certificate in (None, theirs):
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            ask(strict.port, context_for(authority, certificate), b"mn\r\n")
+
+
+def test_password(authority: Authority, files: tuple[str, str], tmp_path: Path) -> None:
+    """Users prove who they are over TLS as without."""
+    users = tmp_path / "users"
+    users.write_text("ann:secret\n")
+    options = ("--tls-cert", files[0], "--tls-key", files[1], "--auth-file", str(users))
+    with servers.redcouch_over_tls("memory:", *options) as server:
+        context = context_for(authority)
+        assert ask(server.port, context, b"get k\r\n") == b"CLIENT_ERROR unauthenticated\r\n"
+        said = ask(server.port, context, b"set x 0 0 10\r\nann secret\r\nget k\r\n")
+        assert said == b"STORED\r\nEND\r\n"
+
+
+def test_unusable_files(authority: Authority, files: tuple[str, str], tmp_path: Path) -> None:
+    """What is wrong is said with the option that is to be mended."""
+    certificate, key = files
+    other_key = str(authority.issue("other")[1])
+    empty = tmp_path / "empty"
+    empty.touch()
+    for given, said in [
+        (("/nonexistent", key, None), "--tls-cert: cannot read /nonexistent"),
+        ((str(empty), key, None), f"--tls-cert: there is no certificate in {empty}"),
+        ((certificate, None, None), f"--tls-cert: there is no key in {certificate}"),
+        ((certificate, str(empty), None), f"--tls-key: there is no key in {empty}"),
+        ((certificate, other_key, None), "--tls-key: the key does not belong to the certificate"),
+        ((certificate, key, str(empty)), f"--tls-client-ca: there is no certificate in {empty}"),
+    ]:
+        with pytest.raises(ConfigurationError, match=said):
+            read_tls(*given)
+
+
+def test_one_file(files: tuple[str, str], tmp_path: Path) -> None:
+    """Certificate and key may be in one file."""
+    both = tmp_path / "both"
+    both.write_bytes(b"".join(Path(file).read_bytes() for file in files))
+    assert read_tls(str(both), None, None).certificate is not None

