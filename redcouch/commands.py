@@ -11,14 +11,19 @@ L{redcouch.expiry} turns it into a deadline where the command is performed.
 
 `compare` is the CAS token that the item must carry for the command to take
 effect; C{None} asks for no comparison.
+
+What other rooms have to know of every command (its keys, whether it reads or
+changes, ...) is stated here once, as the properties of L{Command}: a class says
+where it differs. A new command is one class here; each room that handles all
+commands asks these properties, and names none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class StoreMode(Enum):
@@ -31,8 +36,21 @@ class StoreMode(Enum):
     PREPEND = "prepend"
 
 
+class Effect(Enum):
+    """What becomes of the items that a command is about."""
+
+    NONE = "none of them is looked at"
+    READ = "they stay as they are"
+    CHANGE = "they get another value, or another expiry"
+    REMOVE = "they are removed, or are to be renewed"
+    FLUSH = "all items are removed"
+
+
 class Command:
-    """Anything a client can ask."""
+    """
+    Anything a client can ask. The properties are true of a command in all
+    rooms; those that few ask for may be computed.
+    """
 
     __slots__ = ()
 
@@ -42,9 +60,76 @@ class Command:
     #: Not performed together with others, but when all before it are answered.
     alone: ClassVar[bool] = False
 
+    @property
+    def keys(self) -> Sequence[bytes]:
+        """The clients' keys that it is about, in order."""
+        return ()
+
+    @property
+    def weight(self) -> int:
+        """How many items it may hold in memory at once; at least 1."""
+        return 1
+
+    @property
+    def effect(self) -> Effect:
+        """What becomes of the items; for a change, see L{new_exptime} as well."""
+        return Effect.NONE
+
+    @property
+    def new_exptime(self) -> int | None:
+        """The expiry that an item which is there gets by it; C{None} where it keeps its own."""
+        return None
+
+    @property
+    def reply_only(self) -> bool:
+        """Nothing comes of it but its reply: without its client, it need not be performed."""
+        return False
+
+    @property
+    def conditional(self) -> bool:
+        """What comes of it depends on the item that is there."""
+        return False
+
+    @property
+    def creates(self) -> bool:
+        """If it succeeds, there is an item after it, whatever was there before."""
+        return False
+
+    def miss(self) -> Any:
+        """
+        Its result where there are no items, if that is a matter of course for
+        whoever asks. Gives C{NotImplemented} for a command that does more than
+        to read and renew: its failure must not look like a result.
+        """
+        return NotImplemented
+
+
+class OneKeyCommand(Command):
+    """A command about the item of one key."""
+
+    __slots__ = ()
+    key: bytes
+
+    @property
+    def keys(self) -> Sequence[bytes]:
+        return (self.key,)
+
+
+class ManyKeysCommand(Command):
+    """A command that reads the items of many keys; its result is a list."""
+
+    __slots__ = ()
+
+    @property
+    def weight(self) -> int:
+        return len(self.keys)
+
+    def miss(self) -> Any:
+        return [None] * len(self.keys)
+
 
 @dataclass(slots=True)
-class Get(Command):
+class Get(ManyKeysCommand):
     """
     Read some items. The result is a list, one entry for each key in order:
     an L{Item<redcouch.results.Item>}, C{None} for a miss, or a
@@ -53,21 +138,32 @@ class Get(Command):
     With C{cas} false the backend may leave the items' CAS tokens at 0.
     """
 
-    keys: Sequence[bytes]
+    keys: Sequence[bytes] = field()  # required: the property of the same name is no default
     cas: bool = False
+
+    effect: ClassVar = Effect.READ
+    reply_only: ClassVar = True
+    conditional: ClassVar = True
 
 
 @dataclass(slots=True)
-class GetAndTouch(Command):
+class GetAndTouch(ManyKeysCommand):
     """Read some items and give each that exists a new expiry. Results as for L{Get}."""
 
-    keys: Sequence[bytes]
-    exptime: int
+    keys: Sequence[bytes] = field()
+    exptime: int = field()
     cas: bool = False
+
+    effect: ClassVar = Effect.CHANGE
+    conditional: ClassVar = True
+
+    @property
+    def new_exptime(self) -> int | None:
+        return self.exptime
 
 
 @dataclass(slots=True)
-class Store(Command):
+class Store(OneKeyCommand):
     """
     Write one item.
 
@@ -94,9 +190,35 @@ class Store(Command):
     invalidate: bool = False
     vivify: int | None = None
 
+    effect: ClassVar = Effect.CHANGE
+
+    @property
+    def appends(self) -> bool:
+        """The value is put to the one that is there, which keeps all else."""
+        return self.mode is StoreMode.APPEND or self.mode is StoreMode.PREPEND
+
+    @property
+    def plain(self) -> bool:
+        """A set that asks for nothing but to be stored."""
+        return self.mode is StoreMode.SET and self.compare is None and self.new_cas is None
+
+    @property
+    def new_exptime(self) -> int | None:
+        return None if self.appends else self.exptime
+
+    @property
+    def conditional(self) -> bool:
+        return self.mode is not StoreMode.SET or self.compare is not None
+
+    @property
+    def creates(self) -> bool:
+        if self.mode is StoreMode.SET:
+            return self.compare is None
+        return self.mode is StoreMode.ADD or self.vivify is not None
+
 
 @dataclass(slots=True)
-class Arithmetic(Command):
+class Arithmetic(OneKeyCommand):
     """
     Add to or take from an unsigned 64-bit decimal number. Addition wraps at
     2**64, subtraction stops at 0.
@@ -121,17 +243,34 @@ class Arithmetic(Command):
     new_cas: int | None = None
     ttl: bool = False
 
+    effect: ClassVar = Effect.CHANGE
+    conditional: ClassVar = True
+
+    @property
+    def new_exptime(self) -> int | None:
+        return self.touch
+
+    @property
+    def creates(self) -> bool:
+        return self.initial is not None
+
 
 @dataclass(slots=True)
-class Delete(Command):
+class Delete(OneKeyCommand):
     """Remove an item. The result is the outcome DELETED, NOT_FOUND or EXISTS."""
 
     key: bytes
     compare: int | None = None
 
+    effect: ClassVar = Effect.REMOVE
+
+    @property
+    def conditional(self) -> bool:
+        return self.compare is not None
+
 
 @dataclass(slots=True)
-class Invalidate(Command):
+class Invalidate(OneKeyCommand):
     """
     Change an item's standing without giving it a value.
 
@@ -150,9 +289,12 @@ class Invalidate(Command):
     compare: int | None = None
     new_cas: int | None = None
 
+    effect: ClassVar = Effect.REMOVE
+    conditional: ClassVar = True
+
 
 @dataclass(slots=True)
-class MetaGet(Command):
+class MetaGet(OneKeyCommand):
     """
     Read one item with what is known about it, and perhaps change its standing.
 
@@ -191,9 +333,31 @@ class MetaGet(Command):
             and self.recache is None
         )
 
+    conditional: ClassVar = True
+
+    @property
+    def effect(self) -> Effect:
+        reads = self.touch is None and self.vivify is None
+        return Effect.READ if reads else Effect.CHANGE
+
+    @property
+    def new_exptime(self) -> int | None:
+        return self.touch
+
+    @property
+    def reply_only(self) -> bool:
+        return self.touch is None and self.vivify is None and self.recache is None
+
+    @property
+    def creates(self) -> bool:
+        return self.vivify is not None
+
+    def miss(self) -> Any:
+        return None if self.vivify is None else NotImplemented
+
 
 @dataclass(slots=True)
-class Touch(Command):
+class Touch(OneKeyCommand):
     """
     Give an item a new expiry. The result is a
     L{Touched<redcouch.results.Touched>} or the outcome NOT_FOUND.
@@ -202,15 +366,24 @@ class Touch(Command):
     key: bytes
     exptime: int
 
+    effect: ClassVar = Effect.CHANGE
+    conditional: ClassVar = True
+
+    @property
+    def new_exptime(self) -> int | None:
+        return self.exptime
+
 
 @dataclass(slots=True)
-class Discard(Command):
+class Discard(OneKeyCommand):
     """
     Remove what an item held, since the value that should have replaced it was
     refused. Not a request of a client's; its result is never shown to one.
     """
 
     key: bytes
+
+    effect: ClassVar = Effect.REMOVE
 
 
 @dataclass(slots=True)
@@ -223,15 +396,21 @@ class Flush(Command):
 
     exptime: int = 0
 
+    effect: ClassVar = Effect.FLUSH
+
 
 @dataclass(slots=True)
-class Inspect(Command):
+class Inspect(OneKeyCommand):
     """
     Look at an item without reading it. The result is a
     L{Listed<redcouch.results.Listed>}, or C{None}.
     """
 
     key: bytes
+
+    effect: ClassVar = Effect.READ
+    reply_only: ClassVar = True
+    conditional: ClassVar = True
 
 
 @dataclass(slots=True)
@@ -244,75 +423,6 @@ class Dump(Command):
 
     cursor: bytes = b""
     alone: ClassVar[bool] = True
-
-
-@dataclass(slots=True)
-class Claim(Command):
-    """
-    Announce that the item of a key, which is not there, is going to be filled
-    in from another cache. What is read there after this may be given to
-    L{Fill}, which does nothing where the claim has been revoked meanwhile.
-
-    Not a request of a client's, like the others down to L{Barred}; for
-    storages that are an L{IFillableBackend<redcouch.interfaces.IFillableBackend>}.
-
-    The result is the claim, in bytes; C{None} where this key must not be
-    filled in now; or the outcome NOT_STORED where none may be, for good.
-    """
-
-    key: bytes
-
-
-@dataclass(slots=True)
-class Fill(Command):
-    """
-    Store an item that was read elsewhere, if there is none and the claim still
-    holds. The result is a L{Stored<redcouch.results.Stored>} or the outcome
-    NOT_STORED.
-    """
-
-    key: bytes
-    value: bytes
-    flags: int
-    exptime: int
-    claim: bytes
-
-
-@dataclass(slots=True)
-class Revoke(Command):
-    """
-    Make claims on these keys void; with C{None}, all claims. The result is the
-    outcome OK.
-    """
-
-    keys: Sequence[bytes] | None
-
-
-@dataclass(slots=True)
-class Bar(Command):
-    """
-    Never let these keys be filled in again; with C{None}, none at all. Too
-    many keys bar all. The result is the outcome OK, or NOT_STORED where all
-    are barred.
-    """
-
-    keys: Sequence[bytes] | None
-
-
-@dataclass(slots=True)
-class Pause(Command):
-    """
-    Let nothing be filled in between these two UNIX times, in seconds. A later
-    pause takes the place of an earlier one. The result is the outcome OK.
-    """
-
-    begin: float
-    end: float
-
-
-@dataclass(slots=True)
-class Barred(Command):
-    """Ask how many keys are barred. The result is that number; C{None} for all."""
 
 
 @dataclass(slots=True)
@@ -376,5 +486,9 @@ def verb(kind: type[Command]) -> str:
     return kind.__name__.lower()
 
 
-VERBS = frozenset(map(verb, Command.__subclasses__()))
-"""All there are."""
+def _kinds(base: type[Command]) -> set[type[Command]]:
+    return {base}.union(*map(_kinds, base.__subclasses__()))
+
+
+VERBS = frozenset(verb(kind) for kind in _kinds(Command) if is_dataclass(kind))
+"""All there are that a client can ask."""

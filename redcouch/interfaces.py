@@ -172,9 +172,9 @@ class ITrafficBackend(IStorageBackend):
 class IFillableBackend(IStorageBackend):
     """
     A backend that can be filled from another cache while clients use it: it
-    performs L{Claim<redcouch.commands.Claim>}, C{Fill}, C{Revoke}, C{Bar},
-    C{Pause} and C{Barred}, each in one step, in order with the other commands
-    of their batch, and alike for all processes that share the items.
+    performs the commands of L{redcouch.backends.fill_leases} as well, each in
+    one step, in order with the other commands of their batch, and alike for all
+    processes that share the items.
     """
 
 

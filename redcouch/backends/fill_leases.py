@@ -1,100 +1,201 @@
 """
-Who may fill in what from another cache, as plain rules.
+Who may fill in what from another cache: the commands, and the rules of one process.
 
 An item that was read elsewhere may have been changed or deleted here by the
-time it is stored. So whoever fills in an item claims its key first, reads, and
-stores only if the claim still holds; whoever changes the item revokes claims on
-it first. And a key whose change did not reach the other cache is barred, since
-what is there is out of date.
+time it is stored. So whoever fills in an item takes a lease on its key first,
+reads, and stores only if the lease still holds; whoever changes the item
+revokes leases on it first. And a key whose change did not reach the other cache
+is denied, since what is there is out of date.
 
-The same rules stand in C{claim.lua} and C{fill.lua} for items in Redis.
+The commands are for storages that are an
+L{IFillableBackend<redcouch.interfaces.IFillableBackend>}; no client can ask
+them. The same rules stand in C{lease.lua} and C{fill.lua} for items in Redis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-from redcouch.commands import Bar, Pause, Revoke
+from redcouch.commands import Command, Effect, OneKeyCommand
 from redcouch.results import Outcome
 
-MOST_BARRED = 100_000
-"""Keys that are barred one by one; more bar all."""
+MOST_DENIED = 100_000
+"""Keys that are denied one by one; more deny all."""
 
-CLAIM_SECONDS = 30.0
-"""How long a claim lasts that nobody uses."""
+LEASE_SECONDS = 30.0
+"""How long a lease lasts that nobody uses."""
 
 
-class Claims:
-    """The claims on the items of one process."""
+@dataclass(slots=True)
+class TakeLease(OneKeyCommand):
+    """
+    Announce that the item of a key, which is not there, is going to be filled
+    in from another cache. What is read there after this may be given to
+    L{Fill}, which does nothing where the lease has been revoked meanwhile.
+
+    The result is the lease, in bytes; C{None} where this key must not be
+    filled in now; or the outcome NOT_STORED where none may be, for good.
+    """
+
+    key: bytes
+
+
+@dataclass(slots=True)
+class Fill(OneKeyCommand):
+    """
+    Store an item that was read elsewhere, if there is none and the lease still
+    holds. The result is a L{Stored<redcouch.results.Stored>} or the outcome
+    NOT_STORED.
+    """
+
+    key: bytes
+    value: bytes
+    flags: int
+    exptime: int
+    lease: bytes
+
+    effect: ClassVar = Effect.CHANGE
+    conditional: ClassVar = True
+
+
+@dataclass(slots=True)
+class RevokeLeases(Command):
+    """Make leases on these keys void. The result is the outcome OK."""
+
+    keys: Sequence[bytes] = field()  # required: the property of the same name is no default
+
+
+@dataclass(slots=True)
+class RevokeAllLeases(Command):
+    """Make all leases void. The result is the outcome OK."""
+
+
+@dataclass(slots=True)
+class DenyFill(Command):
+    """
+    Never let these keys be filled in again. Too many keys deny all. The result
+    is the outcome OK, or NOT_STORED where all are denied.
+    """
+
+    keys: Sequence[bytes] = field()
+
+
+@dataclass(slots=True)
+class DenyAllFills(Command):
+    """Never let any key be filled in again. The result is the outcome NOT_STORED."""
+
+
+@dataclass(slots=True)
+class PauseFills(Command):
+    """
+    Let nothing be filled in between these two UNIX times, in seconds. A later
+    pause takes the place of an earlier one. The result is the outcome OK.
+    """
+
+    begin: float
+    end: float
+
+
+@dataclass(slots=True)
+class CountDenied(Command):
+    """Ask how many keys are denied. The result is that number; C{None} for all."""
+
+
+class FillLeases:
+    """The leases on the items of one process."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         """@param now: gives the UNIX time in seconds."""
         self._now = now
-        self._claims: dict[bytes, tuple[bytes, float]] = {}
+        self._leases: dict[bytes, tuple[bytes, float]] = {}
         self._last = 0
-        self._barred: set[bytes] = set()
-        self._all_barred = False
+        self._denied: set[bytes] = set()
+        self._all_denied = False
         self._pause = (0.0, 0.0)
 
-    def claim(self, key: bytes) -> bytes | Outcome | None:
-        """See L{redcouch.commands.Claim}."""
-        if self._all_barred:
+    def take(self, key: bytes) -> bytes | Outcome | None:
+        """See L{TakeLease}."""
+        if self._all_denied:
             return Outcome.NOT_STORED
         if not self._open(key):
             return None
         now = self._now()
-        claim, until = self._claims.get(key, (b"", 0.0))
+        lease, until = self._leases.get(key, (b"", 0.0))
         if until <= now:
             self._forget_old(now)
             self._last += 1
-            claim = b"%d" % self._last
-            self._claims[key] = claim, now + CLAIM_SECONDS
-        return claim
+            lease = b"%d" % self._last
+            self._leases[key] = lease, now + LEASE_SECONDS
+        return lease
 
-    def use(self, key: bytes, claim: bytes) -> bool:
-        """Whether the claim still holds, which it then does no more."""
-        held, until = self._claims.get(key, (b"", 0.0))
-        if held != claim or until <= self._now() or not self._open(key):
+    def use(self, key: bytes, lease: bytes) -> bool:
+        """Whether the lease still holds, which it then does no more."""
+        held, until = self._leases.get(key, (b"", 0.0))
+        if held != lease or until <= self._now() or not self._open(key):
             return False
-        del self._claims[key]
+        del self._leases[key]
         return True
 
-    def revoke(self, command: Revoke) -> Outcome:
-        """See L{redcouch.commands.Revoke}."""
-        if command.keys is None:
-            self._claims.clear()
-        else:
-            for key in command.keys:
-                self._claims.pop(key, None)
+    def revoke(self, keys: Sequence[bytes]) -> Outcome:
+        """See L{RevokeLeases}."""
+        for key in keys:
+            self._leases.pop(key, None)
         return Outcome.OK
 
-    def bar(self, command: Bar) -> Outcome:
-        """See L{redcouch.commands.Bar}."""
-        if command.keys is not None:
-            self._barred.update(command.keys)
-        if command.keys is None or len(self._barred) > MOST_BARRED:
-            self._all_barred = True
-            self._barred.clear()
-        return Outcome.NOT_STORED if self._all_barred else Outcome.OK
-
-    def pause(self, command: Pause) -> Outcome:
-        """See L{redcouch.commands.Pause}."""
-        self._pause = command.begin, command.end
+    def revoke_all(self) -> Outcome:
+        """See L{RevokeAllLeases}."""
+        self._leases.clear()
         return Outcome.OK
 
-    def barred(self) -> int | None:
-        """See L{redcouch.commands.Barred}."""
-        return None if self._all_barred else len(self._barred)
+    def deny(self, keys: Sequence[bytes]) -> Outcome:
+        """See L{DenyFill}."""
+        self._denied.update(keys)
+        if self._all_denied or len(self._denied) > MOST_DENIED:
+            return self.deny_all()
+        return Outcome.OK
+
+    def deny_all(self) -> Outcome:
+        """See L{DenyAllFills}."""
+        self._all_denied = True
+        self._denied.clear()
+        return Outcome.NOT_STORED
+
+    def pause(self, begin: float, end: float) -> Outcome:
+        """See L{PauseFills}."""
+        self._pause = begin, end
+        return Outcome.OK
+
+    def count_denied(self) -> int | None:
+        """See L{CountDenied}."""
+        return None if self._all_denied else len(self._denied)
 
     def _open(self, key: bytes) -> bool:
         begin, end = self._pause
         paused = begin <= self._now() < end
-        return not (self._all_barred or paused or key in self._barred)
+        return not (self._all_denied or paused or key in self._denied)
 
     def _forget_old(self, now: float) -> None:
-        """Claims are in the order of their ends."""
-        while self._claims:
-            key, (_, until) = next(iter(self._claims.items()))
+        """Leases are in the order of their ends."""
+        while self._leases:
+            key, (_, until) = next(iter(self._leases.items()))
             if until > now:
                 return
-            del self._claims[key]
+            del self._leases[key]
+
+
+FILL_METHODS: Mapping[type[Command], Callable[[Any, Any], Any]] = {
+    TakeLease: lambda backend, command: backend.leases.take(command.key),
+    Fill: lambda backend, command: backend.fill(command),
+    RevokeLeases: lambda backend, command: backend.leases.revoke(command.keys),
+    RevokeAllLeases: lambda backend, command: backend.leases.revoke_all(),
+    DenyFill: lambda backend, command: backend.leases.deny(command.keys),
+    DenyAllFills: lambda backend, command: backend.leases.deny_all(),
+    PauseFills: lambda backend, command: backend.leases.pause(command.begin, command.end),
+    CountDenied: lambda backend, command: backend.leases.count_denied(),
+}
+"""
+What makes a L{PerCommandBackend<redcouch.backends.per_command.PerCommandBackend>} fillable,
+beside its own C{methods}: it has C{leases}, a L{FillLeases}, and a method C{fill}.
+"""

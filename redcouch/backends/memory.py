@@ -11,22 +11,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
+from typing import ClassVar
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from redcouch.backends.fill_leases import Claims
+from redcouch.backends.fill_leases import FILL_METHODS, Fill, FillLeases
 from redcouch.backends.per_command import PerCommandBackend
 from redcouch.commands import (
     Arithmetic,
-    Bar,
-    Claim,
     Delete,
-    Fill,
     Invalidate,
     MetaGet,
-    Pause,
-    Revoke,
     Store,
     StoreMode,
 )
@@ -75,6 +71,7 @@ class MemoryBackend(PerCommandBackend):
     """See the module."""
 
     shared_url = None
+    methods: ClassVar = {**PerCommandBackend.methods, **FILL_METHODS}
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._now = surroundings.now
@@ -82,7 +79,7 @@ class MemoryBackend(PerCommandBackend):
         self._entries: dict[bytes, _Entry] = {}
         self._last_cas = 0
         self._flush_at: float | None = None
-        self._claims = Claims(surroundings.now)
+        self.leases = FillLeases(surroundings.now)
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
         live = [entry for key in list(self._entries) if (entry := self._find(key))]
@@ -308,23 +305,8 @@ class MemoryBackend(PerCommandBackend):
             self._entries.clear()
         return Outcome.OK
 
-    def claim(self, command: Claim) -> bytes | Outcome | None:
-        return self._claims.claim(command.key)
-
     def fill(self, command: Fill) -> Result:
-        if not self._claims.use(command.key, command.claim) or self._find(command.key) is not None:
+        if not self.leases.use(command.key, command.lease) or self._find(command.key) is not None:
             return Outcome.NOT_STORED
         entry = self._put(command.key, command.value, command.flags, command.exptime)
         return Stored(entry.cas)
-
-    def revoke(self, command: Revoke) -> Outcome:
-        return self._claims.revoke(command)
-
-    def bar(self, command: Bar) -> Outcome:
-        return self._claims.bar(command)
-
-    def pause(self, command: Pause) -> Outcome:
-        return self._claims.pause(command)
-
-    def barred(self) -> int | None:
-        return self._claims.barred()

@@ -18,10 +18,10 @@ from twisted.python.components import proxyForInterface
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from redcouch.commands import Command, Get, GetAndTouch, MetaGet
+from redcouch.commands import Command
 from redcouch.errors import BackendError, as_failed
 from redcouch.interfaces import Answer, IDirectBackend, IStorageBackend, performer
-from redcouch.results import Failed, Found, Result, Trouble
+from redcouch.results import Failed, Result, Trouble
 
 
 @implementer(IDirectBackend)
@@ -57,12 +57,9 @@ def _says_away(result: Result) -> bool:
 
 def _miss(command: Command, result: Result) -> Result:
     """A command's result, or the miss that takes its place."""
-    if isinstance(command, Get | GetAndTouch):
-        if isinstance(result, list):
-            return [None if _says_away(found) else found for found in result]
-        if _says_away(result):
-            missed: list[Found] = [None] * len(command.keys)
-            return missed
-    elif isinstance(command, MetaGet) and command.vivify is None and _says_away(result):
-        return None
+    if isinstance(result, list):
+        return [None if _says_away(found) else found for found in result]
+    if _says_away(result):
+        missed = command.miss()
+        return result if missed is NotImplemented else missed
     return result

@@ -12,29 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import iscoroutine
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from redcouch.commands import (
     Arithmetic,
-    Bar,
-    Barred,
-    Claim,
     Command,
     Delete,
     Discard,
     Dump,
-    Fill,
     Flush,
     Get,
     GetAndTouch,
     Inspect,
     Invalidate,
     MetaGet,
-    Pause,
-    Revoke,
     Store,
     StoreMode,
     Touch,
@@ -128,32 +122,6 @@ class PerCommandBackend:
         """A L{Page<redcouch.results.Page>} of the items."""
         raise BackendError(Trouble.REFUSED, "this storage cannot list its items")
 
-    # -- what an L{IFillableBackend<redcouch.interfaces.IFillableBackend>} has besides -----------
-
-    def claim(self, command: Claim) -> Any:
-        """The claim in bytes, C{None}, or the outcome NOT_STORED."""
-        raise _not_fillable()
-
-    def fill(self, command: Fill) -> Any:
-        """L{Stored<redcouch.results.Stored>} or the outcome NOT_STORED."""
-        raise _not_fillable()
-
-    def revoke(self, command: Revoke) -> Any:
-        """The outcome OK."""
-        raise _not_fillable()
-
-    def bar(self, command: Bar) -> Any:
-        """The outcome OK or NOT_STORED."""
-        raise _not_fillable()
-
-    def pause(self, command: Pause) -> Any:
-        """The outcome OK."""
-        raise _not_fillable()
-
-    def barred(self) -> Any:
-        """A number, or C{None}."""
-        raise _not_fillable()
-
     # -- a batch as method calls -------------------------------------------------------------
 
     def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
@@ -164,12 +132,16 @@ class PerCommandBackend:
         return [await self._perform(command) for command in commands]
 
     async def _perform(self, command: Command) -> Result:
-        match command:
-            case Get():
-                return [await _result(self.get, key) for key in command.keys]
-            case GetAndTouch():
-                return [await self._get_and_touch(key, command.exptime) for key in command.keys]
-        return await _result(_METHODS[command.__class__], self, command)
+        method = self.methods.get(command.__class__)
+        if method is None:
+            return Failed(Trouble.REFUSED, "this storage cannot do that")
+        return await _result(method, self, command)
+
+    async def _get_each(self, keys: Sequence[bytes]) -> Result:
+        return [await _result(self.get, key) for key in keys]
+
+    async def _get_and_touch_each(self, command: GetAndTouch) -> Result:
+        return [await self._get_and_touch(key, command.exptime) for key in command.keys]
 
     async def _get_and_touch(self, key: bytes, exptime: int) -> Result:
         found = await _result(self.get, key)
@@ -178,30 +150,21 @@ class PerCommandBackend:
         touched = await _result(self.touch, key, exptime)
         return touched if isinstance(touched, Failed) else found
 
-
-#: The method that each other command becomes.
-_METHODS: dict[type[Command], Callable[[PerCommandBackend, Any], Any]] = {
-    Store: lambda backend, command: backend.store(command),
-    Delete: lambda backend, command: backend.delete(command),
-    Discard: lambda backend, command: backend.delete(Delete(command.key)),
-    MetaGet: lambda backend, command: backend.meta_get(command),
-    Invalidate: lambda backend, command: backend.invalidate(command),
-    Inspect: lambda backend, command: backend.inspect(command.key),
-    Dump: lambda backend, command: backend.dump(command.cursor),
-    Touch: lambda backend, command: backend.touch(command.key, command.exptime),
-    Arithmetic: lambda backend, command: backend.arithmetic(command),
-    Flush: lambda backend, command: backend.flush(command.exptime),
-    Claim: lambda backend, command: backend.claim(command),
-    Fill: lambda backend, command: backend.fill(command),
-    Revoke: lambda backend, command: backend.revoke(command),
-    Bar: lambda backend, command: backend.bar(command),
-    Pause: lambda backend, command: backend.pause(command),
-    Barred: lambda backend, command: backend.barred(),
-}
-
-
-def _not_fillable() -> BackendError:
-    return BackendError(Trouble.REFUSED, "this storage cannot be filled from another cache")
+    #: What each command becomes. A capability that has commands of its own adds to it.
+    methods: ClassVar[Mapping[type[Command], Callable[[Any, Any], Any]]] = {
+        Get: lambda backend, command: backend._get_each(command.keys),
+        GetAndTouch: lambda backend, command: backend._get_and_touch_each(command),
+        Store: lambda backend, command: backend.store(command),
+        Delete: lambda backend, command: backend.delete(command),
+        Discard: lambda backend, command: backend.delete(Delete(command.key)),
+        MetaGet: lambda backend, command: backend.meta_get(command),
+        Invalidate: lambda backend, command: backend.invalidate(command),
+        Inspect: lambda backend, command: backend.inspect(command.key),
+        Dump: lambda backend, command: backend.dump(command.cursor),
+        Touch: lambda backend, command: backend.touch(command.key, command.exptime),
+        Arithmetic: lambda backend, command: backend.arithmetic(command),
+        Flush: lambda backend, command: backend.flush(command.exptime),
+    }
 
 
 async def _outcome(method: Any, *arguments: Any) -> Result:

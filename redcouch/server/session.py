@@ -27,9 +27,6 @@ from redcouch.commands import (
     Authenticate,
     Command,
     Dump,
-    Get,
-    GetAndTouch,
-    MetaGet,
     Noop,
     Quit,
     ResetStatistics,
@@ -213,7 +210,7 @@ class Session:
         nothing is read any more that nobody will see.
         """
         self._write = self._finish = self._on_room = self._on_proof = _nothing
-        self._queue = deque(one for one in self._queue if not _is_for_nobody(one.command))
+        self._queue = deque(one for one in self._queue if not one.command.reply_only)
         self.release()
 
     # -- performing --------------------------------------------------------------------------
@@ -256,9 +253,9 @@ class Session:
         """
         queue = self._queue
         batch = [queue.popleft()]
-        room = self._room - _weight(batch[0].command)
+        room = self._room - batch[0].command.weight
         while queue and not queue[0].command.alone:
-            room -= _weight(queue[0].command)
+            room -= queue[0].command.weight
             if room < 0:
                 break
             batch.append(queue.popleft())
@@ -322,7 +319,7 @@ class Session:
         """
         room = min(2 * self._room, self._shared.limits.batch)
         if size > _LARGE // 16:
-            keys = sum(_weight(request.command) for request in batch)
+            keys = sum(request.command.weight for request in batch)
             room = max(1, min(room, _LARGE * keys // size))
         self._room = room
 
@@ -388,18 +385,6 @@ class Session:
         self._was_crowded = False
         self._queue.clear()
         self._finish()
-
-
-def _weight(command: Command) -> int:
-    """How many keys a command is about."""
-    return len(command.keys) if isinstance(command, Get | GetAndTouch) else 1
-
-
-def _is_for_nobody(command: Command) -> bool:
-    """Whether all that comes of a command is what its client is told."""
-    if isinstance(command, MetaGet):
-        return command.touch is None and command.vivify is None and command.recache is None
-    return command.__class__ is Get
 
 
 def _silence(_: Result) -> bytes:

@@ -84,9 +84,8 @@ class Watcher:
         command = connection.last_command
         if command is not None:
             add("command", verb(type(command)).encode(), now)
-            key = _key(command)
-            if key is not None:
-                add("prefix", self._prefix(key), now)
+            if command.keys:
+                add("prefix", self._prefix(command.keys[0]), now)
 
     def _prefix(self, key: bytes) -> bytes:
         before, separator, _ = key.partition(self._separator)
@@ -105,11 +104,3 @@ class Watcher:
                 "Cannot write down who speaks memcached: {reason}",
                 reason=failure.getErrorMessage(),
             )
-
-
-def _key(command: Any) -> bytes | None:
-    key: bytes | None = getattr(command, "key", None)
-    if key is None:
-        keys = getattr(command, "keys", None)
-        key = keys[0] if keys else None
-    return key

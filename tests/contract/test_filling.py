@@ -9,24 +9,21 @@ from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 
-from redcouch.backends import fill_leases as claims
-from redcouch.backends.fill_leases import CLAIM_SECONDS
-from redcouch.backends.memory import MemoryBackend
-from redcouch.backends.redis import fill_leases as filling
-from redcouch.commands import (
-    Bar,
-    Barred,
-    Claim,
-    Command,
-    Delete,
+from redcouch.backends import fill_leases
+from redcouch.backends.fill_leases import (
+    LEASE_SECONDS,
+    CountDenied,
+    DenyAllFills,
+    DenyFill,
     Fill,
-    Get,
-    MetaGet,
-    Pause,
-    Revoke,
-    Store,
-    StoreMode,
+    PauseFills,
+    RevokeAllLeases,
+    RevokeLeases,
+    TakeLease,
 )
+from redcouch.backends.memory import MemoryBackend
+from redcouch.backends.redis import fill_leases as redis_fill_leases
+from redcouch.commands import Command, Delete, Get, MetaGet, Store, StoreMode
 from redcouch.interfaces import Surroundings
 from redcouch.results import Failed, Outcome, Result, Stored
 from tests.contract import contract
@@ -47,15 +44,15 @@ class FillingTests:
         (result,) = await self.storage.execute([command])
         return result
 
-    async def fill(self, claim: bytes, key: bytes = K, exptime: int = 0) -> Result:
-        return await self.one(Fill(key, b"value\0", 7, exptime, claim))
+    async def fill(self, lease: bytes, key: bytes = K, exptime: int = 0) -> Result:
+        return await self.one(Fill(key, b"value\0", 7, exptime, lease))
 
     async def test_fill(self) -> None:
-        """What was claimed can be filled in, with all that belongs to it."""
+        """What was leased can be filled in, with all that belongs to it."""
         for key in (K, L):
-            claim = await self.one(Claim(key))
-            assert isinstance(claim, bytes)
-            stored = await self.fill(claim, key, 100)
+            lease = await self.one(TakeLease(key))
+            assert isinstance(lease, bytes)
+            stored = await self.fill(lease, key, 100)
             assert isinstance(stored, Stored)
             (found,) = await self.one(Get([key], cas=True))
             assert tuple(found) == (b"value\0", 7, stored.cas)
@@ -63,97 +60,100 @@ class FillingTests:
             assert item.ttl in (99, 100)
 
     async def test_only_once(self) -> None:
-        """A claim is good for one item."""
-        claim = await self.one(Claim(K))
-        await self.fill(claim)
+        """A lease is good for one item."""
+        lease = await self.one(TakeLease(K))
+        await self.fill(lease)
         await self.one(Delete(K))
-        assert await self.fill(claim) is Outcome.NOT_STORED
+        assert await self.fill(lease) is Outcome.NOT_STORED
 
     async def test_shared(self) -> None:
-        """Two that read the same have the same claim, and one of them fills."""
-        first, second = await self.one(Claim(K)), await self.one(Claim(K))
+        """Two that read the same have the same lease, and one of them fills."""
+        first, second = await self.one(TakeLease(K)), await self.one(TakeLease(K))
         assert first == second
         assert isinstance(await self.fill(first), Stored)
         assert await self.fill(second) is Outcome.NOT_STORED
 
     async def test_not_over_an_item(self) -> None:
         """What was written meanwhile stays."""
-        claim = await self.one(Claim(K))
+        lease = await self.one(TakeLease(K))
         await self.one(Store(StoreMode.SET, K, b"newer"))
-        assert await self.fill(claim) is Outcome.NOT_STORED
+        assert await self.fill(lease) is Outcome.NOT_STORED
         assert (await self.one(Get([K])))[0][0] == b"newer"
 
-    async def test_no_claim(self) -> None:
-        """What nobody has claimed is not filled in."""
-        for claim in (b"", b"1", b"1:0", b"0:0", await self.one(Claim(L))):
-            assert await self.fill(claim) is Outcome.NOT_STORED
+    async def test_no_lease(self) -> None:
+        """What nobody has leased is not filled in."""
+        for lease in (b"", b"1", b"1:0", b"0:0", await self.one(TakeLease(L))):
+            assert await self.fill(lease) is Outcome.NOT_STORED
         assert await self.one(Get([K])) == [None]
 
     async def test_revoked(self) -> None:
-        """A claim that is revoked is void, and another one can be made."""
-        claim, other = await self.one(Claim(K)), await self.one(Claim(L))
-        assert await self.storage.execute([Revoke([K, b"x"]), Get([K])]) == [Outcome.OK, [None]]
-        assert await self.fill(claim) is Outcome.NOT_STORED
+        """A lease that is revoked is void, and another one can be made."""
+        lease, other = await self.one(TakeLease(K)), await self.one(TakeLease(L))
+        assert await self.storage.execute([RevokeLeases([K, b"x"]), Get([K])]) == [
+            Outcome.OK,
+            [None],
+        ]
+        assert await self.fill(lease) is Outcome.NOT_STORED
         assert isinstance(await self.fill(other, L), Stored)
-        again = await self.one(Claim(K))
-        assert again != claim
-        assert await self.fill(claim) is Outcome.NOT_STORED
+        again = await self.one(TakeLease(K))
+        assert again != lease
+        assert await self.fill(lease) is Outcome.NOT_STORED
         assert isinstance(await self.fill(again), Stored)
 
     async def test_all_revoked(self) -> None:
         """So are all of them, together."""
-        claim = await self.one(Claim(K))
-        assert await self.one(Revoke(None)) is Outcome.OK
-        assert await self.fill(claim) is Outcome.NOT_STORED
-        again = await self.one(Claim(K))
-        assert again != claim
+        lease = await self.one(TakeLease(K))
+        assert await self.one(RevokeAllLeases()) is Outcome.OK
+        assert await self.fill(lease) is Outcome.NOT_STORED
+        again = await self.one(TakeLease(K))
+        assert again != lease
         assert isinstance(await self.fill(again), Stored)
 
     async def test_over(self) -> None:
-        """A claim that is not used ends."""
-        claim = await self.one(Claim(K))
-        self.pass_time(CLAIM_SECONDS + 1)
-        assert await self.fill(claim) is Outcome.NOT_STORED
-        assert await self.one(Claim(K)) not in (claim, None)
+        """A lease that is not used ends."""
+        lease = await self.one(TakeLease(K))
+        self.pass_time(LEASE_SECONDS + 1)
+        assert await self.fill(lease) is Outcome.NOT_STORED
+        assert await self.one(TakeLease(K)) not in (lease, None)
 
-    async def test_barred(self) -> None:
-        """A key that is barred cannot be claimed, nor filled in by an earlier claim."""
-        claim = await self.one(Claim(K))
-        assert await self.one(Barred()) == 0
-        assert await self.one(Bar([K, L, K])) is Outcome.OK
-        assert await self.one(Barred()) == 2
-        assert await self.one(Claim(K)) is None
-        assert await self.fill(claim) is Outcome.NOT_STORED
-        assert isinstance(await self.one(Claim(b"x")), bytes)
+    async def test_denied(self) -> None:
+        """A key that is denied cannot be leased, nor filled in by an earlier lease."""
+        lease = await self.one(TakeLease(K))
+        assert await self.one(CountDenied()) == 0
+        assert await self.one(DenyFill([K, L, K])) is Outcome.OK
+        assert await self.one(CountDenied()) == 2
+        assert await self.one(TakeLease(K)) is None
+        assert await self.fill(lease) is Outcome.NOT_STORED
+        assert isinstance(await self.one(TakeLease(b"x")), bytes)
 
-    async def test_all_barred(self) -> None:
+    async def test_all_denied(self) -> None:
         """So are all of them, for good."""
-        claim = await self.one(Claim(K))
-        assert await self.one(Bar(None)) is Outcome.NOT_STORED
-        assert await self.one(Barred()) is None
-        assert await self.one(Claim(L)) is Outcome.NOT_STORED
-        assert await self.fill(claim) is Outcome.NOT_STORED
-        assert await self.one(Bar([K])) is Outcome.NOT_STORED
+        lease = await self.one(TakeLease(K))
+        assert await self.one(DenyAllFills()) is Outcome.NOT_STORED
+        assert await self.one(CountDenied()) is None
+        assert await self.one(TakeLease(L)) is Outcome.NOT_STORED
+        assert await self.fill(lease) is Outcome.NOT_STORED
+        assert await self.one(DenyFill([K])) is Outcome.NOT_STORED
 
     async def test_too_many(self) -> None:
-        """Too many barred keys bar all."""
-        assert await self.one(Bar([b"%d" % key for key in range(5)])) is Outcome.OK
-        assert await self.one(Bar([b"0"])) is Outcome.OK
-        assert await self.one(Bar([b"5"])) is Outcome.NOT_STORED
-        assert await self.one(Claim(K)) is Outcome.NOT_STORED
-        assert await self.one(Barred()) is None
+        """Too many denied keys deny all."""
+        assert await self.one(DenyFill([b"%d" % key for key in range(5)])) is Outcome.OK
+        assert await self.one(DenyFill([b"0"])) is Outcome.OK
+        assert await self.one(DenyFill([b"5"])) is Outcome.NOT_STORED
+        assert await self.one(TakeLease(K)) is Outcome.NOT_STORED
+        assert await self.one(CountDenied()) is None
 
     async def test_pause(self) -> None:
         """Between two times nothing is filled in; before and after, it is."""
-        claim = await self.one(Claim(K))
+        lease = await self.one(TakeLease(K))
         now = self.now()
-        assert await self.one(Pause(now - 1, now + 60)) is Outcome.OK
-        assert await self.one(Claim(L)) is None
-        assert await self.fill(claim) is Outcome.NOT_STORED
-        await self.one(Pause(now + 60, now + 90))
-        assert isinstance(await self.fill(claim), Stored)
-        await self.one(Pause(0, 0))
-        assert isinstance(await self.one(Claim(L)), bytes)
+        assert await self.one(PauseFills(now - 1, now + 60)) is Outcome.OK
+        assert await self.one(TakeLease(L)) is None
+        assert await self.fill(lease) is Outcome.NOT_STORED
+        await self.one(PauseFills(now + 60, now + 90))
+        assert isinstance(await self.fill(lease), Stored)
+        await self.one(PauseFills(0, 0))
+        assert isinstance(await self.one(TakeLease(L)), bytes)
 
     def pass_time(self, seconds: float) -> None:
         raise NotImplementedError
@@ -162,7 +162,7 @@ class FillingTests:
 class MemoryFilling(FillingTests, TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.patch(claims, "MOST_BARRED", 5)
+        self.patch(fill_leases, "MOST_DENIED", 5)
         self.now = lambda: START + self.clock.seconds()
         surroundings = Surroundings(self.clock, contract.LIMITS, self.now, self.fail)
         self.storage = MemoryBackend(surroundings)
@@ -177,7 +177,7 @@ class RedisFilling(FillingTests, TestCase):
     version, parameters = "7.0", ""
 
     async def setUp(self) -> None:  # type: ignore[override]
-        self.patch(filling, "MOST_BARRED", 5)
+        self.patch(redis_fill_leases, "MOST_DENIED", 5)
         server = shared_redis(self.version)
         self.client = server.client()
         self.addCleanup(self.client.close)
@@ -193,22 +193,22 @@ class RedisFilling(FillingTests, TestCase):
         age(self.client, int(seconds * 1000))
 
     async def test_evicted(self) -> None:
-        """Where Redis has evicted the set of barred keys, nobody knows which they were."""
-        await self.one(Bar([K]))
+        """Where Redis has evicted the set of denied keys, nobody knows which they were."""
+        await self.one(DenyFill([K]))
         self.client.delete(*self.client.keys("redcouch:sys:warm_barred:*"))
-        assert await self.one(Claim(L)) is Outcome.NOT_STORED
+        assert await self.one(TakeLease(L)) is Outcome.NOT_STORED
 
     async def test_other_types(self) -> None:
         """A key of another type is left alone, and harms nobody."""
-        claim = await self.one(Claim(K))
+        lease = await self.one(TakeLease(K))
         self.client.rpush(self.storage._layout.prefix + K, b"x")
-        assert isinstance(await self.fill(claim), Failed)
+        assert isinstance(await self.fill(lease), Failed)
 
     async def test_forgotten_scripts(self) -> None:
         """Redis may forget its scripts at any time."""
-        claim = await self.one(Claim(K))
+        lease = await self.one(TakeLease(K))
         self.client.script_flush()
-        assert isinstance(await self.fill(claim), Stored)
+        assert isinstance(await self.fill(lease), Stored)
 
 
 class Redis62RawFilling(RedisFilling):
@@ -232,5 +232,5 @@ class BareStringFilling(RedisFilling):
 
     async def test_reserved(self) -> None:
         """RedCouch's own keys are no items there."""
-        assert isinstance(await self.one(Claim(b"redcouch:sys:x")), Failed)
-        assert await self.one(Revoke([b"redcouch:sys:x"])) is Outcome.OK
+        assert isinstance(await self.one(TakeLease(b"redcouch:sys:x")), Failed)
+        assert await self.one(RevokeLeases([b"redcouch:sys:x"])) is Outcome.OK

@@ -11,7 +11,7 @@ what the storage has or nothing:
    what came out. Then the storage is asked whether it still is as it was made:
    where another process has changed it meanwhile, nobody knows which of the two
    came last on the old side, and the item is removed there.
- - What could not be told to the old side is barred: it is never pulled.
+ - What could not be told to the old side is denied: it is never pulled.
 """
 
 from __future__ import annotations
@@ -27,33 +27,27 @@ from twisted.python.components import proxyForInterface
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
 
-from redcouch.backends.fill_leases import MOST_BARRED
+from redcouch.backends.fill_leases import (
+    MOST_DENIED,
+    CountDenied,
+    DenyAllFills,
+    DenyFill,
+    PauseFills,
+    RevokeAllLeases,
+    RevokeLeases,
+)
 from redcouch.backends.origin.fetch import Puller
 from redcouch.backends.origin.progress import Warmth
 from redcouch.backends.origin.replicate import (
     Echo,
-    Kind,
-    asks_for_item,
     echoes,
-    keys_of,
-    kind_of,
-    leaves_item,
+    effect_of,
     missed,
 )
 from redcouch.backends.origin.time_budget import Patience
 from redcouch.backends.origin.url import Location
 from redcouch.backends.registry import redact
-from redcouch.commands import (
-    Bar,
-    Barred,
-    Command,
-    Delete,
-    Get,
-    Inspect,
-    MetaGet,
-    Pause,
-    Revoke,
-)
+from redcouch.commands import Command, Delete, Effect, Get, Inspect, MetaGet
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.expiry import flush_deadline
 from redcouch.interfaces import (
@@ -88,7 +82,7 @@ _AROUND_FLUSH = (1.0, 5.0)
 _FOR_MISSED = 60.0
 """Seconds in which it has to take note of these; nobody waits for it."""
 
-_BAR_AGAIN = 1.0
+_DENY_AGAIN = 1.0
 
 _TOO_MUCH = "it has missed too many changes"
 
@@ -205,10 +199,10 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
 
     async def _statistics(self) -> Mapping[str, int]:
         found = dict(await self._inner.statistics())
-        (barred,) = await self._ask([Barred()])
-        if not isinstance(barred, Failed):
-            found["warm_barred"] = MOST_BARRED if barred is None else barred
-            found["warm_ended"] = int(barred is None)
+        (denied,) = await self._ask([CountDenied()])
+        if not isinstance(denied, Failed):
+            found["warm_barred"] = MOST_DENIED if denied is None else denied
+            found["warm_ended"] = int(denied is None)
         found["warm_old_up"] = sum(node.up for node in self._old.nodes)
         return found
 
@@ -268,14 +262,14 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
         self._give([command], found)
 
     async def _perform(self, commands: Sequence[Command]) -> list[Result]:
-        """Runs of commands of one kind, one after the other."""
+        """Runs of commands that do the same to their items, one after the other."""
         await self._until_begun()
         results: list[Result] = []
         now = self._now()
-        for kind, run in groupby(commands, lambda command: kind_of(command, now)):
+        for effect, run in groupby(commands, lambda command: effect_of(command, now)):
             together = list(run)
             try:
-                results += await self._ways[kind](self, together, self._patience())
+                results += await self._ways[effect](self, together, self._patience())
             except BackendError as error:
                 results += [error.failed] * len(together)
         return results
@@ -297,16 +291,16 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
         """The results of reading, with what the old side has where there was nothing."""
         lacking = [key for one in zip(run, results, strict=True) for key in missed(*one)]
         pulled = await self._puller.pull(lacking, patience) if lacking else {}
-        counted = sum(len(keys_of(one)) for one in run if isinstance(one, Get | MetaGet))
+        counted = sum(len(one.keys) for one in run if isinstance(one, Get | MetaGet))
         self._warmth.found(counted - len(lacking), len(lacking) - len(pulled))
         again: list[int] = []
         for place, (command, result) in enumerate(zip(run, results, strict=True)):
-            if isinstance(command, Get) and isinstance(result, list):
+            if isinstance(result, list):
                 pairs = zip(command.keys, result, strict=True)
                 results[place] = [
                     pulled.get(key) if found is None else found for key, found in pairs
                 ]
-            elif result is None and pulled.keys() & keys_of(command):
+            elif result is None and pulled.keys() & command.keys:
                 again.append(place)
         if again:
             for place, result in zip(again, await self._ask([run[i] for i in again]), strict=True):
@@ -324,14 +318,14 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
     # -- changing ----------------------------------------------------------------------------
 
     async def _change(self, run: list[Command], patience: Patience) -> list[Result]:
-        keys = [key for command in run for key in keys_of(command)]
+        keys = [key for command in run for key in command.keys]
         several = len(set(keys)) < len(keys)
         # Where a key is there twice, trying again would turn the order round.
         ahead = [
             key
             for command in run
-            if asks_for_item(command) and (several or leaves_item(command))
-            for key in keys_of(command)
+            if command.conditional and (several or command.creates)
+            for key in command.keys
         ]
         await self._pull_lacking(ahead, patience)
         was_there = self._inner.health().ready
@@ -348,13 +342,13 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
 
     async def _make(self, run: Sequence[Command]) -> list[Result]:
         """
-        Do it in the storage. Claims on what these commands create go before;
+        Do it in the storage. Leases on what these commands create go before;
         those on what they change went when it came here.
         """
-        keys = [key for command in run if leaves_item(command) for key in keys_of(command)]
+        keys = [key for command in run if command.creates for key in command.keys]
         if not keys:
             return await self._ask(run)
-        return (await self._ask([Revoke(keys), *run]))[1:]
+        return (await self._ask([RevokeLeases(keys), *run]))[1:]
 
     async def _try_again(
         self, run: Sequence[Command], results: list[Result], patience: Patience
@@ -362,7 +356,7 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
         """What has found nothing in the storage may find what the old side has."""
         lacking: dict[int, list[bytes]] = {}
         for place, command in enumerate(run):
-            if not leaves_item(command):
+            if not command.creates:
                 keys = list(missed(command, results[place]))
                 if keys:
                     lacking[place] = keys
@@ -381,7 +375,7 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
         request = b"".join(echo.request for echo in told)
         answers = await self._old.tell(request, len(told), patience)
         if any(replies is None for replies in answers):
-            await self._bar([echo.key for echo in told])
+            await self._deny([echo.key for echo in told])
         doubtful = {
             echo.key
             for replies in answers
@@ -413,13 +407,13 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
     # -- removing ----------------------------------------------------------------------------
 
     async def _remove(self, run: list[Command], patience: Patience) -> list[Result]:
-        asking = [key for command in run if asks_for_item(command) for key in keys_of(command)]
+        asking = [key for command in run if command.conditional for key in command.keys]
         await self._pull_lacking(asking, patience)
         refused = await self._other_tokens(run)
         removing = [command for place, command in enumerate(run) if place not in refused]
-        keys = [key for command in removing for key in keys_of(command)]
+        keys = [key for command in removing for key in command.keys]
         had = await self._remove_old(keys, patience)
-        made = iter((await self._ask([Revoke(keys), *removing]))[1:])
+        made = iter((await self._ask([RevokeLeases(keys), *removing]))[1:])
         results = [Outcome.EXISTS if place in refused else next(made) for place in range(len(run))]
         for place, command in enumerate(run):
             if isinstance(command, Delete):
@@ -432,7 +426,7 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
         """Remove items on the old side, or see to it that they are never pulled. Which it had."""
         had, told = await self._old.delete(keys, patience)
         if not told:
-            await self._bar(keys)
+            await self._deny(keys)
         return had
 
     async def _other_tokens(self, run: Sequence[Command]) -> set[int]:
@@ -445,10 +439,10 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
             for place, command in enumerate(run)
             if (token := getattr(command, "compare", None)) is not None
         }
-        keys = [key for command in run for key in keys_of(command)]
+        keys = [key for command in run for key in command.keys]
         if not tokens or len(set(keys)) < len(keys):
             return set()
-        looks = [Inspect(keys_of(run[place])[0]) for place in tokens]
+        looks = [Inspect(run[place].keys[0]) for place in tokens]
         return {
             place
             for (place, token), listed in zip(tokens.items(), await self._ask(looks), strict=True)
@@ -469,42 +463,42 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
         answers = await self._old.tell(wire.flush(command.exptime), 1, patience)
         done = all(replies is not None and replies[0].code == b"OK" for replies in answers)
         if not done:
-            await self._bar_all("a flush_all did not reach it")
+            await self._deny_all("a flush_all did not reach it")
         due = flush_deadline(command.exptime, self._now())
         if due is None:
-            await self._ask([Revoke(None), Pause(0.0, 0.0), command])
+            await self._ask([RevokeAllLeases(), PauseFills(0.0, 0.0), command])
         else:
             before, after = _AROUND_FLUSH
-            await self._ask([Pause(due - before, due + after)])
+            await self._ask([PauseFills(due - before, due + after)])
         return result
 
     # -- what the old side has missed ----------------------------------------------------------
 
-    async def _bar(self, keys: Sequence[bytes]) -> None:
+    async def _deny(self, keys: Sequence[bytes]) -> None:
         """Never pull these: what the old side has of them may be out of date."""
         if self._ended:
             return
         self._untold.update(dict.fromkeys(keys))
-        if len(self._untold) > MOST_BARRED:  # as where the storage is away, too
-            await self._bar_all(_TOO_MUCH)
+        if len(self._untold) > MOST_DENIED:  # as where the storage is away, too
+            await self._deny_all(_TOO_MUCH)
             return
-        (result,) = await self._ask([Bar(keys)])
+        (result,) = await self._ask([DenyFill(keys)])
         if isinstance(result, Failed):
-            await self._bar_all(f"what it has missed cannot be noted: {result.message}")
+            await self._deny_all(f"what it has missed cannot be noted: {result.message}")
         elif result is Outcome.NOT_STORED:
             self._end(_TOO_MUCH)
         self._tell_later()
 
-    async def _bar_all(self, why: str) -> None:
+    async def _deny_all(self, why: str) -> None:
         """Never pull anything again, in any process; tried until it is noted."""
         self._end(why)
         try:
-            (result,) = await self._ask([Bar(None)])
+            (result,) = await self._ask([DenyAllFills()])
         except BackendError as error:
             result = error.failed
         if isinstance(result, Failed) and not self._stopped:
             self._timer = self._reactor.callLater(
-                _BAR_AGAIN, lambda: Deferred.fromCoroutine(self._bar_all(why))
+                _DENY_AGAIN, lambda: Deferred.fromCoroutine(self._deny_all(why))
             )
 
     def _end(self, why: str = "it has missed too much, as another process says") -> None:
@@ -546,10 +540,10 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
 
-    _ways: Mapping[Kind, Callable[..., Awaitable[list[Result]]]] = {
-        Kind.READ: _read,
-        Kind.CHANGE: _change,
-        Kind.REMOVAL: _remove,
-        Kind.FLUSH: _flush,
-        Kind.OTHER: _pass_on,
+    _ways: Mapping[Effect, Callable[..., Awaitable[list[Result]]]] = {
+        Effect.READ: _read,
+        Effect.CHANGE: _change,
+        Effect.REMOVE: _remove,
+        Effect.FLUSH: _flush,
+        Effect.NONE: _pass_on,
     }

@@ -2,18 +2,19 @@
 Bringing items over from the old side, so that none comes back that was changed
 or deleted meanwhile.
 
-An item is looked for, claimed here, read there, and filled in here. Whoever
-changes an item revokes claims on it in the same step, and whoever deletes one
-has deleted it on the old side before: so what is read after the claim is still
-true if the claim still holds when it is stored.
+An item is looked for, leased here, read there, and filled in here. Whoever
+changes an item revokes leases on it in the same step, and whoever deletes one
+has deleted it on the old side before: so what is read after the lease is still
+true if the lease still holds when it is stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+from redcouch.backends.fill_leases import Fill, TakeLease
 from redcouch.backends.origin.time_budget import Patience
-from redcouch.commands import Claim, Command, Fill, Get
+from redcouch.commands import Command, Get
 from redcouch.memcached_client.pool import Old, OldItem, portions
 from redcouch.results import Failed, Item, Outcome, Result, Stored
 
@@ -45,32 +46,32 @@ class Puller:
         @raise redcouch.errors.BackendError: the storage cannot be reached.
         """
         places = await self._old.find(dict.fromkeys(keys), patience) if self._old.up else {}
-        claims = await self._claim(list(places))
+        leases = await self._lease(list(places))
         items: dict[bytes, Item] = {}
-        for node, portion in portions({key: places[key] for key in claims}):
-            items |= await self._fill(claims, await self._old.read(node, portion, patience))
+        for node, portion in portions({key: places[key] for key in leases}):
+            items |= await self._fill(leases, await self._old.read(node, portion, patience))
         self._count(len(items))
         return items
 
-    async def _claim(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        claims: dict[bytes, bytes] = {}
+    async def _lease(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        leases: dict[bytes, bytes] = {}
         if not keys:
-            return claims
-        for key, claim in zip(keys, await self._execute([*map(Claim, keys)]), strict=True):
-            if isinstance(claim, bytes):
-                claims[key] = claim
-            elif claim is Outcome.NOT_STORED:
+            return leases
+        for key, lease in zip(keys, await self._execute([*map(TakeLease, keys)]), strict=True):
+            if isinstance(lease, bytes):
+                leases[key] = lease
+            elif lease is Outcome.NOT_STORED:
                 self._on_end()
-        return claims
+        return leases
 
     async def _fill(
-        self, claims: Mapping[bytes, bytes], there: Mapping[bytes, OldItem]
+        self, leases: Mapping[bytes, bytes], there: Mapping[bytes, OldItem]
     ) -> dict[bytes, Item]:
         items: dict[bytes, Item] = {}
         if not there:
             return items
         fills = [
-            Fill(key, old.value, old.flags, old.exptime, claims[key]) for key, old in there.items()
+            Fill(key, old.value, old.flags, old.exptime, leases[key]) for key, old in there.items()
         ]
         refused = []
         for fill, result in zip(fills, await self._execute(fills), strict=True):

@@ -8,21 +8,14 @@ the item is removed there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum, auto
-from typing import Any
 
 from redcouch.commands import (
     Arithmetic,
     Command,
-    Delete,
-    Discard,
-    Flush,
-    Get,
+    Effect,
     GetAndTouch,
-    Inspect,
-    Invalidate,
     MetaGet,
     Store,
     StoreMode,
@@ -34,79 +27,23 @@ from redcouch.memcached_client.protocol import Reply
 from redcouch.results import Failed, MetaItem, Number, Outcome, Result, Stored, Touched
 
 
-class Kind(Enum):
-    """How a command is performed on two sides."""
-
-    READ = auto()
-    CHANGE = auto()
-    REMOVAL = auto()
-    FLUSH = auto()
-    OTHER = auto()
-
-
-def kind_of(command: Command, now: float) -> Kind:
-    """What sort of command this is, at this UNIX time."""
-    match command:
-        case Get() | Inspect() | MetaGet(touch=None, vivify=None):
-            return Kind.READ
-        case Delete() | Discard() | Invalidate():
-            return Kind.REMOVAL
-        case Flush():
-            return Kind.FLUSH
-        case Store(mode=StoreMode.APPEND | StoreMode.PREPEND):
-            return Kind.CHANGE
-        case Store() | Touch() | GetAndTouch():
-            return Kind.REMOVAL if _is_over(command.exptime, now) else Kind.CHANGE
-        case Arithmetic() | MetaGet():
-            return Kind.REMOVAL if _is_over(command.touch, now) else Kind.CHANGE
-    return Kind.OTHER
-
-
-def _is_over(exptime: int | None, now: float) -> bool:
-    return exptime is not None and seconds_left(exptime, now) == 0.0
-
-
-def keys_of(command: Any) -> Sequence[bytes]:
-    """The keys that a command is about, which is of one of the first three kinds."""
-    if isinstance(command, Get | GetAndTouch):
-        return command.keys
-    return (command.key,)
-
-
-def asks_for_item(command: Command) -> bool:
-    """Whether what becomes of a command depends on the item that is there."""
-    match command:
-        case Store():
-            return command.mode is not StoreMode.SET or command.compare is not None
-        case Delete():
-            return command.compare is not None
-        case Discard():
-            return False
-    return True
-
-
-def leaves_item(command: Command) -> bool:
-    """Whether there is an item after this change in any case, whatever was there before."""
-    match command:
-        case Store(mode=StoreMode.SET):
-            return command.compare is None
-        case Store():
-            return command.mode is StoreMode.ADD or command.vivify is not None
-        case MetaGet():
-            return command.vivify is not None
-        case Arithmetic():
-            return command.initial is not None
-    return False
+def effect_of(command: Command, now: float) -> Effect:
+    """What becomes of the items, at this UNIX time: an expiry that is over removes them."""
+    effect = command.effect
+    if effect is Effect.CHANGE:
+        exptime = command.new_exptime
+        if exptime is not None and seconds_left(exptime, now) == 0.0:
+            return Effect.REMOVE
+    return effect
 
 
 def missed(command: Command, result: Result) -> Iterator[bytes]:
     """The keys for which a command that leaves no item in any case has found none."""
-    if isinstance(command, Get | GetAndTouch):
-        if isinstance(result, list):
-            pairs = zip(command.keys, result, strict=True)
-            yield from (key for key, found in pairs if found is None)
+    if isinstance(result, list):
+        pairs = zip(command.keys, result, strict=True)
+        yield from (key for key, found in pairs if found is None)
     elif result in (None, Outcome.NOT_FOUND, Outcome.NOT_STORED):
-        yield from keys_of(command)
+        yield from command.keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +70,7 @@ def echoes(commands: Iterable[Command], results: Iterable[Result]) -> list[Echo]
     return [
         echo
         for command, result in zip(commands, results, strict=True)
-        for place, key in enumerate(keys_of(command))
+        for place, key in enumerate(command.keys)
         if (named := wire.name(key)) is not None
         for echo in _echo(command, _part(result, place), key, named)
     ]
@@ -162,7 +99,7 @@ def _echo_of_store(command: Store, stored: Stored, named: bytes) -> Echo:
     key, mode = command.key, command.mode
     if command.invalidate:  # it may be marked stale
         return Echo(key, wire.delete(named), _is_gone)
-    if mode is StoreMode.APPEND or mode is StoreMode.PREPEND:
+    if command.appends:
         request = wire.concatenate(named, command.value, mode is StoreMode.PREPEND)
         return Echo(key, request, _is_longer, stored.cas)
     request = wire.store(named, command.value, command.flags, command.exptime)

@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from redcouch.backends.redis import scripts
 from redcouch.backends.redis.connection import Link, RedisError, Replies, Waiting
-from redcouch.backends.redis.fill_leases import Filling
+from redcouch.backends.redis.fill_leases import FillCodec
 from redcouch.backends.redis.layout import (
     CAS_COUNTER,
     FLUSH_AT,
@@ -151,7 +151,7 @@ class RedisBackend:
 
     _log = Logger()
     _scripts = scripts.SCRIPTS
-    _filling_scripts = (scripts.CLAIM, scripts.FILL, scripts.BAR)
+    _fill_scripts = (scripts.LEASE, scripts.FILL, scripts.DENY)
     _scan_more: tuple[bytes, ...] = ()
 
     def __init__(self, link: Link, layout: Layout, surroundings: Surroundings) -> None:
@@ -174,10 +174,10 @@ class RedisBackend:
             Invalidate: (self._pack_invalidate, self._read_invalidate),
             Inspect: (self._pack_inspect, self._read_inspect),
         }
-        self._filling = Filling(
-            layout, self._filling_scripts, surroundings.now, _expiry, self._outcome
+        self._fills = FillCodec(
+            layout, self._fill_scripts, surroundings.now, _expiry, self._outcome
         )
-        self._steps.update(self._filling.steps)
+        self._steps.update(self._fills.steps)
 
     def _pack_templates(self, layout: Layout) -> None:
         prefix = layout.prefix
@@ -702,7 +702,7 @@ class RedisBackend:
                 (b"INFO", b"memory"),
                 (b"INFO", b"stats"),
                 (b"DBSIZE",),
-                (b"EXISTS", CAS_COUNTER, self._flush_key, *SYSTEM_KEYS, *self._filling.keys),
+                (b"EXISTS", CAS_COUNTER, self._flush_key, *SYSTEM_KEYS, *self._fills.keys),
             )
         )
         memory, counts, size, own = await self.send(payload, 4)

@@ -36,7 +36,7 @@ FLUSH_AT = SYSTEM_PREFIX + b"flush_at:"
 SIDE = SYSTEM_PREFIX + b"item:"
 """Before the key of an item that is a plain string: its flags and token."""
 
-FILLING = SYSTEM_PREFIX + b"warm"
+FILL = SYSTEM_PREFIX + b"warm"
 """Begins the keys about items that are filled in from another cache."""
 
 _DIGEST = 20

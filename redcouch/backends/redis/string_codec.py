@@ -62,7 +62,7 @@ class StringBackend(RedisBackend):
     """See the module."""
 
     _scripts = scripts.SCRIPTS
-    _filling_scripts = (scripts.CLAIM, scripts.FILL, scripts.BAR)
+    _fill_scripts = (scripts.LEASE, scripts.FILL, scripts.DENY)
 
     #: A string is written whole by its script, however long it is.
     _large = sys.maxsize

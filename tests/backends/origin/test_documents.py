@@ -7,7 +7,7 @@ from pathlib import Path
 
 import redis
 
-from redcouch.backends.fill_leases import MOST_BARRED
+from redcouch.backends.fill_leases import MOST_DENIED
 from tests.support.servers import RedCouch
 from tests.support.wire import ask
 from tests.test_readme import quoted, rows, section
@@ -31,4 +31,4 @@ def test_keys(warm: RedCouch, redis_client: redis.Redis) -> None:
     there = list(redis_client.scan_iter(match="redcouch:sys:warm_*"))
     assert there
     assert all(any(key.startswith(name.encode()) for name in told) for key in there)
-    assert f"{MOST_BARRED:,} such keys" in page
+    assert f"{MOST_DENIED:,} such keys" in page

@@ -246,7 +246,7 @@ def test_misses_on_outage(redis: RedisServer, old: Memcached) -> None:
 
 
 def test_redis_full(redis: RedisServer, old: Memcached) -> None:
-    """Where Redis has no memory left, nothing is pulled: it could not be claimed."""
+    """Where Redis has no memory left, nothing is pulled: it could not be leased."""
     say(old, b"set k 0 0 1\r\nx\r\n")
     with servers.redcouch(url(redis, old.port)) as bridge, redis.client() as client:
         client.config_set("maxmemory", "1")

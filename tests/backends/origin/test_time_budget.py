@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import TestCase
 
-from redcouch.backends.fill_leases import MOST_BARRED
+from redcouch.backends.fill_leases import MOST_DENIED
 from redcouch.backends.origin import backend
 from redcouch.backends.origin.time_budget import Patience
 from redcouch.backends.origin.url import DEFAULT_TIMEOUT
@@ -97,7 +97,7 @@ def test_what_was_too_slow() -> None:
     """A deletion that was not answered in time holds, and is told again."""
     world = SlowWorld(1e9)
     world.seconds_for(Delete(K))
-    assert world.memory.barred() == 1
+    assert world.memory.leases.count_denied() == 1
     world.finish()
     world.shelf.items[K] = b"1"  # as if that had been lost, or overtaken
     assert world.ask(0, Get([K])) == [[None]]
@@ -154,7 +154,7 @@ class BusyTests(TestCase):
 
 def test_untold_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """While both sides are away, what is to be told does not grow for ever."""
-    monkeypatch.setattr(backend, "MOST_BARRED", 3)
+    monkeypatch.setattr(backend, "MOST_DENIED", 3)
     world = World(1)
     world.nodes[0].up = False
     for number in range(5):
@@ -162,8 +162,8 @@ def test_untold_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     worker: Any = world.workers[0]
     assert worker._ended
     assert worker._untold == {}
-    assert world.memory.barred() is None
-    assert MOST_BARRED == 100_000
+    assert world.memory.leases.count_denied() is None
+    assert MOST_DENIED == 100_000
     assert isinstance(world.ask(0, store(StoreMode.SET))[0], Stored)
 
 

@@ -56,7 +56,7 @@ def test_refused(url: str, why: str) -> None:
 
 
 def test_not_fillable() -> None:
-    """A storage that knows nothing of claims could bring back what was deleted."""
+    """A storage that knows nothing of leases could bring back what was deleted."""
     location = read_location("warm:memory:?from=memcached://a")
     with pytest.raises(ConfigurationError, match="cannot be filled"):
         warm(PerCommandBackend(), location, surroundings())

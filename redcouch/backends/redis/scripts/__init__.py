@@ -42,9 +42,9 @@ INVALIDATE = load("invalidate")
 LIST = load("list")
 PROMOTE = load("promote")
 READ = load("read")
-CLAIM = load("claim", "filling")
-FILL = load("fill", "filling")
-BAR = load("bar")
+LEASE = load("lease", "fill_leases")
+FILL = load("fill", "fill_leases")
+DENY = load("deny")
 
 SETTLE = load("settle")
 """Is always sent whole: in a transaction, it must not be found missing."""
@@ -62,8 +62,8 @@ SCRIPTS = (
     WIN,
     INVALIDATE,
     LIST,
-    CLAIM,
+    LEASE,
     FILL,
-    BAR,
+    DENY,
 )
 """What the service calls by SHA-1; all are loaded before a connection is used."""

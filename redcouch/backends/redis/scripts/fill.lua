@@ -1,8 +1,8 @@
--- Store an item that was read elsewhere, if there is none and the claim holds.
--- ARGV: client key, UNIX time in seconds, claim, field, other field, value, flags, expiry
+-- Store an item that was read elsewhere, if there is none and the lease holds.
+-- ARGV: client key, UNIX time in seconds, lease, field, other field, value, flags, expiry
 -- command, its argument. Gives the CAS token, or NS.
 
-if redis.call('GET', claim) ~= ARGV[3]
+if redis.call('GET', lease) ~= ARGV[3]
   or string.match(ARGV[3], ':(.*)$') ~= epoch()
   or closed(ARGV[1], tonumber(ARGV[2]))
   or exists()
@@ -15,5 +15,5 @@ if refused then
 end
 put(ARGV[4], ARGV[5], ARGV[6], ARGV[7], cas)
 expire(ARGV[8], ARGV[9])
-redis.call('UNLINK', claim)
+redis.call('UNLINK', lease)
 return exact(cas)

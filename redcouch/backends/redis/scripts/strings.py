@@ -16,9 +16,9 @@ INVALIDATE = load("invalidate", "strings")
 LIST = load("list", "strings")
 READ = load("read", "strings")
 RESERVED = load("reserved", "strings")
-CLAIM = load("claim", "strings", "filling")
-FILL = load("fill", "strings", "filling")
-BAR = load("bar")
+LEASE = load("lease", "strings", "fill_leases")
+FILL = load("fill", "strings", "fill_leases")
+DENY = load("deny")
 
 SCRIPTS = (
     SET,
@@ -33,8 +33,8 @@ SCRIPTS = (
     LIST,
     READ,
     RESERVED,
-    CLAIM,
+    LEASE,
     FILL,
-    BAR,
+    DENY,
 )
 """Every script; all are loaded before a connection is used."""

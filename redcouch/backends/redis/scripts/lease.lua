@@ -1,0 +1,21 @@
+-- Take a lease on an item that is going to be filled in. ARGV: client key, UNIX time in seconds,
+-- milliseconds that the lease lasts. Gives the lease, NS or NF.
+--
+-- A lease is '<token>:<epoch>'. One that is there is shared: nothing has changed since.
+
+local why = closed(ARGV[1], tonumber(ARGV[2]))
+if why then
+  return why
+end
+local now = epoch()
+local there = redis.call('GET', lease)
+if there and string.match(there, ':(.*)$') == now then
+  return there
+end
+local cas, refused = next_cas()
+if refused then
+  return refused
+end
+local new = exact(cas) .. ':' .. now
+redis.call('SET', lease, new, 'PX', ARGV[3])
+return new
