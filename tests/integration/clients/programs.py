@@ -47,12 +47,15 @@ def find_module(name: str, remedy: str) -> Any:
 
 
 def run(
-    command: Sequence[str], environment: Mapping[str, str] | None = None, cwd: Path | None = None
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    given: bytes = b"",
 ) -> str:
     """What a program prints, either way. It is ended, and the test fails, if it takes too long."""
     done = subprocess.run(
         command,
-        stdin=subprocess.DEVNULL,
+        input=given,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env={**os.environ, **(environment or {})},

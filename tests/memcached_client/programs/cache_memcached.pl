@@ -1,0 +1,13 @@
+# Stores the keys of standard input. MODE is the namespace.
+use strict;
+use warnings;
+use Cache::Memcached;
+
+my ($namespace, @servers) = @ARGV;
+my @weighted = map { /^(.*):(\d+)$/ ? [$1, $2] : die } @servers;
+my $client = Cache::Memcached->new({ servers => \@weighted, namespace => $namespace });
+while (my $key = <STDIN>) {
+    chomp $key;
+    $client->set($key, '1') or die "not stored: $key";
+}
+print 'done';
