@@ -22,7 +22,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from redcouch import build, options, service
+from redcouch import build, service
+from redcouch import options as options_module
 from redcouch.errors import StartError
 from redcouch.interfaces import IStorageBackend
 from redcouch.limits import Limits
@@ -268,7 +269,7 @@ class OptionsTests(SynchronousTestCase):
         with mock.patch.object(os, "cpu_count", return_value=7):
             with mock.patch.object(os, "sched_getaffinity", return_value={1, 2}, create=True):
                 self.assertEqual(parsed("-w", "auto")["workers"], 2)
-            with mock.patch.object(options, "os", cpu_os()):
+            with mock.patch.object(options_module, "os", cpu_os()):
                 self.assertEqual(parsed("-w", "auto")["workers"], 7)
 
     def test_ports(self) -> None:
