@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,7 +19,9 @@ from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 
 from redcouch.backends.miss_on_outage import MissesOnOutage
-from redcouch.backends.registry import make_backend, redact
+from redcouch.backends.origin.backend import warm
+from redcouch.backends.origin.url import SCHEME, read_location
+from redcouch.backends.registry import make_backend
 from redcouch.dialects.detect import NAMES
 from redcouch.errors import ConfigurationError
 from redcouch.interfaces import ILocalBackend, IStorageBackend, ITrafficBackend, Surroundings
@@ -36,7 +38,11 @@ from redcouch.telemetry.service_status import OwnWatch
 from redcouch.telemetry.snapshot import Ledger, OwnLedger
 from redcouch.telemetry.stats_command import Reporter, Settings
 from redcouch.telemetry.usage_recorder import Watcher
+from redcouch.urls import redact
 from redcouch.workers.supervisor import Supervisor, listening_port
+
+Layer = Callable[[IStorageBackend], IStorageBackend]
+"""Puts itself around what is there already."""
 
 Listen = Callable[[str, ConnectionFactory], IService]
 """Makes a service that listens where an endpoint string says."""
@@ -84,10 +90,7 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     counters = Counters()
     meter = None if options["http"] is None else Meter(perf_counter)
     surroundings = Surroundings(reactor, limits, time.time, role.fail, meter)
-    storage = _backend(options, surroundings)
-    backend = storage
-    if options["on-outage"] == "miss":
-        backend = MissesOnOutage(backend)
+    backend = make_storage(options, surroundings).outermost
     authenticator = _authenticator(options["auth-file"], counters, reactor, role.users)
     settings = Settings(
         port=next((int(port) for port in options["ports"] if is_number(port)), 0),
@@ -120,11 +123,11 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         shared, reactor, options["max-connections"], options["idle-timeout"]
     )
     watcher = None
-    if not options["no-inventory"] and ITrafficBackend.providedBy(storage):
+    if not options["no-inventory"] and ITrafficBackend.providedBy(backend):
         separator = options["inventory-separator"].encode()
-        watcher = Watcher(storage, separator, time.time, reactor)
+        watcher = Watcher(backend, separator, time.time, reactor)
         factory.on_leave = watcher.leaves
-    watch = OwnWatch(storage, ledger, factory.tally)
+    watch = OwnWatch(backend, ledger, factory.tally)
     listen = _with_tls(options, role.listen)
     return Bridge(backend, factory, listen, own, authenticator, watch, watcher)
 
@@ -160,18 +163,28 @@ def make_supervisor(
     options: Mapping[str, Any], reactor: Any, fail: Callable[[str], None]
 ) -> Supervisor:
     """Build what looks after the workers. What they would refuse is refused here already."""
-    backend = _backend(options, Surroundings(reactor, _limits(options), time.time, fail))
-    local = backend if ILocalBackend.providedBy(backend) else None
-    if local is not None and local.shared_url is None:
-        raise SystemExit(
-            "redcouch: --workers: each worker would have items of its own in "
-            f"{redact(options['storage'])}; use redis:// or embedded:, or one worker"
-        )
+    storage = make_storage(options, Surroundings(reactor, _limits(options), time.time, fail))
+    local: Any = storage.innermost if ILocalBackend.providedBy(storage.innermost) else None
+    workers_url = options["storage"]
+    if local is not None:
+        if local.shared_url is None:
+            raise SystemExit(
+                "redcouch: --workers: each worker would have items of its own in "
+                f"{redact(options['storage'])}; use redis:// or embedded:, or one worker"
+            )
+        workers_url = storage.url_around(local.shared_url)
     authenticator = _authenticator(options["auth-file"], Counters(), reactor)
     _with_tls(options, listening_service)  # which says so if the certificates are of no use
     listen = partial(listening_port, reactor=reactor, shared_ports=shared_ports(options))
     return Supervisor(
-        dict(options), endpoints_of(options), local, authenticator, reactor, fail, listen
+        dict(options),
+        endpoints_of(options),
+        local,
+        authenticator,
+        reactor,
+        fail,
+        listen,
+        workers_url,
     )
 
 
@@ -183,11 +196,46 @@ def _limits(options: Mapping[str, Any]) -> Limits:
     )
 
 
-def _backend(options: Mapping[str, Any], surroundings: Surroundings) -> IStorageBackend:
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """
+    A storage with its layers.
+
+    @ivar innermost: where the items live.
+    @ivar outermost: what sessions ask.
+    @ivar url_around: makes the URL of the same layers around another way to the innermost.
+    """
+
+    innermost: IStorageBackend
+    outermost: IStorageBackend
+    url_around: Callable[[str], str]
+
+
+def make_storage(options: Mapping[str, Any], surroundings: Surroundings) -> Storage:
+    """The storage that the options ask for, not started yet, and the layers around it."""
     try:
-        return make_backend(options["storage"], surroundings)
+        return _make_storage(options["storage"], options["on-outage"], surroundings)
     except ConfigurationError as error:
         raise SystemExit(f"redcouch: --storage: {error}") from None
+
+
+def _make_storage(url: str, on_outage: str, surroundings: Surroundings) -> Storage:
+    """
+    Layers go from the inside to the outside, and none knows what is around it: what
+    is read from old memcacheds is kept by the storage, and a miss takes the place of an
+    outage only after those have been asked.
+    """
+    layers: list[Layer] = []
+    around: Callable[[str], str] = str
+    if url.lower().startswith(SCHEME):
+        location = read_location(url)
+        url, around = location.storage, location.around
+        layers.append(partial(warm, location=location, surroundings=surroundings))
+    if on_outage == "miss":
+        layers.append(MissesOnOutage)
+    innermost = make_backend(url, surroundings)
+    outermost = reduce(lambda inner, layer: layer(inner), layers, innermost)
+    return Storage(innermost, outermost, around)
 
 
 def endpoints_of(options: Mapping[str, Any]) -> list[str]:

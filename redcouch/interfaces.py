@@ -190,6 +190,16 @@ class ILocalBackend(IStorageBackend):
     )
 
 
+CAPABILITIES = (
+    IDirectBackend,
+    IDescribedBackend,
+    ITrafficBackend,
+    IFillableBackend,
+    ILocalBackend,
+)
+"""What a backend may provide beyond L{IStorageBackend}."""
+
+
 class IStorageBackendFactory(Interface):
     """A plugin that makes the backend for one scheme of storage URL."""
 

@@ -16,7 +16,7 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from redcouch import __version__
-from redcouch.backends.registry import DEFAULT_STORAGE, STORAGE_VARIABLE, factories
+from redcouch.backends.registry import DEFAULT_STORAGE, STORAGE_VARIABLE, schemes
 
 DEFAULT_PORT = 11210
 
@@ -274,12 +274,11 @@ class Options(UsageOptions):
     opt_p = opt_port
 
     def getUsage(self, width: int | None = None) -> str:
-        schemes = "".join(
-            f"  {scheme + ':':<17}{plugin.summary}\n"
-            for scheme, plugin in sorted(factories().items())
+        urls = "".join(
+            f"  {scheme + ':':<17}{summary}\n" for scheme, summary in sorted(schemes().items())
         )
         usage: str = super().getUsage(width)
-        return f"{usage}\nStorage URLs:\n{schemes}"
+        return f"{usage}\nStorage URLs:\n{urls}"
 
     def parseOptions(self, options: Any = None) -> None:
         """Ends the process with one clear line where Twisted would print all its own options."""

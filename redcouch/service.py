@@ -20,7 +20,6 @@ from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import Logger
 
 from redcouch import __version__
-from redcouch.backends.registry import redact
 from redcouch.build import (
     Bridge,
     Listen,
@@ -42,6 +41,7 @@ from redcouch.server.passwords import Authenticator
 from redcouch.systemd import Tell, nobody, notifier
 from redcouch.telemetry.service_status import Watch
 from redcouch.telemetry.usage_recorder import Watcher
+from redcouch.urls import redact
 
 __all__ = ["Options", "RedCouchService", "makeService", "service_of"]
 

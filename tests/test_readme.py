@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from twisted.internet import reactor
 
-from redcouch.backends.registry import factories, make_backend
+from redcouch.backends.registry import schemes
+from redcouch.build import make_storage
 from redcouch.dialects import auth as gate
 from redcouch.dialects import binary, meta, text
 from redcouch.interfaces import Surroundings
@@ -185,16 +186,16 @@ def test_storage_urls(document: Path) -> None:
     """Each form of URL that the documents show is understood, with and without what is optional."""
     title = "Storage URLs" if document is _README else "Storage"
     surroundings = Surroundings(reactor, Limits(), time.time, print)
-    schemes = set()
+    shown = set()
     for row in rows(section(document, title)):
         for form in quoted(row[0]):
             scheme, colon, _ = form.partition(":")
             if not colon:
                 continue
-            schemes.add(scheme)
+            shown.add(scheme)
             for url in _urls(form):
-                make_backend(url, surroundings)
-    assert schemes == set(factories()) - {"example"}
+                make_storage({"storage": url, "on-outage": "error"}, surroundings)
+    assert shown == set(schemes()) - {"example"}
 
 
 def _urls(form: str) -> Iterator[str]:

@@ -13,29 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred
-from twisted.python.components import proxyForInterface
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
+from redcouch.backends.wrapper import BackendWrapper
 from redcouch.commands import Command
 from redcouch.errors import BackendError, as_failed
-from redcouch.interfaces import Answer, IDirectBackend, IStorageBackend, performer
+from redcouch.interfaces import Answer
 from redcouch.results import Failed, Result, Trouble
 
 
-@implementer(IDirectBackend)
-class MissesOnOutage(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore[misc]
+class MissesOnOutage(BackendWrapper):
     """Any other backend, with reads that miss while it is away."""
-
-    def __init__(self, inner: IStorageBackend) -> None:
-        super().__init__(inner)
-        self._perform = performer(inner)
-
-    def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
-        answered: Deferred[list[Result]] = Deferred()
-        self.perform(commands, answered.callback)
-        return answered
 
     def perform(self, commands: Sequence[Command], answer: Answer) -> None:
         """See L{IDirectBackend}."""
@@ -48,7 +36,7 @@ class MissesOnOutage(proxyForInterface(IStorageBackend, "_inner")):  # type: ign
                 results = [as_failed(results)] * len(commands)
             answer([_miss(*each) for each in zip(commands, results, strict=True)])
 
-        self._perform(commands, forgive)
+        self._perform_inner(commands, forgive)
 
 
 def _says_away(result: Result) -> bool:

@@ -8,16 +8,14 @@ plugins that L{twisted.plugin} finds in any installed C{twisted/plugins/}.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from importlib import import_module
-from urllib.parse import parse_qsl, unquote_to_bytes
 
 from twisted.plugin import IPlugin, getPlugins
 from zope.interface import implementer
 
 from redcouch.errors import ConfigurationError
 from redcouch.interfaces import IStorageBackend, IStorageBackendFactory, Surroundings
+from redcouch.urls import redact
 
 DEFAULT_STORAGE = "redis://127.0.0.1:6379/0"
 STORAGE_VARIABLE = "REDCOUCH_STORAGE"
@@ -44,82 +42,33 @@ class BackendMaker:
         return backend
 
 
+LAYER_SCHEMES = {
+    "warm": "warm:redis://host?from=memcached://old, filled from there",
+}
+"""What else a storage URL may begin with, to ask for a layer around another storage."""
+
+
 def factories() -> dict[str, IStorageBackendFactory]:
     """Every installed backend factory, by scheme."""
     return {plugin.scheme: plugin for plugin in getPlugins(IStorageBackendFactory)}
 
 
+def schemes() -> dict[str, str]:
+    """Every scheme that a storage URL may begin with, each with its line for --help."""
+    return {name: plugin.summary for name, plugin in factories().items()} | LAYER_SCHEMES
+
+
 def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
     """
-    Build the backend that a storage URL asks for.
+    Build the backend that a storage URL asks for, without the layers around it.
 
     @raise ConfigurationError: no plugin has that scheme, or it refuses the URL.
     """
     scheme, colon, _ = url.partition(":")
-    known = factories()
-    factory = known.get(scheme.lower())
+    factory = factories().get(scheme.lower())
     if factory is None or not colon:
         raise ConfigurationError(
             f"{redact(url)!r} is no storage URL: it has to begin with one of "
-            + ", ".join(f"{name}:" for name in sorted(known))
+            + ", ".join(f"{name}:" for name in sorted(schemes()))
         )
     return factory.build(url, surroundings)
-
-
-_PASSWORD_PARAMETER = re.compile(r"([?&][a-z_]*password=)[^&]*", re.IGNORECASE)
-
-
-def redact(url: str) -> str:
-    """The URL as it may be shown: with C{***} for each password."""
-    if url.lower().startswith("warm:"):  # which has URLs in its parameters
-        first, *others = re.split("(?<=[?&]from=)", url)
-        return _redact_one(first) + "".join(
-            _redact_one(other) if "//" in other else "***" for other in others
-        )
-    return _redact_one(url)
-
-
-def _redact_one(url: str) -> str:
-    scheme, slashes, rest = url.partition("//")
-    end = _end_of_password(rest)
-    if end >= 0:
-        user, colon, _ = rest[:end].partition(":")
-        rest = (f"{user}:***" if colon else "***") + rest[end:]
-    return _PASSWORD_PARAMETER.sub(r"\1***", scheme + slashes + rest)
-
-
-def _end_of_password(rest: str) -> int:
-    """
-    Where the @ behind user and password is, or -1. A password in which / ? or
-    @ is not escaped makes no URL, but it is a password all the same: so with a
-    colon it is the very last @, and without one it is that of the user.
-    """
-    authority = re.split("[/?#]", rest, maxsplit=1)[0]
-    return rest.rfind("@") if ":" in authority else authority.rfind("@")
-
-
-def read_parameters(query: str, known: Iterable[str], url: str) -> dict[str, bytes]:
-    """
-    The parameters behind the C{?} of a storage URL.
-
-    @raise ConfigurationError: one is not known, or is given twice.
-    """
-    parameters: dict[str, bytes] = {}
-    try:
-        pairs = parse_qsl(
-            query, keep_blank_values=True, strict_parsing=bool(query), encoding="latin-1"
-        )
-    except ValueError:
-        raise ConfigurationError(f"cannot read the parameters of {redact(url)}") from None
-    known = sorted(known)
-    for name, _ in pairs:
-        if name not in known:
-            raise ConfigurationError(
-                f"{redact(url)} has an unknown parameter {name!r}; known are {', '.join(known)}"
-            )
-    for part in query.split("&") if query else []:
-        name, _, value = part.partition("=")
-        if name in parameters:
-            raise ConfigurationError(f"{redact(url)} gives {name!r} twice")
-        parameters[name] = unquote_to_bytes(value)
-    return parameters

@@ -11,12 +11,12 @@ from dataclasses import asdict
 from typing import Any
 
 from redcouch import __version__
-from redcouch.backends.registry import redact
 from redcouch.http.collect import View
 from redcouch.http.history import History
 from redcouch.http.metrics import outcomes
 from redcouch.http.migration_phase import Signs, phase
 from redcouch.telemetry.latency import Distribution
+from redcouch.urls import redact
 
 _MOST_CLIENTS = 500
 """Connected clients that are listed; how many more there are is said."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-from redcouch.backends.registry import redact
 from redcouch.errors import ConfigurationError
+from redcouch.urls import redact
 
 DEFAULT_PORT = 11211
 

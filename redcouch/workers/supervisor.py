@@ -20,7 +20,6 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from redcouch import __version__
-from redcouch.backends.registry import redact
 from redcouch.errors import StartError
 from redcouch.interfaces import IStorageBackend
 from redcouch.server.listeners import server_endpoint
@@ -28,6 +27,7 @@ from redcouch.server.passwords import Authenticator
 from redcouch.systemd import Tell, nobody
 from redcouch.telemetry.counters import Counters
 from redcouch.telemetry.snapshot import Clients, Figures, OwnLedger
+from redcouch.urls import redact
 from redcouch.workers.acceptor import SHAREABLE
 from redcouch.workers.aggregate import AllWatch
 from redcouch.workers.channel import Respond, Unanswered, write_users
@@ -176,6 +176,7 @@ class Supervisor(MultiService):
         reactor: Any,
         fail: Callable[[str], None],
         listen: Callable[[str], Any] | None = None,
+        workers_url: str | None = None,
     ) -> None:
         """
         @param options: those of C{twistd redcouch}, for the workers.
@@ -185,6 +186,7 @@ class Supervisor(MultiService):
         @param authenticator: reads the file of users for all workers.
         @param fail: ends the whole service.
         @param listen: opens the port of an endpoint string.
+        @param workers_url: the storage URL of the workers, if it is not that in the options.
         """
         super().__init__()
         self._listen = listen or partial(listening_port, reactor=reactor)
@@ -206,8 +208,8 @@ class Supervisor(MultiService):
         self._stopping = False
         self._vacant: Deferred[None] | None = None
         self._worker_options = dict(options)
-        if storage is not None:
-            self._worker_options["storage"] = storage.shared_url
+        if workers_url is not None:
+            self._worker_options["storage"] = workers_url
 
     # -- start -------------------------------------------------------------------------------
 

@@ -32,12 +32,12 @@ from redcouch.backends.embedded.binary import find_server
 from redcouch.backends.embedded.directory import LOCK, Place, choose_place
 from redcouch.backends.embedded.server import describe_exit, read_log_line
 from redcouch.backends.embedded.url import Options, parse
-from redcouch.commands import Noop
+from redcouch.backends.redis import make_backend as make_redis_backend
+from redcouch.commands import Get, Noop, Store, StoreMode
 from redcouch.errors import BackendError, ConfigurationError
-from redcouch.interfaces import IStorageBackend, Surroundings
+from redcouch.interfaces import CAPABILITIES, IStorageBackend, Surroundings
 from redcouch.limits import Limits
-from redcouch.results import Outcome
-from tests.backends.embedded_host import Inner
+from redcouch.results import Item, Outcome, Stored
 
 T = TypeVar("T")
 
@@ -397,7 +397,7 @@ class EmbeddedTests(TestCase):
 
     def backend(self, url: str = "embedded:") -> EmbeddedBackend:
         surroundings = Surroundings(reactor, Limits(), time.time, self.failed.append)
-        return EmbeddedBackend.from_url(url, surroundings, Inner)
+        return EmbeddedBackend.from_url(url, surroundings, make_redis_backend)
 
     async def until(self, look: Callable[[], Any]) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -410,21 +410,27 @@ class EmbeddedTests(TestCase):
         return script(Path(self.short) / "server", versioned)
 
     def test_interface(self) -> None:
-        """It is a backend."""
-        verifyObject(IStorageBackend, self.backend())
+        """It is all that its Redis is, and of this machine."""
+        for interface in CAPABILITIES:
+            verifyObject(interface, self.backend())
 
     async def test_batches_wait_for_the_server(self) -> None:
         """What is asked before Redis answers is answered when it does."""
         backend = self.backend()
         started = backend.start()
-        waiting = backend.execute([Noop()])
+        waiting = backend.execute([Store(StoreMode.SET, b"k", b"v")])
         assert not backend.health().ready
         assert await backend.statistics() == {}
+        assert await backend.describe() == {}
+        with pytest.raises(BackendError):
+            await backend.traffic()
         await started
-        assert await waiting == [Outcome.OK]
-        assert await backend.execute([Noop(), Noop()]) == [Outcome.OK, Outcome.OK]
+        assert await waiting == [Stored(1)]
+        assert await backend.execute([Get([b"k"]), Noop()]) == [[Item(b"v", 0, 0)], Outcome.OK]
         assert backend.health().ready
-        assert await backend.statistics() == {"curr_items": 1}
+        assert (await backend.statistics())["curr_items"] >= 1
+        assert (await backend.describe())["kind"] == "Redis"
+        assert not (await backend.traffic()).seen
         await backend.stop()
         assert os.listdir(self.short) == []
         assert self.failed == []
@@ -433,13 +439,13 @@ class EmbeddedTests(TestCase):
         """A server that dies at once ends the service, with its last words."""
         server = self.server_script("echo one >&2\necho two >&2\nprintf boom >&2\nexit 3")
         backend = self.backend(f"embedded:?server={server}")
-        waiting = backend.execute([Noop()])
+        waiting = backend.execute([Get([b"k"])])
         await backend.start()
         assert self.failed == ["embedded: redis-server did not start: boom"]
         with pytest.raises(BackendError):
             await waiting
         with pytest.raises(BackendError):
-            await backend.execute([Noop()])
+            await backend.execute([Get([b"k"])])
         assert not backend.health().ready
         await backend.stop()
         assert os.listdir(self.short) == ["server"]

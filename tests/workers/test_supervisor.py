@@ -106,9 +106,19 @@ class SupervisorTests(SynchronousTestCase):
         if event.get("log_format"):
             self.log.append(event["log_format"].format(**event))
 
-    def start(self, storage: Any = None, authenticator: Any = None) -> Supervisor:
+    def start(
+        self, storage: Any = None, authenticator: Any = None, workers_url: str | None = None
+    ) -> Supervisor:
         options = {"workers": 2, "drain-timeout": DRAIN, "storage": "redis://:secret@host/0"}
-        service = Supervisor(options, [], storage, authenticator, self.machine, self.failed.append)
+        service = Supervisor(
+            options,
+            [],
+            storage,
+            authenticator,
+            self.machine,
+            self.failed.append,
+            workers_url=workers_url,
+        )
         service.privilegedStartService()
         with mock.patch.object(parent, "signal"):
             service.startService()
@@ -275,10 +285,10 @@ class SupervisorTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """All are told, and waited for; then the storage stops."""
-        storage = mock.Mock(shared_url="redis+unix:///socket")
+        storage = mock.Mock()
         storage.start.return_value = succeed(None)
         storage.stop.return_value = succeed(None)
-        service = self.start(storage)
+        service = self.start(storage, workers_url="redis+unix:///socket")
         self.machine.advance(0)
         one, two = self.machine.processes
         self.assertEqual(one.said[0][3]["options"]["storage"], "redis+unix:///socket")
@@ -310,7 +320,7 @@ class SupervisorTests(SynchronousTestCase):
 
     def test_stop_before_storage_runs(self) -> None:
         """No worker is started for a service that ends."""
-        storage = mock.Mock(shared_url="redis+unix:///socket")
+        storage = mock.Mock()
         started: Deferred[None] = Deferred()
         storage.start.return_value = started
         storage.stop.return_value = succeed(None)

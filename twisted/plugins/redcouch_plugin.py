@@ -18,6 +18,3 @@ embedded = BackendMaker(
     "embedded", "redcouch.backends.embedded", "a private Redis: embedded: or embedded:///dir"
 )
 memory = BackendMaker("memory", "redcouch.backends.memory", "a dict in this process, for trials")
-warm = BackendMaker(
-    "warm", "redcouch.backends.origin", "warm:redis://host?from=memcached://old, filled from there"
-)

@@ -13,30 +13,25 @@ from redcouch.backends.embedded.binary import find_server
 from redcouch.backends.embedded.directory import Place, choose_place
 from redcouch.backends.embedded.server import PrivateServer, ServerEndedError
 from redcouch.backends.embedded.url import Options, parse
-from redcouch.commands import Command
+from redcouch.backends.wrapper import BackendWrapper
 from redcouch.errors import BackendError, ConfigurationError
-from redcouch.interfaces import (
-    Health,
-    IDescribedBackend,
-    IFillableBackend,
-    ILocalBackend,
-    IStorageBackend,
-    ITrafficBackend,
-    Surroundings,
-)
-from redcouch.results import Result, Trouble
+from redcouch.interfaces import Health, ILocalBackend, IStorageBackend, Surroundings
+from redcouch.results import Trouble
 from redcouch.telemetry.usage import Inventory, Seen
 
 MakeBackend: TypeAlias = Callable[[str, Surroundings], IStorageBackend]
 
 
-@implementer(IDescribedBackend, IFillableBackend, ILocalBackend, ITrafficBackend)
-class EmbeddedBackend:
-    """
-    Keeps batches waiting until the private redis-server answers, and is from
-    then on what the inner backend is.
+_NOT_YET = "the embedded Redis does not answer yet"
 
-    @ivar shared_url: the inner backend's URL.
+
+@implementer(ILocalBackend)
+class EmbeddedBackend(BackendWrapper):
+    """
+    The Redis backend, whose Redis this starts and stops.
+
+    What clients ask before it answers waits in the Redis backend, as it does there
+    during the first attempt to connect.
     """
 
     log = Logger()
@@ -49,16 +44,13 @@ class EmbeddedBackend:
         place: Place,
         fail_service: Callable[[str], None],
     ) -> None:
-        self._inner = inner
-        self.shared_url = shared_url
+        super().__init__(inner)
+        self._url = shared_url
         self._server = server
         self._place = place
         self._fail_service = fail_service
-        self._waiting: list[Deferred[None]] = []
-        self._inner_started = False
         self._up = False
         self._stopping = False
-        self._gone: BackendError | None = None
 
     @classmethod
     def from_url(
@@ -76,6 +68,11 @@ class EmbeddedBackend:
         server = PrivateServer(surroundings.reactor, place, command)
         return cls(make_inner(url, surroundings), url, server, place, surroundings.fail)
 
+    @property
+    def shared_url(self) -> str | None:
+        """The inner backend's URL."""
+        return self._url
+
     def start(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._start())
 
@@ -83,17 +80,13 @@ class EmbeddedBackend:
         try:
             await self._server.start()
         except (ConfigurationError, ServerEndedError) as why:
-            self._give_up()
+            await super().stop()  # and so nobody waits for it any more
             if not self._stopping:
                 self._fail_service(str(why))
             return
         self._say_where()
-        self._inner_started = True
-        await self._inner.start()
         self._up = True
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.callback(None)
+        await super().start()
 
     def _say_where(self) -> None:
         self.log.info("Items are kept by a private Redis at {socket}", socket=self._place.socket)
@@ -103,54 +96,37 @@ class EmbeddedBackend:
                 "embedded:///some/dir keeps them"
             )
 
-    def _give_up(self) -> None:
-        self._gone = BackendError(Trouble.UNAVAILABLE, "the embedded Redis does not run")
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.errback(self._gone)
-
     def stop(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         self._stopping = True
         try:
-            if self._inner_started:
-                await self._inner.stop()
+            if self._up:
+                await super().stop()
         finally:
             await self._server.stop()
 
-    def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
-        if self._up:
-            return self._inner.execute(commands)
-        if self._gone is not None:
-            return fail(self._gone)
-        waiter: Deferred[None] = Deferred()
-        self._waiting.append(waiter)
-        return waiter.addCallback(lambda _: self._inner.execute(commands))
+    # Redis may take long to read its file. What does not come from a client does not wait.
 
     def health(self) -> Health:
-        if self._up:
-            return self._inner.health()
-        return Health(False, "the embedded Redis does not answer yet")
+        return super().health() if self._up else Health(False, _NOT_YET)
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
-        return self._inner.statistics() if self._up else succeed({})
-
-    def keep_traffic(self, seen: Sequence[Seen], now: int) -> Deferred[None]:
-        if self._up and ITrafficBackend.providedBy(self._inner):
-            return self._inner.keep_traffic(seen, now)
-        return fail(BackendError(Trouble.UNAVAILABLE, "the embedded Redis does not answer yet"))
-
-    def traffic(self) -> Deferred[Inventory]:
-        if self._up and ITrafficBackend.providedBy(self._inner):
-            return self._inner.traffic()
-        return fail(BackendError(Trouble.UNAVAILABLE, "the embedded Redis does not answer yet"))
+        return super().statistics() if self._up else succeed({})
 
     def describe(self) -> Deferred[Mapping[str, str | int]]:
-        if self._up and IDescribedBackend.providedBy(self._inner):
-            return self._inner.describe()
-        return succeed({})
+        return super().describe() if self._up else succeed({})
+
+    def keep_traffic(self, seen: Sequence[Seen], now: int) -> Deferred[None]:
+        return super().keep_traffic(seen, now) if self._up else fail(_not_yet())
+
+    def traffic(self) -> Deferred[Inventory]:
+        return super().traffic() if self._up else fail(_not_yet())
+
+
+def _not_yet() -> BackendError:
+    return BackendError(Trouble.UNAVAILABLE, _NOT_YET)
 
 
 def settings(options: Options, place: Place) -> list[str]:

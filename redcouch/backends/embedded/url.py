@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, quote_from_bytes, unquote_to_bytes, urlsplit
 
-from redcouch.backends.registry import read_parameters
 from redcouch.errors import ConfigurationError
+from redcouch.urls import read_parameters
 
 FOR_REDIS = ("prefix", "encoding", "layout", "flush", "timeout")
 """Parameters that belong to the Redis backend, and are handed on as they are."""

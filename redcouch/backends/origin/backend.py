@@ -23,9 +23,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
-from twisted.python.components import proxyForInterface
 from twisted.python.failure import Failure
-from zope.interface import alsoProvides, implementer
 
 from redcouch.backends.fill_leases import (
     MOST_DENIED,
@@ -46,26 +44,16 @@ from redcouch.backends.origin.replicate import (
 )
 from redcouch.backends.origin.time_budget import Patience
 from redcouch.backends.origin.url import Location
-from redcouch.backends.registry import redact
+from redcouch.backends.wrapper import BackendWrapper
 from redcouch.commands import Command, Delete, Effect, Get, Inspect, MetaGet
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.expiry import flush_deadline
-from redcouch.interfaces import (
-    Answer,
-    IDescribedBackend,
-    IDirectBackend,
-    IFillableBackend,
-    ILocalBackend,
-    IStorageBackend,
-    ITrafficBackend,
-    Surroundings,
-    performer,
-)
+from redcouch.interfaces import Answer, IFillableBackend, IStorageBackend, Surroundings
 from redcouch.memcached_client import protocol as wire
 from redcouch.memcached_client.pool import Old
 from redcouch.memcached_client.twisted_client import Node
 from redcouch.results import Failed, Listed, Outcome, Result
-from redcouch.telemetry.usage import Inventory, Seen
+from redcouch.urls import redact
 
 _GRACE = 1.0
 """
@@ -87,9 +75,9 @@ _DENY_AGAIN = 1.0
 _TOO_MUCH = "it has missed too many changes"
 
 
-def warm(inner: IStorageBackend, location: Location, surroundings: Surroundings) -> IStorageBackend:
+def warm(inner: IStorageBackend, location: Location, surroundings: Surroundings) -> WarmBackend:
     """
-    A storage that is filled from old memcacheds. It can whatever the storage can.
+    The layer that fills a storage from old memcacheds.
 
     @raise ConfigurationError: the storage cannot be filled.
     """
@@ -103,30 +91,25 @@ def warm(inner: IStorageBackend, location: Location, surroundings: Surroundings)
     ]
     warmth = Warmth(surroundings.counts, redact(location.storage), reactor)
     old = Old(nodes, limits.max_item_size, surroundings.now, warmth.error)
-    backend = WarmBackend(inner, old, warmth, location, surroundings)
-    for interface in (IDescribedBackend, ILocalBackend, ITrafficBackend):
-        if interface.providedBy(inner):
-            alsoProvides(backend, interface)
-    storage: IStorageBackend = backend
-    return storage
+    return WarmBackend(inner, old, warmth, location, surroundings)
 
 
-@implementer(IDirectBackend)
-class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore[misc]
+class WarmBackend(BackendWrapper):
     """See the module."""
+
+    hidden = frozenset({IFillableBackend})
 
     _log = Logger()
 
     def __init__(
         self,
-        inner: Any,
+        inner: IStorageBackend,
         old: Old,
         warmth: Warmth,
         location: Location,
         surroundings: Surroundings,
     ) -> None:
         super().__init__(inner)
-        self._give = performer(inner)
         self._old = old
         self._warmth = warmth
         self._location = location
@@ -146,13 +129,7 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
         for node in old.nodes:
             node.on_up = self._tell_later
 
-    # -- IStorageBackend, and what else the storage may be -----------------------------------
-
-    @property
-    def shared_url(self) -> str | None:
-        """See L{ILocalBackend}."""
-        url = self._inner.shared_url
-        return None if url is None else self._location.around(url)
+    # -- IStorageBackend ---------------------------------------------------------------------
 
     def start(self) -> Deferred[None]:
         """See L{IStorageBackend}."""
@@ -160,8 +137,7 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
         Deferred.fromCoroutine(self._begin()).addErrback(
             lambda failure: self._log.failure("Could not begin to warm", failure)
         )
-        started: Deferred[None] = self._inner.start()
-        return started
+        return super().start()
 
     async def _begin(self) -> None:
         await self._old.start()
@@ -190,15 +166,14 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
         self._let_begin()
         self._warmth.stop()
         self._old.stop()
-        stopped: Deferred[None] = self._inner.stop()
-        return stopped
+        return super().stop()
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
         """See L{IStorageBackend}."""
-        return Deferred.fromCoroutine(self._statistics())
+        return Deferred.fromCoroutine(self._statistics(super().statistics()))
 
-    async def _statistics(self) -> Mapping[str, int]:
-        found = dict(await self._inner.statistics())
+    async def _statistics(self, of_storage: Awaitable[Mapping[str, int]]) -> Mapping[str, int]:
+        found = dict(await of_storage)
         (denied,) = await self._ask([CountDenied()])
         if not isinstance(denied, Failed):
             found["warm_barred"] = MOST_DENIED if denied is None else denied
@@ -206,31 +181,10 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
         found["warm_old_up"] = sum(node.up for node in self._old.nodes)
         return found
 
-    def describe(self) -> Deferred[Mapping[str, str | int]]:
-        """See L{IDescribedBackend}."""
-        described: Deferred[Mapping[str, str | int]] = self._inner.describe()
-        return described
-
-    def keep_traffic(self, seen: Sequence[Seen], now: int) -> Deferred[None]:
-        """See L{ITrafficBackend}."""
-        kept: Deferred[None] = self._inner.keep_traffic(seen, now)
-        return kept
-
-    def traffic(self) -> Deferred[Inventory]:
-        """See L{ITrafficBackend}."""
-        inventory: Deferred[Inventory] = self._inner.traffic()
-        return inventory
-
-    def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
-        """See L{IStorageBackend}."""
-        answer: Deferred[list[Result]] = Deferred()
-        self.perform(commands, answer.callback)
-        return answer
-
     def perform(self, commands: Sequence[Command], answer: Answer) -> None:
-        """See L{IDirectBackend}."""
+        """See L{IDirectBackend<redcouch.interfaces.IDirectBackend>}."""
         if self._ended:
-            self._give(commands, answer)
+            self._perform_inner(commands, answer)
         elif self._waiting is None and len(commands) == 1 and commands[0].__class__ is Get:
             self._read_at_once(commands[0], answer)
         else:
@@ -241,7 +195,7 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
     def _ask(self, commands: Sequence[Command]) -> Awaitable[list[Result]]:
         """What the storage makes of commands. Raises L{BackendError}."""
         answer: Deferred[list[Result]] = Deferred()
-        self._give(commands, answer.callback)
+        self._perform_inner(commands, answer.callback)
         return answer
 
     # -- a batch -----------------------------------------------------------------------------
@@ -259,7 +213,7 @@ class WarmBackend(proxyForInterface(IStorageBackend, "_inner")):  # type: ignore
                 reading = self._complete([command], results, self._patience())
                 Deferred.fromCoroutine(reading).addBoth(answer)
 
-        self._give([command], found)
+        self._perform_inner([command], found)
 
     async def _perform(self, commands: Sequence[Command]) -> list[Result]:
         """Runs of commands that do the same to their items, one after the other."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redcouch.backends.registry import redact
 from redcouch.errors import ConfigurationError
 from redcouch.memcached_client.address import Address, read_address
+from redcouch.urls import redact
 
 SCHEME = "warm:"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from redcouch.backends.redis.layout import Layout, StringLayout
-from redcouch.backends.registry import read_parameters, redact
 from redcouch.errors import ConfigurationError
+from redcouch.urls import read_parameters, redact
 
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379

@@ -10,10 +10,11 @@ from twisted.internet import reactor
 from redcouch.backends.origin.backend import warm
 from redcouch.backends.origin.url import read_location, storage_of
 from redcouch.backends.per_command import PerCommandBackend
-from redcouch.backends.registry import make_backend, redact
+from redcouch.build import Storage, make_storage
 from redcouch.errors import ConfigurationError
 from redcouch.interfaces import IFillableBackend, ILocalBackend, ITrafficBackend, Surroundings
 from redcouch.limits import Limits
+from redcouch.urls import redact
 
 
 def test_whole() -> None:
@@ -51,8 +52,8 @@ def test_plain() -> None:
 )
 def test_refused(url: str, why: str) -> None:
     """What cannot be meant is refused in one line."""
-    with pytest.raises(ConfigurationError, match=why):
-        make_backend(url, surroundings())
+    with pytest.raises(SystemExit, match=why):
+        made(url)
 
 
 def test_not_fillable() -> None:
@@ -82,13 +83,17 @@ def test_passwords(url: str, shown: str) -> None:
 
 def test_as_its_storage() -> None:
     """It can what its storage can, and is one process's own where that is."""
-    of_memory: Any = make_backend("warm:memory:?from=memcached://a", surroundings())
+    of_memory: Any = made("warm:memory:?from=memcached://a").outermost
     assert ILocalBackend.providedBy(of_memory)
     assert of_memory.shared_url is None
-    of_redis = make_backend("warm:redis://h?from=memcached://a", surroundings())
+    of_redis = made("warm:redis://h?from=memcached://a").outermost
     assert ITrafficBackend.providedBy(of_redis)
     assert not ILocalBackend.providedBy(of_redis)
     assert not IFillableBackend.providedBy(of_redis)
+
+
+def made(url: str) -> Storage:
+    return make_storage({"storage": url, "on-outage": "error"}, surroundings())
 
 
 def surroundings() -> Surroundings:

@@ -1,0 +1,67 @@
+"""What the URLs of storages and memcacheds have in common: parameters, and passwords."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from redcouch.errors import ConfigurationError
+
+_PASSWORD_PARAMETER = re.compile(r"([?&][a-z_]*password=)[^&]*", re.IGNORECASE)
+
+
+def redact(url: str) -> str:
+    """The URL as it may be shown: with C{***} for each password."""
+    if url.lower().startswith("warm:"):  # which has URLs in its parameters
+        first, *others = re.split("(?<=[?&]from=)", url)
+        return _redact_one(first) + "".join(
+            _redact_one(other) if "//" in other else "***" for other in others
+        )
+    return _redact_one(url)
+
+
+def _redact_one(url: str) -> str:
+    scheme, slashes, rest = url.partition("//")
+    end = _end_of_password(rest)
+    if end >= 0:
+        user, colon, _ = rest[:end].partition(":")
+        rest = (f"{user}:***" if colon else "***") + rest[end:]
+    return _PASSWORD_PARAMETER.sub(r"\1***", scheme + slashes + rest)
+
+
+def _end_of_password(rest: str) -> int:
+    """
+    Where the @ behind user and password is, or -1. A password in which / ? or
+    @ is not escaped makes no URL, but it is a password all the same: so with a
+    colon it is the very last @, and without one it is that of the user.
+    """
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    return rest.rfind("@") if ":" in authority else authority.rfind("@")
+
+
+def read_parameters(query: str, known: Iterable[str], url: str) -> dict[str, bytes]:
+    """
+    The parameters behind the C{?} of a storage URL.
+
+    @raise ConfigurationError: one is not known, or is given twice.
+    """
+    parameters: dict[str, bytes] = {}
+    try:
+        pairs = parse_qsl(
+            query, keep_blank_values=True, strict_parsing=bool(query), encoding="latin-1"
+        )
+    except ValueError:
+        raise ConfigurationError(f"cannot read the parameters of {redact(url)}") from None
+    known = sorted(known)
+    for name, _ in pairs:
+        if name not in known:
+            raise ConfigurationError(
+                f"{redact(url)} has an unknown parameter {name!r}; known are {', '.join(known)}"
+            )
+    for part in query.split("&") if query else []:
+        name, _, value = part.partition("=")
+        if name in parameters:
+            raise ConfigurationError(f"{redact(url)} gives {name!r} twice")
+        parameters[name] = unquote_to_bytes(value)
+    return parameters

@@ -1,0 +1,107 @@
+"""The layers of a storage, as the options ask for them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from typing import Any
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from redcouch.backends.embedded.backend import EmbeddedBackend
+from redcouch.backends.memory import MemoryBackend
+from redcouch.backends.miss_on_outage import MissesOnOutage
+from redcouch.backends.origin.backend import WarmBackend
+from redcouch.backends.redis.backend import RedisBackend
+from redcouch.build import Storage, make_storage, make_supervisor
+from redcouch.commands import Get, Store, StoreMode
+from redcouch.interfaces import IDirectBackend, ITrafficBackend, Surroundings
+from redcouch.limits import Limits
+from redcouch.options import Options
+from redcouch.results import Result
+
+OLD = "from=memcached://127.0.0.1:1"
+
+
+def made(url: str, on_outage: str = "error") -> Storage:
+    surroundings = Surroundings(reactor, Limits(), lambda: 0.0, print)
+    return make_storage({"storage": url, "on-outage": on_outage}, surroundings)
+
+
+def layers_of(storage: Storage) -> list[type]:
+    """Of what classes it is made, from the outside to the inside."""
+    found: list[type] = []
+    layer: Any = storage.outermost
+    while layer is not storage.innermost:
+        found.append(type(layer))
+        layer = layer._inner
+    return [*found, type(layer)]
+
+
+@pytest.mark.parametrize(
+    ("url", "on_outage", "layers"),
+    [
+        ("memory:", "error", [MemoryBackend]),
+        ("redis://h", "miss", [MissesOnOutage, RedisBackend]),
+        (f"warm:redis://h?{OLD}", "error", [WarmBackend, RedisBackend]),
+        (f"WARM:redis://h?{OLD}", "miss", [MissesOnOutage, WarmBackend, RedisBackend]),
+        (f"warm:embedded:?{OLD}", "miss", [MissesOnOutage, WarmBackend, EmbeddedBackend]),
+    ],
+)
+def test_order(url: str, on_outage: str, layers: list[type]) -> None:
+    """Old memcacheds are asked before an outage becomes a miss."""
+    storage = made(url, on_outage)
+    assert layers_of(storage) == layers
+    is_redis = layers[-1] is not MemoryBackend
+    assert ITrafficBackend.providedBy(storage.outermost) == is_redis
+
+
+def test_url_around() -> None:
+    """Another way to the innermost storage gets the same layers."""
+    around = made(f"warm:embedded:?prefix=x&{OLD}", "miss").url_around
+    assert around("redis+unix:///s?prefix=x") == f"warm:redis+unix:///s?prefix=x&{OLD}"
+    assert made("embedded:").url_around("redis+unix:///s") == "redis+unix:///s"
+
+
+def test_workers_have_the_layers() -> None:
+    """
+    Where workers serve, the parent runs the storage and nothing around it: those who ask
+    old memcacheds are the workers.
+    """
+    options = Options()
+    options.parseOptions(["--workers", "2", "--storage", f"warm:embedded:?prefix=x&{OLD}"])
+    parent = make_supervisor(options, Clock(), print)
+    assert isinstance(parent._storage, EmbeddedBackend)
+    url = parent._worker_options["storage"]
+    assert url == f"warm:{parent._storage.shared_url}&{OLD}"
+    options.parseOptions(["--storage", f"warm:memory:?{OLD}"])
+    with pytest.raises(SystemExit, match="items of its own"):
+        make_supervisor(options, Clock(), print)
+
+
+class EmbeddedTests(TestCase):
+    """A whole storage in one process."""
+
+    async def test_no_deferred_for_a_batch(self) -> None:
+        """The embedded Redis is asked as any other: sessions make no Deferred for a batch."""
+        directory = tempfile.mkdtemp(prefix="rc-", dir="/tmp")
+        self.addCleanup(shutil.rmtree, directory)
+        storage = made(f"embedded://{directory}/data", "miss")
+        backend: Any = storage.outermost
+        embedded: Any = storage.innermost
+        assert IDirectBackend.providedBy(storage.innermost)
+        self.patch(embedded._inner, "execute", None)  # which nobody calls
+        await backend.start()
+        await self.answer(backend, [Store(StoreMode.SET, b"k", b"v")])
+        results = await self.answer(backend, [Get([b"k"]), Get([b"nothing"])])
+        assert results == [[(b"v", 0, 0)], [None]]
+        await backend.stop()
+
+    def answer(self, backend: Any, commands: list[Any]) -> Deferred[list[Result]]:
+        answered: Deferred[list[Result]] = Deferred()
+        backend.perform(commands, answered.callback)
+        return answered
