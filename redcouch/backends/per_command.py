@@ -132,10 +132,7 @@ class PerCommandBackend:
         return [await self._perform(command) for command in commands]
 
     async def _perform(self, command: Command) -> Result:
-        method = self.methods.get(command.__class__)
-        if method is None:
-            return Failed(Trouble.REFUSED, "this storage cannot do that")
-        return await _result(method, self, command)
+        return await _result(self.methods[command.__class__], self, command)
 
     async def _get_each(self, keys: Sequence[bytes]) -> Result:
         return [await _result(self.get, key) for key in keys]
