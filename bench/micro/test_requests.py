@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 from bench.micro.requests import EXCHANGES, Exchange
 from redcouch.backends.redis.backend import RedisBackend
 from redcouch.backends.redis.connection import Waiting
+from redcouch.backends.redis.hash_codec import HashCodec
 from redcouch.backends.redis.layout import Layout
 from redcouch.dialects.detect import dialect_for
 from redcouch.interfaces import Surroundings
@@ -42,7 +43,7 @@ def make_backend(exchange: Exchange) -> RedisBackend:
     """The real backend on a link that answers at once."""
     surroundings = Surroundings(Clock(), Limits(), time.time, print)
     link: Any = CannedLink(exchange)
-    return RedisBackend(link, Layout(), surroundings)
+    return RedisBackend(link, HashCodec(Layout(), surroundings), surroundings)
 
 
 def no_report(group: bytes) -> Deferred[list[tuple[bytes, bytes]] | None]:

@@ -9,12 +9,10 @@ import redis
 from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
 
+from redcouch.backends.redis import make_codec
 from redcouch.backends.redis.backend import RedisBackend
 from redcouch.backends.redis.connection import Link
-from redcouch.backends.redis.layout import FLUSH_AT, StringLayout
-from redcouch.backends.redis.scripts import SCRIPTS
-from redcouch.backends.redis.scripts.strings import SCRIPTS as STRING_SCRIPTS
-from redcouch.backends.redis.string_codec import StringBackend
+from redcouch.backends.redis.layout import FLUSH_AT
 from redcouch.backends.redis.url import read_location
 from redcouch.interfaces import IStorageBackend, Surroundings
 from tests.contract import contract
@@ -42,14 +40,9 @@ class RedisStorage:
         location = read_location(url)
         self._flush_key = FLUSH_AT + location.layout.prefix
         surroundings = Surroundings(self.clock, contract.LIMITS, self.now, print)
-        layout = location.layout
-        self.storage: IStorageBackend
-        if isinstance(layout, StringLayout):
-            link = Link(location, reactor, STRING_SCRIPTS)
-            self.storage = StringBackend(link, layout, surroundings)
-        else:
-            link = Link(location, reactor, SCRIPTS)
-            self.storage = RedisBackend(link, layout, surroundings)
+        codec = make_codec(location.layout, surroundings)
+        link = Link(location, reactor, codec.scripts)
+        self.storage: IStorageBackend = RedisBackend(link, codec, surroundings)
 
     def now(self) -> float:
         return self._start + self.clock.seconds()

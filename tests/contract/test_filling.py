@@ -201,7 +201,7 @@ class RedisFilling(FillingTests, TestCase):
     async def test_other_types(self) -> None:
         """A key of another type is left alone, and harms nobody."""
         lease = await self.one(TakeLease(K))
-        self.client.rpush(self.storage._layout.prefix + K, b"x")
+        self.client.rpush(self.storage._codec.layout.prefix + K, b"x")
         assert isinstance(await self.fill(lease), Failed)
 
     async def test_forgotten_scripts(self) -> None:

@@ -1,10 +1,13 @@
 """
-Items as Redis hashes.
+Items in Redis.
 
 C{redis://}, C{rediss://} (TLS), C{redis+unix://} and C{redis+sentinel://}:
-L{location} reads the URL, L{link} keeps the connection, L{schema} knows the
-layout, L{wire} packs it, L{backend} performs commands, C{scripts/} holds what
-has to happen in one step. L{strings} is the other layout, in which items are plain strings.
+L{url} reads the URL, L{connection} keeps the connection, L{layout} knows how
+items stand in Redis. A codec packs commands and reads their replies
+(L{hash_codec}, L{string_codec}, and L{script_codec} for what they have in
+common), L{backend} performs them, L{recovery} finishes what one round trip has
+not, L{admin} does what concerns all items, and C{scripts/} holds what has to
+happen in one step.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from redcouch.backends.redis.layout import Layout
+    from redcouch.backends.redis.script_codec import ScriptCodec
     from redcouch.interfaces import IStorageBackend, Surroundings
 
 
@@ -19,15 +24,22 @@ def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
     """The backend for one of the URLs above; raises L{ConfigurationError}."""
     from redcouch.backends.redis.backend import RedisBackend
     from redcouch.backends.redis.connection import Link
-    from redcouch.backends.redis.layout import StringLayout
-    from redcouch.backends.redis.scripts import SCRIPTS
-    from redcouch.backends.redis.string_codec import make_string_backend
     from redcouch.backends.redis.url import read_location
 
     location = read_location(url)
-    if isinstance(location.layout, StringLayout):
-        return make_string_backend(location, surroundings)
-    link = Link(location, surroundings.reactor, SCRIPTS)
+    codec = make_codec(location.layout, surroundings)
+    link = Link(location, surroundings.reactor, codec.scripts)
     link.meter = surroundings.meter
-    backend: IStorageBackend = RedisBackend(link, location.layout, surroundings)
+    backend: IStorageBackend = RedisBackend(link, codec, surroundings)
     return backend
+
+
+def make_codec(layout: Layout, surroundings: Surroundings) -> ScriptCodec:
+    """What packs and reads commands on items of this layout."""
+    from redcouch.backends.redis.hash_codec import HashCodec
+    from redcouch.backends.redis.layout import StringLayout
+    from redcouch.backends.redis.string_codec import StringCodec
+
+    if isinstance(layout, StringLayout):
+        return StringCodec(layout, surroundings)
+    return HashCodec(layout, surroundings)

@@ -35,6 +35,7 @@ from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from redcouch.backends.redis.replies import UNFIT, error_code
 from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.url import Location
 from redcouch.errors import BackendError, ConfigurationError
@@ -138,7 +139,7 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         self.heard_at = 0.0
         self.write = direct_writer(self.transport)
         self._reader = hiredis.Reader(
-            protocolError=txredisapi.InvalidData, replyError=RedisError, notEnoughData=_NOT_YET
+            protocolError=txredisapi.InvalidData, replyError=self._error, notEnoughData=_NOT_YET
         )
         self._reader.setmaxbuf(_LARGE)
         if self.link.location.socket is None:
@@ -170,6 +171,18 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         self.trouble = self.trouble or reason
         self.link.on_lost(self, self.trouble)
         super().connectionLost(reason)
+
+    def _error(self, text: str) -> Exception:
+        """
+        An error of Redis, in the place of a reply. Where it says that this
+        Redis is not the right one, the connection is given up.
+        """
+        error: Exception = RedisError(text)
+        code = error_code(text)
+        if code in UNFIT and self.trouble is None and self.link.is_in_use(self):
+            self.trouble = Failure(RedisError(f"it answers {code}"))
+            self.link.drop(self.trouble.getErrorMessage())
+        return error
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
         transport = self.transport

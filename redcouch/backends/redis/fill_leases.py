@@ -26,86 +26,67 @@ from redcouch.backends.fill_leases import (
     TakeLease,
 )
 from redcouch.backends.redis.layout import CAS_COUNTER, FILL, Layout, StringLayout
+from redcouch.backends.redis.replies import Pack, Packed, read_outcome
 from redcouch.backends.redis.resp import pack_command
+from redcouch.backends.redis.script_arguments import pack_expiry
 from redcouch.backends.redis.scripts import Script
 from redcouch.commands import Command
 from redcouch.results import Outcome, Result, Stored
-
-Expiry = Callable[[int], tuple[bytes, bytes]]
-"""From an exptime to an expiry command and its argument."""
-
-Steps = dict[type[Command], tuple[Callable[[Any], tuple[bytes, int]], Callable[[Any, Any], Result]]]
-"""How each command is packed, and how its replies are read."""
 
 
 class FillCodec:
     """
     Packs and reads these commands for one layout.
 
+    @ivar packers: how each command is packed.
     @ivar keys: the keys that are there all the time.
     """
 
     def __init__(
-        self,
-        layout: Layout,
-        scripts: tuple[Script, Script, Script],
-        now: Callable[[], float],
-        expiry: Expiry,
-        outcome: Callable[[Any], Result],
+        self, layout: Layout, script: Callable[[str], Script], now: Callable[[], float]
     ) -> None:
         """
-        @param scripts: LEASE, FILL and DENY of the layout.
+        @param script: gives the layout's script of a name.
         @param now: gives the UNIX time in seconds.
-        @param outcome: reads a reply that says how a command ended.
         """
         self._layout = layout
-        self._lease, self._fill, self._deny = (script.sha for script in scripts)
+        self._lease, self._fill, self._deny = (
+            script(name).sha for name in ("lease", "fill", "deny")
+        )
         self._now = now
-        self._expiry = expiry
-        self._outcome = outcome
         self._state = FILL + b"_state:" + layout.prefix
         self._denied = FILL + b"_barred:" + layout.prefix
         self.keys = (self._state, self._denied)
-
-    @property
-    def steps(self) -> Steps:
-        """How each of these commands is packed and read."""
-        return {
-            TakeLease: (self._pack_lease, self._read_lease),
-            Fill: (self._pack_fill, self._read_fill),
-            RevokeLeases: (self._pack_revoke, self._read_ok),
-            RevokeAllLeases: (self._pack_revoke_all, self._read_ok),
-            DenyFill: (self._pack_deny, self._read_ok),
-            DenyAllFills: (self._pack_deny_all, self._read_denied),
-            PauseFills: (self._pack_pause, self._read_ok),
-            CountDenied: (self._pack_count, self._read_count),
+        self.packers: dict[type[Command], Pack] = {
+            TakeLease: self._pack_lease,
+            Fill: self._pack_fill,
+            RevokeLeases: self._pack_revoke,
+            RevokeAllLeases: self._pack_revoke_all,
+            DenyFill: self._pack_deny,
+            DenyAllFills: self._pack_deny_all,
+            PauseFills: self._pack_pause,
+            CountDenied: self._pack_count,
         }
 
     def _lease_key(self, key: bytes) -> bytes:
         return FILL + b"_claim:" + self._layout.prefix + key
 
-    def _pack_script(self, sha: bytes, key: bytes, *arguments: bytes) -> tuple[bytes, int]:
+    def _call(self, sha: bytes, key: bytes, *arguments: bytes) -> bytes:
         item = self._layout.prefix + key
         keys = [item, CAS_COUNTER]
         if isinstance(self._layout, StringLayout):
             keys.append(self._layout.side_key(item))
         keys += [self._lease_key(key), *self.keys]
         now = b"%.3f" % self._now()
-        return _pack(b"EVALSHA", sha, b"%d" % len(keys), *keys, key, now, *arguments)
+        return pack_command((b"EVALSHA", sha, b"%d" % len(keys), *keys, key, now, *arguments))
 
-    def _pack_lease(self, command: TakeLease) -> tuple[bytes, int]:
-        return self._pack_script(self._lease, command.key, b"%d" % (LEASE_SECONDS * 1000))
+    def _pack_lease(self, command: TakeLease) -> Packed:
+        milliseconds = b"%d" % (LEASE_SECONDS * 1000)
+        return self._call(self._lease, command.key, milliseconds), 1, _read_lease
 
-    def _read_lease(self, command: TakeLease, replies: Sequence[Any]) -> Result:
-        reply = replies[0]
-        if isinstance(reply, bytes) and b":" in reply:
-            return reply
-        outcome = self._outcome(reply)
-        return None if outcome is Outcome.NOT_FOUND else outcome
-
-    def _pack_fill(self, command: Fill) -> tuple[bytes, int]:
+    def _pack_fill(self, command: Fill) -> Packed:
         layout = self._layout
-        return self._pack_script(
+        payload = self._call(
             self._fill,
             command.key,
             command.lease,
@@ -113,53 +94,62 @@ class FillCodec:
             layout.other_field,
             layout.encode(command.value),
             b"%d" % command.flags,
-            *self._expiry(command.exptime),
+            *pack_expiry(command.exptime),
         )
+        return payload, 1, _read_fill
 
-    def _read_fill(self, command: Fill, replies: Sequence[Any]) -> Result:
-        reply = replies[0]
-        if isinstance(reply, bytes) and reply.isdigit():
-            return Stored(int(reply))
-        return self._outcome(reply)
+    def _pack_revoke(self, command: RevokeLeases) -> Packed:
+        return pack_command((b"UNLINK", *map(self._lease_key, command.keys))), 1, _read_ok
 
-    def _pack_revoke(self, command: RevokeLeases) -> tuple[bytes, int]:
-        return _pack(b"UNLINK", *map(self._lease_key, command.keys))
+    def _pack_revoke_all(self, command: RevokeAllLeases) -> Packed:
+        return pack_command((b"HINCRBY", self._state, b"epoch", b"1")), 1, _read_ok
 
-    def _pack_revoke_all(self, command: RevokeAllLeases) -> tuple[bytes, int]:
-        return _pack(b"HINCRBY", self._state, b"epoch", b"1")
-
-    def _pack_deny(self, command: DenyFill) -> tuple[bytes, int]:
+    def _pack_deny(self, command: DenyFill) -> Packed:
         most = b"%d" % MOST_DENIED
-        return _pack(b"EVALSHA", self._deny, b"2", *self.keys, most, *command.keys)
+        packed = pack_command((b"EVALSHA", self._deny, b"2", *self.keys, most, *command.keys))
+        return packed, 1, _read_ok
 
-    def _pack_deny_all(self, command: DenyAllFills) -> tuple[bytes, int]:
-        return _pack(b"HSET", self._state, b"all", b"1")
+    def _pack_deny_all(self, command: DenyAllFills) -> Packed:
+        return pack_command((b"HSET", self._state, b"all", b"1")), 1, _read_all_denied
 
-    def _pack_pause(self, command: PauseFills) -> tuple[bytes, int]:
+    def _pack_pause(self, command: PauseFills) -> Packed:
         begin, end = b"%.3f" % command.begin, b"%.3f" % command.end
-        return _pack(b"HSET", self._state, b"from", begin, b"until", end)
+        return pack_command((b"HSET", self._state, b"from", begin, b"until", end)), 1, _read_ok
 
-    def _read_ok(self, command: Command, replies: Sequence[Any]) -> Result:
-        reply = replies[0]
-        return Outcome.OK if isinstance(reply, int) else self._outcome(reply)
-
-    def _read_denied(self, command: Command, replies: Sequence[Any]) -> Result:
-        result = self._read_ok(command, replies)
-        return Outcome.NOT_STORED if result is Outcome.OK else result
-
-    def _pack_count(self, command: CountDenied) -> tuple[bytes, int]:
-        return _pack(b"HMGET", self._state, b"all", b"keys")
-
-    def _read_count(self, command: CountDenied, replies: Sequence[Any]) -> Result:
-        match replies[0]:
-            case [None, None]:
-                return 0
-            case [None, bytes() as keys] if keys.isdigit():
-                return int(keys)
-            case [bytes(), _]:
-                return None
-        return self._outcome(replies[0])
+    def _pack_count(self, command: CountDenied) -> Packed:
+        return pack_command((b"HMGET", self._state, b"all", b"keys")), 1, _read_count
 
 
-def _pack(*command: bytes) -> tuple[bytes, int]:
-    return pack_command(command), 1
+def _read_lease(command: TakeLease, replies: Sequence[Any]) -> Result:
+    reply = replies[0]
+    if isinstance(reply, bytes) and b":" in reply:
+        return reply
+    outcome = read_outcome(reply)
+    return None if outcome is Outcome.NOT_FOUND else outcome
+
+
+def _read_fill(command: Fill, replies: Sequence[Any]) -> Result:
+    reply = replies[0]
+    if isinstance(reply, bytes) and reply.isdigit():
+        return Stored(int(reply))
+    return read_outcome(reply)
+
+
+def _read_ok(command: Command, replies: Sequence[Any]) -> Result:
+    return Outcome.OK if isinstance(replies[0], int) else read_outcome(replies[0])
+
+
+def _read_all_denied(command: DenyAllFills, replies: Sequence[Any]) -> Result:
+    result = _read_ok(command, replies)
+    return Outcome.NOT_STORED if result is Outcome.OK else result
+
+
+def _read_count(command: CountDenied, replies: Sequence[Any]) -> Result:
+    match replies[0]:
+        case [None, None]:
+            return 0
+        case [None, bytes() as keys] if keys.isdigit():
+            return int(keys)
+        case [bytes(), _]:
+            return None
+    return read_outcome(replies[0])

@@ -20,6 +20,7 @@ from binascii import hexlify, unhexlify
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha1
+from typing import ClassVar
 
 from redcouch.errors import ConfigurationError
 from redcouch.results import Failed, Item, Trouble
@@ -91,6 +92,22 @@ class Layout:
         )
         return escaped + b"*"
 
+    #: What SCAN is told besides.
+    scan_options: ClassVar[tuple[bytes, ...]] = ()
+
+    @property
+    def may_flush(self) -> bool:
+        """Whether a flush knows which keys are meant."""
+        return True
+
+    def is_item(self, redis_key: bytes) -> bool:
+        """Whether a key that SCAN has found is an item's."""
+        return True
+
+    def keys_of_item(self, redis_key: bytes) -> tuple[bytes, ...]:
+        """All keys that are to go with the item at this one."""
+        return (redis_key,)
+
 
 @dataclass(frozen=True, slots=True)
 class StringLayout(Layout):
@@ -106,6 +123,8 @@ class StringLayout(Layout):
     raw: bool = True
     flush_all: bool = False
 
+    scan_options: ClassVar[tuple[bytes, ...]] = (b"TYPE", b"string")
+
     def __post_init__(self) -> None:
         if self.prefix:
             Layout.__post_init__(self)
@@ -116,8 +135,13 @@ class StringLayout(Layout):
 
     @property
     def may_flush(self) -> bool:
-        """Whether a flush knows which keys are meant."""
         return self.flush_all or bool(self.prefix)
+
+    def is_item(self, redis_key: bytes) -> bool:
+        return not redis_key.startswith(SYSTEM_PREFIX)
+
+    def keys_of_item(self, redis_key: bytes) -> tuple[bytes, ...]:
+        return redis_key, self.side_key(redis_key)
 
 
 def read_item(fields: Sequence[bytes | None]) -> Item | Failed | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 _TEXTS = {"version": "redis_version", "role": "role", "policy": "maxmemory_policy"}
 _NUMBERS = {
@@ -33,3 +34,11 @@ def read_facts(info: Mapping[str, str]) -> dict[str, str | int]:
     if "valkey_version" in info:  # which says it is a Redis 7.2 for the sake of its clients
         facts |= {"kind": "Valkey", "version": info["valkey_version"]}
     return facts
+
+
+def read_info(reply: Any) -> dict[str, str]:
+    """The fields of INFO; none where the reply is something else."""
+    if not isinstance(reply, bytes):
+        return {}
+    lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}

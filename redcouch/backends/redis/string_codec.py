@@ -6,118 +6,77 @@ same data. Flags, CAS token and bookkeeping stand beside the string, in a key of
 RedCouch's own, with a digest of the value that they belong to: where a native
 client has written another value since, they do not count.
 
-The commands are those of L{redcouch.backends.redis.backend}, over scripts that
-see the string and its side key as one item. A C{get} runs no script: MGET reads
-both keys at once, and STRLEN tells a key of another type from a miss.
+The scripts see the string and its side key as one item. A C{get} runs no
+script: MGET reads both keys at once, and STRLEN tells a key of another type
+from a miss.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from redcouch.backends.redis.backend import RedisBackend
-from redcouch.backends.redis.connection import Link, RedisError
 from redcouch.backends.redis.layout import (
     CAS_COUNTER,
     NO_CAS,
     SIDE,
     SYSTEM_PREFIX,
-    Layout,
     StringLayout,
     belongs,
     read_number,
 )
+from redcouch.backends.redis.replies import (
+    Pack,
+    Packed,
+    Question,
+    Unfinished,
+    failed_by,
+    read_outcome,
+)
 from redcouch.backends.redis.resp import bulk, bulks
+from redcouch.backends.redis.script_arguments import pack_expiry
+from redcouch.backends.redis.script_codec import ScriptCodec, read_found, read_stored
 from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.scripts import strings as scripts
-from redcouch.backends.redis.url import Location
-from redcouch.commands import Command, Flush, Get, GetAndTouch, MetaGet
-from redcouch.errors import BackendError
-from redcouch.interfaces import Answer, IStorageBackend, Surroundings
-from redcouch.results import Failed, Found, Item, Result, Trouble
-
-_NO_FLUSH = Failed(
-    Trouble.REFUSED, "flush_all needs a prefix, or flush=all, in the storage URL of layout=string"
-)
+from redcouch.commands import Command, Get, OneKeyCommand, Store
+from redcouch.interfaces import Surroundings
+from redcouch.results import Found, Item, Result
 
 
-def make_string_backend(location: Location, surroundings: Surroundings) -> IStorageBackend:
-    """The backend for a location whose layout is a L{StringLayout}."""
-    link = Link(location, surroundings.reactor, scripts.SCRIPTS)
-    assert isinstance(location.layout, StringLayout)
-    backend: IStorageBackend = StringBackend(link, location.layout, surroundings)
-    return backend
-
-
-class _AtomicGet(Get):
-    """A L{Get} among changes: what it has to find is what is there at its turn."""
-
-    __slots__ = ()
-
-
-class StringBackend(RedisBackend):
+class StringCodec(ScriptCodec):
     """See the module."""
 
-    _scripts = scripts.SCRIPTS
-    _fill_scripts = (scripts.LEASE, scripts.FILL, scripts.DENY)
+    scripts = scripts.SCRIPTS
+    layout: StringLayout
 
-    #: A string is written whole by its script, however long it is.
-    _large = sys.maxsize
-    _scan_more = (b"TYPE", b"string")
-    _layout: StringLayout
-
-    def __init__(self, link: Link, layout: StringLayout, surroundings: Surroundings) -> None:
-        super().__init__(link, layout, surroundings)
+    def __init__(self, layout: StringLayout, surroundings: Surroundings) -> None:
+        super().__init__(layout, surroundings)
+        #: What no client's key may begin with.
         self._reserved = b"" if layout.prefix else SYSTEM_PREFIX
-        self._steps[_AtomicGet] = (self._pack_atomic_get, super()._read_get)
-        self._steps[Get] = (self._pack_get, self._read_pairs)
+        self._get = _pack_pair(layout.prefix)
+        self._set = self._template("set", 6)
+        self._refuse = self._template("reserved", 0)
+        self._read_item = self._refusing_key(self._template("read", 1))
+        self._gat = self._refusing_key(self._gat)
+        self.packers[Get] = self._pack_get
         if self._reserved:
-            for kind, (pack, read) in list(self._steps.items()):
-                if hasattr(kind, "key"):
-                    self._steps[kind] = (self._refusing(pack), read)
+            for kind, pack in self.packers.items():
+                if issubclass(kind, OneKeyCommand):
+                    self.packers[kind] = self._refusing(pack)
+        self.packers_among_changes = {**self.packers, Get: self._pack_get_among_changes}
 
-    def _pack_templates(self, layout: Layout) -> None:
-        prefix = layout.prefix
-        self._get = _pack_pair(prefix)
-        self._set = _pack_store(prefix, scripts.SET, (layout.field, layout.other_field), 3)
-        self._store = _pack_script(prefix, scripts.STORE, 9)
-        self._concat = _pack_script(prefix, scripts.CONCAT, 10)
-        self._arithmetic = _pack_script(prefix, scripts.ARITHMETIC, 12)
-        self._meta = _pack_script(prefix, scripts.META, 11)
-        self._invalidate = _pack_script(prefix, scripts.INVALIDATE, 6)
-        self._list = _pack_script(prefix, scripts.LIST, 0)
-        self._touch = _pack_script(prefix, scripts.TOUCH, 2)
-        self._gat = self._refusing_key(_pack_script(prefix, scripts.GAT, 2))
-        self._delete = _pack_script(prefix, scripts.DELETE, 1)
-        self._read_item = _pack_script(prefix, scripts.READ, 1)
-        self._refuse = _pack_script(prefix, scripts.RESERVED, 0)
-
-    def perform(self, commands: Sequence[Command], answer: Answer) -> None:
-        """See L{IDirectBackend}."""
-        alone = all(command.__class__ is Get for command in commands)
-        super().perform(commands if alone else list(map(_in_one_step, commands)), answer)
-
-    def read(self, commands: Sequence[Command], replies: Sequence[Any]) -> list[Result]:
-        """As the original; each key of a L{Get} has two replies."""
-        results = []
-        at = 0
-        for command in commands:
-            after = at + _replies(command)
-            results.append(self._steps[command.__class__][1](command, replies[at:after]))
-            at = after
-        return results
+    def _template(self, name: str, arguments: int) -> Callable[..., bytes]:
+        return _pack_script(self.layout.prefix, self.script(name), arguments)
 
     # -- keys that are no client's -------------------------------------------------------------
 
-    def _refusing(self, pack: Callable[[Any], tuple[bytes, int]]) -> Any:
+    def _refusing(self, pack: Pack) -> Pack:
         """A pack of a command on one key that refuses RedCouch's own keys."""
 
-        def refusing(command: Any) -> tuple[bytes, int]:
+        def refusing(command: Any) -> Packed:
             if command.key.startswith(self._reserved):
-                return self._refuse(command.key), 1
+                return self._refuse(command.key), 1, _read_refusal
             return pack(command)
 
         return refusing
@@ -134,89 +93,82 @@ class StringBackend(RedisBackend):
 
     # -- reading -----------------------------------------------------------------------------
 
-    def _pack_get(self, command: Get) -> tuple[bytes, int]:
+    def _pack_get(self, command: Get) -> Packed:
         keys = command.keys
+        payloads = list(map(self._get, keys))
         if self._reserved:
-            pieces = [
-                self._refuse(key) * 2 if key.startswith(self._reserved) else self._get(key)
-                for key in keys
-            ]
-            return b"".join(pieces), 2 * len(keys)
-        return b"".join(map(self._get, keys)), 2 * len(keys)
+            for place, key in enumerate(keys):
+                if key.startswith(self._reserved):
+                    payloads[place] = self._refuse(key) * 2
+        return b"".join(payloads), 2 * len(keys), self._read_get
 
-    def _read_pairs(self, command: Get, replies: Sequence[Any]) -> Result:
-        return [
-            self._read_pair(replies[at], replies[at + 1], command.cas)
-            for at in range(0, len(replies), 2)
-        ]
+    def _read_get(self, command: Get, replies: Sequence[Any]) -> list[Found] | Unfinished:
+        """Items with two replies each."""
+        cas = command.cas
+        found: list[Found] = []
+        questions: list[Question] = []
+        for at, key in enumerate(command.keys):
+            item = _read_pair(replies[2 * at], replies[2 * at + 1], cas)
+            if item is not None and item.__class__ is Item and item[2] == NO_CAS:
+                give = partial(self._give_token, found, at)
+                questions.append((self.pack_token(key, item), give))
+            found.append(item)
+        return Unfinished(found, questions) if questions else found
 
-    def _read_pair(self, both: Any, length: Any, cas: bool) -> Found:
-        if both.__class__ is not list:
-            return self._failed(both)
-        value, line = both
-        if value is None:
-            return self._failed(length) if isinstance(length, RedisError) else None
-        if line is None:
-            if not cas:
-                return Item(value, 0, 0)
-        elif belongs(line, value):
-            try:
-                return _read_line(value, line, cas)
-            except ValueError:
-                pass  # bookkeeping behind the token, or none of our own
-        elif not cas:
-            return Item(value, 0, 0)  # MGET read both at once: a native client has written
-        self.needs_more = True
-        return Item(value, 0, NO_CAS)
-
-    def _pack_atomic_get(self, command: Get) -> tuple[bytes, int]:
-        pack = self._refusing_key(self._read_item)
+    def _pack_get_among_changes(self, command: Get) -> Packed:
         wanted = b"1" if command.cas else b""
-        return b"".join([pack(key, wanted) for key in command.keys]), len(command.keys)
+        payload = b"".join([self._read_item(key, wanted) for key in command.keys])
+        return payload, len(command.keys), self._read_items
 
-    async def complete_item(self, key: bytes, item: Item) -> Found:
-        """The item in one step, with a token of its own."""
+    def pack_token(self, key: bytes, item: Item) -> bytes:
+        """See L{ScriptCodec}: the item is read again, in one step, with a token of its own."""
+        return self._read_item(key, b"1")
+
+    def read_token(self, item: Item, reply: Any) -> Found:
+        """See L{ScriptCodec}."""
+        return read_found(reply)
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def _pack_store(self, command: Store) -> Packed:
+        if not command.plain:
+            return super()._pack_store(command)
+        payload = self._set(
+            command.key,
+            self.layout.field,
+            self.layout.other_field,
+            command.value,
+            b"%d" % command.flags,
+            *pack_expiry(command.exptime),
+        )
+        return payload, 1, read_stored
+
+
+def _read_refusal(command: Command, replies: Sequence[Any]) -> Result:
+    return read_outcome(replies[0])
+
+
+def _read_pair(both: Any, length: Any, cas: bool) -> Found:
+    """
+    An item from what MGET and STRLEN answer. Its token is C{NO_CAS} where more
+    has to be asked.
+    """
+    if both.__class__ is not list:
+        return failed_by(both)
+    value, line = both
+    if value is None:
+        return failed_by(length) if isinstance(length, Exception) else None
+    if line is None:
+        if not cas:
+            return Item(value, 0, 0)
+    elif belongs(line, value):
         try:
-            (fields,) = await self._send_scripts([self._read_item(key, b"1")], 1)
-        except BackendError as error:
-            return error.failed
-        return self._read_found(fields)
-
-    # -- flushing and listing ------------------------------------------------------------------
-
-    async def _flush(self, command: Flush) -> Result:
-        return await super()._flush(command) if self._layout.may_flush else _NO_FLUSH
-
-    async def _unlink_all(self) -> None:
-        if not self._layout.may_flush:
-            return
-        cursor = b""
-        while True:
-            cursor, keys = await self._scan(cursor)
-            if keys:
-                await self._ask(b"UNLINK", *keys, *map(self._layout.side_key, keys))
-            if not cursor:
-                return
-
-    async def _scan(self, cursor: bytes) -> tuple[bytes, list[bytes]]:
-        cursor, keys = await super()._scan(cursor)
-        return cursor, [key for key in keys if not key.startswith(SYSTEM_PREFIX)]
-
-
-def _in_one_step(command: Command) -> Command:
-    if command.__class__ is Get:
-        assert isinstance(command, Get)
-        return _AtomicGet(command.keys, command.cas)
-    if isinstance(command, MetaGet) and command.plain:
-        return replace(command, standing=True, no_update=True)
-    return command
-
-
-def _replies(command: Command) -> int:
-    if command.__class__ is Get:
-        assert isinstance(command, Get)
-        return 2 * len(command.keys)
-    return len(command.keys) if isinstance(command, Get | GetAndTouch) else 1
+            return _read_line(value, line, cas)
+        except ValueError:
+            pass  # bookkeeping behind the token, or none of our own
+    elif not cas:
+        return Item(value, 0, 0)  # MGET read both at once: a native client has written
+    return Item(value, 0, NO_CAS)
 
 
 def _read_line(value: bytes, line: bytes, cas: bool) -> Item:
@@ -271,17 +223,5 @@ def _pack_script(prefix: bytes, script: Script, arguments: int) -> Callable[...,
 
     def pack(key: bytes, *given: bytes) -> bytes:
         return head % (own + len(key), key, side + len(key), key) + bulks(*given)
-
-    return pack
-
-
-def _pack_store(
-    prefix: bytes, script: Script, before: Sequence[bytes], after: int
-) -> Callable[[bytes, bytes, bytes], bytes]:
-    """As L{redcouch.backends.redis.resp.pack_store}, with the side key."""
-    packed = _pack_script(prefix, script, len(before) + 1 + after)
-
-    def pack(key: bytes, value: bytes, rest: bytes) -> bytes:
-        return packed(key, *before, value) + rest
 
     return pack

@@ -12,9 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from redcouch.backends.redis.exchange import Exchange
 from redcouch.backends.redis.layout import SYSTEM_PREFIX
+from redcouch.backends.redis.replies import check
 from redcouch.backends.redis.resp import pack_command
-from redcouch.telemetry.usage import KINDS, Inventory, Seen
+from redcouch.errors import BackendError
+from redcouch.results import Trouble
+from redcouch.telemetry.usage import KINDS, MOST, Inventory, Seen
 
 ROOT = SYSTEM_PREFIX + b"traffic"
 
@@ -35,6 +39,29 @@ SYSTEM_KEYS = (
     *(seconds_key_of(kind) for kind in KINDS),
 )
 """Every key of the inventory."""
+
+
+class UsageStore:
+    """The inventory in one Redis. Each of these raises L{BackendError}."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def keep(self, seen: Sequence[Seen], now: int) -> None:
+        """Add what was seen. Of a kind that has become too large, what was seen last stays."""
+        replies = [*map(check, await self._exchange.send(*pack_seen(seen, now)))]
+        for kind, size in zip(KINDS, replies[-len(KINDS) :], strict=True):
+            if size > MOST:
+                fields = await self._exchange.ask(b"HGETALL", key_of(kind))
+                await self._exchange.send(*pack_forget(kind, oldest(fields, MOST * 4 // 5)))
+
+    async def read(self) -> Inventory:
+        """All that has been kept."""
+        replies = [*map(check, await self._exchange.send(*pack_questions()))]
+        try:
+            return read_answers(replies)
+        except (TypeError, ValueError):
+            raise BackendError(Trouble.UNREADABLE, "the inventory is damaged") from None
 
 
 def pack_seen(seen: Sequence[Seen], now: int) -> tuple[bytes, int]:
