@@ -20,6 +20,7 @@ from redcouch.commands import Command, Get, Store, StoreMode
 from redcouch.interfaces import IStorageBackend, Surroundings
 from redcouch.limits import Limits
 from redcouch.results import Failed, Item, Result, Stored, Trouble
+from redcouch.telemetry.latency import Meter
 from tests.support.results import named
 from tests.support.servers import RedisServer, redis_server, shared_redis
 
@@ -70,9 +71,11 @@ class RedisCase(TestCase):
         self.addCleanup(globalLogPublisher.removeObserver, note)
         return lines
 
-    async def connect(self, url: str, reactor: Any = reactor) -> IStorageBackend:
+    async def connect(
+        self, url: str, reactor: Any = reactor, meter: Meter | None = None
+    ) -> IStorageBackend:
         """A storage that has been started, and that ends with the test."""
-        surroundings = Surroundings(reactor, Limits(), time.time, self.fail)
+        surroundings = Surroundings(reactor, Limits(), time.time, self.fail, meter)
         storage = self.storage = make_backend(url, surroundings)
         await storage.start()
         self._started.append(storage)

@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 from redcouch.commands import Arithmetic, Command, Delete, Get, Store, StoreMode, Touch
 from redcouch.errors import BackendError
 from redcouch.results import Stored, Trouble
+from redcouch.telemetry.latency import Meter
 from tests.backends.redis.case import RedisCase, eventually
 from tests.backends.redis.fake import FakeRedis, FakeRedisFactory, nothing
 from tests.support.results import named
@@ -189,6 +190,17 @@ class ComingAndGoingTests(RedisCase):
         client.replicaof("NO", "ONE")
         await self.ready()
         await self.set(b"v")
+
+    async def test_meter(self) -> None:
+        """Round trips and reconnections are measured, in whichever layout the items are."""
+        server = self.start_redis()
+        for parameters in ("", "?layout=string"):
+            meter = Meter(time.perf_counter)
+            await self.connect(server.url + parameters, meter=meter)
+            await self.get()
+            self.assertGreater(sum(meter.round_trips.counts), 0)
+            self.native(server).client_kill_filter(_type="normal", skipme=True)
+            await eventually(lambda meter=meter: meter.reconnections)  # type: ignore[misc]
 
     async def test_stop_with_work_in_flight(self) -> None:
         """Whoever still waits when the service ends is told that."""

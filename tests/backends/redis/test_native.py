@@ -6,6 +6,7 @@ import time
 from binascii import unhexlify
 from typing import Any
 
+from redcouch.backends.redis.layout import NO_CAS
 from redcouch.commands import (
     Arithmetic,
     Command,
@@ -28,8 +29,51 @@ from tests.contract import redis_storage
 COUNTER = b"redcouch:sys:cas_counter"
 
 
+def tokens_of(results: list[Any]) -> list[int]:
+    """The tokens of the items in a batch's results, in order."""
+    each = [one if isinstance(one, list) else [one] for one in results]
+    return [item.cas for items in each for item in items]
+
+
 class NativeTests(SharedRedisCase):
     """Redis 7.0; the versions below run the same tests."""
+
+    async def test_items_without_tokens(self) -> None:
+        """Many items that native clients wrote are given tokens together: in two round trips."""
+        keys = [b"%d" % number for number in range(100)]
+        batches: list[list[Command]] = [[Get(keys, cas=True)], [MetaGet(key) for key in keys]]
+        for parameters in ("", "?layout=string"):
+            storage: Any = await self.connect(self.url + parameters)
+            await self.get()
+            trips = self.count_calls(storage._link, "submit")
+            for batch in batches:
+                self.client.flushall()
+                native = self.client.pipeline()
+                for key in keys:
+                    if parameters:
+                        native.set(key, "v")
+                    else:
+                        native.hset(b"rc:" + key, "v", "76")
+                native.execute()
+                self.client.config_resetstat()
+                before = len(trips)
+                tokens = tokens_of(await self.all(*batch))
+                self.assertEqual(len(set(tokens) - {0, NO_CAS}), len(keys))
+                self.assertLessEqual(len(trips) - before, 2)
+                self.assertNotIn("cmdstat_script|load", self.client.info("commandstats"))
+                self.assertEqual(tokens_of(await self.all(*batch)), tokens)
+
+    def count_calls(self, of: Any, name: str) -> list[None]:
+        """A list that grows with each call of a method."""
+        calls: list[None] = []
+        method = getattr(of, name)
+
+        def counted(*arguments: Any) -> Any:
+            calls.append(None)
+            return method(*arguments)
+
+        self.patch(of, name, counted)
+        return calls
 
     # The layout
 

@@ -51,6 +51,7 @@ BATCH: list[Command] = [
     Store(StoreMode.SET, b"k", b"3"),
     MetaGet(b"k", standing=True, vivify=0),
     Store(StoreMode.PREPEND, b"k", b"4"),
+    MetaGet(b"n"),
     Touch(b"n", 900),
     Get([b"n", b"k"], cas=True),
     Delete(b"n"),
@@ -95,6 +96,24 @@ class ForgottenScriptTests(SharedRedisCase):
             self.client.script_flush()
             result = await self.do(command)
             self.assertNotEqual(plain(result), "failed", command)
+
+    async def test_reads_keep_nothing_from_being_repeated(self) -> None:
+        """A read that needs no script, whichever it is, leaves the changes before it undone."""
+        reads: list[Command] = [MetaGet(b"n"), Get([b"n"]), Get([b"n"], cas=True)]
+        changes: list[Command] = [
+            MetaGet(b"k", vivify=0),
+            MetaGet(b"k", touch=500),
+            Store(StoreMode.APPEND, b"k", b"2", vivify=0),
+        ]
+        for url in (self.url, f"{self.url}?layout=string"):
+            await self.connect(url)
+            for change in changes:
+                for read in reads:
+                    await self.all(Delete(b"n"), Store(StoreMode.SET, b"k", b"1"))
+                    self.client.script_flush()
+                    result, _, again = await self.all(change, read, change)
+                    self.assertNotEqual(plain(result), "failed", (change, read))
+                    self.assertNotEqual(plain(again), "failed", (change, read))
 
     async def test_large_batch(self) -> None:
         """A pipeline of thousands is done in order, after its scripts are there again."""
