@@ -24,6 +24,13 @@ class StartError(SystemExit, Exception):
     """
 
 
+class ServerError(Exception):
+    """
+    A server that a command asks cannot be reached, or has failed. The text is one line
+    for the operator; L{redcouch.cli.main} prints it and ends with status 3.
+    """
+
+
 class BackendError(Exception):
     """
     A backend could not perform a command, or a whole batch.

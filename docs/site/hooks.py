@@ -12,7 +12,7 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-from redcouch.backends.registry import factories
+from redcouch.backends.registry import schemes
 from redcouch.options import Options
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -65,8 +65,8 @@ def _linked(path: str, anchor: str | None) -> str:
 def reference() -> str:
     """Every option of C{twistd redcouch}, as a page."""
     rows = "".join(_row(*option) for option in sorted(_options()))
-    schemes = "".join(
-        f"| `{scheme}:` | {plugin.summary} |\n" for scheme, plugin in sorted(factories().items())
+    urls = "".join(
+        f"| `{scheme}:` | {summary} |\n" for scheme, summary in sorted(schemes().items())
     )
     return (
         "# Configuration\n\n"
@@ -76,7 +76,7 @@ def reference() -> str:
         f"{rows}\n"
         "## Storage URLs\n\n"
         "| scheme | storage |\n|---|---|\n"
-        f"{schemes}\n"
+        f"{urls}\n"
         "[Operations](operations.md#storage) has their forms and parameters.\n"
     )
 

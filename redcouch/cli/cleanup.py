@@ -19,9 +19,9 @@ from redcouch.cli.common import (
     show_key,
     storage_option,
 )
-from redcouch.cli.errors import ServerError
 from redcouch.cli.progress import Pace, Stop, progress
 from redcouch.cli.storage import BATCH, Storage, batches, check, open_storage
+from redcouch.errors import ServerError
 
 
 @click.command("cleanup")

@@ -22,9 +22,9 @@ from redcouch.cli.common import (
     rate_option,
     storage_url_option,
 )
-from redcouch.cli.errors import ServerError
 from redcouch.cli.progress import Advance, Pace, Stop, progress
 from redcouch.cli.storage import Call, Storage, explain, open_storage
+from redcouch.errors import ServerError
 from redcouch.memcached_client.address import Address
 from redcouch.memcached_client.item_reading import Copy, Fault
 from redcouch.memcached_client.key_listing import Entry
@@ -144,7 +144,7 @@ class _Copier:
         if self._stop.requested:
             return
         try:
-            with Node(address) as node, node.list_keys(self._stop) as keys:
+            with Node(address) as node, node.list_keys(lambda: self._stop.requested) as keys:
                 self._tally.listed += len(keys)
                 with progress(address.shown, len(keys)) as advance:
                     for entries in keys.batches(self._pace.batch(BATCH)):

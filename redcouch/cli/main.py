@@ -20,8 +20,7 @@ from redcouch.cli import (
     verify,
 )
 from redcouch.cli.common import Interrupted, Trouble
-from redcouch.cli.errors import ServerError
-from redcouch.errors import ConfigurationError
+from redcouch.errors import ConfigurationError, ServerError
 
 COMMANDS = (
     import_items.command,

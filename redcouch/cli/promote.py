@@ -24,9 +24,9 @@ from redcouch.cli.common import (
     rate_option,
     show_key,
 )
-from redcouch.cli.errors import ServerError
 from redcouch.cli.progress import Pace, Stop, progress
 from redcouch.cli.storage import BATCH, Storage, batches, explain, open_storage
+from redcouch.errors import ServerError
 
 _EXAMPLES = 10
 

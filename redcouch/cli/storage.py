@@ -29,8 +29,7 @@ from redcouch.backends.redis.layout import (
 from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.scripts import strings as string_scripts
 from redcouch.backends.redis.url import Location, read_location
-from redcouch.cli.errors import ServerError
-from redcouch.errors import ConfigurationError
+from redcouch.errors import ConfigurationError, ServerError
 from redcouch.results import Failed, Item
 from redcouch.urls import redact
 

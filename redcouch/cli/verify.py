@@ -24,9 +24,9 @@ from redcouch.cli.common import (
     show_key,
     storage_option,
 )
-from redcouch.cli.errors import ServerError
 from redcouch.cli.progress import Pace, Stop, progress
 from redcouch.cli.storage import Storage, Stored, batches, open_storage
+from redcouch.errors import ServerError
 from redcouch.memcached_client.item_reading import Copy, Fault, Outcome
 from redcouch.memcached_client.key_listing import Entry, KeyList
 from redcouch.memcached_client.node import BATCH, Node, by_weight
@@ -214,7 +214,8 @@ class _Comparison:
         """Fill in the report."""
         with ExitStack() as stack:
             lists = [
-                (node, stack.enter_context(node.list_keys(self._stop))) for node in self._nodes
+                (node, stack.enter_context(node.list_keys(lambda: self._stop.requested)))
+                for node in self._nodes
             ]
             self._report.memcached = sum(len(keys) for _, keys in lists)
             self._compare_all(lists)

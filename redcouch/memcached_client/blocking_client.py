@@ -1,31 +1,44 @@
-"""A connection to a memcached, which waits for what it asks for."""
+"""A connection to a memcached that waits for the replies to what it asks."""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Iterator
 from types import TracebackType
+from typing import TypeVar
 
-from redcouch.cli.errors import ServerError
+from redcouch.errors import ServerError
 from redcouch.memcached_client.address import Address
-from redcouch.memcached_client.protocol import authenticate
+from redcouch.memcached_client.protocol import (
+    GarbageError,
+    PendingRequest,
+    Read,
+    Reply,
+    RequestQueue,
+    authenticate,
+    read_line,
+    read_meta,
+)
+
+T = TypeVar("T")
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 
 _READ = 256 * 1024
-_LONGEST_LINE = 64 * 1024
 
 
 class Connection:
     """
-    Lines and blocks of bytes. Use it in a C{with} statement.
+    Requests and their replies. Use it in a C{with} statement.
 
     @raise ServerError: from everything here, if memcached cannot be reached,
-        closes, or is silent for L{ANSWER_SECONDS}.
+        closes, is silent for L{ANSWER_SECONDS}, or answers garbage.
     """
 
     def __init__(self, address: Address) -> None:
         self.address = address
+        self._queue: RequestQueue[PendingRequest] = RequestQueue()
         try:
             if address.socket is not None:
                 self._socket = socket.socket(socket.AF_UNIX)
@@ -39,16 +52,14 @@ class Connection:
         except OSError as error:
             raise self.trouble(error.strerror or str(error)) from None
         self._socket.settimeout(ANSWER_SECONDS)
-        self._reader = self._socket.makefile("rb", _READ)
         if address.password is not None:
             self._authenticate(address.username or "", address.password)
 
     def _authenticate(self, username: str, password: str) -> None:
-        self.send(authenticate(username, password))
-        said = self.read_line()
-        if said != b"STORED":
+        (reply,) = self.ask(authenticate(username, password), 1, read_line)
+        if reply.code != b"STORED":
             self.close()
-            raise self.trouble(f"refused the password: {said[:80].decode(errors='replace')}")
+            raise self.trouble(f"refused the password: {show(reply)}")
 
     def __enter__(self) -> Connection:
         return self
@@ -62,41 +73,47 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        self._reader.close()
         self._socket.close()
 
-    def send(self, data: bytes) -> None:
-        """Send all of it. What may be unread meanwhile has to be small, or both sides wait."""
+    def ask(self, data: bytes, expected: int, read: Read = read_meta) -> Iterator[Reply]:
+        """
+        The replies to a request, each as it arrives. All of them have to be taken. What is
+        sent has to be small, or both sides wait.
+        """
+        return self._replies(PendingRequest(data, expected, read))
+
+    def ask_lines(self, line: bytes) -> Iterator[Reply]:
+        """The same where the answer is lines, up to one that says that it is the last."""
+        return self._replies(PendingRequest(line + b"\r\n", None, read_line))
+
+    def _replies(self, request: PendingRequest) -> Iterator[Reply]:
+        self._queue.add(request)
+        self._attempt(lambda: self._socket.sendall(request.data))
+        while True:
+            while request.replies:
+                yield request.replies.popleft()
+            if request.complete:
+                return
+            data = self._attempt(lambda: self._socket.recv(_READ))
+            if not data:
+                raise self.trouble("closed the connection")
+            try:
+                for _ in self._queue.receive(data):
+                    pass
+            except GarbageError as error:
+                raise self.trouble(str(error)) from None
+
+    def _attempt(self, what: Callable[[], T]) -> T:
         try:
-            self._socket.sendall(data)
+            return what()
         except OSError as error:
             raise self.trouble(error.strerror or "no answer") from None
-
-    def read_line(self) -> bytes:
-        """The next line, without its end."""
-        try:
-            line: bytes = self._reader.readline(_LONGEST_LINE)
-        except OSError as error:
-            raise self.trouble(error.strerror or "no answer") from None
-        if not line.endswith(b"\n"):
-            raise self.trouble("closed the connection" if not line else "broke off in a line")
-        return line[:-2] if line.endswith(b"\r\n") else line[:-1]
-
-    def read_exactly(self, count: int) -> bytes:
-        """The next so many bytes."""
-        try:
-            data: bytes = self._reader.read(count)
-        except OSError as error:
-            raise self.trouble(error.strerror or "no answer") from None
-        if len(data) < count:
-            raise self.trouble("closed the connection")
-        return data
-
-    def ask(self, line: bytes) -> bytes:
-        """Send a line; gives the line that answers it."""
-        self.send(line + b"\r\n")
-        return self.read_line()
 
     def trouble(self, what: str) -> ServerError:
         """The error to raise for what it did."""
         return ServerError(f"{self.address.shown}: {what}")
+
+
+def show(reply: Reply) -> str:
+    """What a memcached has said, for people."""
+    return reply.line[:80].decode(errors="replace")

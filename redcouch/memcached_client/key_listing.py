@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from tempfile import TemporaryFile
 from types import TracebackType
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from redcouch.cli.progress import Stop
-from redcouch.memcached_client.blocking_client import Connection
+from redcouch.memcached_client.blocking_client import Connection, show
+from redcouch.memcached_client.protocol import Reply
 
 NEVER = -1
 UNKNOWN = -2
@@ -87,20 +87,20 @@ class _Form:
 
     request: bytes
     end: bytes
-    read: Callable[[bytes], Entry | None]
+    read: Callable[[Reply], Entry | None]
 
 
-def _read_metadump(line: bytes) -> Entry | None:
-    fields = dict(part.partition(b"=")[::2] for part in line.split(b" "))
+def _read_metadump(reply: Reply) -> Entry | None:
+    fields = dict(word.partition(b"=")[::2] for word in (reply.code, *reply.words))
     try:
         return Entry(unquote_to_bytes(fields[b"key"]), int(fields[b"exp"]))
     except (KeyError, ValueError):
         return None
 
 
-def _read_mgdump(line: bytes) -> Entry | None:
+def _read_mgdump(reply: Reply) -> Entry | None:
     try:
-        match line.split():
+        match reply.code, *reply.words:
             case [b"mg", key]:
                 return Entry(key, UNKNOWN)
             case [b"mg", key, b"b"]:
@@ -117,51 +117,51 @@ _FORMS = (
     _Form(b"lru_crawler mgdump all", b"EN", _read_mgdump),
 )
 
-_REFUSALS = (b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR", b"BADCLASS", b"BUSY")
+_REFUSALS = frozenset((b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR", b"BADCLASS", b"BUSY"))
 
 
-def list_keys(connection: Connection, stop: Stop) -> KeyList:
+def list_keys(connection: Connection, stopped: Callable[[], bool]) -> KeyList:
     """
     Every key that memcached has, for the caller to close. What is left out of a
     list that is stopped is not in it.
 
     @raise ServerError: memcached gives no such list, or breaks off.
     """
-    refusal = b""
+    refusal = ""
     for form in _FORMS:
-        line = _ask(connection, form.request, stop)
-        if not line.startswith(_REFUSALS):
-            return _read(connection, form, line, stop)
-        refusal = line
-    raise connection.trouble(
-        f"gives no list of its keys (lru_crawler metadump): {refusal.decode(errors='replace')}"
-    )
+        first, lines = _ask(connection, form.request, stopped)
+        if first.code not in _REFUSALS:
+            return _read(connection, form, chain([first], lines), stopped)
+        refusal = show(first)
+    raise connection.trouble(f"gives no list of its keys (lru_crawler metadump): {refusal}")
 
 
-def _ask(connection: Connection, request: bytes, stop: Stop) -> bytes:
-    """The first line of the answer, once the crawler has time."""
+def _ask(
+    connection: Connection, request: bytes, stopped: Callable[[], bool]
+) -> tuple[Reply, Iterator[Reply]]:
+    """The first line of the answer, and the others, once the crawler has time."""
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
-        line = connection.ask(request)
-        if not line.startswith(b"BUSY") or stop.requested or time.monotonic() > deadline:
-            return line
+        lines = connection.ask_lines(request)
+        first = next(lines)
+        if first.code != b"BUSY" or stopped() or time.monotonic() > deadline:
+            return first, lines
         time.sleep(_BUSY_PAUSE)
 
 
-def _read(connection: Connection, form: _Form, line: bytes, stop: Stop) -> KeyList:
+def _read(
+    connection: Connection, form: _Form, lines: Iterable[Reply], stopped: Callable[[], bool]
+) -> KeyList:
     keys = KeyList()
     try:
-        while line != form.end:
-            entry = form.read(line)
+        for reply in lines:
+            entry = form.read(reply)
             if entry is not None:
                 keys.add(entry)
-            elif line != b"OK":  # some servers begin with it
-                raise connection.trouble(
-                    f"cannot read the list of its keys: {line[:80].decode(errors='replace')}"
-                )
-            if stop.requested:
+            elif reply.code != b"OK" and reply.line != form.end:  # some begin with OK
+                raise connection.trouble(f"cannot read the list of its keys: {show(reply)}")
+            if stopped():
                 break
-            line = connection.read_line()
     except BaseException:
         keys.__exit__(None, None, None)
         raise

@@ -8,23 +8,23 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TypeAlias
 
-from redcouch.cli.errors import ServerError
-from redcouch.cli.progress import Stop
+from redcouch.errors import ServerError
 from redcouch.limits import MAX_KEY
 from redcouch.memcached_client.address import Address
-from redcouch.memcached_client.blocking_client import Connection
+from redcouch.memcached_client.blocking_client import Connection, show
 from redcouch.memcached_client.item_reading import (
+    BINARY,
+    META,
+    TEXT,
     Copy,
     Fault,
+    Getter,
     Outcome,
-    Reader,
-    probe_meta,
-    read_binary,
-    read_meta,
-    read_text,
+    probe,
+    read_items,
 )
 from redcouch.memcached_client.key_listing import NEVER, Entry, KeyList, list_keys
-from redcouch.memcached_client.protocol import is_plain, name
+from redcouch.memcached_client.protocol import PROBE, is_plain, name, read_line
 
 BATCH = 100
 """Keys asked for in one go: their requests fit into a socket's buffer, whatever comes back."""
@@ -54,7 +54,7 @@ class Node:
         self._ahead = float(stats.get("time", self._clock())) - self._clock()
         # Meta commands of 1.5 were an experiment with another syntax.
         before = stats.get("version", "").startswith(("1.4.", "1.5."))
-        self.has_meta = not before and self._connection.ask(b"mn") == b"MN"
+        self.has_meta = not before and next(self._connection.ask(PROBE, 1, read_line)).code == b"MN"
         return self
 
     def __exit__(
@@ -70,24 +70,24 @@ class Node:
         """What memcached's own clock says, in UNIX time."""
         return self._clock() + self._ahead
 
-    def list_keys(self, stop: Stop) -> KeyList:
-        """Every key, for the caller to close."""
+    def list_keys(self, stopped: Callable[[], bool]) -> KeyList:
+        """Every key, for the caller to close; what it has so far once it is stopped."""
         with Connection(self.address) as connection:
-            return list_keys(connection, stop)
+            return list_keys(connection, stopped)
 
     def fetch(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Outcome]]:
         """
         What is found for up to L{BATCH} entries, in no order, as it arrives.
         All of it has to be taken.
         """
-        kinds: dict[Reader, list[Entry]] = {}
+        ways: dict[Getter, list[Entry]] = {}
         for entry in entries:
-            kinds.setdefault(self._reader(entry.key), []).append(entry)
-        for read, several in kinds.items():
-            if read is read_binary:
+            ways.setdefault(self._getter(entry.key), []).append(entry)
+        for getter, several in ways.items():
+            if getter is BINARY:
                 yield from self._fetch_binary(several)
             else:
-                found = read(self._connection, several, self.now)
+                found = read_items(self._connection, getter, several, self.now)
                 yield from zip(several, found, strict=True)
 
     def present(self, keys: Sequence[bytes]) -> Iterator[bool]:
@@ -95,25 +95,26 @@ class Node:
         Whether it has an item for each of up to L{BATCH} keys, which may be longer than
         memcached's can be. All of it has to be taken.
         """
-        entries = [Entry(key, NEVER) for key in keys if 0 < len(key) <= MAX_KEY]
-        if all(self._reader(entry.key) is read_meta for entry in entries):
-            probed = probe_meta(self._connection, entries)
-            there = {entry.key for entry, known in zip(entries, probed, strict=True) if known}
+        possible = [key for key in keys if 0 < len(key) <= MAX_KEY]
+        if all(self._getter(key) is META for key in possible):
+            probed = probe(self._connection, possible)
+            there = {key for key, known in zip(possible, probed, strict=True) if known}
         else:
+            entries = [Entry(key, NEVER) for key in possible]
             there = {entry.key for entry, found in self.fetch(entries) if found is not None}
         yield from (key in there for key in keys)
 
-    def _reader(self, key: bytes) -> Reader:
+    def _getter(self, key: bytes) -> Getter:
         if self.has_meta and name(key) is not None:
-            return read_meta
-        return read_text if is_plain(key) and not self.has_meta else read_binary
+            return META
+        return TEXT if is_plain(key) and not self.has_meta else BINARY
 
     def _fetch_binary(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Outcome]]:
         done = 0
         try:
             if not self._without_binary:
                 self._binary = self._binary or self._connect()
-                for found in read_binary(self._binary, entries, self.now):
+                for found in read_items(self._binary, BINARY, entries, self.now):
                     yield entries[done], found
                     done += 1
         except ServerError as error:
@@ -126,14 +127,13 @@ class Node:
 
     def _stats(self) -> dict[str, str]:
         """C{stats}, by name."""
-        self._connection.send(b"stats\r\n")
         stats = {}
-        while (line := self._connection.read_line()) != b"END":
-            word, _, rest = line.decode(errors="replace").partition(" ")
-            if word != "STAT":
-                raise self._connection.trouble(f"answered stats with {line[:80]!r}")
-            name, _, value = rest.partition(" ")
-            stats[name] = value
+        for reply in self._connection.ask_lines(b"stats"):
+            if reply.code == b"STAT" and reply.words:
+                name, *value = (word.decode(errors="replace") for word in reply.words)
+                stats[name] = " ".join(value)
+            elif reply.code != b"END":
+                raise self._connection.trouble(f"answered stats with {show(reply)}")
         return stats
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from redcouch.backends.origin.time_budget import Patience
 from redcouch.expiry import MAX_RELATIVE
 from redcouch.memcached_client.protocol import Reply, delete, look, name, read
+from redcouch.memcached_client.time_budget import Patience
 from redcouch.memcached_client.twisted_client import AwayError, Node
 
 _PORTION = 256 * 1024

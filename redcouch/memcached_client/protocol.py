@@ -1,17 +1,29 @@
 """
-memcached's meta commands, as bytes to send and replies to read; no I/O.
+A client of memcached as pure code: requests queued, bytes in, replies out. No I/O.
 
-From memcached's doc/protocol.txt, "Meta Commands": a reply is a line of a code
-and flags, C{VA <size> <flags>*} with a block behind it. Replies come in the
-order of their requests.
+A request carries the function that reads its replies, and replies come in the order of
+their requests. L{redcouch.memcached_client.twisted_client} and
+L{redcouch.memcached_client.blocking_client} move the bytes.
+
+From memcached's doc/protocol.txt, "Meta Commands": a reply is a line of a code and flags,
+C{VA <size> <flags>*} with a block behind it. Where an item is asked for in classic text
+or in binary (doc/protocol_binary), the reply is given as the same: C{VA} with C{f<flags>},
+or C{EN}.
 """
 
 from __future__ import annotations
 
+import struct
 from base64 import b64encode
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from sys import maxsize
+from typing import Generic, TypeAlias, TypeVar
 
 from redcouch.limits import MAX_KEY
+
+T = TypeVar("T")
 
 _LONGEST_LINE = 2048
 
@@ -19,6 +31,9 @@ _UNSPEAKABLE = bytes((*range(33), 127))
 """Blanks and control characters."""
 
 _CODES = frozenset(b"HD EN NF NS EX VA MN OK STORED ERROR CLIENT_ERROR SERVER_ERROR".split())
+
+_ENDS = frozenset(b"END EN ERROR CLIENT_ERROR SERVER_ERROR BADCLASS BUSY".split())
+"""First words of the last line, where the answer is lines."""
 
 PROBE = b"mn\r\n"
 """Answered MN where the meta commands are as they have been since early in memcached 1.6."""
@@ -40,6 +55,11 @@ class Reply:
     words: list[bytes] = field(default_factory=list)
     value: bytes | None = None
 
+    @property
+    def line(self) -> bytes:
+        """What it says, without the block."""
+        return b" ".join([self.code, *self.words])
+
     def flag(self, letter: bytes) -> bytes | None:
         """What a flag says; C{None} where it is not there."""
         for word in self.words:
@@ -55,71 +75,199 @@ class Reply:
             return None
 
 
-class ReplyReader:
-    """Replies out of a stream of bytes."""
+# -- reading ------------------------------------------------------------------------------------
+
+Reading: TypeAlias = Generator[None, None, T]
+"""Returns something that is read. Yields where the bytes so far do not have it whole."""
+
+
+class ReceiveBuffer:
+    """
+    What has come and is not read yet.
+
+    @ivar largest: bytes of a value beyond which it is garbage.
+    """
 
     def __init__(self, largest: int) -> None:
-        """@param largest: bytes of a value beyond which it is garbage."""
-        self._largest = largest
-        self._data = bytearray()
-        self._searched = 0
-        self._head: Reply | None = None
-        self._size = 0
+        self.largest = largest
+        self.data = bytearray()
 
-    def feed(self, data: bytes) -> list[Reply]:
+    def line(self) -> Reading[bytes]:
+        """The next line, without its end."""
+        searched = 0
+        while (end := self.data.find(b"\n", searched)) < 0:
+            searched = len(self.data)
+            if searched > _LONGEST_LINE:
+                raise GarbageError("a line has no end")
+            yield
+        line = bytes(self.data[:end])
+        del self.data[: end + 1]
+        return line.removesuffix(b"\r")
+
+    def exactly(self, size: int) -> Reading[bytes]:
+        """The next so many bytes."""
+        while len(self.data) < size:
+            yield
+        block = bytes(self.data[:size])
+        del self.data[:size]
+        return block
+
+    def value(self, size: bytes) -> Reading[bytes]:
+        """A block of the size that a line has told, and the end of the line behind it."""
+        if not size.isdigit() or int(size) > self.largest:
+            raise GarbageError("a value is of no size that it could have")
+        value = yield from self.exactly(int(size))
+        if (yield from self.exactly(2)) != b"\r\n":
+            raise GarbageError("a value does not end where it should")
+        return value
+
+
+Read: TypeAlias = Callable[[ReceiveBuffer], Reading[Reply]]
+"""Reads one reply. Raises L{GarbageError}."""
+
+
+def read_meta(buffer: ReceiveBuffer) -> Reading[Reply]:
+    """The reply to a meta command, and any other of one line."""
+    code, *words = (yield from buffer.line()).split(b" ")
+    if code not in _CODES:
+        raise GarbageError("what came is no reply of a memcached")
+    if code != b"VA":
+        return Reply(code, words)
+    value = yield from buffer.value(words[0] if words else b"")
+    return Reply(code, words[1:], value)
+
+
+def read_text(buffer: ReceiveBuffer) -> Reading[Reply]:
+    """The reply to C{get} of one key, as that to a meta command."""
+    line = yield from buffer.line()
+    if line == b"END":
+        return Reply(b"EN")
+    words = line.split()
+    if words[:1] != [b"VALUE"] or len(words) < 4:
+        return Reply(*_split(line))
+    value = yield from buffer.value(words[3])
+    if (yield from buffer.line()) != b"END":
+        raise GarbageError("its answer to get does not end")
+    return Reply(b"VA", [b"f" + words[2]], value)
+
+
+_HEADER = struct.Struct("!BBHBBHIIQ")
+_REQUEST, _REPLY, _GET = 0x80, 0x81, 0x00
+_FOUND, _NOT_FOUND = 0, 1
+
+
+def read_binary(buffer: ReceiveBuffer) -> Reading[Reply]:
+    """The reply to a binary get, as that to a meta command."""
+    header = yield from buffer.exactly(_HEADER.size)
+    magic, _, key_length, extras, _, status, length, _, _ = _HEADER.unpack(header)
+    if magic != _REPLY:
+        raise GarbageError("it does not speak the binary protocol")
+    body = yield from buffer.exactly(length)
+    if status == _NOT_FOUND:
+        return Reply(b"EN")
+    if status != _FOUND:
+        return Reply(*_split(body))
+    flags = int.from_bytes(body[:4]) if extras == 4 else 0
+    return Reply(b"VA", [b"f%d" % flags], body[extras + key_length :])
+
+
+def read_line(buffer: ReceiveBuffer) -> Reading[Reply]:
+    """Any line, as its words."""
+    return Reply(*_split((yield from buffer.line())))
+
+
+def _split(line: bytes) -> tuple[bytes, list[bytes]]:
+    code, *words = line.split(b" ")
+    return code, words
+
+
+class PendingRequest:
+    """
+    A request whose answer is not whole yet.
+
+    @ivar data: what is to be sent.
+    @ivar replies: those that have come, and that nobody has taken.
+    @ivar complete: whether these were the last.
+    """
+
+    __slots__ = ("_expected", "complete", "data", "read", "replies")
+
+    def __init__(self, data: bytes, expected: int | None, read: Read = read_meta) -> None:
         """
-        The replies that are whole by now.
+        @param expected: how many replies there are to it; C{None} where they are lines up
+            to one that says that it is the last.
+        """
+        self.data = data
+        self.read = read
+        self.replies: deque[Reply] = deque()
+        self.complete = expected == 0
+        self._expected = expected
+
+    def add(self, reply: Reply) -> None:
+        """Take the next reply."""
+        self.replies.append(reply)
+        if self._expected is None:
+            self.complete = reply.code in _ENDS
+        else:
+            self._expected -= 1
+            self.complete = not self._expected
+
+
+Pending = TypeVar("Pending", bound=PendingRequest)
+
+
+class RequestQueue(Generic[Pending]):
+    """
+    The requests of one connection that wait for their replies.
+
+    @ivar pending: those, in their order.
+    """
+
+    def __init__(self, largest: int = maxsize) -> None:
+        """@param largest: bytes of a value beyond which it is garbage."""
+        self.pending: deque[Pending] = deque()
+        self._buffer = ReceiveBuffer(largest)
+        self._reading: Reading[Reply] | None = None
+
+    def add(self, request: Pending) -> None:
+        """A request is sent."""
+        if not request.complete:
+            self.pending.append(request)
+
+    def receive(self, data: bytes) -> Iterator[Pending]:
+        """
+        Give the requests the replies that are whole by now. Gives those requests whose
+        answer is complete, each before what follows is read.
 
         @raise GarbageError: some bytes are no reply.
         """
-        self._data += data
-        replies = []
-        while (reply := self._next()) is not None:
-            replies.append(reply)
-        return replies
+        self._buffer.data += data
+        while self.pending:
+            request = self.pending[0]
+            reply = self._read_on(request.read)
+            if reply is None:
+                return
+            request.add(reply)
+            if request.complete:
+                self.pending.popleft()
+                yield request
+        if self._buffer.data:
+            raise GarbageError("it speaks without being asked")
 
-    def _next(self) -> Reply | None:
-        head = self._head
-        if head is None:
-            line = self._take_line()
-            if line is None:
-                return None
-            head = self._read_head(line)
-            if head.code != b"VA":
-                return head
-            self._head = head
-        if len(self._data) < self._size + 2:
-            return None
-        if self._data[self._size : self._size + 2] != b"\r\n":
-            raise GarbageError("a value does not end where it should")
-        head.value = bytes(self._data[: self._size])
-        del self._data[: self._size + 2]
-        self._head = None
-        return head
+    def _read_on(self, read: Read) -> Reply | None:
+        """Read on where the bytes ended the last time."""
+        reading = self._reading or read(self._buffer)
+        try:
+            next(reading)
+        except StopIteration as end:
+            self._reading = None
+            reply: Reply = end.value
+            return reply
+        self._reading = reading
+        return None
 
-    def _take_line(self) -> bytes | None:
-        end = self._data.find(b"\r\n", self._searched)
-        if end < 0:
-            if len(self._data) > _LONGEST_LINE:
-                raise GarbageError("a line has no end")
-            self._searched = max(0, len(self._data) - 1)
-            return None
-        self._searched = 0
-        line = bytes(self._data[:end])
-        del self._data[: end + 2]
-        return line
 
-    def _read_head(self, line: bytes) -> Reply:
-        code, *words = line.split(b" ")
-        if code not in _CODES:
-            raise GarbageError("what came is no reply of a memcached")
-        if code != b"VA":
-            return Reply(code, words)
-        size = words[0] if words else b""
-        if not size.isdigit() or int(size) > self._largest:
-            raise GarbageError("a value is of no size that it could have")
-        self._size = int(size)
-        return Reply(code, words[1:])
+# -- requests -----------------------------------------------------------------------------------
 
 
 def is_plain(key: bytes) -> bool:
@@ -142,6 +290,11 @@ def authenticate(username: str, password: str) -> bytes:
     """As memcached's -Y wants it: the first set carries user and password. STORED."""
     secret = f"{username} {password}".encode()
     return b"set auth 0 0 %d\r\n%b\r\n" % (len(secret), secret)
+
+
+def binary_get(key: bytes) -> bytes:
+    """An item, in binary, which can name any key. See L{read_binary}."""
+    return _HEADER.pack(_REQUEST, _GET, len(key), 0, 0, 0, len(key), 0, 0) + key
 
 
 def look(named: bytes) -> bytes:

@@ -9,7 +9,6 @@ and it is tried again after a pause that grows. While it is away, it costs nothi
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -21,7 +20,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from redcouch.memcached_client.address import Address
-from redcouch.memcached_client.protocol import PROBE, GarbageError, Reply, ReplyReader, authenticate
+from redcouch.memcached_client.protocol import (
+    PROBE,
+    GarbageError,
+    PendingRequest,
+    Reply,
+    RequestQueue,
+    authenticate,
+)
 
 _CONNECT_SECONDS = 1.0
 
@@ -43,16 +49,14 @@ class AwayError(Exception):
     """The memcached is away. The text says why, in a few words."""
 
 
-class _Question:
-    """What was asked, and what has been answered of it."""
+class _TimedRequest(PendingRequest):
+    """A request, when it was sent, and the Deferred of its answer."""
 
-    __slots__ = ("answer", "asked", "expected", "replies", "size")
+    __slots__ = ("answer", "asked")
 
-    def __init__(self, size: int, expected: int, asked: float) -> None:
-        self.size = size
-        self.expected = expected
+    def __init__(self, data: bytes, expected: int, asked: float) -> None:
+        super().__init__(data, expected)
         self.asked = asked
-        self.replies: list[Reply] = []
         self.answer: Deferred[list[Reply]] = Deferred()
 
 
@@ -64,8 +68,7 @@ class Talk(Protocol):
     def __init__(self, timeout: float, largest: int, clock: Any) -> None:
         self._timeout = timeout
         self._clock = clock
-        self._reader = ReplyReader(largest)
-        self._questions: deque[_Question] = deque()
+        self._queue: RequestQueue[_TimedRequest] = RequestQueue(largest)
         self._pending = 0
         self._timer: Any = None
         self._due = 0.0
@@ -82,34 +85,25 @@ class Talk(Protocol):
         """So many replies to a request. Fails with L{AwayError}."""
         if self._why is not None:
             return fail(AwayError(self._why))
-        question = _Question(len(request), expected, self._clock.seconds())
-        if self._questions and self._pending + question.size > _MOST_PENDING:
+        if self._queue.pending and self._pending + len(request) > _MOST_PENDING:
             self.end("it is too far behind")
             return fail(AwayError("it is too far behind"))
-        self._pending += question.size
-        self._questions.append(question)
+        timed = _TimedRequest(request, expected, self._clock.seconds())
+        self._pending += len(request)
+        self._queue.add(timed)
         self.transport.write(request)
         if self._timer is None:
             self._wait(self._timeout)
-        return question.answer
+        return timed.answer
 
     def dataReceived(self, data: bytes) -> None:
         self._heard = self._clock.seconds()
         try:
-            replies = self._reader.feed(data)
+            for request in self._queue.receive(data):
+                self._pending -= len(request.data)
+                request.answer.callback([*request.replies])
         except GarbageError as error:
             self.end(str(error))
-            return
-        for reply in replies:
-            if not self._questions:
-                self.end("it speaks without being asked")
-                return
-            question = self._questions[0]
-            question.replies.append(reply)
-            if len(question.replies) == question.expected:
-                self._questions.popleft()
-                self._pending -= question.size
-                question.answer.callback(question.replies)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.end("it has closed the connection")
@@ -124,8 +118,8 @@ class Talk(Protocol):
             self._timer = None
         self.transport.abortConnection()
         self.on_end(why)
-        while self._questions:
-            self._questions.popleft().answer.errback(AwayError(why))
+        while self._queue.pending:
+            self._queue.pending.popleft().answer.errback(AwayError(why))
 
     # -- time --------------------------------------------------------------------------------
 
@@ -136,10 +130,10 @@ class Talk(Protocol):
     def _look(self) -> None:
         """It may be time to give up, unless it was this process that was busy meanwhile."""
         self._timer = None
-        if not self._questions:
+        if not self._queue.pending:
             return
         now = self._clock.seconds()
-        asked = self._questions[0].asked
+        asked = self._queue.pending[0].asked
         quiet = now - max(asked, self._heard)
         if now - asked >= self._timeout * _MOST_TIMEOUTS:
             self.end("it takes too long to answer")

@@ -6,10 +6,16 @@ import pytest
 
 from redcouch.memcached_client.protocol import (
     GarbageError,
+    PendingRequest,
+    Read,
     Reply,
-    ReplyReader,
+    RequestQueue,
     concatenate,
     name,
+    read_binary,
+    read_line,
+    read_meta,
+    read_text,
     store,
 )
 
@@ -25,12 +31,91 @@ READ = [
 ]
 
 
-@pytest.mark.parametrize("size", range(1, len(SAID) + 1))
+def binary_reply(status: int, flags: bytes, body: bytes) -> bytes:
+    """As doc/protocol_binary has it: magic, opcode, key length, extras length, ..."""
+    length = len(flags + body).to_bytes(4)
+    head = b"\x81\x00\x00\x00" + len(flags).to_bytes(1) + b"\x00" + status.to_bytes(2)
+    return head + length + b"\x00" * 12 + flags + body
+
+
+#: What is said, and for each request: how it is read, how many replies there are, and which.
+CONVERSATION: list[tuple[bytes, Read, int | None, list[Reply]]] = [
+    (SAID, read_meta, len(READ), READ),
+    (
+        b"VALUE k 7 5\r\n\r\nEND\r\nEND\r\nEND\r\nSERVER_ERROR out of memory\r\n",
+        read_text,
+        3,
+        [
+            Reply(b"VA", [b"f7"], b"\r\nEND"),
+            Reply(b"EN"),
+            Reply(b"SERVER_ERROR", [b"out", b"of", b"memory"]),
+        ],
+    ),
+    (
+        binary_reply(0, b"\x00\x00\x01\x00", b"\x81va\r\n")
+        + binary_reply(1, b"", b"Not found")
+        + binary_reply(0, b"", b"")
+        + binary_reply(0x82, b"", b"Out of memory"),
+        read_binary,
+        4,
+        [
+            Reply(b"VA", [b"f256"], b"\x81va\r\n"),
+            Reply(b"EN"),
+            Reply(b"VA", [b"f0"], b""),
+            Reply(b"Out", [b"of", b"memory"]),
+        ],
+    ),
+    (
+        b"key=a exp=-1 la=5\nkey=b exp=9\nEND\r\n",
+        read_line,
+        None,
+        [Reply(b"key=a", [b"exp=-1", b"la=5"]), Reply(b"key=b", [b"exp=9"]), Reply(b"END")],
+    ),
+    (b"STORED\r\n", read_line, 1, [Reply(b"STORED")]),
+]
+
+
+@pytest.mark.parametrize("size", range(1, sum(len(said) for said, *_ in CONVERSATION) + 1))
 def test_pieces(size: int) -> None:
-    """However the network cuts them, the replies are the same."""
-    reader = ReplyReader(100)
-    pieces = [SAID[place : place + size] for place in range(0, len(SAID), size)]
-    assert [reply for piece in pieces for reply in reader.feed(piece)] == READ
+    """However the network cuts them, each request gets its replies, read in its own way."""
+    queue: RequestQueue[PendingRequest] = RequestQueue(100)
+    requests = [PendingRequest(b"", expected, read) for _, read, expected, _ in CONVERSATION]
+    for request in requests:
+        queue.add(request)
+    said = b"".join(said for said, *_ in CONVERSATION)
+    complete: list[PendingRequest] = []
+    for place in range(0, len(said), size):
+        complete += queue.receive(said[place : place + size])
+    assert complete == requests
+    assert [[*request.replies] for request in requests] == [replies for *_, replies in CONVERSATION]
+    assert not queue.pending
+
+
+def test_partial_answer() -> None:
+    """Replies are there as they come, before the answer is complete."""
+    queue: RequestQueue[PendingRequest] = RequestQueue()
+    request = PendingRequest(b"", 2)
+    queue.add(request)
+    assert [*queue.receive(b"HD\r\nVA 2 f1\r\nx")] == []
+    assert request.replies.popleft() == Reply(b"HD")
+    assert not request.complete
+    assert [*queue.receive(b"y\r\n")] == [request]
+    assert request.replies.popleft() == Reply(b"VA", [b"f1"], b"xy")
+
+
+@pytest.mark.parametrize("said", [b"HD\r\n", b"\r\n", b"x"])
+def test_unasked(said: bytes) -> None:
+    """What nobody has asked for is no reply; what came before it is one."""
+    queue: RequestQueue[PendingRequest] = RequestQueue()
+    with pytest.raises(GarbageError):
+        [*queue.receive(said)]
+    queue = RequestQueue()
+    request = PendingRequest(b"", 1)
+    queue.add(request)
+    receiving = queue.receive(b"HD\r\n" + said)
+    assert next(receiving) is request
+    with pytest.raises(GarbageError):
+        next(receiving)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +137,30 @@ def test_pieces(size: int) -> None:
 def test_garbage(said: bytes) -> None:
     """What is no reply is told at once, and not waited for."""
     with pytest.raises(GarbageError):
-        ReplyReader(100).feed(said)
+        feed(said, read_meta)
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        (b"VALUE k 0 x\r\n", read_text),
+        (b"VALUE k 0 101\r\n", read_text),
+        (b"VALUE k 0 1\r\nxVALUE", read_text),
+        (b"VALUE k 0 1\r\nx\r\nVALUE l 0 1\r\nx\r\nEND\r\n", read_text),
+        (b"HTTP/1.1 400 Bad Request\r\n", read_binary),
+        (b"x" * 4000, read_line),
+    ],
+)
+def test_other_garbage(said: bytes, read: Read) -> None:
+    """The same in classic text, in binary, and in lists."""
+    with pytest.raises(GarbageError):
+        feed(said, read)
+
+
+def feed(said: bytes, read: Read) -> None:
+    queue: RequestQueue[PendingRequest] = RequestQueue(100)
+    queue.add(PendingRequest(b"", 9, read))
+    assert [*queue.receive(said)] == []
 
 
 def test_flags() -> None:

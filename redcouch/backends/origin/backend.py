@@ -42,7 +42,6 @@ from redcouch.backends.origin.replicate import (
     effect_of,
     missed,
 )
-from redcouch.backends.origin.time_budget import Patience
 from redcouch.backends.origin.url import Location
 from redcouch.backends.wrapper import BackendWrapper
 from redcouch.commands import Command, Delete, Effect, Get, Inspect, MetaGet
@@ -51,6 +50,7 @@ from redcouch.expiry import flush_deadline
 from redcouch.interfaces import Answer, IFillableBackend, IStorageBackend, Surroundings
 from redcouch.memcached_client import protocol as wire
 from redcouch.memcached_client.pool import Old
+from redcouch.memcached_client.time_budget import Patience
 from redcouch.memcached_client.twisted_client import Node
 from redcouch.results import Failed, Listed, Outcome, Result
 from redcouch.urls import redact

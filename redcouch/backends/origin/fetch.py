@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from redcouch.backends.fill_leases import Fill, TakeLease
-from redcouch.backends.origin.time_budget import Patience
 from redcouch.commands import Command, Get
 from redcouch.memcached_client.pool import Old, OldItem, portions
+from redcouch.memcached_client.time_budget import Patience
 from redcouch.results import Failed, Item, Outcome, Result, Stored
 
 Execute = Callable[[Sequence[Command]], Awaitable[list[Result]]]

@@ -16,7 +16,6 @@ from twisted.trial.unittest import TestCase
 
 from redcouch.backends.fill_leases import MOST_DENIED
 from redcouch.backends.origin import backend
-from redcouch.backends.origin.time_budget import Patience
 from redcouch.backends.origin.url import DEFAULT_TIMEOUT
 from redcouch.commands import (
     Arithmetic,
@@ -31,6 +30,7 @@ from redcouch.commands import (
     Touch,
 )
 from redcouch.memcached_client import twisted_client as node
+from redcouch.memcached_client.time_budget import Patience
 from redcouch.memcached_client.twisted_client import AwayError, Talk
 from redcouch.results import Failed, Outcome, Result, Stored
 from tests.backends.origin.world import World
