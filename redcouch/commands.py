@@ -71,6 +71,14 @@ class Command:
         return 1
 
     @property
+    def size(self) -> int:
+        """How many bytes the value has that it carries."""
+        return 0
+
+    #: Its result holds the values of its items.
+    tells_values: ClassVar[bool] = False
+
+    @property
     def effect(self) -> Effect:
         """What becomes of the items; for a change, see L{new_exptime} as well."""
         return Effect.NONE
@@ -119,6 +127,7 @@ class ManyKeysCommand(Command):
     """A command that reads the items of many keys; its result is a list."""
 
     __slots__ = ()
+    tells_values: ClassVar[bool] = True
 
     @property
     def weight(self) -> int:
@@ -191,6 +200,10 @@ class Store(OneKeyCommand):
     vivify: int | None = None
 
     effect: ClassVar = Effect.CHANGE
+
+    @property
+    def size(self) -> int:
+        return len(self.value)
 
     @property
     def appends(self) -> bool:
@@ -334,6 +347,7 @@ class MetaGet(OneKeyCommand):
         )
 
     conditional: ClassVar = True
+    tells_values: ClassVar[bool] = True
 
     @property
     def effect(self) -> Effect:

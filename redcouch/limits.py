@@ -32,8 +32,11 @@ class Limits:
     @ivar dump: lists of the items are allowed (memcached's -X forbids them).
     @ivar batch: keys that go to the backend together, of one client; a single
         request may have C{keys_per_get}.
+    @ivar turn: lines or frames of one client that are understood, or keys of a
+        long line, before other clients have their turn.
     @ivar backlog: requests of one client that may wait behind the batch that
         is being performed; past it the client is not read from.
+    @ivar backlog_bytes: the same in bytes of values.
     """
 
     max_item_size: int = 1024 * 1024
@@ -44,7 +47,9 @@ class Limits:
     flush: bool = True
     dump: bool = True
     batch: int = 256
+    turn: int = 128
     backlog: int = 512
+    backlog_bytes: int = 1024 * 1024
 
     def value_room(self, key: bytes) -> int:
         """How long a value without flags may be for this key, in bytes."""

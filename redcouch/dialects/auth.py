@@ -14,7 +14,7 @@ from redcouch.commands import Authenticate
 from redcouch.dialects import classic, meta
 from redcouch.dialects.binary import BinaryDialect, Frame, Opcode, Status, answer, error
 from redcouch.dialects.buffer import ReceiveBuffer
-from redcouch.dialects.request import Dialect, Request, answered
+from redcouch.dialects.request import MUCH, Dialect, Request, answered
 from redcouch.dialects.text import TextDialect
 from redcouch.limits import Limits
 from redcouch.numbers import unsigned_32
@@ -49,13 +49,22 @@ class TextGate:
         self._swallow = 0
         self.broken = False
         self.waiting = False
+        self.pending = False
 
     def receive(self, data: bytes) -> list[Request]:
         """The requests that these bytes complete, up to an attempt to authenticate."""
         requests: list[Request] = []
         buffer = self._buffer
+        if len(data) > MUCH:
+            self.feed(data)
+            return requests
         buffer.feed(data)
+        most = self._limits.turn
+        self.pending = False
         while not (self.broken or self.waiting):
+            if len(requests) >= most:
+                self.pending = buffer.size > 0
+                break
             if self._swallow:
                 self._swallow -= buffer.skip(self._swallow)
                 if self._swallow:
@@ -73,6 +82,11 @@ class TextGate:
                     break
                 self._read_line(line, requests)
         return requests
+
+    def feed(self, data: bytes) -> None:
+        """Keep these bytes until the client has its turn."""
+        self._buffer.feed(data)
+        self.pending = True
 
     def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:
         """Let the client in, or hear its next attempt."""

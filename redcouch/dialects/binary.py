@@ -31,7 +31,7 @@ from redcouch.commands import (
     Version,
 )
 from redcouch.dialects.buffer import ReceiveBuffer
-from redcouch.dialects.request import Dialect, Request, answered
+from redcouch.dialects.request import MUCH, Dialect, Request, answered
 from redcouch.limits import MAX_KEY, Limits
 from redcouch.results import Failed, Number, Outcome, Result, Stored, Touched, Trouble
 
@@ -381,17 +381,26 @@ class BinaryDialect:
         self._swallow = 0
         self.broken = False
         self.waiting = False
+        self.pending = False
 
     def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:
         """Nobody is asked here: see L{redcouch.dialects.auth}."""
         return self, b""
 
     def receive(self, data: bytes) -> list[Request]:
-        """The requests that these bytes complete, in order."""
+        """The requests that these bytes complete, in order, as many as one turn allows."""
         requests: list[Request] = []
         buffer = self._buffer
+        if len(data) > MUCH and not self._is_one(data):
+            self.feed(data)
+            return requests
         buffer.feed(data)
+        most = self._limits.turn
+        self.pending = False
         while not (self.broken or self.waiting):
+            if len(requests) >= most:
+                self.pending = buffer.size > 0
+                break
             if self._swallow:
                 self._swallow -= buffer.skip(self._swallow)
                 if self._swallow:
@@ -406,6 +415,16 @@ class BinaryDialect:
             elif not self._read_frame(requests):
                 break
         return requests
+
+    def feed(self, data: bytes) -> None:
+        """Keep these bytes until the client has its turn."""
+        self._buffer.feed(data)
+        self.pending = self._frame is None or self._buffer.size >= self._frame.length
+
+    def _is_one(self, data: bytes) -> bool:
+        """Whether this is one frame and nothing else."""
+        body = int.from_bytes(data[8:12], "big")
+        return not (self._buffer.size or self._frame) and body == len(data) - _HEADER_LENGTH
 
     def _read_frame(self, requests: list[Request]) -> bool:
         """Take the front of a frame, all but its value; whether it was there."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from redcouch.dialects.key_list import KeyList
 from redcouch.dialects.request import Request
 from redcouch.limits import Limits
 from redcouch.results import Failed, Trouble
@@ -34,7 +35,7 @@ class Refused:
     swallow: int
 
 
-Parsed: TypeAlias = Request | DataBlock | Refused | list[Request]
+Parsed: TypeAlias = Request | DataBlock | Refused | KeyList
 Parse: TypeAlias = Callable[[list[bytes], Limits], Parsed]
 """What a verb's tokens (the verb itself among them) mean."""
 

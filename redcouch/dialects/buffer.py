@@ -4,20 +4,31 @@ Bytes received and not yet understood.
 What arrives whole is sliced from where it lies. What arrives in pieces is kept
 as pieces and joined once, when the last one is there, and no piece is searched
 twice: so neither a long line nor a large value costs more than its length.
+Small pieces are put together as they come, and what has been taken is let go:
+so what is held is never much more than what was sent.
 """
 
 from __future__ import annotations
+
+_PIECES = 256
+_SMALL = 1024
+"""So many pieces that have fewer bytes than this on average become one."""
+
+_TAKEN = 65536
+"""Bytes already taken that may be kept in front of others."""
 
 
 class ReceiveBuffer:
     """Give it data with L{feed}; take lines and exact lengths from its front."""
 
-    __slots__ = ("_data", "_more", "_pos", "_searched", "size")
+    __slots__ = ("_data", "_merged", "_more", "_pos", "_searched", "size")
 
     def __init__(self) -> None:
         self._data = b""
         self._pos = 0
         self._more: list[bytes] = []
+        #: How many pieces of C{_more} stay as they are.
+        self._merged = 0
         #: How many pieces of C{_more} are known to hold no line end; -1 while
         #: C{_data} has not been searched to its end.
         self._searched = -1
@@ -27,12 +38,23 @@ class ReceiveBuffer:
     def feed(self, data: bytes, start: int = 0) -> None:
         """Add bytes at the end: C{data} from C{start} on, which is 0 unless nothing is held."""
         if self.size:
+            if len(self._more) - self._merged >= _PIECES:
+                self._merge()
             self._more.append(data)
         else:
             self._data = data
             self._pos = start
             self._searched = -1
         self.size += len(data) - start
+
+    def _merge(self) -> None:
+        """Put small pieces together: each of them takes more memory than its bytes."""
+        pieces = self._more[self._merged :]
+        if sum(map(len, pieces)) < _SMALL * len(pieces):
+            all_searched = self._searched == len(self._more)
+            self._more[self._merged :] = [b"".join(pieces)]
+            self._searched = min(self._searched, self._merged + all_searched)
+        self._merged = len(self._more)
 
     def take_line(self) -> bytes | None:
         """
@@ -49,7 +71,14 @@ class ReceiveBuffer:
         self.size -= end + 1 - self._pos
         self._pos = end + 1
         self._searched = -1
+        self._let_go()
         return line
+
+    def _let_go(self) -> None:
+        """Keep no more than a little of what has been taken."""
+        if self._pos > _TAKEN:
+            self._data = self._data[self._pos :]
+            self._pos = 0
 
     def _line_end_in_more(self) -> bool:
         for index in range(max(self._searched, 0), len(self._more)):
@@ -62,6 +91,7 @@ class ReceiveBuffer:
         self._data = b"".join((self._data[self._pos :], *self._more))
         self._pos = 0
         self._more = []
+        self._merged = 0
         self._searched = -1
 
     def take_exactly(self, length: int) -> bytes | None:
@@ -76,6 +106,7 @@ class ReceiveBuffer:
             taken = self._take_pieces(length)
         self._searched = -1
         self.size -= length
+        self._let_go()
         return taken
 
     def _take_pieces(self, length: int) -> bytes:
@@ -91,6 +122,7 @@ class ReceiveBuffer:
         self._pos = missing
         pieces.append(self._data[:missing])
         del self._more[: used + 1]
+        self._merged = max(0, self._merged - used - 1)
         return b"".join(pieces)
 
     def skip(self, length: int) -> int:

@@ -27,6 +27,7 @@ from redcouch.commands import (
 )
 from redcouch.dialects import listing as dumps
 from redcouch.dialects.block import DataBlock, Parse, Parsed, Refused, server_error
+from redcouch.dialects.key_list import Ask, KeyList, has_long_word, next_word, skip_blanks
 from redcouch.dialects.request import Request, answered
 from redcouch.limits import MAX_KEY, Limits
 from redcouch.numbers import signed_32, unsigned_32, unsigned_64
@@ -77,7 +78,7 @@ def _encode_one(key: bytes, result: Result) -> bytes:
     return b"".join((b"VALUE ", key, _end_of_line(flags, len(value)), value, b"\r\nEND\r\n"))
 
 
-class _KeyList:
+class _KeyListReply:
     """
     The reply to a line of many keys, which may be performed in several pieces.
 
@@ -200,27 +201,48 @@ def _parse_gat(tokens: list[bytes], limits: Limits, cas: bool) -> Parsed:
         return answered(_BAD_EXPTIME)
     if len(tokens) == 2:
         return answered(b"END\r\n")
-    return _read_keys(tokens[2:], limits, cas, partial(GetAndTouch, exptime=exptime, cas=cas))
+    command = partial(GetAndTouch, exptime=exptime, cas=cas)
+    return _read_keys(tokens[2:], limits, cas, command)
 
 
-def _read_keys(
-    keys: list[bytes],
-    limits: Limits,
-    cas: bool,
-    command: Callable[[list[bytes]], Get | GetAndTouch],
-) -> Parsed:
+def _read_keys(keys: list[bytes], limits: Limits, cas: bool, command: Ask) -> Parsed:
     if max(map(len, keys)) > MAX_KEY:
         return answered(_BAD_LINE)
-    reply = _KeyList(cas)
-    step = limits.keys_per_get
-    if len(keys) <= step:
-        return Request(command(keys), partial(reply.piece, keys, True))
-    requests = []
-    for start in range(0, len(keys), step):
-        piece = keys[start : start + step]
-        last = start + step >= len(keys)
-        requests.append(Request(command(piece), partial(reply.piece, piece, last)))
-    return requests
+    if len(keys) > limits.keys_per_get:
+        return KeyList(b" ".join(keys), 0, command, _KeyListReply(cas).piece)
+    return Request(command(keys), partial(_KeyListReply(cas).piece, keys, True))
+
+
+#: How the lines are read that may list very many keys.
+_KEY_LISTS: dict[bytes, tuple[bool, type[Get] | type[GetAndTouch]]] = {
+    b"get": (False, Get),
+    b"gets": (True, Get),
+    b"gat": (False, GetAndTouch),
+    b"gats": (True, GetAndTouch),
+}
+
+
+def read_long_key_list(line: bytes) -> KeyList | Request | None:
+    """
+    What a long line means, if it lists keys; C{None} where it is another one,
+    or has few words and many blanks.
+    """
+    line = line.rstrip(b" ")
+    place = skip_blanks(line, 0)
+    verb, place = next_word(line, place)
+    if verb not in _KEY_LISTS or place == len(line):
+        return None
+    cas, kind = _KEY_LISTS[verb]
+    command: Ask = partial(Get, cas=cas)
+    if kind is GetAndTouch:
+        word, place = next_word(line, place)
+        exptime = signed_32(word)
+        if exptime is None or place == len(line):
+            return None
+        command = partial(GetAndTouch, exptime=exptime, cas=cas)
+    if has_long_word(line, place):
+        return answered(_BAD_LINE)
+    return KeyList(line, place, command, _KeyListReply(cas).piece)
 
 
 def _parse_store(tokens: list[bytes], limits: Limits, mode: StoreMode) -> Parsed:

@@ -10,6 +10,10 @@ from redcouch.commands import Command, Noop
 from redcouch.results import Result
 
 
+MUCH = 2048
+"""Bytes from which more than one request is too much to be understood before others are heard."""
+
+
 @dataclass(slots=True)
 class Request:
     """
@@ -37,8 +41,20 @@ class Dialect(Protocol):
     #: C{authenticated} is to be called.
     waiting: bool
 
+    #: There may be more requests in what has been received. C{receive(b"")}
+    #: gives the next ones, when the client has its turn.
+    pending: bool
+
     def receive(self, data: bytes) -> list[Request]:
-        """The requests that these bytes complete, in order. Raises nothing."""
+        """
+        The requests that these bytes complete, in order, as many as one turn
+        allows. What is more than a few requests waits for a turn as a whole.
+        Raises nothing.
+        """
+        ...
+
+    def feed(self, data: bytes) -> None:
+        """Keep these bytes until the client has its turn."""
         ...
 
     def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:

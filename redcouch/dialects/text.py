@@ -9,9 +9,10 @@ ends, and when a client has gone astray.
 from __future__ import annotations
 
 from redcouch.dialects import classic, meta
-from redcouch.dialects.block import DataBlock, Refused
+from redcouch.dialects.block import DataBlock, Parsed, Refused
 from redcouch.dialects.buffer import ReceiveBuffer
-from redcouch.dialects.request import Dialect, Request, answered
+from redcouch.dialects.key_list import KeyList
+from redcouch.dialects.request import MUCH, Dialect, Request, answered
 from redcouch.limits import MAX_KEY, Limits
 
 _ERROR = b"ERROR\r\n"
@@ -25,13 +26,16 @@ _MOST_BLANKS = 100
 #: Verbs that begin so never lead to the check for a stray web browser.
 _FAMILIAR = b"gsacidt"
 
+_LINE_IN_TURN = 64
+"""Bytes of a line for which it counts as one line more in its turn: it may have so many words."""
+
 _VERBS = classic.VERBS | meta.VERBS
 
 
 class TextDialect:
     """One client's lines and data blocks, as requests."""
 
-    __slots__ = ("_block", "_buffer", "_limits", "_swallow", "broken")
+    __slots__ = ("_block", "_buffer", "_keys", "_limits", "_swallow", "broken", "pending")
 
     waiting = False
 
@@ -39,15 +43,17 @@ class TextDialect:
         self._limits = limits
         self._buffer = ReceiveBuffer()
         self._block: DataBlock | None = None
+        self._keys: KeyList | None = None
         self._swallow = 0
         self.broken = False
+        self.pending = False
 
     def receive(self, data: bytes) -> list[Request]:
-        """The requests that these bytes complete, in order."""
+        """The requests that these bytes complete, in order, as many as one turn allows."""
         requests: list[Request] = []
         buffer = self._buffer
         start = 0
-        if not (buffer.size or self._swallow or self._block):
+        if not (buffer.size or self._swallow or self._block or self._keys):
             # Most often one whole request and nothing else: it need not go through the buffer,
             # and a get of one key, which is the most frequent of all, through nothing.
             start = data.find(b"\n") + 1
@@ -57,7 +63,7 @@ class TextDialect:
                     return [classic.get_one(key)]
             if start:
                 self._read_line(data[: start - 1], requests)
-                if start == len(data):
+                if start == len(data) and self._keys is None:
                     return requests
                 block = self._block
                 if block is not None and len(data) == start + block.length + 2:
@@ -66,20 +72,47 @@ class TextDialect:
                     requests.append(block.complete(data[start:-2]) if whole else block.bad_chunk)
                     return requests
         buffer.feed(data, start)
-        while buffer.size and not self.broken:
-            if self._swallow:
+        if len(data) - start > MUCH:
+            self.pending = self._may_go_on()
+        else:
+            self._read_on(requests)
+        return requests
+
+    def feed(self, data: bytes) -> None:
+        """Keep these bytes until the client has its turn."""
+        self._buffer.feed(data)
+        self.pending = self._may_go_on()
+
+    def _may_go_on(self) -> bool:
+        """Whether there is more than a part of a value."""
+        return self._block is None or self._buffer.size >= self._block.length + 2
+
+    def _read_on(self, requests: list[Request]) -> None:
+        """Understand what is in the buffer, until that ends or the turn does."""
+        buffer = self._buffer
+        left = self._limits.turn
+        self.pending = False
+        while (buffer.size or self._keys) and not self.broken:
+            if left <= 0:
+                self.pending = True
+                return
+            if self._keys is not None:
+                left -= self._limits.keys_per_get
+                requests.append(self._next_keys(self._keys))
+            elif self._swallow:
                 self._swallow -= buffer.skip(self._swallow)
             elif self._block is not None:
                 if buffer.size < self._block.length + 2:
-                    break
+                    return
+                left -= 1
                 requests.append(self._finish_block(self._block))
             else:
                 line = buffer.take_line()
                 if line is None:
                     self._mind_the_end()
-                    break
+                    return
+                left -= 1 + len(line) // _LINE_IN_TURN
                 self._read_line(line, requests)
-        return requests
 
     def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:
         """Nobody is asked here: see L{redcouch.dialects.auth}."""
@@ -107,6 +140,11 @@ class TextDialect:
             line = line[:-1]
         if b"\0" in line:  # where memcached's own string ends
             line = line[: line.index(b"\0")]
+        if len(line) > limits.max_line:
+            keys = classic.read_long_key_list(line)
+            if keys is not None:
+                self._take(keys, requests)
+                return
         tokens = line.split(b" ")
         if b"" in tokens:
             tokens = [token for token in tokens if token]
@@ -114,21 +152,26 @@ class TextDialect:
         if parse is None:
             self._read_unknown(tokens, requests)
             return
-        parsed = parse(tokens, limits)
+        self._take(parse(tokens, limits), requests)
+
+    def _take(self, parsed: Parsed, requests: list[Request]) -> None:
+        """Take what a line means: a request, or the beginning of one or of many."""
         kind = parsed.__class__
         if kind is Request:
             requests.append(parsed)  # type: ignore[arg-type]
         elif kind is DataBlock:
             self._block = parsed  # type: ignore[assignment]
-        else:
-            self._read_rest(parsed, requests)  # type: ignore[arg-type]
-
-    def _read_rest(self, parsed: Refused | list[Request], requests: list[Request]) -> None:
-        if isinstance(parsed, Refused):
+        elif isinstance(parsed, Refused):
             requests.append(parsed.request)
             self._swallow = parsed.swallow
         else:
-            requests.extend(parsed)
+            self._keys = parsed  # type: ignore[assignment]
+
+    def _next_keys(self, keys: KeyList) -> Request:
+        request = keys.next(self._limits.keys_per_get)
+        if not keys.left:
+            self._keys = None
+        return request
 
     def _read_unknown(self, tokens: list[bytes], requests: list[Request]) -> None:
         """memcached hangs up on a web browser, and says ERROR to anything else."""

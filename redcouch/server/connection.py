@@ -27,9 +27,10 @@ from zope.interface import implementer
 
 from redcouch.commands import Command
 from redcouch.dialects.detect import dialect_for, dialect_name
-from redcouch.dialects.request import Dialect
-from redcouch.server.direct_writer import direct_writer
-from redcouch.server.epoll_reader import Gatherer
+from redcouch.dialects.request import Dialect, Request
+from redcouch.server.direct_writer import direct_writer, unsent
+from redcouch.server.epoll_reader import MOST, Gatherer
+from redcouch.server.run_queue import RunQueue
 from redcouch.server.session import Session, Shared
 
 _REFUSAL = b"ERROR Too many open connections\r\n"
@@ -41,9 +42,10 @@ class Connection(Protocol):
     """
     One client.
 
-    It is not read from while too much of it waits (the session is crowded) or
-    while it does not take its replies (the transport, for which this is the
-    producer, has asked to pause).
+    It is not read from while too much of it waits (the session is crowded, or
+    what it has sent needs more than one turn to be understood) or while it does
+    not take its replies (the transport, for which this is the producer, has
+    asked to pause).
     """
 
     factory: ConnectionFactory
@@ -56,6 +58,9 @@ class Connection(Protocol):
         self._deaf = False
         self._choked = False
         self._half_closed = False
+        self._draining = False
+        self._gone = False
+        self._queued = False
         #: Which of the service's clients it was.
         self.number = 0
         #: Heard from since the last look (L{ConnectionFactory.sweep}).
@@ -117,31 +122,72 @@ class Connection(Protocol):
             dialect = self._dialect = dialect_for(data, self._shared.limits, guarded)
             self.dialect_name = dialect_name(data)
             self.session.speaks(self.dialect_name)
-        requests = dialect.receive(data)
+        if dialect.pending:
+            dialect.feed(data)
+            self._reading.pause()
+        else:
+            self._submit(dialect, dialect.receive(data))
+            if dialect.pending and len(data) >= MOST:  # there will be more
+                self._reading.pause()
+
+    def _submit(self, dialect: Dialect, requests: list[Request]) -> None:
+        """Hand on what the client asks; see whether it has to be waited for, or with."""
         crowded = self.session.submit(requests) if requests else False
         if dialect.broken:
             self.drain()
+        elif dialect.pending:
+            self._await_turn()
         elif crowded or dialect.waiting:
             self._reading.pause()
+
+    def _await_turn(self) -> None:
+        """There is more to understand: do so when nothing of this client waits any more."""
+        if not self._queued and (self._gone or self.session.wants_more()):
+            self._queued = True
+            self.factory.run_queue.add(self)
+
+    def take_turn(self) -> None:
+        """See L{Runner<redcouch.server.run_queue.Runner>}."""
+        self._queued = False
+        dialect = self._dialect
+        if dialect is None or self._deaf:
+            return
+        self._submit(dialect, dialect.receive(b""))
+        if dialect.pending:
+            self._reading.pause()
+        else:
+            self._end_if_asked()
+            self._read_on()
 
     def _on_proof(self, proven: bool) -> None:
         """The client knows whether it is let in: understand what it sent meanwhile."""
         assert self._dialect is not None
         self._dialect, rest = self._dialect.authenticated(proven)
-        self.dataReceived(rest)
+        if self._deaf:
+            return
+        self._submit(self._dialect, self._dialect.receive(rest))
         if not self._dialect.waiting:
-            if self._half_closed:
-                self.drain()
+            self._end_if_asked()
             self._read_on()
 
     @property
     def closing(self) -> bool:
         """Nothing more is heard from this client."""
-        return self._deaf
+        return self._deaf or self._draining
 
     def drain(self) -> None:
         """Listen to no more; answer what was asked, then close."""
-        if not self._deaf:
+        self._draining = True
+        self._reading.pause()
+        self._end_if_asked()
+
+    def _end_if_asked(self) -> None:
+        """End, if nothing more is to come of this client and all is understood that has come."""
+        dialect = self._dialect
+        if self._deaf or (dialect is not None and dialect.pending):
+            return
+        waits = dialect is not None and dialect.waiting
+        if self._draining or (self._half_closed and not waits):
             self._deaf = True
             self.session.end()
 
@@ -154,33 +200,38 @@ class Connection(Protocol):
 
     def abort(self) -> None:
         """Close now."""
+        self._deaf = True
         self.transport.abortConnection()
 
     def _read_on(self) -> None:
-        if not (self._choked or self._half_closed or self.session.crowded):
+        """Read again, unless something is in the way; understand first what there is."""
+        if self._dialect is not None and self._dialect.pending:
+            self._await_turn()
+        elif not (self._choked or self._half_closed or self._draining or self.session.crowded):
             self._reading.resume()
 
     # -- IHalfCloseableProtocol: `printf ... | nc` closes its side before it reads ------------
 
     def readConnectionLost(self) -> None:
         self._half_closed = True
-        if self._dialect is None or not self._dialect.waiting:
-            self.drain()
+        self._end_if_asked()
 
     def writeConnectionLost(self) -> None:
         """Nothing that we write ends without the connection ending."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._deaf = True
+        self._gone = True
         self._reading.stop()
         self.session.mute()
+        if self._dialect is not None and self._dialect.pending:
+            self._await_turn()
         self.factory.closed(self)
 
     # -- IPushProducer: the transport says when the client does not take its replies ----------
 
     def pauseProducing(self) -> None:
         self._choked = True
-        self.session.hold()
+        self.session.hold(unsent(self.transport))
         self._reading.pause()
 
     def resumeProducing(self) -> None:
@@ -218,6 +269,7 @@ class ConnectionFactory(Factory):
         self._shared = shared
         self._reactor = reactor
         self.gatherer = Gatherer(reactor)
+        self.run_queue = RunQueue(reactor)
         self._max_connections = max_connections
         self._idle_timeout = idle_timeout
         self._full = False

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import tcp
+from twisted.internet.abstract import FileDescriptor
 
 _AT_ONCE = 1024 * 1024
 """Bytes given to the socket in one turn; Twisted's own 128 KiB cost a turn each."""
@@ -46,3 +47,12 @@ def direct_writer(transport: Any) -> Callable[[bytes], None]:
             queue(data[sent:])
 
     return write_now
+
+
+def unsent(transport: Any) -> int:
+    """How many bytes the client has yet to take, beside those that the system keeps."""
+    while not isinstance(transport, FileDescriptor):  # what encrypts, before the socket
+        transport = getattr(transport, "transport", None)
+        if transport is None:
+            return 0
+    return len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # type: ignore[attr-defined]

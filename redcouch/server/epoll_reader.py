@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-_MOST = 65536
+MOST = 65536
 """Bytes to read at a time, as Twisted does."""
 
 _AT_A_TIME = 64
@@ -31,6 +31,12 @@ _AT_A_TIME = 64
 Clients to read from before the storage and the replies have their turn. With
 hundreds at once, what belongs to them no longer fits the processor's cache.
 """
+
+_MUCH = 256
+"""Bytes from which what a client says may take a while to understand."""
+
+_SECONDS = 0.002
+"""Seconds in which clients who say much are read from, before all else has its turn."""
 
 _Watched = tuple[tcp.Connection, Callable[[int], bytes], Callable[[bytes], None]]
 """A transport, how to receive from it and whom to give that to."""
@@ -89,6 +95,8 @@ class Gatherer:
         self._reactor = reactor
         self._epoll: Any = None
         self._watched: dict[int, _Watched] = {}
+        #: Those who have something to say, and for whom there was no time yet.
+        self._ready: list[int] = []
 
     def reading(self, transport: Any) -> Reading:
         """Take over the reading of a transport that has just connected, where that helps."""
@@ -135,13 +143,15 @@ class Gatherer:
 
     def doRead(self) -> None:
         watched = self._watched
-        for descriptor, _ in self._epoll.poll(0, _AT_A_TIME):
+        ready = self._ready or [descriptor for descriptor, _ in self._epoll.poll(0, _AT_A_TIME)]
+        until = 0.0
+        for number, descriptor in enumerate(ready, 1):
             try:
                 transport, receive, data_received = watched[descriptor]
             except KeyError:  # closed by what another one sent, a moment ago
                 continue
             try:
-                data = receive(_MOST)
+                data = receive(MOST)
                 if data:
                     data_received(data)
                 else:
@@ -153,6 +163,13 @@ class Gatherer:
             except Exception as error:
                 self._log.failure("Could not understand a client")
                 self._end(descriptor, transport, error)
+            else:
+                if len(data) > _MUCH:
+                    now = self._reactor.seconds()
+                    until = until or now + _SECONDS
+                    if now >= until:
+                        break
+        self._ready = ready[number:]
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor is done with us, since it stops."""

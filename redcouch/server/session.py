@@ -39,6 +39,7 @@ from redcouch.errors import as_failed
 from redcouch.interfaces import Answer, IStorageBackend, performer
 from redcouch.limits import Limits
 from redcouch.results import Failed, Result, Trouble
+from redcouch.server.admission import Admission, Charge
 from redcouch.telemetry.counters import Counters, count
 
 _INTERNAL = Failed(Trouble.INTERNAL, "internal error")
@@ -50,7 +51,14 @@ _SMALL = 1024
 """Bytes of a value that may stay in memory after it has been stored."""
 
 _LARGE = 2 * 1024 * 1024
-"""Bytes that the replies to a batch should not exceed by much."""
+"""Bytes that the replies to a batch, or its values, should not exceed by much."""
+
+_UNKNOWN = 64 * 1024
+"""Bytes that a value is taken to have while the client has seen none."""
+
+_LIGHT = 64 * 1024
+_LIGHT_KEYS = 8
+"""Bytes and keys with which a batch goes to the storage uncounted (L{Admission})."""
 
 
 @dataclass(slots=True)
@@ -65,6 +73,7 @@ class Shared:
         the client's address; C{None} where nobody has to prove anything.
     @ivar spoken: where to count what is asked for in each dialect, by its
         name; what is in none of these is counted in C{counters}.
+    @ivar admission: how much may be under way to the storage.
     """
 
     backend: IStorageBackend
@@ -75,6 +84,7 @@ class Shared:
     reset: Callable[[], Deferred[None]]
     authenticate: Callable[[bytes, bytes, str], Deferred[bool]] | None = None
     spoken: Mapping[str, Counters] = field(default_factory=dict)
+    admission: Admission = field(default_factory=Admission)
     perform: Callable[[Sequence[Command], Answer], None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -87,19 +97,26 @@ class Session:
     """
 
     __slots__ = (
+        "_admission",
         "_advancing",
         "_batch",
         "_busy",
+        "_charge",
         "_client",
         "_counters",
         "_finish",
         "_held",
+        "_light_keys",
         "_on_proof",
         "_on_room",
+        "_per_key",
         "_perform",
         "_queue",
+        "_queued_bytes",
         "_room",
         "_shared",
+        "_unsent",
+        "_wanted",
         "_was_crowded",
         "_write",
         "finished",
@@ -120,7 +137,8 @@ class Session:
         """
         @param write: says bytes to the client.
         @param finish: ends the connection, after what has been said.
-        @param on_room: called when a crowded session has room again.
+        @param on_room: called when a crowded session has room again, or one of
+            whom more was L{wanted<wants_more>} has nothing waiting.
         @param on_proof: called after the client has been told whether it has
             proved who it is.
         @param client: the client's address, for the log.
@@ -139,6 +157,15 @@ class Session:
         self._advancing = False
         self._held = False
         self._was_crowded = False
+        self._wanted = False
+        self._admission = shared.admission
+        self._charge: Charge | None = None
+        self._unsent = 0
+        self._queued_bytes = 0
+        #: Bytes that a key has brought, as far as anything has.
+        self._per_key: int | None = None
+        #: How many keys the client may ask for without being counted.
+        self._light_keys = 0
         self._room = min(_FIRST_ROOM, shared.limits.batch)
         self.finished = False
         #: Who the client has proved to be.
@@ -152,10 +179,19 @@ class Session:
     @property
     def crowded(self) -> bool:
         """So much waits that the client should not be read from."""
-        if len(self._queue) > self._shared.limits.backlog:
+        limits = self._shared.limits
+        if len(self._queue) > limits.backlog or self._queued_bytes > limits.backlog_bytes:
             self._was_crowded = True
             return True
         return False
+
+    def wants_more(self) -> bool:
+        """
+        Whether nothing waits, so that more requests should be understood if
+        there are any. Where something does, C{on_room} is called when it is gone.
+        """
+        self._wanted = bool(self._queue)
+        return not self._wanted
 
     @property
     def last_command(self) -> Command | None:
@@ -178,7 +214,8 @@ class Session:
             return False
         if len(requests) == 1 and not (self._queue or self._busy or self._held):
             command = requests[0].command
-            if not (command.local or command.alone):  # nearly always so: no need to queue
+            # Nearly always so: no need to queue, and too little to count.
+            if not (command.local or command.alone) and self._is_light(command):
                 self._busy = True
                 self._batch = requests
                 try:
@@ -186,22 +223,36 @@ class Session:
                 except Exception:
                     self._on_answer(Failure())
                 return False
+        if self._write is _nothing:
+            requests = [one for one in requests if not one.command.reply_only]
         self._queue.extend(requests)
+        self._queued_bytes += sum(request.command.size for request in requests)
         if not self._busy:
             self._advance()
         return self.crowded
+
+    def _is_light(self, command: Command) -> bool:
+        """Whether it takes no time and no memory to speak of."""
+        if command.tells_values:
+            return command.weight <= self._light_keys
+        return command.size <= _LIGHT
 
     def end(self) -> None:
         """Finish, once everything submitted before is answered."""
         self.submit((Request(Quit(), _silence),))
 
-    def hold(self) -> None:
-        """Perform nothing more for now: the client does not take its replies."""
+    def hold(self, unsent: int = 0) -> None:
+        """Perform nothing more for now: the client does not take its replies, so many bytes."""
         self._held = True
+        self._admission.hold(unsent - self._unsent)
+        self._unsent = unsent
 
     def release(self) -> None:
         """Go on after L{hold}."""
         self._held = False
+        if self._unsent:
+            self._admission.free(0, self._unsent)
+            self._unsent = 0
         self._advance()
 
     def mute(self) -> None:
@@ -211,6 +262,7 @@ class Session:
         """
         self._write = self._finish = self._on_room = self._on_proof = _nothing
         self._queue = deque(one for one in self._queue if not one.command.reply_only)
+        self._queued_bytes = sum(request.command.size for request in self._queue)
         self.release()
 
     # -- performing --------------------------------------------------------------------------
@@ -225,8 +277,8 @@ class Session:
         except Exception:
             self._fault(Failure())
         self._advancing = False
-        if self._was_crowded and not self.crowded:
-            self._was_crowded = False
+        if (self._was_crowded and not self.crowded) or (self._wanted and not self._queue):
+            self._was_crowded = self._wanted = False
             self._on_room()
 
     def _perform_next(self) -> None:
@@ -235,15 +287,31 @@ class Session:
             self._perform_alone(queue.popleft())
             return
         batch = self._batch = self._next_batch()
-        commands = [request.command for request in batch if not request.command.local]
-        if commands:
-            self._busy = True
-            try:
-                self._perform(commands, self._on_answer)
-            except Exception:
-                self._on_answer(Failure())
-        else:
+        if all(request.command.local for request in batch):
             self._say(batch, iter(()))
+            return
+        self._busy = True
+        keys = sum(request.command.weight for request in batch)
+        size = sum(self._size(request.command) for request in batch)
+        if keys > _LIGHT_KEYS or size > _LIGHT or not self._light_keys:
+            self._charge = Charge(self, keys, size, keys == 1 and self._per_key is None)
+            if not self._admission.admits(self._charge):
+                return
+        self.go()
+
+    def go(self) -> None:
+        """Perform the batch that was made last."""
+        commands = [one.command for one in self._batch if not one.command.local]
+        try:
+            self._perform(commands, self._on_answer)
+        except Exception:
+            self._on_answer(Failure())
+
+    def _size(self, command: Command) -> int:
+        """Bytes that a command and its result have, as far as anybody knows."""
+        if command.tells_values:
+            return command.weight * (_UNKNOWN if self._per_key is None else self._per_key)
+        return command.size
 
     def _next_batch(self) -> list[Request]:
         """
@@ -253,12 +321,20 @@ class Session:
         """
         queue = self._queue
         batch = [queue.popleft()]
-        room = self._room - batch[0].command.weight
+        room = self._room
+        if self._admission.full and self._per_key is None:
+            room = 1  # of which it may go at once
+        room -= batch[0].command.weight
+        size = batch[0].command.size
         while queue and not queue[0].command.alone:
-            room -= queue[0].command.weight
-            if room < 0:
+            command = queue[0].command
+            room -= command.weight
+            size += command.size
+            if room < 0 or size > _LARGE:
+                size -= command.size
                 break
             batch.append(queue.popleft())
+        self._queued_bytes -= size
         return batch
 
     def _on_answer(self, results: list[Result] | Failure) -> None:
@@ -277,8 +353,8 @@ class Session:
                 reply = request.encode(result)
                 if reply:
                     self._write(reply)
-                if self._queue:
-                    self._make_room(batch, len(reply))
+                if self._queue or self._charge is not None or len(reply) > _LIGHT:
+                    self._learn(batch, len(reply))
             else:
                 self._count(batch, results)
                 self._say(batch, iter(results))
@@ -287,7 +363,11 @@ class Session:
             with suppress(Exception):  # it may be the saying that failed
                 self._say(batch, repeat(_INTERNAL))
             self._fault(failure)
-        if self._queue or self._was_crowded:
+        charge = self._charge
+        if charge is not None:
+            self._charge = None
+            self._admission.free(charge.work, charge.size)
+        if self._queue or self._was_crowded or self._wanted:
             self._advance()
 
     def _count(self, batch: Sequence[Request], results: list[Result]) -> None:
@@ -302,7 +382,7 @@ class Session:
             for request in batch
         ]
         reply = b"".join(replies)
-        self._make_room(batch, len(reply))
+        self._learn(batch, len(reply))
         if reply:
             self._write(reply)
 
@@ -312,16 +392,19 @@ class Session:
         large = isinstance(last, Store) and len(last.value) > _SMALL
         self._batch = () if large else batch[-1:]
 
-    def _make_room(self, batch: Sequence[Request], size: int) -> None:
+    def _learn(self, batch: Sequence[Request], size: int) -> None:
         """
         Choose how many keys the next batch may have, after replies of this size in
         bytes: at most twice as many, and not so many that they would be too large.
         """
         room = min(2 * self._room, self._shared.limits.batch)
+        keys = sum(request.command.weight for request in batch)
         if size > _LARGE // 16:
-            keys = sum(request.command.weight for request in batch)
             room = max(1, min(room, _LARGE * keys // size))
         self._room = room
+        if any(one.command.tells_values for one in batch):
+            self._per_key = max(size // keys, (self._per_key or 0) // 2)
+            self._light_keys = min(_LIGHT_KEYS, _LIGHT // max(1, self._per_key))
 
     def _known(self, command: Command) -> Result:
         """The result of a command that nobody has to be asked about."""
@@ -382,8 +465,9 @@ class Session:
 
     def _stop(self) -> None:
         self.finished = True
-        self._was_crowded = False
+        self._was_crowded = self._wanted = False
         self._queue.clear()
+        self._queued_bytes = 0
         self._finish()
 
 

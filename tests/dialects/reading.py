@@ -25,6 +25,8 @@ def receive(dialect: Dialect, pieces: Iterable[bytes]) -> list[Request]:
     requests: list[Request] = []
     for piece in pieces:
         requests += dialect.receive(piece)
+        while dialect.pending:
+            requests += dialect.receive(b"")
         if dialect.broken:
             break
     return requests

@@ -528,7 +528,7 @@ def test_lists(line: bytes) -> None:
 def test_a_long_list_of_keys_is_one_answer() -> None:
     """A line of a thousand keys is read in pieces, and answered as one."""
     keys = [b"key%d" % number for number in range(1000)]
-    requests = TextDialect(Limits()).receive(b"gets %b\r\n" % b" ".join(keys))
+    requests = receive(TextDialect(Limits()), [b"gets %b\r\n" % b" ".join(keys)])
     gets = [command for command in asked(requests) if isinstance(command, Get)]
     assert [key for get in gets for key in get.keys] == keys
     assert max(len(get.keys) for get in gets) == 128

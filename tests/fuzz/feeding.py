@@ -131,6 +131,9 @@ def feed(make: Make, pieces: Iterable[bytes], proven: bool = True) -> tuple[Hear
             heard += [(request.command, sayings(request)) for request in requests]
             if dialect.broken:
                 return heard, True
+            if dialect.pending:
+                rest = b""
+                continue
             if not dialect.waiting:
                 break
             assert isinstance(requests[-1].command, Authenticate)
