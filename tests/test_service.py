@@ -6,8 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,13 +27,13 @@ from redcouch.interfaces import IStorageBackend
 from redcouch.limits import Limits
 from redcouch.server.connection import ConnectionFactory
 from redcouch.service import Options, RedCouchService, makeService
-from tests.server.test_connection import Transport, shared_of
-from tests.server.test_session import Slow
 from tests.support import servers
+from tests.support.polling import PATIENCE, eventually
+from tests.support.servers import TWISTD
+from tests.support.storages import Slow
+from tests.support.transports import Transport, shared_of
 from tests.support.wire import Address, Wire, ask
 
-TWISTD = str(Path(sys.executable).parent / "twistd")
-PATIENCE = 60
 REFUSED = b"ERROR Too many open connections\r\n"
 
 
@@ -49,14 +47,6 @@ def run(*options: str, twistd: tuple[str, ...] = ("-n", "--pidfile="), **env: st
         stdin=subprocess.DEVNULL,
         env=os.environ | env,
     )
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
 
 
 # -- options ------------------------------------------------------------------------------------
@@ -303,13 +293,13 @@ class OptionsTests(SynchronousTestCase):
         """The options that make a service make all of it."""
         made = makeService(parsed("--storage", "memory:", "--port", "0", "--idle-timeout", "5"))
         self.assertIsInstance(made, RedCouchService)
-        for options, words in (
+        for given, words in (
             (["--storage", "memory:x"], "redcouch: --storage: 'memory:x'"),
             (["--storage", "memory:", "--auth-file", "/nonexistent"], "redcouch: --auth-file: "),
             (["--storage", "memory:", "--workers", "2"], "redcouch: --workers: "),
         ):
             with self.assertRaisesRegex(SystemExit, words):
-                makeService(parsed(*options))
+                makeService(parsed(*given))
 
 
 def cpu_os() -> Any:
@@ -566,7 +556,7 @@ def test_idle_clients() -> None:
 def test_a_stop_answers_what_was_asked() -> None:
     """At SIGTERM each client gets the answers that it waits for, and then the end."""
     with (
-        servers.redis_server("7.0") as redis,
+        servers.redis_server() as redis,
         servers.redcouch(redis.unix_url) as server,
         Wire(server.address) as wire,
     ):
@@ -585,7 +575,7 @@ def test_a_stop_answers_what_was_asked() -> None:
 def test_a_stop_does_not_wait_for_ever() -> None:
     """A client that cannot be answered in time is cut off."""
     with (
-        servers.redis_server("7.0") as redis,
+        servers.redis_server() as redis,
         servers.redcouch(redis.unix_url, "--drain-timeout", "0.1") as server,
         Wire(server.address) as wire,
     ):

@@ -154,7 +154,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3, help="for each sort of harm")
     given = parser.parse_args()
     print("| beside | p50 | p99 | longest |\n|---|---|---|---|")
-    with servers.redis_server("7.0") as storage:
+    with servers.redis_server() as storage:
         for harm in HARM:
             with (
                 servers.redcouch(storage.url) as server,

@@ -11,6 +11,7 @@ import redis
 
 from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError
 from tests.support import servers
+from tests.support.polling import eventually
 from tests.support.servers import LOOPBACK, RedisServer, Server
 from tests.support.wire import ask
 
@@ -35,7 +36,7 @@ class Sentinel(Server):
             "sentinel failover-timeout main 3000",
         ]
         file.write_text("\n".join(rules) + "\n")
-        return [servers.redis_binary("7.0"), str(file), "--sentinel"]
+        return [servers.redis_binary(), str(file), "--sentinel"]
 
     def answers(self) -> bool:
         return ask(self.address, b"PING\r\n", b"\r\n").startswith(b"+PONG")
@@ -80,7 +81,7 @@ def watched(master: RedisServer, folder: Path) -> Iterator[str]:
             sentinel.start()
             sentinels.append(sentinel)
         for sentinel in sentinels:
-            servers.eventually(sentinel.sees_all)
+            eventually(sentinel.sees_all)
         hosts = ",".join(f"{LOOPBACK}:{sentinel.port}" for sentinel in sentinels)
         yield f"redis+sentinel://{hosts}/main?timeout=0.5"
 
@@ -88,12 +89,12 @@ def watched(master: RedisServer, folder: Path) -> Iterator[str]:
 def test_failover(tmp_path: Path) -> None:
     """Each request has its own answer throughout; what the new master has acknowledged is there."""
     with (
-        servers.redis_server("7.0", "--repl-diskless-sync-delay", "0") as master,
-        servers.redis_server("7.0") as replica,
+        servers.redis_server("--repl-diskless-sync-delay", "0") as master,
+        servers.redis_server() as replica,
         replica.client() as native,
     ):
         native.replicaof(LOOPBACK, master.port)
-        servers.eventually(lambda: native.info("replication")["master_link_status"] == "up")
+        eventually(lambda: native.info("replication")["master_link_status"] == "up")
         with (
             watched(master, tmp_path) as url,
             servers.redcouch(url, "--workers", "2") as server,
@@ -110,7 +111,7 @@ def test_failover(tmp_path: Path) -> None:
                 for load in loads:
                     load.strict = False
                 master.kill()
-                servers.eventually(lambda: native.info("replication")["role"] == "master")
+                eventually(lambda: native.info("replication")["role"] == "master")
                 _until_stored(loads, 20)  # each key twice at least: what is there is known again
                 for load in loads:
                     load.strict = True
@@ -129,7 +130,7 @@ def test_failover(tmp_path: Path) -> None:
 def test_too_few_replicas() -> None:
     """With C{min-replicas-to-write}, a master alone refuses writes, changes nothing, and reads."""
     with (
-        servers.redis_server("7.0") as master,
+        servers.redis_server() as master,
         servers.redcouch(master.url) as server,
         master.client() as native,
     ):
@@ -152,7 +153,7 @@ def test_too_few_replicas() -> None:
 
 def _until_stored(loads: Sequence[Load], many: int) -> None:
     goals = [load.stored + many for load in loads]
-    servers.eventually(
+    eventually(
         lambda: all(
             load.stored >= goal or not load.is_alive()
             for load, goal in zip(loads, goals, strict=True)

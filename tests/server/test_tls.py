@@ -14,6 +14,7 @@ from redcouch.errors import ConfigurationError
 from redcouch.server.tls import read_tls
 from tests.backends.redis.certificates import Authority
 from tests.support import servers
+from tests.support.requirements import installed, needs
 
 # Twisted hands pyOpenSSL objects to pyOpenSSL, which would rather have others by now.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
@@ -59,7 +60,7 @@ def ask(port: int, context: ssl.SSLContext, request: bytes) -> bytes:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_clients(authority: Authority, files: tuple[str, str], workers: str) -> None:
     """TLS 1.2 and 1.3 are served, also with workers; what is older is not, nor plain text."""
-    storage = "memory:" if workers == "1" else servers.shared_redis("7.0").url
+    storage = "memory:" if workers == "1" else servers.shared_redis().url
     options = ("--tls-cert", files[0], "--tls-key", files[1], "--workers", workers)
     with servers.redcouch_over_tls(storage, *options) as server:
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
@@ -81,9 +82,10 @@ def test_offered_protocols(authority: Authority, files: tuple[str, str]) -> None
         assert ask(server.port, context, b"mn\r\n") == b"MN\r\n"
 
 
+@needs("openssl")
 def test_tls_1_1(authority: Authority, files: tuple[str, str]) -> None:
     """openssl itself, told to speak TLS 1.1 at most, is refused with an alert."""
-    openssl = servers.debian("openssl", "openssl")
+    openssl = installed("openssl")
     options = ("--tls-cert", files[0], "--tls-key", files[1])
     with servers.redcouch_over_tls("memory:", *options) as server:
         call = [openssl, "s_client", "-connect", f"{servers.LOOPBACK}:{server.port}"]

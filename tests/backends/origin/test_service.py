@@ -14,7 +14,8 @@ from urllib.request import urlopen
 import pytest
 
 from tests.backends.origin.conftest import PATIENT
-from tests.backends.redis.test_access import (
+from tests.backends.origin.conversation import say, stats
+from tests.backends.redis.access import (
     BASICS,
     FIGURES,
     FLUSHING,
@@ -24,7 +25,9 @@ from tests.backends.redis.test_access import (
 )
 from tests.cli.running import run
 from tests.support import servers
-from tests.support.servers import Memcached, RedCouch, RedisServer, eventually
+from tests.support.polling import eventually
+from tests.support.requirements import fixture_needs, needs
+from tests.support.servers import Memcached, RedCouch, RedisServer
 from tests.support.wire import Wire, ask
 
 _ROOT = Path(__file__).parents[3]
@@ -38,20 +41,8 @@ def source(*nodes: Memcached) -> str:
     return f"{each}&{PATIENT}"
 
 
-def stats(bridge: RedCouch) -> dict[str, int]:
-    """What it counts; but not the percentage."""
-    lines = ask(bridge.address, b"stats\r\n", b"END\r\n").decode().splitlines()[:-1]
-    pairs = (line.split()[1:] for line in lines)
-    return {
-        name: int(value) for name, value in pairs if name.startswith("warm_") and value.isdigit()
-    }
-
-
-def say(server: Memcached | RedCouch, request: bytes, until: bytes = b"\r\n") -> bytes:
-    return ask(server.address, request, until)
-
-
 @pytest.fixture
+@fixture_needs("memcached")
 def old() -> Iterator[Memcached]:
     """A memcached with two items."""
     with servers.memcached() as server:
@@ -61,7 +52,7 @@ def old() -> Iterator[Memcached]:
 
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
-    with servers.redis_server("7.0") as server:
+    with servers.redis_server() as server:
         yield server
 
 
@@ -210,6 +201,7 @@ def test_quiet(redis: RedisServer, old: Memcached) -> None:
             assert say(server, b"get k n x y\r\n", b"END\r\n") == both
 
 
+@needs("memcached")
 def test_password(redis: RedisServer, tmp_path: Path) -> None:
     """A memcached that asks for a password (-Y) is given the one in its URL."""
     users = tmp_path / "users"

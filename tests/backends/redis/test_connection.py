@@ -17,8 +17,9 @@ from redcouch.commands import Arithmetic, Command, Delete, Get, Store, StoreMode
 from redcouch.errors import BackendError
 from redcouch.results import Stored, Trouble
 from redcouch.telemetry.latency import Meter
-from tests.backends.redis.case import RedisCase, eventually
+from tests.backends.redis.case import RedisCase
 from tests.backends.redis.fake import FakeRedis, FakeRedisFactory, nothing
+from tests.support.polling import eventually_in_reactor
 from tests.support.results import named
 from tests.support.servers import free_port
 
@@ -30,7 +31,7 @@ class ComingAndGoingTests(RedisCase):
 
     async def ready(self) -> None:
         """Wait until commands can be performed."""
-        await eventually(lambda: self.storage.health().ready)
+        await eventually_in_reactor(lambda: self.storage.health().ready)
 
     async def unreachable(self) -> None:
         """Check that a command fails with the reason that there is no Redis."""
@@ -75,9 +76,9 @@ class ComingAndGoingTests(RedisCase):
         await self.set(b"v")
         for times in (1, 2):
             server.stop()
-            await eventually(lambda: not self.storage.health().ready)
+            await eventually_in_reactor(lambda: not self.storage.health().ready)
             await self.unreachable()
-            await eventually(lambda: "refused" in self.storage.health().reason)
+            await eventually_in_reactor(lambda: "refused" in self.storage.health().reason)
             server.start()
             await self.ready()
             self.assertIsNone(await self.get())
@@ -89,9 +90,9 @@ class ComingAndGoingTests(RedisCase):
         """What keeps Redis from serving is what is so now, not what was at first."""
         server = self.start_redis("--requirepass", "right")
         await self.connect(f"redis://:wrong@127.0.0.1:{server.port}")
-        await eventually(lambda: "WRONGPASS" in self.storage.health().reason)
+        await eventually_in_reactor(lambda: "WRONGPASS" in self.storage.health().reason)
         server.stop()
-        await eventually(lambda: "refused" in self.storage.health().reason)
+        await eventually_in_reactor(lambda: "refused" in self.storage.health().reason)
 
     async def test_restart_under_traffic(self) -> None:
         """Killed in the middle of traffic, each command has one answer, none is mixed up."""
@@ -115,7 +116,7 @@ class ComingAndGoingTests(RedisCase):
                 except BackendError as error:
                     self.assertIs(error.failed.trouble, Trouble.UNAVAILABLE)
                     answered.append(False)
-                    await eventually(lambda: stopping or self.storage.health().ready)
+                    await eventually_in_reactor(lambda: stopping or self.storage.health().ready)
                 else:
                     self.assertIsInstance(results[0], Stored)
                     self.assertEqual(results[1][0].value, value)
@@ -124,9 +125,9 @@ class ComingAndGoingTests(RedisCase):
         clients = [Deferred.fromCoroutine(client(b"%d" % number)) for number in range(20)]
         for _ in range(3):
             before = len(answered)
-            await eventually(lambda before=before: len(answered) > before + 200)  # type: ignore[misc]
+            await eventually_in_reactor(lambda before=before: len(answered) > before + 200)  # type: ignore[misc]
             server.kill()
-            await eventually(lambda: not self.storage.health().ready)
+            await eventually_in_reactor(lambda: not self.storage.health().ready)
             server.start()
             await self.ready()
         stopping = True
@@ -141,7 +142,7 @@ class ComingAndGoingTests(RedisCase):
         token = await self.set(b"v", flags=7)
         server.kill()
         server.start()
-        await eventually(lambda: not self.storage.health().ready)
+        await eventually_in_reactor(lambda: not self.storage.health().ready)
         await self.ready()
         self.assertGreater(await self.set(b"v"), token)
 
@@ -172,7 +173,7 @@ class ComingAndGoingTests(RedisCase):
         await self.connect(server.url)
         await self.set(b"v")
         self.native(server).client_kill_filter(_type="normal", skipme=True)
-        await eventually(lambda: not self.storage.health().ready)
+        await eventually_in_reactor(lambda: not self.storage.health().ready)
         await self.ready()
         self.assertEqual(await self.value(), b"v")
 
@@ -186,7 +187,7 @@ class ComingAndGoingTests(RedisCase):
         refused = await self.do(Store(StoreMode.SET, b"k", b"v"))
         self.assert_failed(refused, Trouble.REFUSED)
         self.assertEqual(refused.message, "storage answered READONLY")
-        await eventually(lambda: not self.storage.health().ready)
+        await eventually_in_reactor(lambda: not self.storage.health().ready)
         client.replicaof("NO", "ONE")
         await self.ready()
         await self.set(b"v")
@@ -200,7 +201,7 @@ class ComingAndGoingTests(RedisCase):
             await self.get()
             self.assertGreater(sum(meter.round_trips.counts), 0)
             self.native(server).client_kill_filter(_type="normal", skipme=True)
-            await eventually(lambda meter=meter: meter.reconnections)  # type: ignore[misc]
+            await eventually_in_reactor(lambda meter=meter: meter.reconnections)  # type: ignore[misc]
 
     async def test_stop_with_work_in_flight(self) -> None:
         """Whoever still waits when the service ends is told that."""
@@ -239,7 +240,7 @@ class ComingAndGoingTests(RedisCase):
         client = self.native(server, password="pass word", db=2)
         self.assertEqual(client.hget("u:k", "v"), b"76")
         server.stop()
-        await eventually(lambda: not self.storage.health().ready)
+        await eventually_in_reactor(lambda: not self.storage.health().ready)
         await self.unreachable()
         server.start()
         await self.ready()
@@ -266,7 +267,7 @@ class FakeRedisTests(RedisCase):
 
     async def gone(self) -> None:
         """Wait for the far ends of the connections."""
-        await eventually(lambda: not self.fake.connections)
+        await eventually_in_reactor(lambda: not self.fake.connections)
 
     async def connect_in_vain(self, words: str) -> None:
         """Check that there is no connection, and that the reason is given."""
@@ -304,7 +305,7 @@ class FakeRedisTests(RedisCase):
 
         self.patch(FakeRedis, "connectionMade", close)
         await self.connect_in_vain("closed|lost|Lost")
-        await eventually(lambda: fake.made > 2)
+        await eventually_in_reactor(lambda: fake.made > 2)
         self.assertFalse(self.storage.health().ready)
 
     async def test_still_loading(self) -> None:
@@ -314,7 +315,7 @@ class FakeRedisTests(RedisCase):
         fake.prepare = lambda command: loading
         await self.connect_in_vain("LOADING")
         fake.prepare = lambda command: b"$2\r\nok\r\n"
-        await eventually(lambda: self.storage.health().ready)
+        await eventually_in_reactor(lambda: self.storage.health().ready)
 
     async def test_garbage_later(self) -> None:
         """Garbage in place of a reply costs the connection; another is made."""
@@ -325,7 +326,7 @@ class FakeRedisTests(RedisCase):
         with self.assertRaisesRegex(BackendError, "storage connection lost"):
             await self.get()
         fake.answer = nothing
-        await eventually(lambda: self.storage.health().ready)
+        await eventually_in_reactor(lambda: self.storage.health().ready)
 
     async def test_replies_nobody_asked_for(self) -> None:
         """One reply too many: nobody is given what belongs to somebody else."""
@@ -334,11 +335,11 @@ class FakeRedisTests(RedisCase):
         self.assertIsNone(await self.get())
         fake.answer = lambda command: nothing(command) * 2
         self.assertIsNone(await self.get())
-        await eventually(lambda: fake.made > 1)
+        await eventually_in_reactor(lambda: fake.made > 1)
         fake.answer = nothing
-        await eventually(lambda: self.storage.health().ready)
+        await eventually_in_reactor(lambda: self.storage.health().ready)
         fake.connections[0].transport.write(b"$1\r\n5\r\n")
-        await eventually(lambda: fake.made > 2)
+        await eventually_in_reactor(lambda: fake.made > 2)
 
     async def test_wrong_shapes(self) -> None:
         """Well-formed replies that make no sense are errors; nobody waits for ever."""
@@ -371,7 +372,7 @@ class FakeRedisTests(RedisCase):
         for shape in shapes:
             for command in commands:
                 fake.answer = lambda command, shape=shape: shape  # type: ignore[misc]
-                await eventually(lambda: self.storage.health().ready)
+                await eventually_in_reactor(lambda: self.storage.health().ready)
                 with contextlib.suppress(BackendError):
                     await self.do(command)
         self.flushLoggedErrors()
@@ -400,7 +401,7 @@ class FakeRedisTests(RedisCase):
         answer = self.storage.execute([Get([b"k"])])
         replies = iter([b"6b" * 150, b"6b" * 150, b"\r\n$-1\r\n$-1\r\n"])
         for reply in replies:
-            await eventually(lambda: link._protocol.heard_at == late.by)
+            await eventually_in_reactor(lambda: link._protocol.heard_at == late.by)
             late.by += 20
             link._check_time()
             fake.connections[0].transport.write(reply)

@@ -12,15 +12,16 @@ from redcouch.backends.redis.resp import bulk
 from redcouch.commands import Get, Store, StoreMode
 from redcouch.errors import BackendError
 from redcouch.results import Trouble
-from tests.backends.redis.case import RedisCase, eventually
+from tests.backends.redis.case import RedisCase
 from tests.backends.redis.fake import FakeRedisFactory
+from tests.support.polling import eventually_in_reactor
 from tests.support.servers import free_port, redis_binary
 
 reactor: Any = _reactor
 
 
 class SentinelTests(RedisCase):
-    """Debian's Redis 7.0, on loopback."""
+    """On loopback."""
 
     def sentinels(self, master: int, *lines: str, count: int = 3) -> list[int]:
         """The ports of sentinels that watch a master under the name C{main}."""
@@ -40,7 +41,7 @@ class SentinelTests(RedisCase):
             ]
             file.write_text("\n".join(rules) + "\n")
             process = subprocess.Popen(
-                [redis_binary("7.0"), str(file), "--sentinel"], stdout=subprocess.DEVNULL
+                [redis_binary(), str(file), "--sentinel"], stdout=subprocess.DEVNULL
             )
             self.addCleanup(process.wait)
             self.addCleanup(process.terminate)
@@ -68,19 +69,21 @@ class SentinelTests(RedisCase):
         master, replica = self.start_redis("--repl-diskless-sync-delay", "0"), self.start_redis()
         native = self.native(replica)
         native.replicaof("127.0.0.1", master.port)
-        await eventually(lambda: native.info("replication")["master_link_status"] == "up")
+        await eventually_in_reactor(
+            lambda: native.info("replication")["master_link_status"] == "up"
+        )
         ports = self.sentinels(master.port)
         complete = {"replicas": 1, "sentinels": 2, "port": master.port}
         for port in ports:
-            await eventually(lambda port=port: self.knows(port) == complete)  # type: ignore[misc]
+            await eventually_in_reactor(lambda port=port: self.knows(port) == complete)  # type: ignore[misc]
         await self.connect(f"redis+sentinel://{self.addresses(ports)}/main")
         token = await self.set(b"before", b"a")
-        await eventually(lambda: native.exists("rc:a"))
+        await eventually_in_reactor(lambda: native.exists("rc:a"))
         master.kill()
-        await eventually(lambda: not self.storage.health().ready)
+        await eventually_in_reactor(lambda: not self.storage.health().ready)
         with self.assertRaises(BackendError):
             await self.get()
-        await eventually(lambda: self.storage.health().ready)
+        await eventually_in_reactor(lambda: self.storage.health().ready)
         self.assertEqual(await self.value(b"a"), b"before")
         self.assertGreater(await self.set(b"after", b"b"), token)
         self.assertEqual(native.hget("rc:b", "v"), b"after".hex().encode())
@@ -107,11 +110,11 @@ class SentinelTests(RedisCase):
         self.native(old).replicaof("127.0.0.1", new.port)
         refused = await self.do(Store(StoreMode.SET, b"k", b"v"))
         self.assert_failed(refused, Trouble.REFUSED)
-        await eventually(lambda: "no master" in self.storage.health().reason)
+        await eventually_in_reactor(lambda: "no master" in self.storage.health().reason)
         with self.assertRaises(BackendError):
             await self.get()
         named = new
-        await eventually(lambda: self.storage.health().ready)
+        await eventually_in_reactor(lambda: self.storage.health().ready)
         await self.set(b"v")
         self.assertEqual(self.native(new).hget("rc:k", "v"), b"76")
 
@@ -122,7 +125,7 @@ class SentinelTests(RedisCase):
         ports = self.sentinels(
             master.port, "sentinel auth-pass main SECRET", "requirepass HIDDEN", count=1
         )
-        await eventually(lambda: self.knows(ports[0], password="HIDDEN"))
+        await eventually_in_reactor(lambda: self.knows(ports[0], password="HIDDEN"))
         address = self.addresses(ports)
         await self.connect(
             f"redis+sentinel://:SECRET@{address}/main?sentinel_password=HIDDEN&timeout=20"
@@ -142,7 +145,7 @@ class SentinelTests(RedisCase):
         """One sentinel that answers is enough."""
         master = self.start_redis()
         (port,) = self.sentinels(master.port, count=1)
-        await eventually(lambda: self.knows(port))
+        await eventually_in_reactor(lambda: self.knows(port))
         addresses = self.addresses([free_port(), port, free_port()])
         await self.connect(f"redis+sentinel://{addresses}/main?timeout=20")
         await self.set(b"v")
@@ -158,7 +161,7 @@ class SentinelTests(RedisCase):
         """So it is where the sentinels do not know that name."""
         master = self.start_redis()
         (port,) = self.sentinels(master.port, count=1)
-        await eventually(lambda: self.knows(port))
+        await eventually_in_reactor(lambda: self.knows(port))
         await self.connect(f"redis+sentinel://127.0.0.1:{port}/other?timeout=0.5")
         with self.assertRaises(BackendError):
             await self.get()
