@@ -35,9 +35,10 @@ from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from redcouch.backends.redis.layout import CAS_COUNTER
 from redcouch.backends.redis.master_search import MasterSearch
 from redcouch.backends.redis.replies import UNFIT, error_code
-from redcouch.backends.redis.scripts import Script
+from redcouch.backends.redis.scripts import FRESH, Script
 from redcouch.backends.redis.sentinel import NoMasterError, Opinion, Sentinels, explain
 from redcouch.backends.redis.server_info import read_greeting, read_info, why_too_old
 from redcouch.backends.redis.url import Location
@@ -196,6 +197,7 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         for script in self.link.scripts:
             await self.script_load(script.text)
         await self._check_commands()
+        await self._look_for_items()
 
     async def _check_version(self) -> None:
         """
@@ -216,6 +218,18 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
             words = str(said).partition(", with args")[0]
             if "unknown command" in words or "NOPERM" in words:
                 raise RedisError(f"it does not let RedCouch use EVALSHA ({words})")
+
+    async def _look_for_items(self) -> None:
+        """
+        Let tokens count from 1 where there are no items among many other keys. With
+        more keys than can be looked at in a moment, they count from the clock.
+        """
+        end = self.link.reactor.seconds() + self.link.location.timeout / 2
+        cursor: Any = b"0"
+        while isinstance(cursor, bytes) and self.link.reactor.seconds() < end:
+            cursor = await self._ask_anyway(
+                "EVALSHA", FRESH.sha, 2, CAS_COUNTER, CAS_COUNTER, cursor
+            )
 
     async def _ask_anyway(self, *command: Any) -> Any:
         """The reply to a command that Redis may not know; its error is a reply too."""
