@@ -320,7 +320,7 @@ def test_in_spite_of_faults(harm: str) -> None:
         servers.redcouch(storage.url + "?timeout=0.3") as other,
         historians([one.address, other.address], 100_000) as clients,
     ):
-        _wait_for_more(clients, 60)
+        wait_for_more(clients, 60)
         if harm == "held":
             os.kill(storage.pid, signal.SIGSTOP)
             time.sleep(0.5)
@@ -328,11 +328,11 @@ def test_in_spite_of_faults(harm: str) -> None:
         else:
             storage.kill()
             storage.start()
-        _wait_for_more(clients, 60)
+        wait_for_more(clients, 60)
     judge(clients)
 
 
-def _wait_for_more(clients: Sequence[Historian], many: int) -> None:
+def wait_for_more(clients: Sequence[Historian], many: int) -> None:
     goals = [len(client.operations) + many for client in clients]
     eventually(
         lambda: all(

@@ -58,7 +58,8 @@ class HashCodec(ScriptCodec):
         self._hmget_cas = pack_hmget(prefix, (b"v", b"r", b"f", b"c"))
         self._hmget_meta = pack_hmget(prefix, (b"v", b"r", b"f", b"c", b"s", b"w"))
         self._set = pack_store(prefix, scripts.SET, (layout.field, layout.other_field), 3)
-        self._set_large = pack_large_store(prefix, scripts.SETTLE, layout.field, layout.other_field)
+        large = (scripts.BEGIN, scripts.SETTLE)
+        self._set_large = pack_large_store(prefix, large, layout.field, layout.other_field)
         self._assign = self._template("assign", 2)
         self._win = self._template("win", 1)
         self.packers[Get] = self._pack_get
@@ -153,9 +154,9 @@ def _read_get(command: Get, replies: Sequence[Any]) -> list[Found]:
 
 
 def _read_large_store(command: Store, replies: Sequence[Any]) -> Result:
-    """The replies to a transaction: the script's, or the error because of which nothing is done."""
+    """The replies to a transaction: the last script's, or the error because of which nothing is done."""
     match replies:
-        case [_, _, _, [_, reply]]:
+        case [_, _, _, _, [_, _, reply]]:
             return read_stored(command, (reply,))
     refused = next((reply for reply in replies if isinstance(reply, Exception)), None)
     failed = failed_by(refused)
