@@ -27,6 +27,7 @@ from redcouch.errors import ConfigurationError
 from redcouch.interfaces import ILocalBackend, IStorageBackend, ITrafficBackend, Surroundings
 from redcouch.limits import Limits
 from redcouch.options import is_number
+from redcouch.server.admission import Admission
 from redcouch.server.connection import ConnectionFactory
 from redcouch.server.listeners import listening_service
 from redcouch.server.passwords import Authenticator
@@ -116,6 +117,7 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         lambda: Deferred.fromCoroutine(ledger.reset()),
         None if authenticator is None else authenticator.check,
         spoken,
+        Admission(options["memory-limit"] // options["workers"]),
     )
     if meter is not None:
         shared.perform = meter.around(shared.perform)

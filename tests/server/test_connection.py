@@ -132,10 +132,12 @@ class ConnectionTests(SynchronousTestCase):
     def test_broken_stream(self) -> None:
         """A client that has gone astray is let go, after what it asked for before."""
         backend = Slow()
-        connection, transport = Service(backend).connect()
+        service = Service(backend)
+        connection, transport = service.connect()
         connection.dataReceived(b"get a\r\n" + b"x" * 3000)
         self.assertTrue(transport.connected)
         backend.next().succeed()
+        service.clock.advance(0)
         self.assertEqual(transport.value(), b"VALUE a 0 1\r\na\r\nEND\r\n")
         self.assertFalse(transport.connected)
 
