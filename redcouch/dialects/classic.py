@@ -7,7 +7,6 @@ C{noreply} silences follow memcached 1.6 (proto_text.c), measured against one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from redcouch.commands import (
