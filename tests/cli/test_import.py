@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from pymemcache.client.rendezvous import RendezvousHash
 
 from tests.cli.filling import Given, binary_get, fill, fill_many, get
 from tests.cli.running import REDCOUCH, finish, run, start
@@ -107,19 +108,49 @@ def _statistic(stats: bytes, name: bytes) -> int:
     return int(value)
 
 
-def test_the_union_of_the_nodes(
+def test_a_fleet(
     memcached: Memcached, old: str, redcouch: RedCouch, client: redis.Redis, any_redis: RedisServer
 ) -> None:
-    """Every node's items; of a key that two have, the first one's."""
+    """Each key from its owner, whichever node is read first; other copies are passed over."""
     with servers.memcached() as second:
-        fill(memcached.address, {b"one": Given(b"1"), b"both": Given(b"first")})
-        fill(second.address, {b"two": Given(b"2"), b"both": Given(b"second")})
-        said = run(
-            "import", old, f"memcached://127.0.0.1:{second.port}", "--to", any_redis.url, "--json"
-        )
-    assert (said.status, said.json["copied"], said.json["present"]) == (0, 3, 1)
-    assert get(redcouch.address, b"both") == (b"first", 0)
-    assert get(redcouch.address, b"two") == (b"2", 0)
+        nodes = {memcached.port: memcached, second.port: second}
+        ring = RendezvousHash([f"127.0.0.1:{port}" for port in nodes])
+        keys = [f"key{number}" for number in range(100)]
+        owners = {key: int(ring.get_node(key).rpartition(":")[2]) for key in keys}
+        for port, node in nodes.items():
+            fill(
+                node.address,
+                {
+                    key.encode(): Given(b"new" if owners[key] == port else b"stale")
+                    for key in keys
+                    if owners[key] == port or key < "key50"
+                },
+            )
+        urls = [f"memcached://127.0.0.1:{port}" for port in nodes]
+        said = run("import", *urls, "--to", any_redis.url, "--ring", "pymemcache", "--json")
+        elsewhere = sum(key < "key50" for key in keys)
+        assert (said.status, said.json["copied"], said.json["elsewhere"]) == (0, 100, elsewhere)
+        said = run("import", *urls, "--to", any_redis.url, "--ring", "pymemcache")
+        assert f"  elsewhere {elsewhere}: not on the memcached that the ring names" in said.out
+    assert {get(redcouch.address, key.encode()) for key in keys} == {(b"new", 0)}
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["memcached://a", "memcached://b"], "say by which ring the clients divide them"),
+        (["memcached://a", "memcached://b", "--ring", "x"], "ring=x: the schemes are modula, "),
+        (["memcached://a?weight=2", "memcached://b", "--ring", "modula"], "a:11211 has a weight"),
+        (["memcached://a?as=b"], "as= and weight= belong to a ring"),
+        (["memcached://a?colour=1"], "colour=1: a node has as=NAME and weight=NUMBER"),
+    ],
+)
+@pytest.mark.parametrize("command", ["import", "verify", "stale"])
+def test_a_fleet_that_cannot_be_meant(command: str, words: list[str], why: str) -> None:
+    """Several need a ring, and a ring that fits: one line, status 2."""
+    said = run(command, *words)
+    assert said.status == 2
+    assert why in said.err
 
 
 def test_by_a_unix_socket(tmp_path: Path, any_redis: RedisServer, redcouch: RedCouch) -> None:

@@ -6,6 +6,7 @@ import random
 
 import pytest
 import redis
+from pymemcache.client.rendezvous import RendezvousHash
 
 from redcouch.cli.verify import choose
 from tests.cli.filling import Given, fill, fill_many
@@ -105,19 +106,40 @@ def test_large_values_that_differ(
     assert told["differences"]["value"] == told["compared"] == 12
 
 
-def test_several_nodes(
+def test_a_fleet(
     memcached: Memcached, old: str, client: redis.Redis, any_redis: RedisServer
 ) -> None:
-    """What two nodes have differently is as it should be if it is as on one of them."""
+    """Each key is compared with its owner's item; a copy on another node is named."""
     with servers.memcached() as second:
         other = f"memcached://127.0.0.1:{second.port}"
-        fill(memcached.address, {b"one": Given(b"1"), b"both": Given(b"first")})
-        fill(second.address, {b"two": Given(b"2"), b"both": Given(b"second")})
-        assert run("import", other, old, "--to", any_redis.url).status == 0
-        assert run("verify", old, other, any_redis.url).status == 0
-        client.delete("rc:both")
-        assert run("verify", old, other, any_redis.url).status == 1
-        assert run("verify", old, any_redis.url, "--json").json["differences"]["extra"] == 1
+        ring = RendezvousHash([f"127.0.0.1:{memcached.port}", f"127.0.0.1:{second.port}"])
+        mine = [
+            key
+            for key in (b"key%d" % number for number in range(100))
+            if ring.get_node(key.decode()) == f"127.0.0.1:{second.port}"
+        ]
+        fill(second.address, {key: Given(b"new") for key in mine})
+        fill(memcached.address, {mine[0]: Given(b"stale")})
+        fleet = [old, other, "--ring", "pymemcache"]
+        assert run("import", *fleet, "--to", any_redis.url).status == 0
+        said = run("verify", *fleet, "--storage", any_redis.url, "--json")
+        assert said.status == 1
+        assert said.json["differences"]["elsewhere"] == 1
+        assert sum(said.json["differences"].values()) == 1
+        named = {"kind": "elsewhere", "key": mine[0].decode(), "node": old, "owner": other}
+        assert said.json["named"] == [named]
+        said = run("verify", *fleet, "--storage", any_redis.url)
+        assert f"  elsewhere  {mine[0].decode()}  on {old}, its owner is {other}" in said.out
+
+        ask(second.address, b"delete %b\r\n" % mine[0], b"\r\n")
+        told = run("verify", *fleet, "--storage", any_redis.url, "--json").json["differences"]
+        assert (told["elsewhere"], told["extra"], told["value"]) == (1, 1, 0)
+        ask(memcached.address, b"delete %b\r\n" % mine[0], b"\r\n")
+        client.delete(b"rc:" + mine[0])
+        assert run("verify", *fleet, "--storage", any_redis.url).status == 0
+        client.delete(b"rc:" + mine[1])
+        told = run("verify", *fleet, "--storage", any_redis.url, "--json").json["differences"]
+        assert told["missing"] == 1
 
 
 def test_two_bridges(redcouch: RedCouch, any_redis: RedisServer) -> None:

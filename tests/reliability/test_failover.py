@@ -139,7 +139,7 @@ def master_and_replica(folder: Path) -> Iterator[tuple[RedisServer, RedisServer,
         replica.client() as native,
     ):
         native.replicaof(LOOPBACK, master.port)
-        servers.eventually(lambda: native.info("replication")["master_link_status"] == "up")
+        eventually(lambda: native.info("replication")["master_link_status"] == "up")
         with watched(master, folder) as url:
             yield master, replica, url
 
@@ -164,7 +164,7 @@ def test_planned_failover(tmp_path: Path, services: int) -> None:
             port = int(url.partition(":")[2].split(",")[0].rpartition(":")[2])
             with redis.Redis(host=LOOPBACK, port=port) as sentinel:
                 sentinel.execute_command("SENTINEL", "FAILOVER", "main")
-            servers.eventually(lambda: role(replica) == "master")
+            eventually(lambda: role(replica) == "master")
             assert role(master) == "master"
             wait_for_more(clients, 40)
         judge(clients)
@@ -189,19 +189,17 @@ def test_unplanned_failover(tmp_path: Path, harm: signal.Signals, services: int)
                 assert count.up()
         with replica.client() as native:
             os.kill(master.pid, harm)
-            servers.eventually(lambda: native.info("replication")["role"] == "master")
+            eventually(lambda: native.info("replication")["role"] == "master")
             had = [
                 int(bytes.fromhex(native.hget(f"rc:{one.name}", "v").decode())) for one in counts
             ]
         for count, there in zip(counts, had, strict=True):
-            servers.eventually(count.up)
+            eventually(count.up)
             assert count.last == there + 1
             count.begun_at, count.acknowledged = count.last, 0
         if harm is signal.SIGSTOP:
             os.kill(master.pid, signal.SIGCONT)
-            servers.eventually(
-                lambda: all(count.up() for count in counts) and role(master) == "slave"
-            )
+            eventually(lambda: all(count.up() for count in counts) and role(master) == "slave")
             for count in counts:
                 assert count.last == count.begun_at + count.acknowledged
         for count in counts:
