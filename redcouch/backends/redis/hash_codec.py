@@ -111,8 +111,9 @@ class HashCodec(ScriptCodec):
             return found
         value, flags, cas = found
         stale, sent = fields[4] is not None, fields[5] is not None
-        item = MetaItem(value, len(value), flags, cas, stale=stale, sent=sent)
-        if cas == NO_CAS:
+        token = 0 if cas == NO_CAS else cas
+        item = MetaItem(value, len(value), flags, token, stale=stale, sent=sent)
+        if cas == NO_CAS and (command.cas or (stale and not sent)):
             give = partial(self._give_meta_token, command.key, item)
             return Unfinished(item, [(self.pack_token(command.key, found), give)])
         question = self._ask_to_win(command.key, item)
