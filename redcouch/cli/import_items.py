@@ -23,7 +23,8 @@ from redcouch.cli.common import (
     ring_option,
     storage_url_option,
 )
-from redcouch.cli.progress import Advance, Pace, Stop, progress
+from redcouch.cli.progress import Advance, Stop, progress
+from redcouch.cli.rate_limit import Pace
 from redcouch.cli.storage import Call, Storage, explain, open_storage
 from redcouch.errors import ServerError
 from redcouch.memcached_client.address import Address, ring_of

@@ -19,7 +19,8 @@ from redcouch.cli.common import (
     ring_option,
     show_key,
 )
-from redcouch.cli.progress import Pace, Stop, progress
+from redcouch.cli.progress import Stop, progress
+from redcouch.cli.rate_limit import Pace
 from redcouch.errors import ServerError
 from redcouch.memcached_client.address import Address, ring_of
 from redcouch.memcached_client.key_listing import KeyList

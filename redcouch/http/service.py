@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from redcouch.errors import BackendError, StartError
 from redcouch.http.access import Door, Doorkeeper, Gate, own_names
-from redcouch.http.collect import Source, Watcher
+from redcouch.http.collect import Watcher
 from redcouch.http.history import STEP, History
 from redcouch.http.routes import Pages
 from redcouch.server.passwords import Authenticator
@@ -38,12 +38,10 @@ class SeenService(MultiService):
         authenticator: Authenticator | None,
         reactor: Any,
         now: Callable[[], float],
-        sources: Mapping[str, Source] | None = None,
     ) -> None:
         """
         @param endpoint: where to listen.
         @param authenticator: who may see it; C{None} is everybody.
-        @param sources: what else there is to see.
         """
         super().__init__()
         self._shown = shown
@@ -51,7 +49,7 @@ class SeenService(MultiService):
         self._is_open = authenticator is None
         self._now = now
         self._history = History()
-        self._watcher = Watcher(watch, sources or {})
+        self._watcher = Watcher(watch)
         self._pages = Pages(self._watcher, self._history, options, now)
         gate = Gate(
             self._pages.by_path(), own_names(options["http-hosts"]), Doorkeeper(authenticator)

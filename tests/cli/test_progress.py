@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from redcouch.cli.progress import Pace, Stop
+from redcouch.cli.progress import Stop
+from redcouch.cli.rate_limit import Pace
 from tests.cli.filling import fill_many
 from tests.cli.running import REDCOUCH
 from tests.support.servers import Memcached, RedisServer
