@@ -96,14 +96,14 @@ class Authenticator:
         self._logged_at: float | None = None
         self._delay: Callable[[], Deferred[None]] = lambda: deferLater(reactor, FAILURE_DELAY)
 
-    def reload(self) -> None:
-        """Read the file again."""
-        try:
-            self.users = read_users(self._path)
-        except ConfigurationError as error:
-            self._log.error("The users stay as they are: {error}", error=error)
-        else:
-            self._log.info("Read {count} users from {path}", count=len(self.users), path=self._path)
+    def reload(self) -> str:
+        """
+        Read the file again; gives what was read, in words.
+
+        @raise ConfigurationError: it cannot be used. The users stay as they are.
+        """
+        self.users = read_users(self._path)
+        return f"{len(self.users)} users from {self._path}"
 
     def check(self, user: bytes, password: bytes, client: str) -> Deferred[bool]:
         """Whether this is the user's password. Fires later where it is not."""
