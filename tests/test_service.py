@@ -459,23 +459,6 @@ class ServiceTests(SynchronousTestCase):
             self.assertIsInstance(caught.exception, SystemExit)
             self.assertNotIn("\n", str(caught.exception))
 
-    def test_hangup(self) -> None:
-        """SIGHUP reads again what can be read again."""
-        before = signal.getsignal(signal.SIGHUP)
-        self.addCleanup(signal.signal, signal.SIGHUP, before)
-        reload = mock.Mock()
-        self.service.reload = reload
-        self.start()
-        signal.raise_signal(signal.SIGHUP)
-        reload.assert_not_called()
-        self.assertEqual(self.clock.threads, [reload])
-
-    def test_no_hangup(self) -> None:
-        """Where there is nothing to read again, it is Twisted's."""
-        before = signal.getsignal(signal.SIGHUP)
-        self.start()
-        self.assertEqual(signal.getsignal(signal.SIGHUP), before)
-
     def test_fail(self) -> None:
         """A storage that can never serve ends the service, with its reason and a status of 1."""
         with mock.patch("sys.stderr") as stderr:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.application.strports import service as listening_service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
@@ -20,6 +19,8 @@ from redcouch.http.access import Door, Doorkeeper, Gate, own_names
 from redcouch.http.collect import Watcher
 from redcouch.http.history import STEP, History
 from redcouch.http.routes import Pages
+from redcouch.reload import Reload
+from redcouch.server.listeners import listening_service
 from redcouch.server.passwords import Authenticator
 from redcouch.telemetry.service_status import Watch
 
@@ -36,16 +37,19 @@ class SeenService(MultiService):
         options: Mapping[str, Any],
         endpoint: str,
         authenticator: Authenticator | None,
+        reload: Reload,
         reactor: Any,
         now: Callable[[], float],
     ) -> None:
         """
         @param endpoint: where to listen.
         @param authenticator: who may see it; C{None} is everybody.
+        @param reload: is given what can be read again.
         """
         super().__init__()
         self._shown = shown
         self._endpoint = endpoint
+        self._reload = reload
         self._is_open = authenticator is None
         self._now = now
         self._history = History()
@@ -61,7 +65,7 @@ class SeenService(MultiService):
 
     def privilegedStartService(self) -> None:
         try:
-            listening_service(self._endpoint, self._door).setServiceParent(self._site)
+            listening_service(self._endpoint, self._door, self._reload).setServiceParent(self._site)
             self._site.privilegedStartService()
         except CannotListenError as error:
             raise StartError(f"redcouch: --http: {error}") from None
