@@ -38,7 +38,9 @@ from redcouch.memcached_client.rings import Ring
 TOLERANCE = 5.0
 """Seconds by which times to live may differ: they are rounded, and not read at once."""
 
-KINDS = ("missing", "extra", "value", "flags", "ttl", "unreadable", "elsewhere")
+KINDS = ("missing", "extra", "value", "flags", "ttl", "unreadable")
+
+_ELSEWHERE = "elsewhere"
 
 Thing = TypeVar("Thing")
 
@@ -46,7 +48,7 @@ Thing = TypeVar("Thing")
 @dataclass(frozen=True, slots=True)
 class Difference:
     """
-    @ivar kind: one of L{KINDS}.
+    @ivar kind: one of L{KINDS}, or for a fleet C{elsewhere}.
     @ivar memcached: what is there, for flags, ttl and (as sizes) values.
     @ivar redis: the same of the storage.
     @ivar node: for a copy that is elsewhere: where.
@@ -82,9 +84,11 @@ class Report:
     @ivar redis: keys under the prefix.
     @ivar compared: keys of which the items were compared.
     @ivar named: the first differences, up to C{most}.
+    @ivar kinds: the kinds of differences that there may be.
     """
 
     most: int
+    kinds: Sequence[str] = KINDS
     memcached: int = 0
     redis: int = 0
     compared: int = 0
@@ -104,14 +108,14 @@ class Report:
             "memcached": self.memcached,
             "redis": self.redis,
             "compared": self.compared,
-            "differences": {kind: self.counts[kind] for kind in KINDS},
+            "differences": {kind: self.counts[kind] for kind in self.kinds},
             "named": [one.json for one in self.named],
             "seconds": round(self.seconds, 3),
         }
 
     @property
     def text(self) -> str:
-        found = ", ".join(f"{kind} {self.counts[kind]}" for kind in KINDS if self.counts[kind])
+        found = ", ".join(f"{kind} {self.counts[kind]}" for kind in self.kinds if self.counts[kind])
         lines = [
             f"memcached {self.memcached} items, Redis {self.redis}; "
             f"compared {self.compared} in {self.seconds:.1f} s: {found or 'no differences'}"
@@ -179,7 +183,7 @@ def command(
     if not addresses:
         raise click.UsageError("name a memcached://HOST:PORT to compare with", ctx)
     owners = ring_of(addresses, ring)
-    report = Report(show)
+    report = Report(show, KINDS if len(addresses) == 1 else (*KINDS, _ELSEWHERE))
     began = time.monotonic()
     trouble = ""
     with Stop() as stop:
@@ -262,7 +266,7 @@ class _Comparison:
         for key, there in zip(keys, node.present(keys), strict=True):
             if there:
                 owner = self._owner(key).address.shown
-                found = Difference("elsewhere", key, node=node.address.shown, owner=owner)
+                found = Difference(_ELSEWHERE, key, node=node.address.shown, owner=owner)
                 self._report.add(found)
 
     def _chosen(
