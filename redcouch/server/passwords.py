@@ -131,7 +131,7 @@ class _Checks:
                 self._waiting[address] = waiting  # behind the other addresses
             self._running += 1
             pool = self._reactor.getThreadPool()
-            checked = deferToThreadPool(self._reactor, pool, check)
+            checked: Deferred[Any] = deferToThreadPool(self._reactor, pool, check)
             checked.addBoth(self._done)
             checked.chainDeferred(answer)
 
@@ -186,9 +186,7 @@ class Authenticator:
     def knows(self, user: bytes, password: bytes) -> bool:
         """Whether this has turned out to be the user's password."""
         expected = self.users.get(user, _NOBODY)
-        return hmac.compare_digest(
-            self._right.get(user, b""), self._mark(user, password, expected)
-        )
+        return hmac.compare_digest(self._right.get(user, b""), self._mark(user, password, expected))
 
     def check(self, user: bytes, password: bytes, client: str) -> Deferred[bool]:
         """Whether this is the user's password. Fires later where it is not."""
@@ -248,7 +246,8 @@ class Authenticator:
 
     def _until_answer(self, began: float) -> float:
         """Seconds until a wrong password is answered: a whole number of delays after it came."""
-        return FAILURE_DELAY - (self._reactor.seconds() - began) % FAILURE_DELAY
+        past: float = (self._reactor.seconds() - began) % FAILURE_DELAY
+        return FAILURE_DELAY - past
 
     def _note_failure(self, client: str) -> None:
         """Say so in the log, but not for each of many."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import servers
-from tests.support.servers import RedisServer, eventually
+from tests.support.polling import eventually
+from tests.support.servers import RedisServer
 from tests.support.wire import ask
 
 

@@ -16,6 +16,7 @@ from redcouch.errors import ConfigurationError
 from redcouch.server.tls import OPTIONS, ServerTLS
 from tests.backends.redis.certificates import Authority
 from tests.support import servers
+from tests.support.polling import eventually
 from tests.support.requirements import installed, needs
 
 # Twisted hands pyOpenSSL objects to pyOpenSSL, which would rather have others by now.
@@ -191,7 +192,7 @@ def test_files_are_read_again(
     def reload(words: str) -> None:
         before = server.log.count(words)
         os.kill(server.pid, signal.SIGHUP)
-        servers.eventually(lambda: server.log.count(words) == before + 1)
+        eventually(lambda: server.log.count(words) == before + 1)
 
     storage = "memory:" if workers == "1" else servers.shared_redis("7.0").url
     options = ["--tls-cert", str(certificate), "--tls-key", str(key)]
@@ -202,16 +203,16 @@ def test_files_are_read_again(
             place.write_bytes(made.read_bytes())
         authorities.write_bytes(other.path.read_bytes())
         reload("Read certificates from ")
-        servers.eventually(lambda: is_let_in(other, theirs))
+        eventually(lambda: is_let_in(other, theirs))
         assert not is_let_in(authority, ours)
         assert not is_let_in(other, ours)
         key.write_text("nonsense")
         reload(f"The certificates stay as they are: --tls-key: there is no key in {key}")
         if workers == "2":
             os.kill(servers.children(server.pid)[0], signal.SIGKILL)
-            servers.eventually(lambda: "Starting another" in server.log)
+            eventually(lambda: "Starting another" in server.log)
         for _ in range(4):
-            servers.eventually(lambda: is_let_in(other, theirs))
+            eventually(lambda: is_let_in(other, theirs))
 
 
 def test_endpoints_are_read_again(
@@ -241,6 +242,6 @@ def test_endpoints_are_read_again(
         for place, made in zip(files, other.issue("server"), strict=True):
             Path(place).write_bytes(made.read_bytes())
         os.kill(server.pid, signal.SIGHUP)
-        servers.eventually(lambda: all(presents(port, other) for port in ports))
+        eventually(lambda: all(presents(port, other) for port in ports))
         line = f"Read certificates of {page}; Read certificates of {clients}"
         assert line in server.log
