@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -28,6 +28,7 @@ from redcouch.backends.redis.layout import (
 )
 from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.scripts import strings as string_scripts
+from redcouch.backends.redis.server_info import read_greeting, why_too_old
 from redcouch.backends.redis.url import Location, read_location
 from redcouch.errors import ConfigurationError, ServerError
 from redcouch.results import Failed, Item
@@ -90,6 +91,7 @@ def connect(location: Location) -> redis.Redis:
     }
     if location.socket is not None:
         return redis.Redis(unix_socket_path=location.socket, **common)
+    common["socket_keepalive"] = True
     if location.master is not None:
         sentinel = Sentinel(
             list(location.addresses),
@@ -315,12 +317,25 @@ def open_storage(location: Location) -> Iterator[Storage]:
     client = connect(location)
     try:
         client.ping()
+        if why := _why_too_old(client):
+            raise ServerError(f"{location.shown}: {why}")
         strings = isinstance(location.layout, StringLayout)
         yield (StringStorage if strings else Storage)(location, client)
     except RedisError as error:
         raise ServerError(f"{location.shown}: {explain(error)}") from None
     finally:
         client.close()
+
+
+def _why_too_old(client: redis.Redis) -> str | None:
+    """Why this Redis cannot be used; C{None} where it can, or does not tell its version."""
+    facts: dict[str, str] = {}
+    with suppress(ResponseError):  # a Redis before 6 does not know it
+        facts = read_greeting(client.execute_command("HELLO", 2))
+    if "version" not in facts:
+        with suppress(ResponseError):  # the user may not ask
+            facts = {"version": str(client.info("server").get("redis_version", ""))}
+    return why_too_old(facts)
 
 
 def check(reply: Any) -> Any:

@@ -49,6 +49,7 @@ class Connection:
                     (address.host, address.port), CONNECT_SECONDS
                 )
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         except OSError as error:
             raise self.trouble(error.strerror or str(error)) from None
         self._socket.settimeout(ANSWER_SECONDS)

@@ -16,12 +16,14 @@ from __future__ import annotations
 import struct
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from sys import maxsize
 from typing import Generic, TypeAlias, TypeVar
 
 from redcouch.limits import MAX_KEY
+
+T = TypeVar("T")
 
 _LONGEST_LINE = 2048
 
@@ -75,81 +77,76 @@ class Reply:
 
 # -- reading ------------------------------------------------------------------------------------
 
-
-class _IncompleteError(Exception):
-    """What is to be read has not come whole."""
+Reading: TypeAlias = Generator[None, None, T]
+"""Returns something that is read. Yields where the bytes so far do not have it whole."""
 
 
 class ReceiveBuffer:
     """
     What has come and is not read yet.
 
-    Who reads a reply out of it reads from the reply's beginning each time that more has
-    come: all but values is short.
-
-    @ivar place: where the next to be read begins.
+    @ivar largest: bytes of a value beyond which it is garbage.
     """
 
     def __init__(self, largest: int) -> None:
-        """@param largest: bytes of a value beyond which it is garbage."""
+        self.largest = largest
         self.data = bytearray()
-        self.place = 0
-        self._largest = largest
 
-    def line(self) -> bytes:
+    def line(self) -> Reading[bytes]:
         """The next line, without its end."""
-        end = self.data.find(b"\n", self.place)
-        if end < 0:
-            if len(self.data) - self.place > _LONGEST_LINE:
+        searched = 0
+        while (end := self.data.find(b"\n", searched)) < 0:
+            searched = len(self.data)
+            if searched > _LONGEST_LINE:
                 raise GarbageError("a line has no end")
-            raise _IncompleteError
-        line = bytes(self.data[self.place : end])
-        self.place = end + 1
+            yield
+        line = bytes(self.data[:end])
+        del self.data[: end + 1]
         return line.removesuffix(b"\r")
 
-    def exactly(self, size: int) -> bytes:
+    def exactly(self, size: int) -> Reading[bytes]:
         """The next so many bytes."""
-        end = self.place + size
-        if end > len(self.data):
-            raise _IncompleteError
-        block = bytes(self.data[self.place : end])
-        self.place = end
+        while len(self.data) < size:
+            yield
+        block = bytes(self.data[:size])
+        del self.data[:size]
         return block
 
-    def value(self, size: bytes) -> bytes:
+    def value(self, size: bytes) -> Reading[bytes]:
         """A block of the size that a line has told, and the end of the line behind it."""
-        if not size.isdigit() or int(size) > self._largest:
+        if not size.isdigit() or int(size) > self.largest:
             raise GarbageError("a value is of no size that it could have")
-        block = self.exactly(int(size) + 2)
-        if not block.endswith(b"\r\n"):
+        value = yield from self.exactly(int(size))
+        if (yield from self.exactly(2)) != b"\r\n":
             raise GarbageError("a value does not end where it should")
-        return block[:-2]
+        return value
 
 
-Read: TypeAlias = Callable[[ReceiveBuffer], Reply]
+Read: TypeAlias = Callable[[ReceiveBuffer], Reading[Reply]]
 """Reads one reply. Raises L{GarbageError}."""
 
 
-def read_meta(buffer: ReceiveBuffer) -> Reply:
+def read_meta(buffer: ReceiveBuffer) -> Reading[Reply]:
     """The reply to a meta command, and any other of one line."""
-    code, *words = buffer.line().split(b" ")
+    code, *words = (yield from buffer.line()).split(b" ")
     if code not in _CODES:
         raise GarbageError("what came is no reply of a memcached")
     if code != b"VA":
         return Reply(code, words)
-    return Reply(code, words[1:], buffer.value(words[0] if words else b""))
+    value = yield from buffer.value(words[0] if words else b"")
+    return Reply(code, words[1:], value)
 
 
-def read_text(buffer: ReceiveBuffer) -> Reply:
+def read_text(buffer: ReceiveBuffer) -> Reading[Reply]:
     """The reply to C{get} of one key, as that to a meta command."""
-    line = buffer.line()
+    line = yield from buffer.line()
     if line == b"END":
         return Reply(b"EN")
     words = line.split()
     if words[:1] != [b"VALUE"] or len(words) < 4:
         return Reply(*_split(line))
-    value = buffer.value(words[3])
-    if buffer.line() != b"END":
+    value = yield from buffer.value(words[3])
+    if (yield from buffer.line()) != b"END":
         raise GarbageError("its answer to get does not end")
     return Reply(b"VA", [b"f" + words[2]], value)
 
@@ -159,13 +156,13 @@ _REQUEST, _REPLY, _GET = 0x80, 0x81, 0x00
 _FOUND, _NOT_FOUND = 0, 1
 
 
-def read_binary(buffer: ReceiveBuffer) -> Reply:
+def read_binary(buffer: ReceiveBuffer) -> Reading[Reply]:
     """The reply to a binary get, as that to a meta command."""
-    header = buffer.exactly(_HEADER.size)
+    header = yield from buffer.exactly(_HEADER.size)
     magic, _, key_length, extras, _, status, length, _, _ = _HEADER.unpack(header)
     if magic != _REPLY:
         raise GarbageError("it does not speak the binary protocol")
-    body = buffer.exactly(length)
+    body = yield from buffer.exactly(length)
     if status == _NOT_FOUND:
         return Reply(b"EN")
     if status != _FOUND:
@@ -174,9 +171,9 @@ def read_binary(buffer: ReceiveBuffer) -> Reply:
     return Reply(b"VA", [b"f%d" % flags], body[extras + key_length :])
 
 
-def read_line(buffer: ReceiveBuffer) -> Reply:
+def read_line(buffer: ReceiveBuffer) -> Reading[Reply]:
     """Any line, as its words."""
-    return Reply(*_split(buffer.line()))
+    return Reply(*_split((yield from buffer.line())))
 
 
 def _split(line: bytes) -> tuple[bytes, list[bytes]]:
@@ -230,6 +227,7 @@ class RequestQueue(Generic[Pending]):
         """@param largest: bytes of a value beyond which it is garbage."""
         self.pending: deque[Pending] = deque()
         self._buffer = ReceiveBuffer(largest)
+        self._reading: Reading[Reply] | None = None
 
     def add(self, request: Pending) -> None:
         """A request is sent."""
@@ -243,24 +241,30 @@ class RequestQueue(Generic[Pending]):
 
         @raise GarbageError: some bytes are no reply.
         """
-        buffer = self._buffer
-        buffer.data += data
+        self._buffer.data += data
         while self.pending:
             request = self.pending[0]
-            began = buffer.place
-            try:
-                request.add(request.read(buffer))
-            except _IncompleteError:
-                del buffer.data[:began]
-                buffer.place = 0
+            reply = self._read_on(request.read)
+            if reply is None:
                 return
+            request.add(reply)
             if request.complete:
                 self.pending.popleft()
                 yield request
-        if buffer.place < len(buffer.data):
+        if self._buffer.data:
             raise GarbageError("it speaks without being asked")
-        buffer.data.clear()
-        buffer.place = 0
+
+    def _read_on(self, read: Read) -> Reply | None:
+        """Read on where the bytes ended the last time."""
+        reading = self._reading or read(self._buffer)
+        try:
+            next(reading)
+        except StopIteration as end:
+            self._reading = None
+            reply: Reply = end.value
+            return reply
+        self._reading = reading
+        return None
 
 
 # -- requests -----------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ it is slow.
 A memcached that is asked and says nothing for as long as the timeout, or answers
 garbage, is away: its connection is dropped, everything asked of it fails at once,
 and it is tried again after a pause that grows. While it is away, it costs nothing.
+A connection that it closes while nobody waits (its C{idle_timeout}) is made again
+at once, and who asks meanwhile waits for that: it is away only if that fails.
 """
 
 from __future__ import annotations
@@ -36,6 +38,9 @@ _LONGEST_PAUSE = 5.0
 
 _GOOD = 10.0
 """Seconds after which a connection has been a good one, and pauses begin small again."""
+
+_SETTLED = 0.5
+"""Seconds after which a connection that is closed while nobody waits is made again at once."""
 
 _MOST_TIMEOUTS = 10
 """However steadily it sends: an answer takes no more than so many timeouts."""
@@ -74,12 +79,15 @@ class Talk(Protocol):
         self._due = 0.0
         self._heard = 0.0
         self._why: str | None = None
+        #: It was closed by the other side, and nobody waited.
+        self.closed_idle = False
         #: Called once, with why it is over.
         self.on_end: Callable[[str], None] = lambda why: None
 
     def connectionMade(self) -> None:
         with suppress(OSError):  # a unix socket knows no such thing
             self.transport.setTcpNoDelay(True)
+            self.transport.setTcpKeepAlive(True)
 
     def ask(self, request: bytes, expected: int) -> Deferred[list[Reply]]:
         """So many replies to a request. Fails with L{AwayError}."""
@@ -106,6 +114,7 @@ class Talk(Protocol):
             self.end(str(error))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.closed_idle = not self._queue.pending
         self.end("it has closed the connection")
 
     def end(self, why: str) -> None:
@@ -161,7 +170,7 @@ class Node:
     """
     An old memcached.
 
-    @ivar up: it has answered, and can be asked.
+    @ivar up: it has answered, and can be asked; perhaps over a connection that is being made.
     """
 
     _log = Logger()
@@ -185,6 +194,7 @@ class Node:
         self._since = 0.0
         self._running = False
         self._said_away = False
+        self._early: list[tuple[bytes, int, Deferred[list[Reply]]]] = []
 
     async def start(self) -> None:
         """Begin to connect. Returns when the first attempt has come to an end, whichever."""
@@ -201,12 +211,17 @@ class Node:
             self._trying.cancel()
         if self._talk is not None:
             self._talk.end("the service ends")
+        self._fail_early("the service ends")
 
     def ask(self, request: bytes, expected: int) -> Deferred[list[Reply]]:
         """So many replies to a request. Fails with L{AwayError}, at once while it is away."""
-        if self._talk is None:
+        if self._talk is not None:
+            return self._talk.ask(request, expected)
+        if not self.up:
             return fail(AwayError("it is away"))
-        return self._talk.ask(request, expected)
+        answer: Deferred[list[Reply]] = Deferred()
+        self._early.append((request, expected, answer))
+        return answer
 
     # -- connecting --------------------------------------------------------------------------
 
@@ -252,21 +267,29 @@ class Node:
         self._talk = talk
         self._since = self._reactor.seconds()
         talk.on_end = self._lost
-        self.up = True
-        self._log.info(
-            "The old memcached {address} answers{again}",
-            address=self.address.shown,
-            again=" again" if self._said_away else "",
-        )
-        self._said_away = False
-        self.on_up()
+        if not self.up:
+            self.up = True
+            self._log.info(
+                "The old memcached {address} answers{again}",
+                address=self.address.shown,
+                again=" again" if self._said_away else "",
+            )
+            self._said_away = False
+            self.on_up()
+        early, self._early = self._early, []
+        for request, expected, answer in early:
+            self.ask(request, expected).chainDeferred(answer)
 
     def _lost(self, why: str) -> None:
-        self._talk = None
-        self.up = False
-        if self._reactor.seconds() - self._since >= _GOOD:
+        talk, self._talk = self._talk, None
+        assert talk is not None
+        lasted = self._reactor.seconds() - self._since
+        if lasted >= _GOOD:
             self._pause = _FIRST_PAUSE
-        self._away(why)
+        if talk.closed_idle and lasted >= _SETTLED and self._running:
+            self._connect()
+        else:
+            self._away(why)
 
     def _failed(self, failure: Failure) -> None:
         self._trying = None
@@ -276,9 +299,18 @@ class Node:
             self._log.failure("Could not connect to an old memcached", failure)
             self._away("of a fault")
 
+    def _fail_early(self, why: str) -> None:
+        early, self._early = self._early, []
+        for _, _, answer in early:
+            answer.errback(AwayError(why))
+
     def _away(self, why: str) -> None:
-        if not self._running:
-            return
+        self.up = False
+        if self._running:
+            self._try_later(why)
+        self._fail_early(why)
+
+    def _try_later(self, why: str) -> None:
         if not self._said_away:
             self._said_away = True
             self._log.warn(

@@ -339,6 +339,30 @@ def test_guard_removes_everything(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert "cannot remove" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["symlink", "hard link", "pipe", "foreign"])
+def test_guard_writes_into_no_other_file(
+    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What somebody has put in the place of the lock file is neither followed nor emptied."""
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    lock = tmp_path / LOCK
+    match kind:
+        case "symlink":
+            lock.symlink_to(precious)
+        case "hard link":
+            lock.hardlink_to(precious)
+        case "pipe":
+            os.mkfifo(lock)
+        case _:
+            lock.write_text("kept")
+            monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert not guard.take_lock(str(lock))
+    assert capfd.readouterr().err.startswith(f"cannot lock {lock}: ")
+    assert precious.read_text() == "kept"
+    assert kind != "foreign" or lock.read_text() == "kept"
+
+
 def test_guard_locks_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

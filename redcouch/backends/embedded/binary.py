@@ -14,12 +14,10 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 
+from redcouch.backends.redis.server_info import OLDEST
 from redcouch.errors import ConfigurationError
 
 ON_PATH = ("redis-server", "valkey-server")
-
-OLDEST = (6, 2)
-"""The oldest Redis that the Redis backend works with."""
 
 
 class UnusableError(Exception):

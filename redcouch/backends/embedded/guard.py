@@ -31,6 +31,7 @@ import fcntl
 import os
 import select
 import signal
+import stat
 import sys
 import time
 
@@ -97,7 +98,11 @@ def run(lock: str, command: list[str]) -> int:
 def take_lock(path: str) -> bool:
     """Lock a file until this process and its children are gone; whether that worked."""
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        if why := not_ours(os.fstat(lock)):
+            os.close(lock)
+            complain(f"cannot lock {path}: {why}")
+            return False
         locked = locked_in_time(lock)
     except OSError as why:
         complain(f"cannot lock {path}: {why.strerror}")
@@ -111,6 +116,15 @@ def take_lock(path: str) -> bool:
     os.write(lock, b"%d\n" % os.getppid())
     os.set_inheritable(lock, True)
     return True
+
+
+def not_ours(file: os.stat_result) -> str:
+    """Why an open file must not be written to: somebody may have put another there."""
+    if not stat.S_ISREG(file.st_mode):
+        return "it is no plain file"
+    if file.st_uid != os.geteuid():
+        return "it belongs to somebody else"
+    return "it has a second name" if file.st_nlink > 1 else ""
 
 
 def locked_in_time(lock: int) -> bool:

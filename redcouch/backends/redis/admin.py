@@ -7,6 +7,7 @@ Redis as well as in a timer, so that it happens even if this process ends before
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,9 @@ from redcouch.results import Failed, Listed, Outcome, Page, Trouble
 
 _SCAN_STEP = b"500"
 
+_WHEN = re.compile(rb"\d{1,11}(\.\d{1,9})?")
+"""A UNIX time, as a delayed flush is noted."""
+
 _NO_FLUSH = Failed(
     Trouble.REFUSED, "flush_all needs a prefix, or flush=all, in the storage URL of layout=string"
 )
@@ -44,6 +48,7 @@ class RedisAdmin:
         self._now = surroundings.now
         self._reactor = surroundings.reactor
         self._flush_timer: Any = None
+        self._told = False
 
     # -- flushing ----------------------------------------------------------------------------
 
@@ -102,10 +107,10 @@ class RedisAdmin:
         noted = await self._exchange.ask(b"GET", self._codec.flush_key)
         if noted is None:
             return
-        try:
-            when = float(noted)
-        except (TypeError, ValueError):
-            raise unexpected(noted) from None
+        if not isinstance(noted, bytes) or not _WHEN.fullmatch(noted):
+            self._tell_senseless()
+            return
+        when = float(noted)
         if when > self._now():
             self._set_flush_timer(when)
             return
@@ -113,9 +118,21 @@ class RedisAdmin:
             await self._unlink_all()
         await self._exchange.ask(b"DEL", self._codec.flush_key)
 
+    def _tell_senseless(self) -> None:
+        if not self._told:
+            self._told = True
+            self._log.warn(
+                "What stands at {key} in Redis is no time of a delayed flush_all: it is passed "
+                "over",
+                key=self._codec.flush_key.decode("utf-8", "backslashreplace"),
+            )
+
     def _flush_failed(self, failure: Any) -> None:
         """The next connection looks for it again."""
-        if not failure.check(BackendError):
+        if failure.check(BackendError):
+            if failure.value.failed.trouble is Trouble.WRONG_TYPE:
+                self._tell_senseless()
+        else:
             self._log.failure("Could not carry out a delayed flush_all", failure)
 
     # -- listing -----------------------------------------------------------------------------

@@ -155,7 +155,7 @@ def _read_get(command: Get, replies: Sequence[Any]) -> list[Found]:
 
 
 def _read_large_store(command: Store, replies: Sequence[Any]) -> Result:
-    """A transaction's replies: the last script's, or the error for which nothing is done."""
+    """The replies to a transaction: its last, or the error because of which nothing is done."""
     match replies:
         case [_, _, _, _, [_, _, reply]]:
             return read_stored(command, (reply,))

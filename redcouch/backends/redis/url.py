@@ -70,7 +70,7 @@ def read_location(url: str) -> Location:
         known += ("db",)
     elif scheme == "redis+sentinel":
         known += ("sentinel_password",)
-    _check_escapes(parts, shown)
+    _check_escapes(url, parts, shown)
     given = {
         name: value.decode("utf-8", "surrogateescape")
         for name, value in read_parameters(parts.query, known, url).items()
@@ -113,15 +113,17 @@ def read_location(url: str) -> Location:
     )
 
 
-def _check_escapes(parts: SplitResult, shown: str) -> None:
+def _check_escapes(url: str, parts: SplitResult, shown: str) -> None:
     """Refuse what a password's own / ? # and @ make of a URL, without showing it."""
     beyond = parts.query + (parts.path if parts.netloc else "")
     if parts.fragment or "@" in beyond:
         raise ConfigurationError(
             f"{shown}: write / as %2F, ? as %3F, # as %23 and @ as %40 where they are text"
         )
-    if parts.path and not parts.path.startswith("/"):
-        raise ConfigurationError(f"{shown}: write {parts.scheme}:// and what follows it")
+    if parts.path and not url.partition(":")[2].startswith("//"):
+        raise ConfigurationError(
+            f"{shown}: write {parts.scheme}:// and what follows it, with two slashes"
+        )
 
 
 def _unix(parts: SplitResult, hosts: str, given: dict[str, str], common: Location) -> Location:

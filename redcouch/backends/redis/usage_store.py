@@ -12,15 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from twisted.logger import Logger
+
 from redcouch.backends.redis.exchange import Exchange
 from redcouch.backends.redis.layout import SYSTEM_PREFIX
-from redcouch.backends.redis.replies import check
+from redcouch.backends.redis.replies import check, failed_by
 from redcouch.backends.redis.resp import pack_command
-from redcouch.errors import BackendError
 from redcouch.results import Trouble
 from redcouch.telemetry.usage import KINDS, MOST, Inventory, Seen
 
 ROOT = SYSTEM_PREFIX + b"traffic"
+
+_LONGEST_NUMBER = 11
+"""Digits of a UNIX time for the next thousand years."""
 
 
 def key_of(kind: str) -> bytes:
@@ -42,10 +46,13 @@ SYSTEM_KEYS = (
 
 
 class UsageStore:
-    """The inventory in one Redis. Each of these raises L{BackendError}."""
+    """The inventory in one Redis. What fails raises a C{BackendError}."""
+
+    _log = Logger()
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self._told: set[bytes] = set()
 
     async def keep(self, seen: Sequence[Seen], now: int) -> None:
         """Add what was seen. Of a kind that has become too large, what was seen last stays."""
@@ -56,12 +63,29 @@ class UsageStore:
                 await self._exchange.send(*pack_forget(kind, oldest(fields, MOST * 4 // 5)))
 
     async def read(self) -> Inventory:
-        """All that has been kept."""
-        replies = [*map(check, await self._exchange.send(*pack_questions()))]
-        try:
-            return read_answers(replies)
-        except (TypeError, ValueError):
-            raise BackendError(Trouble.UNREADABLE, "the inventory is damaged") from None
+        """All that has been kept. What makes no sense there is told once, and passed over."""
+        replies = await self._exchange.send(*pack_questions())
+        for key, reply in zip(SYSTEM_KEYS, replies, strict=True):
+            if failed_by(reply).trouble is Trouble.WRONG_TYPE:
+                self._tell(key)
+            else:
+                check(reply)
+        hashes = [reply if isinstance(reply, list) else [] for reply in replies]
+        root, *kinds = (dict(zip(said[::2], said[1::2], strict=True)) for said in hashes)
+        for key, hash_ in zip(SYSTEM_KEYS, (root, *kinds), strict=True):
+            if not all(map(is_number, hash_.values())):
+                self._tell(key)
+        last = dict(zip(KINDS, kinds[: len(KINDS)], strict=True))
+        return read_inventory(root, last, dict(zip(KINDS, kinds[len(KINDS) :], strict=True)))
+
+    def _tell(self, key: bytes) -> None:
+        if key not in self._told:
+            self._told.add(key)
+            self._log.warn(
+                "What stands at {key} in Redis makes no sense as part of the inventory of traffic. "
+                "It is passed over; delete it to begin anew",
+                key=key.decode(),
+            )
 
 
 def pack_seen(seen: Sequence[Seen], now: int) -> tuple[bytes, int]:
@@ -82,14 +106,6 @@ def pack_questions() -> tuple[bytes, int]:
     return b"".join(pack_command((b"HGETALL", key)) for key in SYSTEM_KEYS), len(SYSTEM_KEYS)
 
 
-def read_answers(replies: Sequence[Sequence[bytes]]) -> Inventory:
-    """Their replies, as an inventory. Raises ValueError where they are damaged."""
-    root, *kinds = (dict(zip(said[::2], said[1::2], strict=True)) for said in replies)
-    last = dict(zip(KINDS, kinds[: len(KINDS)], strict=True))
-    seconds = dict(zip(KINDS, kinds[len(KINDS) :], strict=True))
-    return read_inventory(root, last, seconds)
-
-
 def pack_forget(kind: str, names: Sequence[bytes]) -> tuple[bytes, int]:
     """The commands that forget names of a kind."""
     keys = (key_of(kind), seconds_key_of(kind))
@@ -98,8 +114,18 @@ def pack_forget(kind: str, names: Sequence[bytes]) -> tuple[bytes, int]:
 
 def oldest(fields: Sequence[bytes], keep: int) -> list[bytes]:
     """Of a kind's hash, as HGETALL gives it: all names but those seen last."""
-    names = sorted(zip(fields[1::2], fields[::2], strict=True), key=lambda one: int(one[0]))
+    seen = zip(map(_number, fields[1::2]), fields[::2], strict=True)
+    names = sorted(seen, key=lambda one: one[0] or 0)
     return [name for _, name in names[: max(0, len(names) - keep)]]
+
+
+def is_number(field: bytes) -> bool:
+    """Whether a field is a UNIX time, or a number of seconds."""
+    return field.isdigit() and len(field) <= _LONGEST_NUMBER
+
+
+def _number(field: bytes | None) -> int | None:
+    return int(field) if field is not None and is_number(field) else None
 
 
 def read_inventory(
@@ -108,15 +134,22 @@ def read_inventory(
     seconds: Mapping[str, Mapping[bytes, bytes]],
 ) -> Inventory:
     """
-    The hashes of Redis as an inventory. Raises ValueError where they are damaged.
+    The hashes of Redis as an inventory. Without sense in C{since} nobody has
+    looked; a name without sense was seen when somebody looked last.
     """
+    since = _number(root.get(b"since"))
+    looked = since if (found := _number(root.get(b"looked"))) is None else found
+    if since is None:
+        looked = None
     seen = [
-        Seen(kind, name, int(when), int(seconds.get(kind, {}).get(name, b"0")))
+        Seen(
+            kind,
+            name,
+            (looked or 0) if (at := _number(when)) is None else at,
+            _number(seconds.get(kind, {}).get(name)) or 0,
+        )
         for kind, names in last.items()
         for name, when in names.items()
     ]
     seen.sort(key=lambda one: one.last, reverse=True)
-    since, looked = root.get(b"since"), root.get(b"looked")
-    return Inventory(
-        None if since is None else int(since), None if looked is None else int(looked), seen
-    )
+    return Inventory(since, looked, seen)

@@ -29,7 +29,6 @@ from tests.support.polling import eventually_in_reactor
 
 QUIETLY_NEEDED = {
     "+hlen",  # a set that is refused for lack of memory
-    "+hsetnx",  # the right to renew a stale item: nobody is given it otherwise
     "+get",  # a delayed flush: it does not happen otherwise
 }
 """What fails no command when it is missing."""

@@ -11,13 +11,19 @@ local function epoch()
 end
 
 -- Why this client key must not be filled in: NS (nothing may be), NF (not now); or nil.
--- A set that has fewer keys than were denied has been evicted: then nobody knows which.
+-- A set that has fewer keys than were denied has been evicted: then nobody knows which, no more
+-- than where what stands there makes no sense.
 local function closed(key, now)
-  local known = redis.call('HMGET', state, 'all', 'keys', 'from', 'until')
-  if known[1] or (known[2] and redis.call('SCARD', denied) < tonumber(known[2])) then
+  local known = redis.pcall('HMGET', state, 'all', 'keys', 'from', 'until')
+  local many = redis.pcall('SCARD', denied)
+  if known.err or type(many) == 'table' or known[1] then
     return 'NS'
   end
-  if known[3] and now >= tonumber(known[3]) and now < tonumber(known[4]) then
+  if known[2] and not (tonumber(known[2]) and many >= tonumber(known[2])) then
+    return 'NS'
+  end
+  local from, to = tonumber(known[3] or 'nan'), tonumber(known[4] or 'nan')
+  if (known[3] or known[4]) and not (from and to and (now < from or now >= to)) then
     return 'NF'
   end
   if redis.call('SISMEMBER', denied, key) == 1 then

@@ -2,8 +2,8 @@
 -- touch: expiry command ('' for none), its argument; for an item that is not there:
 -- field, other field, expiry command ('' to give up), its argument, token to carry ('' for
 -- a new one); seconds below which the item is to be renewed ('' for never), whether that
--- looks at the expiry after the touch ('1' or ''), whether the read counts, whether the token is
--- asked for ('1' or '').
+-- looks at the expiry after the touch ('1' or ''), whether the read counts, whether an item
+-- without a token is given one ('1' or '').
 -- Gives {v, r, size, f, c, ttl, ttl before, idle, fetched, stale, sent, won}, or nothing. The
 -- size is that of the value without white space only where the value is short or asked for.
 

@@ -1,0 +1,123 @@
+"""A memcached that closes what is idle is not away; one that does not come back is."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+
+from redcouch.memcached_client.address import Address, read_address
+from redcouch.memcached_client.twisted_client import AwayError, Node
+from tests.backends.redis.case import RedisCase
+from tests.support import servers
+from tests.support.polling import eventually_in_reactor
+from tests.support.requirements import needs
+
+reactor: Any = _reactor
+
+
+class Idle(Protocol):
+    """Answers each line as an empty memcached does."""
+
+    factory: Any
+    transport: Any
+
+    def connectionMade(self) -> None:
+        self.factory.connections.append(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        for line in data.splitlines():
+            self.transport.write(b"MN\r\n" if line == b"mn" else b"EN\r\n")
+
+
+class NodeTests(RedisCase):
+    """A node over loopback."""
+
+    async def begin(self, address: Address) -> Node:
+        """A node that has connected."""
+        self.lines = self.logged()
+        node = Node(address, 1.0, 1024, reactor)
+        self.addCleanup(node.stop)
+        self.ups = 0
+        node.on_up = self.up
+        await node.start()
+        self.assertTrue(node.up)
+        return node
+
+    def up(self) -> None:
+        self.ups += 1
+
+    def told(self, word: str) -> list[str]:
+        return [line for line in self.lines if word in line]
+
+    @needs("memcached")
+    async def test_idle_timeout(self) -> None:
+        """A real memcached with C{idle_timeout}: every question is answered, nothing is told."""
+        server = self.enterContext(servers.memcached("-o", "idle_timeout=1"))
+        node = await self.begin(read_address(f"memcached://127.0.0.1:{server.port}"))
+        for _ in range(3):
+            talk = node._talk
+            await eventually_in_reactor(lambda talk=talk: node._talk is not talk)  # type: ignore[misc]
+            self.assertTrue(node.up)
+            (reply,) = await node.ask(b"mg none v\r\n", 1)
+            self.assertEqual(reply.code, b"EN")
+        self.assertEqual((self.told("is away"), len(self.told("answers")), self.ups), ([], 1, 1))
+
+    async def listen(self) -> Any:
+        factory: Any = Factory.forProtocol(Idle)
+        factory.noisy = False
+        factory.connections = []
+        factory.listening = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(self.close, factory)
+        return factory
+
+    async def close(self, factory: Any) -> None:
+        if factory.listening.connected:
+            await factory.listening.stopListening()
+        for one in factory.connections:
+            one.transport.abortConnection()
+
+    async def settled(self, node: Node) -> None:
+        """Wait until a connection that is closed is one that was in use."""
+        await eventually_in_reactor(lambda: reactor.seconds() - node._since > 0.6)
+
+    async def test_keepalive(self) -> None:
+        """A memcached that vanished is noticed without being asked."""
+        fake = await self.listen()
+        node = await self.begin(
+            read_address(f"memcached://127.0.0.1:{fake.listening.getHost().port}")
+        )
+        assert node._talk is not None
+        handle = node._talk.transport.getHandle()
+        self.assertTrue(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+    async def test_does_not_come_back(self) -> None:
+        """Who asks while it is connected to again is told when that fails, and it is away then."""
+        fake = await self.listen()
+        node = await self.begin(
+            read_address(f"memcached://127.0.0.1:{fake.listening.getHost().port}")
+        )
+        await self.settled(node)
+        await fake.listening.stopListening()
+        fake.connections[0].transport.loseConnection()
+        await eventually_in_reactor(lambda: node._talk is None)
+        self.assertTrue(node.up)
+        with self.assertRaisesRegex(AwayError, "cannot be reached"):
+            await node.ask(b"mg none v\r\n", 1)
+        self.assertFalse(node.up)
+        self.assertEqual(len(self.told("is away")), 1)
+
+    async def test_closes_again_and_again(self) -> None:
+        """One that closes each connection at once is away, and is not connected to without end."""
+        fake = await self.listen()
+        node = await self.begin(
+            read_address(f"memcached://127.0.0.1:{fake.listening.getHost().port}")
+        )
+        fake.connections[0].transport.loseConnection()
+        await eventually_in_reactor(lambda: not node.up)
+        self.assertEqual(len(self.told("is away")), 1)
+        await deferLater(reactor, 0)
+        self.assertLess(len(fake.connections), 3)
