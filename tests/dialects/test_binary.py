@@ -36,6 +36,7 @@ from redcouch.commands import (
 from redcouch.dialects.binary import BinaryDialect, Status
 from redcouch.limits import Limits
 from redcouch.results import Failed, Item, Number, Outcome, Result, Stored, Touched, Trouble
+from tests.dialects.reading import receive
 from tests.fuzz.feeding import feed, in_any_pieces, split
 
 LIMITS = Limits(max_item_size=200)
@@ -438,7 +439,7 @@ def test_a_frame_that_never_ends_is_not_kept() -> None:
     (request,) = dialect.receive(head)
     assert read(request.encode(None)) == [refusal(SET, Status.TOO_LARGE)]
     for _ in range(100):
-        assert dialect.receive(bytes(65536)) == []
+        assert receive(dialect, [bytes(65536)]) == []
     assert dialect._buffer.size == 0
 
 
