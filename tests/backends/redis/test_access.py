@@ -83,8 +83,8 @@ class AccessTests(SharedRedisCase):
         self.client.execute_command("ACL", "SETUSER", "couch", "on", ">pass word", *words)
 
     async def enter(self, database: int = 0) -> None:
-        """Come in as that user."""
-        await self.connect(f"redis://couch:pass%20word@{self.address}/{database}")
+        """Come in as that user, with time for a busy machine."""
+        await self.connect(f"redis://couch:pass%20word@{self.address}/{database}?timeout=60")
 
     async def failures(self) -> list[tuple[Command, Failed]]:
         """What fails of everything."""
