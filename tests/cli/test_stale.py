@@ -12,6 +12,7 @@ from pymemcache.client.rendezvous import RendezvousHash
 from tests.cli.filling import Given, binary_get, fill
 from tests.cli.running import run
 from tests.support import servers
+from tests.support.requirements import fixture_needs
 from tests.support.servers import Memcached, free_port
 
 ODD = (b"two words", b"\x00\xff", bytes(range(1, 251)), b"x" * 250)
@@ -48,6 +49,7 @@ class Fleet:
 
 
 @pytest.fixture
+@fixture_needs("memcached")
 def fleet() -> Iterator[Fleet]:
     """Fifty items where they belong."""
     with ExitStack() as stack:
