@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support import requirements
-from tests.support.requirements import REQUIREMENTS, OnRedis, strict
+from tests.support.requirements import REQUIREMENTS, OnRedis, redis_name, strict
 
 
 def needs_of(item: pytest.Item) -> set[str]:
@@ -29,7 +29,7 @@ def needs_of(item: pytest.Item) -> set[str]:
         needed.update(getattr(definitions[-1].func, "needs", ()))
     case = getattr(item, "cls", None)
     if case is not None and issubclass(case, OnRedis) and case.version:
-        needed.add(f"redis {case.version}")
+        needed.add(redis_name(case.version))
     return needed
 
 
@@ -140,4 +140,5 @@ class Skipping:
         lacking = [REQUIREMENTS[name] for name in sorted(self.missing)]
         packages = sorted({package for one in lacking for package in one.packages})
         commands = [f"apt-get install {' '.join(packages)}"] if packages else []
-        return commands + [one.command for one in lacking if one.command]
+        commands += [one.command for one in lacking if one.command]
+        return commands + sorted({why for one in lacking if (why := one.why())})
