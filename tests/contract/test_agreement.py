@@ -102,7 +102,9 @@ commands = st.one_of(
     st.builds(Delete, keys, compares),
     st.builds(Touch, keys, exptimes),
     st.builds(Discard, keys),
-    st.builds(Invalidate, keys, st.booleans(), st.booleans(), maybe_exptimes, compares),
+    st.builds(
+        Invalidate, keys, st.booleans(), st.booleans(), maybe_exptimes, compares, flags=flags
+    ),
     st.builds(
         MetaGet,
         keys,
