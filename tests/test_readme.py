@@ -205,6 +205,14 @@ def test_every_flag() -> None:
     assert told == {chr(code) for code in flags}
 
 
+def test_help_is_set_well() -> None:
+    """C{twistd redcouch --help} has no runs of blanks in a sentence, and sorts the storages."""
+    lines = Options().getUsage(10_000).splitlines()
+    assert [line for line in lines if len(re.split(r" {2,}", line.strip())) > 2] == []
+    schemes = [line.split()[0].rstrip(":") for line in lines[lines.index("Storage URLs:") + 1 :]]
+    assert schemes == sorted(schemes)
+
+
 def test_every_opcode() -> None:
     """And each opcode."""
     told = {

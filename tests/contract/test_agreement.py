@@ -307,6 +307,7 @@ class AgreementTests(TestCase):
         """Redis 7.0, items as plain strings, answers as memory does."""
         await self.explore("7.0", "layout=string&flush=all")
 
+    @needs("valkey 8.1")
     async def test_valkey_hex(self) -> None:
         """Valkey 8.1, values in hex, answers as memory does."""
         await self.explore("valkey 8.1", "encoding=hex")

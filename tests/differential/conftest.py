@@ -17,7 +17,7 @@ from tests.support.wire import ask
 STORAGES = {
     "6.2": "?encoding=raw",
     "7.0": "/7?layout=string&flush=all",
-    "8.2": "",
+    "8.2": "?encoding=hex",
     "valkey 8.1": "/7?layout=string&flush=all",
 }
 """Each server that is supported, and among them each way in which items are kept."""
@@ -49,7 +49,9 @@ def redcouch_over() -> Iterator[Start]:
 
         @cache
         def start(version: str) -> Subject:
-            storage = servers.shared_redis(version).url + STORAGES.get(version, "")
+            # A busy machine takes its time over values of megabytes.
+            parameters = STORAGES.get(version, "?encoding=hex") + "&timeout=60"
+            storage = servers.shared_redis(version).url + parameters
             server = stack.enter_context(servers.redcouch(storage))
             return stack.enter_context(Subject(server.address))
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support import requirements
-from tests.support.requirements import REQUIREMENTS, OnRedis, redis_name, strict
+from tests.support.requirements import OnRedis, redis_name, strict
 
 
 def needs_of(item: pytest.Item) -> set[str]:
@@ -40,7 +40,9 @@ class Skipping:
         self._config = config
         told = getattr(config, "workerinput", None)
         if told is None:
-            self.missing = {name for name in REQUIREMENTS if requirements.find(name) is None}
+            self.missing = {
+                name for name in requirements.REQUIREMENTS if requirements.find(name) is None
+            }
             self._folder = tempfile.TemporaryDirectory(prefix="redcouch-tests-")
             self._note = Path(self._folder.name) / "note"
         else:
@@ -137,7 +139,7 @@ class Skipping:
         return ", ".join(sorted(self.missing))
 
     def _remedy(self) -> list[str]:
-        lacking = [REQUIREMENTS[name] for name in sorted(self.missing)]
+        lacking = [requirements.REQUIREMENTS[name] for name in sorted(self.missing)]
         packages = sorted({package for one in lacking for package in one.packages})
         commands = [f"apt-get install {' '.join(packages)}"] if packages else []
         commands += [one.command for one in lacking if one.command]
