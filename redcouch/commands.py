@@ -287,10 +287,10 @@ class Invalidate(OneKeyCommand):
     """
     Change an item's standing without giving it a value.
 
-    With C{stale} it is marked stale, the next reader wins the right to renew
-    it, and C{exptime}, unless C{None}, becomes its expiry. With C{drop_value}
-    its value is emptied and its flags are 0. Either way it carries a new token
-    (C{new_cas} as for L{Store}).
+    With C{drop_value} it becomes an empty item with C{flags}, as if just
+    stored. With C{stale} it is marked stale, and the next reader wins the right
+    to renew it. Either way C{exptime}, unless C{None}, becomes its expiry, and
+    it carries a new token (C{new_cas} as for L{Store}).
 
     The result is the outcome OK, NOT_FOUND or EXISTS.
     """
@@ -301,6 +301,7 @@ class Invalidate(OneKeyCommand):
     exptime: int | None = None
     compare: int | None = None
     new_cas: int | None = None
+    flags: int = 0
 
     effect: ClassVar = Effect.REMOVE
     conditional: ClassVar = True

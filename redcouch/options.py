@@ -295,6 +295,10 @@ class Options(UsageOptions):
 
     opt_p = opt_port
 
+    # Where Python leaves the blanks before a docstring's lines, Twisted prints them.
+    for _option in (opt_http_host, opt_port):
+        _option.__doc__ = " ".join(str(_option.__doc__).split())
+
     def getUsage(self, width: int | None = None) -> str:
         urls = "".join(
             f"  {scheme + ':':<17}{summary}\n" for scheme, summary in sorted(schemes().items())

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from tests.support import servers
-from tests.support.requirements import fixture_needs, needs
+from tests.support.requirements import fixture_needs, needs, redis_name
 from tests.support.servers import Memcached, RedCouch, RedisServer
 from tests.support.skipping import Skipping
 from tests.support.wire import ask
@@ -73,7 +73,7 @@ def redcouch(running_redcouch: RedCouch) -> Iterator[RedCouch]:
 
 @pytest.fixture(
     scope="session",
-    params=[pytest.param(one, marks=needs(f"redis {one}")) for one in servers.REDIS_VERSIONS],
+    params=[pytest.param(one, marks=needs(redis_name(one))) for one in servers.REDIS_VERSIONS],
 )
 def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     """A Redis of each version in turn."""

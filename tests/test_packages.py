@@ -8,10 +8,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import sysconfig
+import tarfile
 import venv
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
@@ -33,21 +36,37 @@ def _run(*command: object) -> str:
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the project's sdist, and the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp("distribution")
+    _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, _ROOT)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(distribution: Path) -> Path:
     """The project's wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
-    _run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, _ROOT)
-    (built,) = folder.glob("*.whl")
+    (built,) = distribution.glob("*.whl")
     return built
 
 
 @pytest.fixture(scope="session")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The C{bin} of a clean environment with the wheel and the example package."""
+    """
+    The C{bin} of an environment with the wheel and the example package. What
+    they depend on is that of the tests' own environment.
+    """
     folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, with_pip=True)
+    venv.create(folder, with_pip=False)
     programs = folder / "bin"
-    _run(programs / "pip", "install", f"{wheel}[embedded]", _ROOT / "examples/redcouch-example")
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    twistd = programs / "twistd"
+    twistd.write_text(f"#!{programs}/python\nfrom twisted.scripts.twistd import run\nrun()\n")
+    twistd.chmod(0o755)
+    pip = (sys.executable, "-m", "pip", "--python", programs / "python", "install")
+    example = _ROOT / "examples/redcouch-example"
+    _run(*pip, "--no-deps", "--no-build-isolation", "--ignore-installed", wheel, example)
     return programs
 
 
@@ -86,6 +105,41 @@ def test_the_wheel_is_complete(wheel: Path) -> None:
     assert {name.rpartition("/")[2] for name in names if name.endswith(".lua")} == scripts
     assert {f"redcouch/http/page/{file}" for file, _ in FILES.values()} <= names
     assert not any(name.startswith(("tests", "bench", "examples")) for name in names)
+
+
+def test_the_sdist_is_complete(distribution: Path) -> None:
+    """It has the source, the tests and the documents, and not what CI alone runs."""
+    (built,) = distribution.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"README.md", "LICENSE", "CHANGELOG.md", "docs/migration.md"} <= names
+    assert {"redcouch/service.py", "twisted/plugins/redcouch_plugin.py", "tox.ini"} <= names
+    assert "contrib/systemd/redcouch.service" in names
+    assert not any(name.startswith(".ci") for name in names)
+
+
+def test_a_package_index_takes_both(distribution: Path, wheel: Path) -> None:
+    """What they say of the project is complete, and its links lead somewhere from there."""
+    _run(sys.executable, "-m", "twine", "check", "--strict", *distribution.iterdir())
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        metadata = message_from_bytes(archive.read(name))
+    labels = {line.partition(",")[0] for line in metadata.get_all("Project-URL", [])}
+    assert labels == {"Homepage", "Documentation", "Source", "Issues", "Changelog"}
+    shown = str(metadata.get_payload())
+    assert shown.startswith("# RedCouch")
+    links = re.findall(r"\]\(([^)]*)\)", shown)
+    assert links
+    assert [link for link in links if not link.startswith("https://")] == []
+    for place in re.findall(r"github.com/redcouch/redcouch/(?:blob|raw)/main/([^)#]*)", shown):
+        assert (_ROOT / place).exists(), place
+
+
+def test_contrib_is_installed(environment: Path) -> None:
+    """Whoever has the wheel has the units, the dashboard and the alerts."""
+    installed = environment.parent / "share/redcouch"
+    for path in filter(Path.is_file, (_ROOT / "contrib").rglob("*")):
+        assert (installed / path.relative_to(_ROOT / "contrib")).read_bytes() == path.read_bytes()
 
 
 def test_twistd_lists_it(environment: Path) -> None:

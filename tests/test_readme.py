@@ -24,8 +24,7 @@ from redcouch.interfaces import Surroundings
 from redcouch.limits import Limits
 from redcouch.options import Options
 from tests.backends.redis import access
-from tests.differential.test_against_memcached import EXCEPTIONS
-from tests.integration.transcripts import EXEMPTIONS
+from tests.differential.differences import DIFFERENCES
 from tests.support.documents import blocks, quoted, rows, section
 from tests.support.requirements import installed, needs
 from tests.support.servers import RedCouch, RedisServer
@@ -206,6 +205,14 @@ def test_every_flag() -> None:
     assert told == {chr(code) for code in flags}
 
 
+def test_help_is_set_well() -> None:
+    """C{twistd redcouch --help} has no runs of blanks in a sentence, and sorts the storages."""
+    lines = Options().getUsage(10_000).splitlines()
+    assert [line for line in lines if len(re.split(r" {2,}", line.strip())) > 2] == []
+    schemes = [line.split()[0].rstrip(":") for line in lines[lines.index("Storage URLs:") + 1 :]]
+    assert schemes == sorted(schemes)
+
+
 def test_every_opcode() -> None:
     """And each opcode."""
     told = {
@@ -220,11 +227,10 @@ def test_every_opcode() -> None:
 def test_every_difference() -> None:
     """What the differential tests except is in the list of differences."""
     told = section(_COMPATIBILITY, "Every difference that is tested")
-    sent = [sent for sent, *_ in EXCEPTIONS] + [exemption.sent for exemption in EXEMPTIONS]
-    for transcript in sent:
-        lines = [line.decode("latin-1") for line in transcript.splitlines() if line]
+    for difference in DIFFERENCES:
+        lines = [line.decode("latin-1") for line in difference.sent.splitlines() if line]
         verbs = {line.split()[0].removeprefix("{then}") for line in lines}
-        assert any(re.search(rf"[`, ]{re.escape(verb)}\b", told) for verb in verbs), transcript
+        assert any(re.search(rf"[`, ]{re.escape(verb)}\b", told) for verb in verbs), difference
 
 
 def test_every_statistic(redcouch: RedCouch) -> None:

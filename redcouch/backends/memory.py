@@ -150,7 +150,8 @@ class MemoryBackend(PerCommandBackend):
         if old is None:
             if command.vivify is None:
                 return Outcome.NOT_STORED
-            entry = self._put(command.key, command.value, 0, command.vivify, command.new_cas)
+            new = (command.value, command.flags, command.vivify, command.new_cas)
+            entry = self._put(command.key, *new)
             return Stored(entry.cas, len(entry.value))
         if command.compare is not None and old.cas != command.compare:
             return Outcome.EXISTS
@@ -255,11 +256,12 @@ class MemoryBackend(PerCommandBackend):
             return Outcome.EXISTS
         entry.cas = self._next_cas(command.new_cas)
         if command.drop_value:
-            entry.value, entry.flags = b"", 0
+            entry.value, entry.flags = b"", command.flags
+            entry.fetched = entry.stale = entry.sent = False
         if command.stale:
             entry.stale, entry.sent = True, False
-            if command.exptime is not None:
-                entry.deadline = deadline(command.exptime, self._now())
+        if command.exptime is not None:
+            entry.deadline = deadline(command.exptime, self._now())
         return Outcome.OK
 
     def dump(self, cursor: bytes) -> Page:

@@ -75,5 +75,14 @@ def main() -> None:
     """
 
 
+def _give_whole_summary(command: click.Command) -> None:
+    """Let lists of commands wrap the first sentence of its help, which click would cut off."""
+    paragraph = " ".join((command.help or "").partition("\n\n")[0].split())
+    command.short_help = paragraph.partition(". ")[0].removesuffix(".") + "."
+    for each in getattr(command, "commands", {}).values():
+        _give_whole_summary(each)
+
+
 for _command in COMMANDS:
     main.add_command(_command)
+    _give_whole_summary(_command)

@@ -1,10 +1,9 @@
 """
 The meta commands of the text dialect: flags to command, result to the flags asked for.
 
-Flags and errors follow memcached 1.6.18 (proto_text.c), measured against one.
-What newer protocol text adds is here too: C{E} (a token of the client's own),
-C{x} (drop the value), C{N} on append, C{s} on set, base64 keys said as they
-were asked for, lower-case modes, C{mn} with an opaque.
+Flags and errors follow memcached 1.6.38 (proto_text.c), measured against one,
+but for two: base64 keys are said as they were asked for, and C{mn} gives an
+opaque back.
 """
 
 from __future__ import annotations
@@ -237,8 +236,9 @@ def _encode_store(flags: _Flags, length: int, result: Result) -> bytes:
     for code, token in flags.asked:
         if code == 99:  # c
             parts.append(b" c%d" % cas)
-        elif code == 115 and stored:  # s
-            parts.append(b" s%d" % (length if result.size is None else result.size))
+        elif code == 115:  # s
+            size = result.size if stored else None
+            parts.append(b" s%d" % (length if size is None else size))
         else:
             parts.append(_key_and_opaque(flags, code, token))
     parts.append(b"\r\n")
@@ -387,7 +387,7 @@ def _parse_set(tokens: list[bytes], limits: Limits) -> Parsed:
         return answered(BAD_LINE)
     try:
         flags = _checked(tokens, _TOO_MANY, 3, None)
-        mode = _STORE_MODES.get(flags.mode.upper())
+        mode = _STORE_MODES.get(flags.mode)
         if mode is None:
             raise _FlagsError(b"CLIENT_ERROR invalid mode for ms M token\r\n")
         _check_opaque(flags)
@@ -409,7 +409,7 @@ def _parse_set(tokens: list[bytes], limits: Limits) -> Parsed:
             client_flags,
             flags.number(b"T") or 0,
             compare,
-            new_cas=flags.number(b"E"),
+            new_cas=flags.number(b"E") or None,
             invalidate=flags.has(b"I"),
             vivify=flags.number(b"N") if concatenates else None,
         )
@@ -425,10 +425,14 @@ def _parse_delete(tokens: list[bytes], limits: Limits) -> Parsed:
     except _FlagsError as error:
         return answered(error.args[0])
     compare = flags.number(b"C")
-    if flags.has(b"I") or flags.has(b"x"):
-        exptime = flags.number(b"T") if flags.has(b"I") else None
+    stale, drop_value = flags.has(b"I"), flags.has(b"x")
+    if stale or drop_value:
+        exptime = flags.number(b"T")
+        if drop_value and exptime is None:
+            exptime = 0  # an empty item takes its place, as if just stored
+        client_flags = flags.number(b"F") or 0
         command: Invalidate | Delete = Invalidate(
-            flags.key, flags.has(b"I"), flags.has(b"x"), exptime, compare, flags.number(b"E")
+            flags.key, stale, drop_value, exptime, compare, flags.number(b"E"), client_flags
         )
     else:
         command = Delete(flags.key, compare)

@@ -23,6 +23,14 @@ def test_help_lists_the_commands_and_the_statuses() -> None:
     assert "130 and 143" in said.out
 
 
+def test_no_summary_is_cut() -> None:
+    """Each command is told in a whole sentence, however wide the terminal is."""
+    for said in (run("--help"), run("functions", "--help")):
+        assert "..." not in said.out.replace("[ARGS]...", "")
+    told = " ".join(run("--help").out.split())
+    assert "Turn the items whose keys match PATTERN into plain Redis strings." in told
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_each_command_explains_itself(command: object) -> None:
     said = run(getattr(command, "name", ""), "--help")

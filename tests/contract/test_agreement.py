@@ -102,7 +102,9 @@ commands = st.one_of(
     st.builds(Delete, keys, compares),
     st.builds(Touch, keys, exptimes),
     st.builds(Discard, keys),
-    st.builds(Invalidate, keys, st.booleans(), st.booleans(), maybe_exptimes, compares),
+    st.builds(
+        Invalidate, keys, st.booleans(), st.booleans(), maybe_exptimes, compares, flags=flags
+    ),
     st.builds(
         MetaGet,
         keys,
@@ -304,3 +306,8 @@ class AgreementTests(TestCase):
     async def test_redis_70_strings(self) -> None:
         """Redis 7.0, items as plain strings, answers as memory does."""
         await self.explore("7.0", "layout=string&flush=all")
+
+    @needs("valkey 8.1")
+    async def test_valkey_hex(self) -> None:
+        """Valkey 8.1, values in hex, answers as memory does."""
+        await self.explore("valkey 8.1", "encoding=hex")

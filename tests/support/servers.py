@@ -29,7 +29,11 @@ from tests.support.wire import Address, ask
 
 LOOPBACK = "127.0.0.1"
 TWISTD = str(Path(sys.executable).parent / "twistd")
-REDIS_VERSIONS = ("6.2", "7.0", "8.2")
+REDIS_VERSIONS = ("6.2", "7.0", "8.2", "valkey 8.1")
+"""The servers that RedCouch is for; those without a name are Redis."""
+
+MEMCACHED_VERSIONS = ("1.6.18", "1.6.38")
+"""Those of Debian 12 and of Debian 13. Where they disagree, RedCouch does as the newer one."""
 
 _ATTEMPTS = 5
 _FAULTS = ("Traceback", "Unhandled", "Could not answer a client")
@@ -145,13 +149,13 @@ class Server:
 
 
 class Memcached(Server):
-    """Debian's memcached."""
+    """A memcached: of one of L{MEMCACHED_VERSIONS}, or as Debian has it."""
 
     name = "memcached"
 
-    def __init__(self, folder: Path, options: Sequence[str]) -> None:
+    def __init__(self, folder: Path, options: Sequence[str], version: str = "") -> None:
         super().__init__(folder)
-        self._program = requirements.installed("memcached")
+        self._program = requirements.installed(f"memcached {version}".rstrip())
         self._options = options
 
     def command(self) -> Sequence[str]:
@@ -281,14 +285,14 @@ def redis_binary(version: str = "") -> str:
     The path of a redis-server: of one of L{REDIS_VERSIONS}, for a test that
     needs C{redis VERSION}, or of any.
     """
-    return requirements.installed(f"redis {version}".rstrip())
+    return requirements.installed(requirements.redis_name(version))
 
 
 @contextmanager
-def memcached(*options: str) -> Iterator[Memcached]:
+def memcached(*options: str, version: str = "") -> Iterator[Memcached]:
     """A memcached as it starts by default, but for these options."""
     with _folder() as folder:
-        server = Memcached(folder, options)
+        server = Memcached(folder, options, version)
         try:
             server.start()
             yield server

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support import requirements
-from tests.support.requirements import REQUIREMENTS, OnRedis, strict
+from tests.support.requirements import OnRedis, redis_name, strict
 
 
 def needs_of(item: pytest.Item) -> set[str]:
@@ -29,7 +29,7 @@ def needs_of(item: pytest.Item) -> set[str]:
         needed.update(getattr(definitions[-1].func, "needs", ()))
     case = getattr(item, "cls", None)
     if case is not None and issubclass(case, OnRedis) and case.version:
-        needed.add(f"redis {case.version}")
+        needed.add(redis_name(case.version))
     return needed
 
 
@@ -40,7 +40,9 @@ class Skipping:
         self._config = config
         told = getattr(config, "workerinput", None)
         if told is None:
-            self.missing = {name for name in REQUIREMENTS if requirements.find(name) is None}
+            self.missing = {
+                name for name in requirements.REQUIREMENTS if requirements.find(name) is None
+            }
             self._folder = tempfile.TemporaryDirectory(prefix="redcouch-tests-")
             self._note = Path(self._folder.name) / "note"
         else:
@@ -137,7 +139,8 @@ class Skipping:
         return ", ".join(sorted(self.missing))
 
     def _remedy(self) -> list[str]:
-        lacking = [REQUIREMENTS[name] for name in sorted(self.missing)]
+        lacking = [requirements.REQUIREMENTS[name] for name in sorted(self.missing)]
         packages = sorted({package for one in lacking for package in one.packages})
         commands = [f"apt-get install {' '.join(packages)}"] if packages else []
-        return commands + [one.command for one in lacking if one.command]
+        commands += [one.command for one in lacking if one.command]
+        return commands + sorted({why for one in lacking if (why := one.why())})

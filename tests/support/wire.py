@@ -81,6 +81,10 @@ class Wire:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close our side of it."""
         self._socket.close()
 
     def converse(self, pieces: Iterable[bytes], ending: Ending = TEXT_ENDING) -> Heard:

@@ -120,7 +120,7 @@ class SqliteBackend(PerCommandBackend):
             if command.vivify is None:
                 return Outcome.NOT_STORED
             ends = deadline(command.vivify, self._now())
-            cas = self._put(command.key, command.value, 0, ends, command.new_cas)
+            cas = self._put(command.key, command.value, command.flags, ends, command.new_cas)
             return Stored(cas, len(command.value))
         value, flags, cas, ends = old
         if command.compare is not None and cas != command.compare:

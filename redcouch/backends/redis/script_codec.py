@@ -95,10 +95,10 @@ class ScriptCodec:
         self._limits = surroundings.limits
         self._now = surroundings.now
         self._store_if = self._template("store", 9)
-        self._concat = self._template("concat", 10)
+        self._concat = self._template("concat", 11)
         self._arithmetic = self._template("arithmetic", 12)
         self._meta = self._template("meta", 12)
-        self._invalidate = self._template("invalidate", 6)
+        self._invalidate = self._template("invalidate", 7)
         self._list = self._template("list", 0)
         self._touch = self._template("touch", 2)
         self._gat = self._template("gat", 2)
@@ -233,6 +233,7 @@ class ScriptCodec:
             pack_number(command.compare),
             pack_number(command.new_cas),
             *pack_expiry_if(command.vivify),
+            b"%d" % command.flags,
         )
 
     def _pack_arithmetic(self, command: Arithmetic) -> Packed:
@@ -290,6 +291,7 @@ class ScriptCodec:
             *pack_expiry_if(command.exptime),
             pack_number(command.compare),
             pack_number(command.new_cas),
+            b"%d" % command.flags,
         )
         return payload, 1, _read_invalidate
 

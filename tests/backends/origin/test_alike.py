@@ -11,33 +11,20 @@ from collections.abc import Callable, Iterable
 import pytest
 import redis
 
-from tests.differential import transcripts
-from tests.differential.talk import binary, text
-from tests.differential.test_against_memcached import plain_binary, plain_text
-from tests.integration.test_differential import differences
-from tests.integration.transcripts import GROUPS
+from tests.differential.binary import BINARY
+from tests.differential.classic import CLASSIC
+from tests.support.comparison import Conversation, Subject, assert_alike
 from tests.support.servers import Memcached, RedCouch, Server
 
 STANDING = re.compile(rb"(?<= )(?:h|l)\d+(?=[ \r])")
 """When an item was read last, which does not move with it."""
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", CLASSIC | BINARY)
 def test_conversations(group: str, memcached: Memcached, warm: RedCouch) -> None:
-    """What is said on one connection, whole."""
-    assert differences(memcached, warm, GROUPS[group]) == []
-
-
-@pytest.mark.parametrize("name", transcripts.BINARY)
-def test_binary(name: str, memcached: Memcached, warm: RedCouch) -> None:
-    """Frames: a client of the binary protocol is served alike."""
-    steps = transcripts.BINARY[name]
-    for port in (memcached.port, warm.port):
-        text(port, b"flush_all\r\n")
-    theirs, ours = (
-        plain_binary([binary(port, step) for step in steps]) for port in (memcached.port, warm.port)
-    )
-    assert ours == theirs
+    """What is said on one connection, in text or in frames."""
+    with Subject(memcached.address) as theirs, Subject(warm.address) as ours:
+        assert_alike(theirs, ours, (CLASSIC | BINARY)[group])
 
 
 SET = b"set a 5 0 3\r\nabc\r\n"
@@ -121,20 +108,21 @@ def test_going_back(name: str, memcached: Memcached, warm: RedCouch, old: Memcac
         for step in JOURNEYS[name]:
             _say(memcached, step)
             _say(warm, step)
-        return [text(old.port, SEE)], [text(memcached.port, SEE)]
+        return [_say(old, SEE)], [_say(memcached, SEE)]
 
     _assert_alike(memcached, warm, both)
 
 
 def _compare(
-    memcached: Memcached, warm: RedCouch, steps: Iterable[bytes], lose: Callable[[], None]
+    memcached: Memcached, warm: RedCouch, steps: Iterable[bytes], lose: Callable[[], object]
 ) -> None:
     def both() -> tuple[list[bytes], list[bytes]]:
         theirs, ours = [], []
-        for step in steps:
-            theirs.append(text(memcached.port, step))
-            lose()
-            ours.append(text(warm.port, step))
+        with Conversation(memcached.address) as one, Conversation(warm.address) as other:
+            for step in steps:
+                theirs.append(one.say(step))
+                lose()
+                ours.append(other.say(step))
         return ours, theirs
 
     _assert_alike(memcached, warm, both)
@@ -154,8 +142,9 @@ def _assert_alike(
 
 
 def _plain(answers: list[bytes]) -> list[bytes]:
-    return [STANDING.sub(b"", answer) for answer in plain_text(answers)]
+    return [STANDING.sub(b"", answer) for answer in answers]
 
 
-def _say(server: Server, request: bytes) -> None:
-    text(server.port, request)
+def _say(server: Server, request: bytes) -> bytes:
+    with Conversation(server.address) as conversation:
+        return conversation.say(request)

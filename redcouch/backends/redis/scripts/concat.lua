@@ -1,7 +1,7 @@
 -- append and prepend. ARGV: field of the piece, other field, piece, mode, room for the
 -- value in bytes, room that flags take, token to compare ('' for none), token to carry
 -- ('' for a new one), and for an item that is not there: expiry command ('' to give up),
--- its argument.
+-- its argument, flags.
 -- Gives {CAS token, bytes of the value}, NS or EX. Flags, expiry and the item's own encoding stay.
 
 local now = redis.call('HMGET', item, 'v', 'r', 'f', 'c')
@@ -17,7 +17,7 @@ if not value then
   if refused then
     return refused
   end
-  put(ARGV[1], ARGV[2], ARGV[3], '0', cas)
+  put(ARGV[1], ARGV[2], ARGV[3], ARGV[11], cas)
   expire(ARGV[9], ARGV[10])
   return {exact(cas), ARGV[1] == 'v' and #ARGV[3] / 2 or #ARGV[3]}
 end

@@ -1,0 +1,102 @@
+"""What has to be measured or waited for, on a real memcached and on RedCouch."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from tests.support.comparison import Listener, Subject, Transcript, assert_alike
+from tests.support.polling import eventually
+from tests.support.wire import Wire, ask, slices
+
+
+@pytest.mark.parametrize("group", [b"", b"settings", b"items", b"slabs", b"sizes", b"conns"])
+def test_statistics(group: bytes, theirs: Subject, ours: Subject) -> None:
+    """A monitor finds numbers and words where memcached has them, and none that it cannot read."""
+    known, told = _statistics(theirs, group), _statistics(ours, group)
+    for name in (known.keys() & told.keys()) - {b"version", b"inter"}:
+        assert _kind(known[name]) == _kind(told[name]), name
+
+
+def _statistics(server: Subject, group: bytes) -> dict[bytes, bytes]:
+    """Names and values. Each line has to have one of each."""
+    ask(server.address, b"set a 0 0 1\r\nx\r\n", b"STORED\r\n")
+    *lines, end = ask(server.address, b"stats %b\r\n" % group, b"END\r\n").splitlines()
+    assert end == b"END"
+    assert all(line.startswith(b"STAT ") for line in lines)
+    return dict(line.split(b" ", 2)[1:] for line in lines)
+
+
+def _kind(value: bytes) -> str:
+    if value.isdigit():
+        return "whole number"
+    return "number" if value.replace(b".", b"").isdigit() else "word"
+
+
+@pytest.mark.parametrize("flags", [0, 1])
+@pytest.mark.parametrize("length", [1, 100, 250])
+def test_largest_item(length: int, flags: int, theirs: Subject, ours: Subject) -> None:
+    """The same value is the largest that is taken; one byte more removes what was there."""
+    key = b"k" * length
+
+    def transcript(size: int) -> Transcript:
+        old = b"set %b 0 0 3\r\nold\r\n" % key
+        new = b"set %b %d 0 %d\r\n%b\r\n" % (key, flags, size, b"v" * size)
+        return Transcript.of(old + new + b"get %b\r\n" % key)
+
+    fits, too_large = 1024 * 1024 - 1000, 1024 * 1024
+    while too_large - fits > 1:
+        size = (fits + too_large) // 2
+        if b"SERVER_ERROR" in theirs.replies(transcript(size)):
+            too_large = size
+        else:
+            fits = size
+    both = [transcript(fits), transcript(too_large)]
+    assert_alike(theirs, ours, both)
+    assert_alike(theirs, ours, both, slices)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"x" * 2046 + b"\r\n",
+        b"x" * 2049 + b"\r\n",
+        b"x" * 16382 + b"\r\n",
+        b"x" * 16384 + b"\r\n",
+        b"x" * 70_000,
+        b"incr " + b"1" * 5000 + b" 1\r\n",
+        b"get " + b"x " * 20_000 + b"\r\n",
+        b"gets " + b"x " * 20_000 + b"\r\n",
+        b"bget " + b"x " * 20_000 + b"\r\n",
+        b"get\t" + b"x " * 20_000 + b"\r\n",
+        b" " * 100 + b"get " + b"x " * 20_000 + b"\r\n",
+        b" " * 101 + b"get " + b"x " * 20_000 + b"\r\n",
+    ],
+    ids=range(12),
+)
+def test_long_line(sent: bytes, theirs: Subject, ours: Subject) -> None:
+    """A line that is too long ends the connection, unless it lists keys."""
+    assert_alike(theirs, ours, [Transcript.of(sent)])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"set a 0 1 1\r\nx\r\n",
+        b"set a 0 {now+1} 1\r\nx\r\n",
+        b"set a 0 0 1\r\nx\r\ntouch a 1\r\n",
+        b"set a 0 0 1\r\nx\r\ngat 1 a\r\n",
+        b"set a 0 0 1\r\nx\r\nflush_all 2\r\n",
+    ],
+)
+def test_time_passes(line: bytes, theirs: Subject, ours: Subject) -> None:
+    """What is to end in a moment does end, without being asked again."""
+    for server in (theirs, ours):
+        with Wire(server.address) as wire:
+            wire.say([Listener().fill(line)], b"\r\n")
+            eventually(partial(_is_gone, wire))
+
+
+def _is_gone(wire: Wire) -> bool:
+    return wire.say([b"get a\r\n"], b"END\r\n").reply == b"END\r\n"
