@@ -18,6 +18,7 @@ from typing import Any
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 
+from redcouch import __version__
 from redcouch.backends.miss_on_outage import MissesOnOutage
 from redcouch.backends.origin.backend import warm
 from redcouch.backends.origin.url import SCHEME, read_location
@@ -26,7 +27,7 @@ from redcouch.dialects.detect import NAMES
 from redcouch.errors import ConfigurationError
 from redcouch.interfaces import ILocalBackend, IStorageBackend, ITrafficBackend, Surroundings
 from redcouch.limits import Limits
-from redcouch.options import is_number
+from redcouch.options import VERSION, is_number
 from redcouch.server.connection import ConnectionFactory
 from redcouch.server.listeners import listening_service
 from redcouch.server.passwords import Authenticator
@@ -92,12 +93,13 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     surroundings = Surroundings(reactor, limits, time.time, role.fail, meter)
     backend = make_storage(options, surroundings).outermost
     authenticator = _authenticator(options["auth-file"], counters, reactor, role.users)
+    version = options["version-string"] or VERSION
     settings = Settings(
         port=next((int(port) for port in options["ports"] if is_number(port)), 0),
         interface=options["interface"],
         max_connections=options["max-connections"],
         idle_timeout=options["idle-timeout"],
-        version=options["version-string"],
+        version=version,
         authentication=authenticator is not None,
         workers=options["workers"],
     )
@@ -111,11 +113,12 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         backend,
         counters,
         limits,
-        options["version-string"].encode(),
+        version.encode(),
         reporter.report,
         lambda: Deferred.fromCoroutine(ledger.reset()),
         None if authenticator is None else authenticator.check,
         spoken,
+        typed_version=(options["version-string"] or f"RedCouch {__version__}").encode(),
     )
     if meter is not None:
         shared.perform = meter.around(shared.perform)

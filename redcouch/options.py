@@ -15,10 +15,13 @@ from typing import Any, cast
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from redcouch import __version__
+from redcouch import MEMCACHED_VERSION, __version__
 from redcouch.backends.registry import DEFAULT_STORAGE, STORAGE_VARIABLE, schemes
 
 DEFAULT_PORT = 11210
+
+VERSION = f"{MEMCACHED_VERSION}-RedCouch-{__version__}"
+"""One word that begins with three numbers: what client libraries can read."""
 
 _SIZE = re.compile(r"([0-9]+)([km]?)", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1024, "m": 1024 * 1024}
@@ -224,8 +227,9 @@ class Options(UsageOptions):
         [
             "version-string",
             None,
-            f"RedCouch {__version__}",
-            "What the version command says. libmemcached wants a number such as 1.6.18.",
+            None,
+            f"What the version command says. [default: RedCouch {__version__} to a line that ends "
+            f"without CR, as people type it; {VERSION} to client libraries]",
             _reader("version-string", _one_line),
         ],
     ]

@@ -74,6 +74,8 @@ class Shared:
     @ivar spoken: where to count what is asked for in each dialect, by its
         name; what is in none of these is counted in C{counters}.
     @ivar admission: how much may be under way to the storage.
+    @ivar typed_version: what people are told in place of C{version}; C{None}
+        for the same.
     """
 
     backend: IStorageBackend
@@ -85,6 +87,7 @@ class Shared:
     authenticate: Callable[[bytes, bytes, str], Deferred[bool]] | None = None
     spoken: Mapping[str, Counters] = field(default_factory=dict)
     admission: Admission = field(default_factory=Admission)
+    typed_version: bytes | None = None
     perform: Callable[[Sequence[Command], Answer], None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -410,7 +413,9 @@ class Session:
         """The result of a command that nobody has to be asked about."""
         if command.__class__ is Noop:
             return None
-        assert command.__class__ is Version
+        assert isinstance(command, Version)
+        if command.typed and self._shared.typed_version is not None:
+            return self._shared.typed_version
         return self._shared.version
 
     # -- requests that stand alone -----------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from redcouch import __version__
 from redcouch.errors import BackendError
 from redcouch.interfaces import IStorageBackend
 from redcouch.limits import Limits
@@ -112,6 +113,7 @@ class Reporter:
             ("time", int(time.time())),
             # Prometheus' exporter takes a service for down that gives a line of four words.
             ("version", self._settings.version.replace(" ", "-")),
+            ("redcouch_version", __version__),
             ("pointer_size", _POINTER_BITS),
             ("rusage_user", f"{figures.user:.6f}"),
             ("rusage_system", f"{figures.system:.6f}"),

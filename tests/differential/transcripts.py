@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import struct
 
+from tests.differential import corners
+
 K250, K251 = b"k" * 250, b"k" * 251
 MIB = 1024 * 1024
 
@@ -504,3 +506,6 @@ BINARY: dict[str, Steps] = {
         ),
     ),
 }
+
+
+META |= corners.META

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from redcouch.options import VERSION
 from tests.integration.clients.programs import find, run
 from tests.support import servers
 from tests.support.servers import LOOPBACK, RedCouch, RedisServer
@@ -17,8 +18,7 @@ TOOL = "/usr/share/memcached/scripts/memcached-tool"
 
 @pytest.fixture(scope="module")
 def running(redis_70: RedisServer) -> Iterator[RedCouch]:
-    """Says a version that libmemcached takes."""
-    with servers.redcouch(redis_70.url, "--version-string", "1.6.18") as server:
+    with servers.redcouch(redis_70.url) as server:
         yield server
 
 
@@ -57,6 +57,11 @@ def test_memcaslap(bridge: RedCouch, options: list[str]) -> None:
     assert "error" not in printed.lower()
 
 
+def test_memcping(bridge: RedCouch) -> None:
+    """libmemcached finds the server alive: it can read what version it is."""
+    run([find("memcping", "libmemcached-tools"), f"--servers={LOOPBACK}:{bridge.port}"])
+
+
 class Tool:
     """Debian's memcached-tool."""
 
@@ -79,7 +84,7 @@ def test_memcached_tool(bridge: RedCouch) -> None:
     with Wire(bridge.address) as wire:
         wire.say([b"set a 5 0 2\r\nab\r\nset b 0 1000 3\r\nx\ny\r\n"], b"STORED\r\nSTORED\r\n")
     stats = tool.table("stats")
-    assert stats["version"] == "1.6.18"
+    assert stats["version"] == VERSION
     assert int(stats["cmd_set"]) >= 2
     settings = tool.table("settings")
     assert settings["maxconns"] == "1024"

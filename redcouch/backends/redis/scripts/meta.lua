@@ -3,7 +3,7 @@
 -- field, other field, expiry command ('' to give up), its argument, token to carry ('' for
 -- a new one); seconds below which the item is to be renewed ('' for never), whether that
 -- looks at the expiry after the touch ('1' or ''), whether the read counts ('1' or '').
--- Gives {v, r, size, f, c, ttl, ttl before, idle, fetched, stale, sent, won}, or nothing.
+-- Gives {v, r, size, f, c, ttl before, idle, fetched, stale, sent, won, created}, or nothing.
 
 local idle = redis.pcall('OBJECT', 'IDLETIME', item) -- first: the reads below are accesses
 if type(idle) ~= 'number' then
@@ -32,7 +32,7 @@ if not now[4] then
   now[4] = cas
 end
 
-local before, after = ttl(), nil
+local before = ttl()
 local won = created or (now[5] and not now[6])
 if won then
   redis.call('HSET', item, 'w', 1)
@@ -45,9 +45,8 @@ if created then
 elseif ARGV[2] ~= '' then
   expire(ARGV[2], ARGV[3])
 end
-after = ttl()
 if ARGV[9] ~= '' and not (won or now[6]) then
-  local left = ARGV[10] == '1' and after or before
+  local left = ARGV[10] == '1' and ttl() or before
   if left >= 0 and left < tonumber(ARGV[9]) then
     won = true
     if redis.call('EXISTS', item) == 1 then
@@ -65,6 +64,6 @@ end
 local value = ARGV[1] == '1'
 return {
   now[1] and (value and now[1] or ''), now[2] and (value and now[2] or ''), size,
-  now[3] or '0', exact(now[4]), after, before, idle,
-  now[7] and 1 or 0, now[5] and 1 or 0, now[6] and 1 or 0, won and 1 or 0,
+  now[3] or '0', exact(now[4]), before, idle,
+  now[7] and 1 or 0, now[5] and 1 or 0, now[6] and 1 or 0, won and 1 or 0, created and 1 or 0,
 }
