@@ -228,8 +228,9 @@ class Options(UsageOptions):
             "version-string",
             None,
             None,
-            f"What the version command says. [default: RedCouch {__version__} to a line that ends "
-            f"without CR, as people type it; {VERSION} to client libraries]",
+            f"What the version command says. Without it, client libraries are told {VERSION}, and "
+            "a line that ends without CR, as people type it, what stands here. "
+            f"[default: RedCouch {__version__}]",
             _reader("version-string", _one_line),
         ],
     ]

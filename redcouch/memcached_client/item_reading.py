@@ -1,13 +1,14 @@
 """
 Items from a memcached, many in one go: by meta get, by text get, by binary get.
 
-C{mg <key> v f t u} tells the time to live; C{u} leaves the item's place among those to be
+C{mg <key> k v f t u} tells the time to live; C{u} leaves the item's place among those to be
 evicted, and its mark of having been read, as they are. The other gets tell no time to
 live: there it is what the list of keys said.
 """
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -49,6 +50,13 @@ Outcome: TypeAlias = Copy | Fault | None
 """What was found for a key: C{None} where there is no such item any more."""
 
 
+#: What memcached answers to other questions, or with an item.
+_ANSWERS = frozenset(b"VA VALUE HD NF NS EX MN OK STORED".split())
+
+_MOST = 2**32 - 1
+"""The most that flags can be, and seconds to live."""
+
+
 class Getter(NamedTuple):
     """
     A way to ask for an item.
@@ -61,7 +69,7 @@ class Getter(NamedTuple):
     read: Read
 
 
-META = Getter(lambda key: _meta_get(key, b"v f t u"), read_meta)
+META = Getter(lambda key: _meta_get(key, b"k v f t u"), read_meta)
 """For keys that are plain or short enough."""
 
 TEXT = Getter(lambda key: b"get %b\r\n" % key, read_text)
@@ -79,11 +87,18 @@ def read_items(
     in the socket.
 
     @param now: memcached's own clock, in UNIX time.
+    @raise ServerError: as all of L{Connection}; and where the reply is none to this request,
+        or says of the item what cannot be.
     """
     request = b"".join(getter.request(entry.key) for entry in entries)
     replies = connection.ask(request, len(entries), getter.read)
     for entry, reply in zip(entries, replies, strict=True):
-        yield _outcome(reply, entry, now)
+        if not _is_about(reply, entry.key):
+            raise connection.trouble(f"answered another question than it was asked: {show(reply)}")
+        try:
+            yield _outcome(reply, entry, now)
+        except ValueError:
+            raise connection.trouble(f"says what cannot be of an item: {show(reply)}") from None
 
 
 def probe(connection: Connection, keys: Sequence[bytes]) -> Iterator[bool]:
@@ -98,17 +113,42 @@ def _meta_get(key: bytes, flags: bytes) -> bytes:
     return b"mg %b %b\r\n" % (named, flags)
 
 
+def _is_about(reply: Reply, key: bytes) -> bool:
+    """
+    Whether a reply can be the one to a question for this key: an item that tells it, a
+    miss that tells it or none, or an error.
+    """
+    told = reply.flag(b"k")
+    if reply.code == b"EN" and told is None:
+        return True
+    if reply.code not in (b"VA", b"EN") or told is None:
+        return reply.code not in _ANSWERS
+    if b"b" not in reply.words:
+        return told == key
+    try:
+        return b64decode(told, validate=True) == key
+    except ValueError:
+        return False
+
+
+def _number(told: bytes | None, most: int) -> int:
+    if told is None or not told.isdigit() or len(told) > 10 or int(told) > most:
+        raise ValueError("no such number")
+    return int(told)
+
+
 def _outcome(reply: Reply, entry: Entry, now: float) -> Outcome:
     if reply.code == b"EN":
         return None
     if reply.value is None:
         return Fault("memcached said " + show(reply))
-    ttl = reply.number(b"t")
+    told = reply.flag(b"t")
+    ttl = NEVER if told == b"-1" else None if told is None else _number(told, _MOST)
     if ttl is None:
         if entry.expires == UNKNOWN:
             return Fault("memcached tells no time to live for such a key")
         ttl = NEVER if entry.expires == NEVER else max(0, round(entry.expires - now))
-    flags = reply.number(b"f") or 0
+    flags = _number(reply.flag(b"f"), _MOST)
     if ttl == NEVER:
         return Copy(reply.value, flags, None)
     return Copy(reply.value, flags, ttl) if ttl > 0 else None
