@@ -27,7 +27,7 @@ from redcouch.dialects.detect import NAMES
 from redcouch.errors import ConfigurationError
 from redcouch.interfaces import ILocalBackend, IStorageBackend, ITrafficBackend, Surroundings
 from redcouch.limits import Limits
-from redcouch.options import VERSION, is_number
+from redcouch.options import VERSION, is_number, is_tls
 from redcouch.server.connection import ConnectionFactory
 from redcouch.server.listeners import listening_service
 from redcouch.server.passwords import Authenticator
@@ -35,6 +35,7 @@ from redcouch.server.session import Shared
 from redcouch.server.tls import over_tls, read_tls
 from redcouch.telemetry.counters import Counters
 from redcouch.telemetry.latency import Meter
+from redcouch.telemetry.prefixes import PrefixCounts
 from redcouch.telemetry.service_status import OwnWatch
 from redcouch.telemetry.snapshot import Ledger, OwnLedger
 from redcouch.telemetry.stats_command import Reporter, Settings
@@ -102,10 +103,13 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         version=version,
         authentication=authenticator is not None,
         workers=options["workers"],
+        separator=options["inventory-separator"],
+        tls=options["tls-cert"] is not None or any(map(is_tls, options["ports"])),
     )
+    prefixes = PrefixCounts(options["inventory-separator"].encode())
     spoken = {name: Counters() for name in NAMES}
     own = OwnLedger(
-        counters, lambda: factory.describe(), reactor, spoken, meter, surroundings.counts
+        counters, lambda: factory.describe(), reactor, spoken, meter, surroundings.counts, prefixes
     )
     ledger: Ledger = role.ledger or own
     reporter = Reporter(backend, ledger, limits, settings, reactor)
@@ -120,6 +124,7 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         spoken,
         typed_version=(options["version-string"] or f"RedCouch {__version__}").encode(),
     )
+    shared.perform = prefixes.around(shared.perform)
     if meter is not None:
         shared.perform = meter.around(shared.perform)
     factory = role.make_factory(

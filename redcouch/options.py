@@ -108,6 +108,11 @@ def is_number(port: str) -> bool:
     return port.isascii() and port.isdigit()
 
 
+def is_tls(port: str) -> bool:
+    """Whether a --port is an endpoint that speaks TLS by itself."""
+    return port.startswith("ssl:")
+
+
 class Options(UsageOptions):
     """The command line of C{twistd redcouch}, checked."""
 
@@ -221,7 +226,7 @@ class Options(UsageOptions):
             "inventory-separator",
             None,
             ":",
-            "What ends the part of a key that the inventory of traffic names.",
+            "What ends the part of a key that the inventory of traffic and stats detail name.",
             _reader("inventory-separator", _one_line),
         ],
         [

@@ -393,13 +393,15 @@ def _parse_stats(tokens: list[bytes], limits: Limits) -> Parsed:
 
 def _parse_stats_detail(tokens: list[bytes]) -> Parsed:
     word = tokens[2] if len(tokens) > 2 else b""
-    if word == b"dump":
-        return answered(b"END\r\n")
-    if word == b"off":
-        return answered(b"OK\r\n")
-    if word == b"on":
-        return answered(b"SERVER_ERROR stats detail is not available\r\n")
-    return answered(b"CLIENT_ERROR usage: stats detail on|off|dump\r\n")
+    if word not in (b"on", b"off", b"dump"):
+        return answered(b"CLIENT_ERROR usage: stats detail on|off|dump\r\n")
+    return Request(Statistics(b"detail " + word), _encode_detail)
+
+
+def _encode_detail(result: list[tuple[bytes, bytes]] | Failed) -> bytes:
+    if isinstance(result, Failed):
+        return server_error(result)
+    return b"".join(value for _, value in result) or b"OK\r\n"
 
 
 def _parse_shutdown(tokens: list[bytes], limits: Limits) -> Parsed:

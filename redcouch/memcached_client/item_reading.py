@@ -1,7 +1,7 @@
 """
 Items from a memcached, many in one go: by meta get, by text get, by binary get.
 
-C{mg <key> k v f t u} tells the time to live; C{u} leaves the item's place among those to be
+C{mg <key> v f t u} tells the time to live; C{u} leaves the item's place among those to be
 evicted, and its mark of having been read, as they are. The other gets tell no time to
 live: there it is what the list of keys said.
 """
@@ -12,6 +12,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
+from zlib import crc32
 
 from redcouch.memcached_client.blocking_client import Connection, show
 from redcouch.memcached_client.key_listing import NEVER, UNKNOWN, Entry
@@ -19,6 +20,7 @@ from redcouch.memcached_client.protocol import (
     Read,
     Reply,
     binary_get,
+    is_plain,
     name,
     read_binary,
     read_meta,
@@ -69,7 +71,7 @@ class Getter(NamedTuple):
     read: Read
 
 
-META = Getter(lambda key: _meta_get(key, b"k v f t u"), read_meta)
+META = Getter(lambda key: _meta_get(key, _token(key) + b" v f t u"), read_meta)
 """For keys that are plain or short enough."""
 
 TEXT = Getter(lambda key: b"get %b\r\n" % key, read_text)
@@ -107,6 +109,14 @@ def probe(connection: Connection, keys: Sequence[bytes]) -> Iterator[bool]:
     return (reply.code != b"EN" for reply in connection.ask(request, len(keys)))
 
 
+def _token(key: bytes) -> bytes:
+    """
+    The flag that makes a reply tell which key it is about: the key itself where that is plain.
+    Another one memcached may put into the line as it is, with line ends in it.
+    """
+    return b"k" if is_plain(key) else b"O%08x" % crc32(key)
+
+
 def _meta_get(key: bytes, flags: bytes) -> bytes:
     named = name(key)
     assert named is not None, "for plain and short keys only"
@@ -118,11 +128,12 @@ def _is_about(reply: Reply, key: bytes) -> bool:
     Whether a reply can be the one to a question for this key: an item that tells it, a
     miss that tells it or none, or an error.
     """
-    told = reply.flag(b"k")
-    if reply.code == b"EN" and told is None:
-        return True
-    if reply.code not in (b"VA", b"EN") or told is None:
+    if reply.code not in (b"VA", b"EN"):
         return reply.code not in _ANSWERS
+    told = reply.flag(b"k")
+    if told is None:
+        silent = reply.code == b"EN" and reply.flag(b"O") is None
+        return silent or _token(key) in reply.words
     if b"b" not in reply.words:
         return told == key
     try:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,6 +21,7 @@ from redcouch import __version__
 from redcouch.errors import BackendError
 from redcouch.interfaces import IStorageBackend
 from redcouch.limits import Limits
+from redcouch.telemetry.prefixes import dump
 from redcouch.telemetry.snapshot import Figures, Ledger
 
 Pairs = list[tuple[bytes, bytes]]
@@ -34,6 +36,8 @@ class Settings:
     The settings of a service that C{stats settings} shows, beside its limits.
 
     @ivar workers: processes that serve.
+    @ivar separator: what ends the prefix of a key.
+    @ivar tls: some port speaks TLS.
     """
 
     port: int
@@ -43,6 +47,8 @@ class Settings:
     version: str
     authentication: bool
     workers: int = 1
+    separator: str = ":"
+    tls: bool = False
 
 
 def _yes(so: bool) -> str:
@@ -74,13 +80,16 @@ class Reporter:
         self._clock = clock
         self._storage: Mapping[str, int] = {}
         self._storage_seen: float | None = None
-        self._groups = {
+        self._groups: dict[bytes, Callable[[], Awaitable[list[tuple[str, object]]]]] = {
             b"": self._general,
             b"settings": self._all_settings,
             b"items": self._items,
             b"slabs": self._slabs,
             b"sizes": self._sizes,
             b"conns": self._conns,
+            b"detail on": partial(self._detail, True),
+            b"detail off": partial(self._detail, False),
+            b"detail dump": self._detail_dump,
         }
 
     def report(self, group: bytes) -> Deferred[Pairs | None]:
@@ -91,7 +100,7 @@ class Reporter:
         answer = self._groups.get(group)
         if answer is None:
             return None
-        return [(name.encode(), str(value).encode()) for name, value in await answer()]
+        return [(name.encode(), str(value).encode("latin-1")) for name, value in await answer()]
 
     async def _ask_storage(self) -> Mapping[str, int]:
         """What the storage knows, from a second ago at most; nothing, if it cannot be asked."""
@@ -138,11 +147,18 @@ class Reporter:
             ("maxconns", settings.max_connections),
             ("tcpport", settings.port),
             ("inter", settings.interface),
+            ("udpport", 0),  # there is none
+            ("verbosity", 0),  # whatever verbosity is told
+            ("stat_key_prefix", settings.separator),
             ("evictions", "on"),
             ("cas_enabled", "yes"),
             ("idle_timeout", int(settings.idle_timeout)),
             ("item_size_max", self._limits.max_item_size),
             ("num_threads", settings.workers),
+            ("client_flags_size", 4),
+            ("shutdown_command", "no"),
+            ("track_sizes", "no"),
+            ("ssl_enabled", _yes(settings.tls)),
             ("lru_crawler", "no"),
             ("flush_enabled", _yes(self._limits.flush)),
             ("dump_enabled", _yes(self._limits.dump)),
@@ -163,6 +179,14 @@ class Reporter:
     async def _slabs(self) -> list[tuple[str, object]]:
         storage = await self._ask_storage()
         return [("active_slabs", 0), ("total_malloced", storage.get("bytes", 0))]
+
+    async def _detail(self, on: bool) -> list[tuple[str, object]]:
+        await self._ledger.detail(on)
+        return []
+
+    async def _detail_dump(self) -> list[tuple[str, object]]:
+        """As in memcached's binary protocol: one value that is the whole text."""
+        return [("detailed", dump((await self._ledger.figures()).prefixes))]
 
     async def _sizes(self) -> list[tuple[str, object]]:
         return [("sizes_status", "disabled")]

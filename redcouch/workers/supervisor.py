@@ -128,6 +128,8 @@ class AllLedger:
         self._posts = posts
         self._own = own
         self._former = _nothing()
+        #: Whether workers count by prefix. One that starts later has to be told.
+        self.detailed = False
 
     async def figures(self) -> Figures:
         await _together([self._update(post) for post in self._posts])
@@ -154,6 +156,11 @@ class AllLedger:
         for post in self._posts:
             post.last.reset()
         await _together([post.ask("reset") for post in self._posts])
+
+    async def detail(self, on: bool) -> None:
+        self.detailed = on
+        for post in self._posts:
+            post.tell("detail", on)
 
     def close(self, post: Post) -> None:
         """The worker in that place is no more."""
@@ -269,6 +276,7 @@ class Supervisor(MultiService):
             "figures": lambda _: Deferred.fromCoroutine(_as_message(ledger.figures())),
             "clients": lambda _: Deferred.fromCoroutine(ledger.clients()),
             "reset": lambda _: Deferred.fromCoroutine(ledger.reset()),
+            "detail": lambda on: Deferred.fromCoroutine(ledger.detail(on)),
             "ready": lambda _: self._on_ready(),
             "fail": self._fail,
         }
@@ -282,6 +290,8 @@ class Supervisor(MultiService):
         worker.ended.addCallback(lambda how: self._on_end(post, how))
         users = None if self.authenticator is None else write_users(self.authenticator.users)
         worker.channel.tell("serve", {"options": self._worker_options, "users": users})
+        if ledger.detailed:
+            worker.channel.tell("detail", True)
 
     def _on_no_start(self, post: Post, error: OSError) -> None:
         if not self._one_was_ready:

@@ -40,6 +40,7 @@ from redcouch.workers.channel import (
     SPEAK,
     UNHEARD,
     Channel,
+    Respond,
     Unanswered,
     read_users,
 )
@@ -64,9 +65,9 @@ class WholeLedger:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    async def _ask(self, name: str) -> Any:
+    async def _ask(self, name: str, argument: Any = None) -> Any:
         try:
-            return await self._channel.ask(name, seconds=PATIENCE)
+            return await self._channel.ask(name, argument, seconds=PATIENCE)
         except Unanswered:
             raise BackendError(
                 Trouble.UNAVAILABLE, "the process that knows does not answer"
@@ -81,6 +82,9 @@ class WholeLedger:
 
     async def reset(self) -> None:
         await self._ask("reset")
+
+    async def detail(self, on: bool) -> None:
+        await self._ask("detail", on)
 
 
 class CrowdedFactory(ConnectionFactory):
@@ -155,11 +159,12 @@ class Worker:
         self._workers = 1
         self._ending = False
         self._done = False
-        responds = {
+        responds: dict[str, Respond] = {
             "serve": self._serve,
             "figures": self._figures,
             "clients": self._clients,
             "reset": self._reset,
+            "detail": self._detail,
             "glance": self._glance,
             "statistics": lambda _: self._ask_storage(OwnWatch.statistics),
             "facts": lambda _: self._ask_storage(OwnWatch.facts),
@@ -248,6 +253,9 @@ class Worker:
 
     async def _reset(self, _: object) -> None:
         await self._ledger.reset()
+
+    async def _detail(self, on: bool) -> None:
+        await self._ledger.detail(on)
 
     def _learn_users(self, users: dict[str, str]) -> None:
         assert self._bridge is not None
