@@ -25,7 +25,13 @@ from redcouch.backends.origin.url import SCHEME, read_location
 from redcouch.backends.registry import make_backend
 from redcouch.dialects.detect import NAMES
 from redcouch.errors import ConfigurationError
-from redcouch.interfaces import ILocalBackend, IStorageBackend, ITrafficBackend, Surroundings
+from redcouch.interfaces import (
+    IBoundedBackend,
+    ILocalBackend,
+    IStorageBackend,
+    ITrafficBackend,
+    Surroundings,
+)
 from redcouch.limits import Limits
 from redcouch.options import VERSION, is_number, is_tls
 from redcouch.server.connection import ConnectionFactory
@@ -59,6 +65,7 @@ class Role:
         L{Surroundings<redcouch.interfaces.Surroundings>} says.
     @ivar ledger: the books of the whole service; C{None} where those of this
         process are.
+    @ivar limit_memory: asks who started the storage to bound its memory.
     @ivar users: who may come in, if that has been read from the file already.
     """
 
@@ -67,6 +74,7 @@ class Role:
     make_factory: Callable[[Shared, Any, int, float], ConnectionFactory] = ConnectionFactory
     ledger: Ledger | None = None
     users: dict[bytes, bytes] | None = None
+    limit_memory: Callable[[int], Deferred[bool]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +132,10 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         spoken,
         typed_version=(options["version-string"] or f"RedCouch {__version__}").encode(),
     )
+    if IBoundedBackend.providedBy(backend):
+        shared.limit_memory = backend.limit_memory
+    elif role.limit_memory is not None:
+        shared.limit_memory = role.limit_memory
     shared.perform = prefixes.around(shared.perform)
     if meter is not None:
         shared.perform = meter.around(shared.perform)

@@ -480,6 +480,18 @@ class ResetStatistics(Command):
 
 
 @dataclass(slots=True)
+class LimitMemory(Command):
+    """
+    Set how much memory the items may take. The result is whether that is so now:
+    where the memory is not the service's own, it is not.
+    """
+
+    megabytes: int
+    local: ClassVar[bool] = True
+    alone: ClassVar[bool] = True
+
+
+@dataclass(slots=True)
 class Authenticate(Command):
     """
     Prove who the client is. The result is whether it has. Bytes as the client

@@ -17,6 +17,7 @@ from redcouch.commands import (
     Flush,
     Get,
     GetAndTouch,
+    LimitMemory,
     Quit,
     ResetStatistics,
     Statistics,
@@ -420,8 +421,14 @@ def _parse_cache_memlimit(tokens: list[bytes], limits: Limits) -> Parsed:
     elif megabytes > 1000000000:
         text = b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n"
     else:
-        text = b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n"
+        return Request(LimitMemory(megabytes), _silent if noreply else _encode_limited)
     return _reply(text, noreply)
+
+
+def _encode_limited(result: bool | Failed) -> bytes:
+    if result is True:
+        return b"OK\r\n"
+    return b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n"
 
 
 def _parse_slabs(tokens: list[bytes], limits: Limits) -> Parsed:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
@@ -21,7 +21,7 @@ from twisted.logger import Logger
 
 from redcouch import __version__
 from redcouch.errors import StartError
-from redcouch.interfaces import IStorageBackend
+from redcouch.interfaces import IBoundedBackend, IStorageBackend
 from redcouch.server.listeners import server_endpoint
 from redcouch.server.passwords import Authenticator
 from redcouch.systemd import Tell, nobody
@@ -277,6 +277,7 @@ class Supervisor(MultiService):
             "clients": lambda _: Deferred.fromCoroutine(ledger.clients()),
             "reset": lambda _: Deferred.fromCoroutine(ledger.reset()),
             "detail": lambda on: Deferred.fromCoroutine(ledger.detail(on)),
+            "limit_memory": self._limit_memory,
             "ready": lambda _: self._on_ready(),
             "fail": self._fail,
         }
@@ -292,6 +293,12 @@ class Supervisor(MultiService):
         worker.channel.tell("serve", {"options": self._worker_options, "users": users})
         if ledger.detailed:
             worker.channel.tell("detail", True)
+
+    def _limit_memory(self, size: int) -> Deferred[bool]:
+        if IBoundedBackend.providedBy(self._storage):
+            limited: Deferred[bool] = self._storage.limit_memory(size)
+            return limited
+        return succeed(False)
 
     def _on_no_start(self, post: Post, error: OSError) -> None:
         if not self._one_was_ready:

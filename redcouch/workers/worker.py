@@ -21,7 +21,9 @@ from functools import partial
 from importlib import import_module
 from typing import Any, TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogBeginner
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from redcouch.build import Bridge, Role, make_bridge, shared_ports
@@ -216,6 +218,7 @@ class Worker:
             listen=listen,
             make_factory=make_factory,
             ledger=WholeLedger(self.channel),
+            limit_memory=self._limit_memory,
             users=None if what["users"] is None else read_users(what["users"]),
         )
         return make_bridge(options, self._reactor, role)
@@ -253,6 +256,16 @@ class Worker:
 
     async def _reset(self, _: object) -> None:
         await self._ledger.reset()
+
+    def _limit_memory(self, size: int) -> Deferred[bool]:
+        """Ask the parent, which has started the storage, if anybody has."""
+        limited = self.channel.ask("limit_memory", size, seconds=PATIENCE)
+
+        def unanswered(failure: Failure) -> bool:
+            failure.trap(Unanswered)
+            return False
+
+        return limited.addErrback(unanswered)
 
     async def _detail(self, on: bool) -> None:
         await self._ledger.detail(on)

@@ -361,8 +361,6 @@ EXEMPTIONS = (
     Exemption(b"slabs automove ratio 0.8\r\n", b"OK\r\n", b"ERROR\r\n", _NO_SLABS),
     Exemption(b"slabs reassign 1 1\r\n", b"SAME src and dst class are identical\r\n",
               b"CLIENT_ERROR slab reassignment disabled\r\n", _NO_SLABS),
-    Exemption(b"stats detail on\r\nstats detail off\r\n", b"OK\r\nOK\r\n",
-              b"SERVER_ERROR stats detail is not available\r\nOK\r\n", "prefixes are not counted"),
     Exemption(b"stats sizes_enable\r\n", b"", b"ERROR\r\n", "sizes are not counted"),
     Exemption(b"stats extstore\r\n", b"END\r\n", b"ERROR\r\n", "no disk of its own"),
     Exemption(b"extstore free_memchunks 1 2\r\n", b"OK\r\n", b"ERROR\r\n", "no disk of its own"),
