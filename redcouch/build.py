@@ -7,6 +7,7 @@ looks for a reactor, a clock or a setting by itself.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -112,6 +113,7 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         authentication=authenticator is not None,
         workers=options["workers"],
         separator=options["inventory-separator"],
+        listening=listening_addresses(options),
         tls=options["tls-cert"] is not None or any(map(is_tls, options["ports"])),
     )
     prefixes = PrefixCounts(options["inventory-separator"].encode())
@@ -275,6 +277,28 @@ def _authenticator(
         return Authenticator(Path(path).absolute(), counters, reactor, users)
     except ConfigurationError as error:
         raise SystemExit(f"redcouch: --auth-file: {error}") from None
+
+
+def listening_addresses(options: Mapping[str, Any]) -> list[str]:
+    """
+    Where it listens, as C{stats conns} says it. A socket that comes from elsewhere, or
+    whose port the system chooses, is left out.
+    """
+    found = []
+    for endpoint in endpoints_of(options):
+        kind, *words = re.split(r"(?<!\\):", endpoint)
+        named = dict(word.partition("=")[::2] for word in words if "=" in word)
+        plain = [word for word in words if "=" not in word]
+        place = plain[0] if plain else named.get("port", named.get("address", ""))
+        host = named.get("interface", "").replace("\\:", ":")
+        if kind == "unix" and place:
+            found.append(f"unix:{place}")
+        elif kind in ("tcp", "tcp4", "tcp6", "ssl") and place not in ("", "0"):
+            ipv6 = ":" in host or kind == "tcp6"
+            found.append(
+                f"tcp6:[{host or '::'}]:{place}" if ipv6 else f"tcp:{host or '0.0.0.0'}:{place}"
+            )
+    return found
 
 
 def _endpoint(port: str, interface: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -38,6 +38,7 @@ class Settings:
     @ivar workers: processes that serve.
     @ivar separator: what ends the prefix of a key.
     @ivar tls: some port speaks TLS.
+    @ivar listening: the addresses of the listening sockets, as memcached writes them.
     """
 
     port: int
@@ -49,6 +50,7 @@ class Settings:
     workers: int = 1
     separator: str = ":"
     tls: bool = False
+    listening: Sequence[str] = ()
 
 
 def _yes(so: bool) -> str:
@@ -192,4 +194,11 @@ class Reporter:
         return [("sizes_status", "disabled")]
 
     async def _conns(self) -> list[tuple[str, object]]:
-        return [(f"{number}:addr", address) for number, address in await self._ledger.clients()]
+        """The listening sockets first, then the clients, whose numbers go on from there."""
+        found: list[tuple[str, object]] = []
+        listening = self._settings.listening
+        for number, address in enumerate(listening, 1):
+            found += [(f"{number}:addr", address), (f"{number}:state", "conn_listening")]
+        for client, address in await self._ledger.clients():
+            found.append((f"{int(client) + len(listening)}:addr", address))
+        return found

@@ -84,9 +84,14 @@ def test_text_and_binary_say_the_same(watched: RedCouch, group: str) -> None:
     if group == "conns":
         assert in_text
         assert in_binary
-        for key, value in (*in_text.items(), *in_binary.items()):
-            assert re.fullmatch(r"\d+:addr", key)
-            assert re.fullmatch(r"tcp:127\.0\.0\.1:\d+", value)
+        for shown in (in_text, in_binary):
+            assert shown["1:addr"] == f"tcp:127.0.0.1:{watched.port}"
+            assert shown["1:state"] == "conn_listening"
+            clients = {key: value for key, value in shown.items() if not key.startswith("1:")}
+            assert clients
+            for key, value in clients.items():
+                assert re.fullmatch(r"\d+:addr", key)
+                assert re.fullmatch(r"tcp:127\.0\.0\.1:\d+", value)
     else:
         assert list(in_text) == list(in_binary)
 
