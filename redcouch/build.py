@@ -35,11 +35,12 @@ from redcouch.interfaces import (
 )
 from redcouch.limits import Limits
 from redcouch.options import VERSION, is_number, is_tls
+from redcouch.reload import Reload
+from redcouch.server.admission import Admission
 from redcouch.server.connection import ConnectionFactory
-from redcouch.server.listeners import listening_service
 from redcouch.server.passwords import Authenticator
 from redcouch.server.session import Shared
-from redcouch.server.tls import over_tls, read_tls
+from redcouch.server.tls import Contents, ServerTLS, over_tls
 from redcouch.telemetry.counters import Counters
 from redcouch.telemetry.latency import Meter
 from redcouch.telemetry.prefixes import PrefixCounts
@@ -68,14 +69,18 @@ class Role:
         process are.
     @ivar limit_memory: asks who started the storage to bound its memory.
     @ivar users: who may come in, if that has been read from the file already.
+    @ivar certificates: what stands in the files of certificates, if that has been read already.
+    @ivar reload: is given what can be read again.
     """
 
     fail: Callable[[str], None]
-    listen: Listen = listening_service
+    listen: Listen
+    reload: Reload
     make_factory: Callable[[Shared, Any, int, float], ConnectionFactory] = ConnectionFactory
     ledger: Ledger | None = None
     users: dict[bytes, bytes] | None = None
     limit_memory: Callable[[int], Deferred[bool]] | None = None
+    certificates: Contents | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,7 @@ class Bridge:
     listen: Listen
     ledger: OwnLedger
     authenticator: Authenticator | None
+    tls: ServerTLS | None
     watch: OwnWatch
     watcher: Watcher | None
 
@@ -102,7 +108,7 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     meter = None if options["http"] is None else Meter(perf_counter)
     surroundings = Surroundings(reactor, limits, time.time, role.fail, meter)
     backend = make_storage(options, surroundings).outermost
-    authenticator = _authenticator(options["auth-file"], counters, reactor, role.users)
+    authenticator = _authenticator(options["auth-file"], counters, reactor, role.reload, role.users)
     version = options["version-string"] or VERSION
     settings = Settings(
         port=next((int(port) for port in options["ports"] if is_number(port)), 0),
@@ -132,6 +138,7 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         lambda: Deferred.fromCoroutine(ledger.reset()),
         None if authenticator is None else authenticator.check,
         spoken,
+        Admission(options["memory-limit"] // options["workers"]),
         typed_version=(options["version-string"] or f"RedCouch {__version__}").encode(),
     )
     if IBoundedBackend.providedBy(backend):
@@ -150,8 +157,9 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         watcher = Watcher(backend, separator, time.time, reactor)
         factory.on_leave = watcher.leaves
     watch = OwnWatch(backend, ledger, factory.tally)
-    listen = _with_tls(options, role.listen)
-    return Bridge(backend, factory, listen, own, authenticator, watch, watcher)
+    tls = _tls(options, role.reload, role.certificates)
+    listen = role.listen if tls is None else _with_tls(options, tls, role.listen)
+    return Bridge(backend, factory, listen, own, authenticator, tls, watch, watcher)
 
 
 def _numbered_endpoints(options: Mapping[str, Any]) -> frozenset[str]:
@@ -165,14 +173,21 @@ def shared_ports(options: Mapping[str, Any]) -> frozenset[str]:
     return _numbered_endpoints(options) if options["reuse-port"] else frozenset()
 
 
-def _with_tls(options: Mapping[str, Any], listen: Listen) -> Listen:
-    """The same, with TLS where the options ask for it."""
+def _tls(
+    options: Mapping[str, Any], reload: Reload, contents: Contents | None = None
+) -> ServerTLS | None:
     if options["tls-cert"] is None:
-        return listen
+        return None
     try:
-        tls = read_tls(options["tls-cert"], options["tls-key"], options["tls-client-ca"])
+        tls = ServerTLS(options, contents)
     except ConfigurationError as error:
         raise SystemExit(f"redcouch: {error}") from None
+    reload.add("The certificates", tls.reload)
+    return tls
+
+
+def _with_tls(options: Mapping[str, Any], tls: ServerTLS, listen: Listen) -> Listen:
+    """The same, with TLS on ports that are numbers."""
     numbered = _numbered_endpoints(options)
 
     def listen_with_tls(endpoint: str, factory: ConnectionFactory) -> IService:
@@ -182,7 +197,7 @@ def _with_tls(options: Mapping[str, Any], listen: Listen) -> Listen:
 
 
 def make_supervisor(
-    options: Mapping[str, Any], reactor: Any, fail: Callable[[str], None]
+    options: Mapping[str, Any], reactor: Any, fail: Callable[[str], None], reload: Reload
 ) -> Supervisor:
     """Build what looks after the workers. What they would refuse is refused here already."""
     storage = make_storage(options, Surroundings(reactor, _limits(options), time.time, fail))
@@ -195,14 +210,18 @@ def make_supervisor(
                 f"{redact(options['storage'])}; use redis:// or embedded:, or one worker"
             )
         workers_url = storage.url_around(local.shared_url)
-    authenticator = _authenticator(options["auth-file"], Counters(), reactor)
-    _with_tls(options, listening_service)  # which says so if the certificates are of no use
-    listen = partial(listening_port, reactor=reactor, shared_ports=shared_ports(options))
+    authenticator = _authenticator(options["auth-file"], Counters(), reactor, reload)
+    tls = _tls(options, reload)
+    listen = partial(
+        listening_port, reactor=reactor, shared_ports=shared_ports(options), reload=reload
+    )
     return Supervisor(
         dict(options),
         endpoints_of(options),
         local,
         authenticator,
+        tls,
+        reload,
         reactor,
         fail,
         listen,
@@ -269,14 +288,17 @@ def _authenticator(
     path: str | None,
     counters: Counters,
     reactor: Any,
+    reload: Reload,
     users: dict[bytes, bytes] | None = None,
 ) -> Authenticator | None:
     if path is None:
         return None
     try:
-        return Authenticator(Path(path).absolute(), counters, reactor, users)
+        authenticator = Authenticator(Path(path).absolute(), counters, reactor, users)
     except ConfigurationError as error:
         raise SystemExit(f"redcouch: --auth-file: {error}") from None
+    reload.add("The users", authenticator.reload)
+    return authenticator
 
 
 def listening_addresses(options: Mapping[str, Any]) -> list[str]:

@@ -24,15 +24,28 @@ VERSION = f"{MEMCACHED_VERSION}-RedCouch-{__version__}"
 """One word that begins with three numbers: what client libraries can read."""
 
 _SIZE = re.compile(r"([0-9]+)([km]?)", re.IGNORECASE)
-_UNITS = {"": 1, "k": 1024, "m": 1024 * 1024}
+_MEMORY = re.compile(r"([0-9]+)([kmg]?)", re.IGNORECASE)
+_SMALLEST_MEMORY = 16 * 1024 * 1024
+_UNITS = {"": 1, "k": 1024, "m": 1024 * 1024, "g": 1024 * 1024 * 1024}
 _SMALLEST_ITEM = 1024
 _LARGEST_ITEM = 1024 * 1024 * 1024
 _MOST_WORKERS = 512
 
 
+def _bytes(text: str, form: re.Pattern[str]) -> int:
+    match = form.fullmatch(text)
+    return int(match[1]) * _UNITS[match[2].lower()] if match else 0
+
+
+def _memory(text: str) -> int:
+    size = _bytes(text, _MEMORY)
+    if size < _SMALLEST_MEMORY:
+        raise ValueError("has to be bytes, or a number with k, m or g, of at least 16m")
+    return size
+
+
 def _size(text: str) -> int:
-    match = _SIZE.fullmatch(text)
-    size = int(match[1]) * _UNITS[match[2].lower()] if match else 0
+    size = _bytes(text, _SIZE)
     if not _SMALLEST_ITEM <= size <= _LARGEST_ITEM:
         raise ValueError("has to be bytes, or a number with k or m, from 1k to 1024m")
     return size
@@ -163,6 +176,15 @@ class Options(UsageOptions):
             "Largest item, in bytes or with k or m (1k to 1024m), counted as memcached counts "
             "it: value, key and about 60 bytes.",
             _reader("max-item-size", _size),
+        ],
+        [
+            "memory-limit",
+            None,
+            "256m",
+            "What requests and replies of all clients may take, in bytes or with k, m or g (at "
+            "least 16m). Past it, clients that ask for much wait until others have taken theirs. "
+            "Of several workers, each has its share.",
+            _reader("memory-limit", _memory),
         ],
         [
             "drain-timeout",
@@ -309,6 +331,8 @@ class Options(UsageOptions):
             raise UsageError("--http-auth: there is no --auth-file to find users in")
         if isinstance(self["max-item-size"], str):
             self["max-item-size"] = _size(self["max-item-size"])
+        if isinstance(self["memory-limit"], str):
+            self["memory-limit"] = _memory(self["memory-limit"])
 
     def _check_numbered_ports(self) -> None:
         """Refuse what would come to nothing."""

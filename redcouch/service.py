@@ -35,6 +35,7 @@ from redcouch.interfaces import IStorageBackend
 from redcouch.json_log import JsonLog
 from redcouch.options import FLAGS, Options
 from redcouch.process_tuning import allow_descriptors, settle
+from redcouch.reload import Reload
 from redcouch.server.connection import ConnectionFactory
 from redcouch.server.listeners import listening_service
 from redcouch.server.passwords import Authenticator
@@ -64,7 +65,7 @@ class RedCouchService(MultiService):
         storage: str,
         drain_timeout: float,
         reactor: Any,
-        listen: Listen = listening_service,
+        listen: Listen,
     ) -> None:
         super().__init__()
         self._backend = backend
@@ -76,8 +77,6 @@ class RedCouchService(MultiService):
         self._listen = listen
         #: Whether this is the whole service, and not a worker in it.
         self.alone = True
-        #: What a SIGHUP does.
-        self.reload: Callable[[], None] | None = None
         #: Keeps the inventory of who speaks memcached.
         self.watcher: Watcher | None = None
         #: Tells the service manager how things stand.
@@ -97,9 +96,6 @@ class RedCouchService(MultiService):
         super().startService()
         self._reactor.callWhenRunning(settle)
         self._reactor.callWhenRunning(lambda: self.tell("READY=1\nSTATUS=Serving"))
-        if self.reload is not None:
-            reload = self.reload
-            signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(reload))
         if self.alone:
             self._log.info(
                 "RedCouch {version} listens on {endpoints} and keeps items in {storage}; "
@@ -164,18 +160,20 @@ def _make_service(options: Options) -> MultiService:
 
     _make_room(options["max-connections"])
     tell = notifier(os.environ)
+    reload = Reload()
+    reload.on_hangup(reactor)
     reactor.addSystemEventTrigger("before", "shutdown", _ignore_further_signals)
     if options["workers"] > 1:
-        supervisor = make_supervisor(options, reactor, _fail(reactor))
+        supervisor = make_supervisor(options, reactor, _fail(reactor), reload)
         supervisor.tell = tell
-        return _shown(supervisor, supervisor.watch, options, supervisor.authenticator, reactor)
-    listen = partial(listening_service, shared_ports=shared_ports(options))
-    bridge = make_bridge(options, reactor, Role(_fail(reactor), listen))
+        return _shown(
+            supervisor, supervisor.watch, options, supervisor.authenticator, reload, reactor
+        )
+    listen = partial(listening_service, reload=reload, shared_ports=shared_ports(options))
+    bridge = make_bridge(options, reactor, Role(_fail(reactor), listen, reload))
     service = service_of(bridge, options, reactor)
     service.tell = tell
-    if bridge.authenticator is not None:
-        service.reload = bridge.authenticator.reload
-    return _shown(service, bridge.watch, options, bridge.authenticator, reactor)
+    return _shown(service, bridge.watch, options, bridge.authenticator, reload, reactor)
 
 
 def _shown(
@@ -183,6 +181,7 @@ def _shown(
     watch: Watch,
     options: Mapping[str, Any],
     authenticator: Authenticator | None,
+    reload: Reload,
     reactor: Any,
 ) -> MultiService:
     """The service, with the pages that show it where somebody wants them."""
@@ -192,7 +191,7 @@ def _shown(
     users = authenticator if options["http-auth"] else None
     flags = {name: bool(options[name]) for name in FLAGS}
     shown = dict(options) | flags
-    return SeenService(service, watch, shown, endpoint, users, reactor, time.time)
+    return SeenService(service, watch, shown, endpoint, users, reload, reactor, time.time)
 
 
 def _ignore_further_signals() -> None:

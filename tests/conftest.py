@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -9,12 +10,23 @@ import pytest
 import redis
 
 from tests.support import servers
+from tests.support.requirements import fixture_needs, needs
 from tests.support.servers import Memcached, RedCouch, RedisServer
+from tests.support.skipping import Skipping
 from tests.support.wire import ask
 
 # Who begins the tests in the background of a shell passes an ignored SIGINT on to
 # all that they start; some tests interrupt it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Skipping(config))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each CPU: they wait for servers half of their time."""
+    return min(8, 2 * len(os.sched_getaffinity(0)))
 
 
 def _empty(server: Memcached | RedCouch) -> None:
@@ -23,6 +35,7 @@ def _empty(server: Memcached | RedCouch) -> None:
 
 
 @pytest.fixture(scope="session")
+@fixture_needs("memcached")
 def running_memcached() -> Iterator[Memcached]:
     """A real memcached, as the last test has left it."""
     with servers.memcached() as server:
@@ -30,16 +43,16 @@ def running_memcached() -> Iterator[Memcached]:
 
 
 @pytest.fixture(scope="session")
-def redis_70() -> Iterator[RedisServer]:
+def any_redis() -> Iterator[RedisServer]:
     """The Redis behind L{running_redcouch}."""
-    with servers.redis_server("7.0") as server:
+    with servers.redis_server() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def running_redcouch(redis_70: RedisServer) -> Iterator[RedCouch]:
-    """A RedCouch over Redis 7.0, as the last test has left it."""
-    with servers.redcouch(redis_70.url) as server:
+def running_redcouch(any_redis: RedisServer) -> Iterator[RedCouch]:
+    """A RedCouch over a Redis, as the last test has left it."""
+    with servers.redcouch(any_redis.url) as server:
         yield server
 
 
@@ -52,16 +65,19 @@ def memcached(running_memcached: Memcached) -> Memcached:
 
 @pytest.fixture
 def redcouch(running_redcouch: RedCouch) -> Iterator[RedCouch]:
-    """A RedCouch over Redis 7.0, empty. Nothing may go wrong in it during the test."""
+    """A RedCouch over a Redis, empty. Nothing may go wrong in it during the test."""
     _empty(running_redcouch)
     yield running_redcouch
     running_redcouch.check_log()
 
 
-@pytest.fixture(scope="session", params=servers.REDIS_VERSIONS)
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(one, marks=needs(f"redis {one}")) for one in servers.REDIS_VERSIONS],
+)
 def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     """A Redis of each version in turn."""
-    with servers.redis_server(request.param) as server:
+    with servers.redis_server(version=request.param) as server:
         yield server
 
 

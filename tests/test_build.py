@@ -22,6 +22,7 @@ from redcouch.commands import Get, Store, StoreMode
 from redcouch.interfaces import IDirectBackend, ITrafficBackend, Surroundings
 from redcouch.limits import Limits
 from redcouch.options import Options
+from redcouch.reload import Reload
 from redcouch.results import Result
 
 OLD = "from=memcached://127.0.0.1:1"
@@ -74,13 +75,13 @@ def test_workers_have_the_layers() -> None:
     """
     options = Options()
     options.parseOptions(["--workers", "2", "--storage", f"warm:embedded:?prefix=x&{OLD}"])
-    parent = make_supervisor(options, Clock(), print)
+    parent = make_supervisor(options, Clock(), print, Reload())
     assert isinstance(parent._storage, EmbeddedBackend)
     url = parent._worker_options["storage"]
     assert url == f"warm:{parent._storage.shared_url}&{OLD}"
     options.parseOptions(["--storage", f"warm:memory:?{OLD}"])
     with pytest.raises(SystemExit, match="items of its own"):
-        make_supervisor(options, Clock(), print)
+        make_supervisor(options, Clock(), print, Reload())
 
 
 class EmbeddedTests(TestCase):

@@ -12,6 +12,7 @@ import pytest
 
 from redcouch.options import Options
 from tests.support import servers
+from tests.support.requirements import installed, needs
 
 UNITS = Path(__file__).parent.parent / "contrib" / "systemd"
 
@@ -36,16 +37,14 @@ def test_command() -> None:
     assert float(service["TimeoutStopSec"]) > options["drain-timeout"] + 2
 
 
+@needs("systemd-analyze")
 def test_verify(tmp_path: Path) -> None:
     """systemd itself finds nothing to complain of."""
-    program = shutil.which("systemd-analyze")
-    if program is None:
-        pytest.skip("systemd-analyze is not there")
     names = ("redcouch.service", "redcouch.socket")
     for name in names:
         shutil.copy(UNITS / name, tmp_path)
     verified = subprocess.run(
-        [program, "verify", "--man=no", *names],
+        [installed("systemd-analyze"), "verify", "--man=no", *names],
         cwd=tmp_path,
         capture_output=True,
         text=True,

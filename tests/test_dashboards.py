@@ -17,7 +17,7 @@ from redcouch.http.processes import Usage
 from redcouch.telemetry.counters import Counters
 from redcouch.telemetry.service_status import Glance, Place
 from redcouch.telemetry.snapshot import Figures
-from tests.test_readme import quoted, rows
+from tests.support.documents import quoted, rows
 
 _ROOT = Path(__file__).parent.parent
 _ALERTS = _ROOT / "contrib/prometheus/alerts.yml"

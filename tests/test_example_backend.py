@@ -23,7 +23,7 @@ from redcouch.errors import BackendError, ConfigurationError
 from redcouch.interfaces import ILocalBackend, IStorageBackend, Surroundings
 from redcouch.results import Item
 from tests.contract import contract
-from tests.contract.test_memory import START
+from tests.contract.contract import START
 
 _EXAMPLE = Path(__file__).parent.parent / "examples/redcouch-example"
 

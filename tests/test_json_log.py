@@ -17,9 +17,9 @@ from twisted.python.failure import Failure
 from redcouch.json_log import as_json, json_observer
 from redcouch.options import Options
 from tests.support import servers
-from tests.support.servers import RedisServer
+from tests.support.polling import eventually
+from tests.support.servers import TWISTD, RedisServer
 from tests.support.wire import ask
-from tests.test_service import TWISTD, eventually
 
 
 def line(log: str, level: LogLevel = LogLevel.info, **fields: Any) -> dict[str, Any]:
@@ -142,10 +142,10 @@ def test_nowhere_to_write() -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_service(workers: str, redis_70: RedisServer) -> None:
+def test_a_service(workers: str, any_redis: RedisServer) -> None:
     """Every line of a service's log is one object; the first of ours says what it is."""
     options = ("--log-format", "json", "--workers", workers)
-    with servers.redcouch(f"{redis_70.url}?timeout=2", *options) as server:
+    with servers.redcouch(f"{any_redis.url}?timeout=2", *options) as server:
         for _ in range(3):
             ask(server.address, b"get a\r\n", b"END\r\n")
         eventually(lambda: server.log.count("Connected to Redis") == int(workers))

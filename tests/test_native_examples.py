@@ -17,9 +17,11 @@ import redis
 
 from redcouch.native import AsyncItems, Items
 from tests.support import servers
+from tests.support.documents import blocks
+from tests.support.requirements import needs
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import ask
-from tests.test_readme import _DOCUMENTS, _README, _STORAGE, blocks, shell
+from tests.test_readme import _DOCUMENTS, _README, _STORAGE, shell
 
 _ROOT = _README.parent
 _MIGRATION, _NATIVE = _ROOT / "docs/migration.md", _ROOT / "docs/native.md"
@@ -112,24 +114,25 @@ EXAMPLES = {
 
 
 @pytest.fixture(scope="module", params=["hex", "raw"])
-def bridge(request: pytest.FixtureRequest, redis_70: RedisServer) -> Iterator[RedCouch]:
+def bridge(request: pytest.FixtureRequest, any_redis: RedisServer) -> Iterator[RedCouch]:
     """One that writes values in either encoding; the examples write hex."""
-    with servers.redcouch(f"{redis_70.url}?encoding={request.param}") as server:
+    with servers.redcouch(f"{any_redis.url}?encoding={request.param}") as server:
         yield server
 
 
+@needs("redis-cli", "xxd")
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_beside_a_cas(name: str, bridge: RedCouch, redis_70: RedisServer, tmp_path: Path) -> None:
+def test_beside_a_cas(name: str, bridge: RedCouch, any_redis: RedisServer, tmp_path: Path) -> None:
     """Who has read the old item is told EXISTS, and reads the native value with its own token."""
     example = EXAMPLES[name]
-    with redis_70.client() as client:
+    with any_redis.client() as client:
         for exptime in (0, 100_000):
             stored = ask(
                 bridge.address, b"set %b 7 %d 3\r\nold\r\n" % (example.key, exptime), b"\r\n"
             )
             assert stored == b"STORED\r\n"
             token = _gets(bridge, example.key)[1]
-            example.run(Stage(redis_70, client, tmp_path))
+            example.run(Stage(any_redis, client, tmp_path))
             late = b"cas %b 0 0 4\r\nlate\r\n".replace(b" 4\r", b" 4 %d\r") % (example.key, token)
             assert ask(bridge.address, late, b"\r\n") == b"EXISTS\r\n"
             value, fresh = _gets(bridge, example.key)

@@ -23,9 +23,11 @@ from redcouch.dialects import binary, meta, text
 from redcouch.interfaces import Surroundings
 from redcouch.limits import Limits
 from redcouch.options import Options
-from tests.backends.redis import test_access
+from tests.backends.redis import access
 from tests.differential.test_against_memcached import EXCEPTIONS
 from tests.integration.transcripts import EXEMPTIONS
+from tests.support.documents import blocks, quoted, rows, section
+from tests.support.requirements import installed, needs
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import ask
 
@@ -37,40 +39,10 @@ _OPERATIONS = _ROOT / "docs/operations.md"
 _DOCUMENTS = sorted([*_ROOT.glob("*.md"), *_ROOT.glob("docs/*.md"), *_ROOT.glob("examples/*/*.md")])
 
 
-def blocks(document: Path, language: str) -> list[str]:
-    """The examples of a document that are in one language."""
-    found = re.findall(r"^```(\w+)\n(.*?)^```$", document.read_text(), re.M | re.S)
-    return [block for kind, block in found if kind == language]
-
-
-def section(document: Path, title: str) -> str:
-    """What stands below a heading, up to the next of its rank."""
-    _, heading, rest = re.split(rf"^(#+ {title})$", document.read_text(), maxsplit=1, flags=re.M)
-    rank = len(heading) - len(heading.lstrip("#"))
-    return re.split(rf"^#{{1,{rank}}} ", rest, maxsplit=1, flags=re.M)[0]
-
-
-def rows(text: str) -> list[list[str]]:
-    """The cells of the rows of all tables, without the heads."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
-    heads = {place - 1 for place, row in enumerate(cells) if set("".join(row)) <= {"-"}}
-    return [
-        [cell.strip() for cell in row]
-        for place, row in enumerate(cells)
-        if place not in heads and place - 1 not in heads
-    ]
-
-
-def quoted(text: str) -> list[str]:
-    """What is marked as code."""
-    return re.findall(r"`([^`]+)`", text)
-
-
 def shell(script: str, server: RedisServer, folder: Path) -> str:
     """What a script prints whose C{redis-cli} talks to this Redis."""
     wrapper = folder / "redis-cli"
-    wrapper.write_text(f'#!/bin/sh\nexec /usr/bin/redis-cli -p {server.port} "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\nexec {installed("redis-cli")} -p {server.port} "$@"\n')
     wrapper.chmod(0o755)
     done = subprocess.run(
         ["bash", "-e", "-c", f"PATH={folder}:$PATH\n{script}"],
@@ -94,19 +66,20 @@ def test_the_two_commands() -> None:
     ]
 
 
-def test_a_first_conversation(redcouch: RedCouch, redis_70: RedisServer, tmp_path: Path) -> None:
+@needs("redis-cli", "nc")
+def test_a_first_conversation(redcouch: RedCouch, any_redis: RedisServer, tmp_path: Path) -> None:
     """Typed into a shell, the README's lines are answered as it shows."""
     (session,) = blocks(_README, "console")
     parts = re.split(r"^\$ (.*)\n", session, flags=re.M)[1:]
     assert len(parts) >= 4
     for command, expected in zip(parts[::2], parts[1::2], strict=True):
         command = command.replace(" 11210", f" {redcouch.port}")
-        assert shell(command, redis_70, tmp_path).replace("\r\n", "\n") == expected
+        assert shell(command, any_redis, tmp_path).replace("\r\n", "\n") == expected
 
 
-def test_native_python(redcouch: RedCouch, redis_70: RedisServer) -> None:
+def test_native_python(redcouch: RedCouch, any_redis: RedisServer) -> None:
     """A native client reads what a memcached client has set, and the other way round."""
-    with redis_70.client() as client:
+    with any_redis.client() as client:
         ask(redcouch.address, b"set greeting 0 60 5\r\nhello\r\n", b"\r\n")
         names: dict[str, object] = {"client": client}
         for block in blocks(_README, "python"):
@@ -129,14 +102,15 @@ def test_native_python(redcouch: RedCouch, redis_70: RedisServer) -> None:
         assert late == b"EXISTS\r\n"
 
 
-def test_native_shell(redcouch: RedCouch, redis_70: RedisServer, tmp_path: Path) -> None:
+@needs("redis-cli")
+def test_native_shell(redcouch: RedCouch, any_redis: RedisServer, tmp_path: Path) -> None:
     """An item can be written, read and cleared away with redis-cli."""
     (script,) = blocks(_STORAGE, "sh")
     write, read, clear = script.splitlines()
-    shell(write, redis_70, tmp_path)
+    shell(write, any_redis, tmp_path)
     assert ask(redcouch.address, b"get k\r\n", b"END\r\n") == b"VALUE k 0 5\r\nhello\r\nEND\r\n"
-    assert shell(read, redis_70, tmp_path) == "hello"
-    shell(clear, redis_70, tmp_path)
+    assert shell(read, any_redis, tmp_path) == "hello"
+    shell(clear, any_redis, tmp_path)
     assert ask(redcouch.address, b"get k\r\n", b"END\r\n") == b"END\r\n"
 
 
@@ -265,8 +239,8 @@ def test_the_access_rule() -> None:
     """The rule for a user of Redis is the one that is tested to be enough, and no more."""
     (rule, *_) = [block for block in blocks(_STORAGE, "text") if "ACL SETUSER" in block]
     words = rule.split()[5:]
-    needed = f"{test_access.KEYS} {test_access.BASICS} {test_access.STANDING} "
-    needed += f"{test_access.FLUSHING} {test_access.FIGURES} {test_access.OTHERS}"
+    needed = f"{access.KEYS} {access.BASICS} {access.STANDING} "
+    needed += f"{access.FLUSHING} {access.FIGURES} {access.OTHERS}"
     assert words == needed.split()
 
 

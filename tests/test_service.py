@@ -6,8 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,13 +27,13 @@ from redcouch.interfaces import IStorageBackend
 from redcouch.limits import Limits
 from redcouch.server.connection import ConnectionFactory
 from redcouch.service import Options, RedCouchService, makeService
-from tests.server.test_connection import Transport, shared_of
-from tests.server.test_session import Slow
 from tests.support import servers
+from tests.support.polling import PATIENCE, eventually
+from tests.support.servers import TWISTD
+from tests.support.storages import Slow
+from tests.support.transports import Transport, shared_of
 from tests.support.wire import Address, Wire, ask
 
-TWISTD = str(Path(sys.executable).parent / "twistd")
-PATIENCE = 60
 REFUSED = b"ERROR Too many open connections\r\n"
 
 
@@ -49,14 +47,6 @@ def run(*options: str, twistd: tuple[str, ...] = ("-n", "--pidfile="), **env: st
         stdin=subprocess.DEVNULL,
         env=os.environ | env,
     )
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
 
 
 # -- options ------------------------------------------------------------------------------------
@@ -303,13 +293,13 @@ class OptionsTests(SynchronousTestCase):
         """The options that make a service make all of it."""
         made = makeService(parsed("--storage", "memory:", "--port", "0", "--idle-timeout", "5"))
         self.assertIsInstance(made, RedCouchService)
-        for options, words in (
+        for given, words in (
             (["--storage", "memory:x"], "redcouch: --storage: 'memory:x'"),
             (["--storage", "memory:", "--auth-file", "/nonexistent"], "redcouch: --auth-file: "),
             (["--storage", "memory:", "--workers", "2"], "redcouch: --workers: "),
         ):
             with self.assertRaisesRegex(SystemExit, words):
-                makeService(parsed(*options))
+                makeService(parsed(*given))
 
 
 def cpu_os() -> Any:
@@ -469,23 +459,6 @@ class ServiceTests(SynchronousTestCase):
             self.assertIsInstance(caught.exception, SystemExit)
             self.assertNotIn("\n", str(caught.exception))
 
-    def test_hangup(self) -> None:
-        """SIGHUP reads again what can be read again."""
-        before = signal.getsignal(signal.SIGHUP)
-        self.addCleanup(signal.signal, signal.SIGHUP, before)
-        reload = mock.Mock()
-        self.service.reload = reload
-        self.start()
-        signal.raise_signal(signal.SIGHUP)
-        reload.assert_not_called()
-        self.assertEqual(self.clock.threads, [reload])
-
-    def test_no_hangup(self) -> None:
-        """Where there is nothing to read again, it is Twisted's."""
-        before = signal.getsignal(signal.SIGHUP)
-        self.start()
-        self.assertEqual(signal.getsignal(signal.SIGHUP), before)
-
     def test_fail(self) -> None:
         """A storage that can never serve ends the service, with its reason and a status of 1."""
         with mock.patch("sys.stderr") as stderr:
@@ -566,7 +539,7 @@ def test_idle_clients() -> None:
 def test_a_stop_answers_what_was_asked() -> None:
     """At SIGTERM each client gets the answers that it waits for, and then the end."""
     with (
-        servers.redis_server("7.0") as redis,
+        servers.redis_server() as redis,
         servers.redcouch(redis.unix_url) as server,
         Wire(server.address) as wire,
     ):
@@ -585,7 +558,7 @@ def test_a_stop_answers_what_was_asked() -> None:
 def test_a_stop_does_not_wait_for_ever() -> None:
     """A client that cannot be answered in time is cut off."""
     with (
-        servers.redis_server("7.0") as redis,
+        servers.redis_server() as redis,
         servers.redcouch(redis.unix_url, "--drain-timeout", "0.1") as server,
         Wire(server.address) as wire,
     ):

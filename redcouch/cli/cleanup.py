@@ -19,7 +19,8 @@ from redcouch.cli.common import (
     show_key,
     storage_option,
 )
-from redcouch.cli.progress import Pace, Stop, progress
+from redcouch.cli.progress import Stop, progress
+from redcouch.cli.rate_limit import Pace
 from redcouch.cli.storage import BATCH, Storage, batches, check, open_storage
 from redcouch.errors import ServerError
 

@@ -128,6 +128,18 @@ def _read_nodes(
     return [read_node(url, ctx, param) for url in urls]
 
 
+def ring_option(function: Function) -> Function:
+    """C{--ring}, for the argument C{ring}: what L{ring_of} takes."""
+    return click.option(
+        "--ring",
+        metavar="SCHEME",
+        help=(
+            "By which ring the clients divide keys among the memcacheds, as ketama or "
+            "'twemproxy&hash=murmur'. Needed where there are several."
+        ),
+    )(function)
+
+
 def read_node(url: str, ctx: click.Context, param: click.Parameter | None = None) -> Address:
     """A memcached's URL from the command line."""
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 from redis.exceptions import ResponseError
 
@@ -21,7 +19,10 @@ def command() -> None:
     For Redis 7 and later, and items in the layout of hashes.
 
     Exit status: 0 done; 2 the command line is wrong; 3 Redis cannot be reached, has no
-    functions, or refuses (the library is there already, or is not there).
+    functions, or refuses (the library is there already).
+
+    redis-cli FUNCTION LIST LIBRARYNAME redcouch says whether it is there, and
+    redis-cli FUNCTION DELETE redcouch removes it.
     """
 
 
@@ -31,7 +32,13 @@ def command() -> None:
 def load(storage: Location, replace: bool) -> None:
     """Load the library into Redis. It writes values in the encoding of the storage URL."""
     words = ("REPLACE",) if replace else ()
-    _ask(storage, "FUNCTION", "LOAD", *words, library(storage.layout.raw))
+    with open_storage(storage) as opened:
+        try:
+            opened.client.execute_command("FUNCTION", "LOAD", *words, library(storage.layout.raw))
+        except ResponseError as error:
+            if "unknown command" in str(error).lower():
+                raise Trouble(f"{storage.shown}: this Redis has no functions; 7.0 has") from None
+            raise Trouble(f"{storage.shown}: {error}") from None
     click.echo(f"Loaded the library {NAME}.")
 
 
@@ -40,39 +47,3 @@ def load(storage: Location, replace: bool) -> None:
 def dump(storage: Location) -> None:
     """Print the library that load would load, and ask no Redis."""
     click.echo(library(storage.layout.raw))
-
-
-@command.command("list")
-@hash_storage_option
-def list_functions(storage: Location) -> None:
-    """Name the functions that are loaded, one a line."""
-    for name in _loaded(storage):
-        click.echo(name)
-
-
-@command.command("delete")
-@hash_storage_option
-def delete(storage: Location) -> None:
-    """Remove the library from Redis."""
-    _ask(storage, "FUNCTION", "DELETE", NAME)
-    click.echo(f"Removed the library {NAME}.")
-
-
-def _loaded(storage: Location) -> list[str]:
-    reply = _ask(storage, "FUNCTION", "LIST", "LIBRARYNAME", NAME)
-    if not reply:
-        raise Trouble(f"{storage.shown}: the library {NAME} is not loaded")
-    (found,) = reply
-    fields = dict(zip(found[::2], found[1::2], strict=True))
-    functions = (dict(zip(one[::2], one[1::2], strict=True)) for one in fields[b"functions"])
-    return sorted(one[b"name"].decode() for one in functions)
-
-
-def _ask(storage: Location, *words: str) -> Any:
-    with open_storage(storage) as opened:
-        try:
-            return opened.client.execute_command(*words)
-        except ResponseError as error:
-            if "unknown command" in str(error).lower():
-                raise Trouble(f"{storage.shown}: this Redis has no functions; 7.0 has") from None
-            raise Trouble(f"{storage.shown}: {error}") from None

@@ -20,15 +20,18 @@ from redcouch.cli.common import (
     json_option,
     nodes_argument,
     rate_option,
+    ring_option,
     storage_url_option,
 )
-from redcouch.cli.progress import Advance, Pace, Stop, progress
+from redcouch.cli.progress import Advance, Stop, progress
+from redcouch.cli.rate_limit import Pace
 from redcouch.cli.storage import Call, Storage, explain, open_storage
 from redcouch.errors import ServerError
-from redcouch.memcached_client.address import Address
+from redcouch.memcached_client.address import Address, ring_of
 from redcouch.memcached_client.item_reading import Copy, Fault
 from redcouch.memcached_client.key_listing import Entry
 from redcouch.memcached_client.node import BATCH, Node, by_weight
+from redcouch.memcached_client.rings import Ring
 
 _RESERVED = f"its key in Redis would begin with {SYSTEM_PREFIX.decode()}, which is RedCouch's own"
 
@@ -38,8 +41,9 @@ _KINDS = ("copied", "present", "expired", "gone", "failed")
 @dataclass
 class Tally:
     """
-    What has become of the keys: C{copied}; C{present} in the storage already, or from
-    another node; C{expired} or otherwise C{gone} since they were listed; C{failed}.
+    What has become of the keys: C{copied}; C{present} in the storage already; C{expired} or
+    otherwise C{gone} since they were listed; C{elsewhere}, on another node than their
+    owner, and passed over; C{failed}.
 
     @ivar listed: how many keys the memcacheds have named.
     @ivar reasons: why they failed, with how often.
@@ -60,7 +64,7 @@ class Tally:
     def json(self) -> dict[str, Any]:
         return {
             "listed": self.listed,
-            **{kind: self.counts[kind] for kind in _KINDS},
+            **{kind: self.counts[kind] for kind in (*_KINDS, "elsewhere")},
             "reasons": dict(self.reasons),
             "troubles": self.troubles,
             "seconds": round(self.seconds, 3),
@@ -70,12 +74,15 @@ class Tally:
     def text(self) -> str:
         counts = ", ".join(f"{kind} {self.counts[kind]}" for kind in _KINDS)
         lines = [f"{self.listed} keys in {self.seconds:.1f} s: {counts}"]
+        if elsewhere := self.counts["elsewhere"]:
+            lines.append(f"  elsewhere {elsewhere}: not on the memcached that the ring names")
         lines += [f"  failed {count}: {reason}" for reason, count in self.reasons.most_common()]
         return "\n".join(lines)
 
 
 @click.command("import")
 @nodes_argument
+@ring_option
 @storage_url_option("--to", "storage")
 @click.option(
     "--if-absent/--overwrite",
@@ -87,15 +94,22 @@ class Tally:
 @rate_option
 @json_option
 def command(
-    nodes: Sequence[Address], storage: Location, if_absent: bool, rate: float | None, as_json: bool
+    nodes: Sequence[Address],
+    ring: str | None,
+    storage: Location,
+    if_absent: bool,
+    rate: float | None,
+    as_json: bool,
 ) -> None:
     """
     Copy all items of one or several memcacheds into the storage.
 
     Each MEMCACHED is memcached://[USER:PASSWORD@]HOST[:PORT], where the password is for
     memcached's -Y, or memcached:///path/to/socket. They stay as they
-    are, up to the order in which items are evicted. Of a key that several have, the first
-    one's item counts. Value, flags and remaining time to live are kept, in seconds; CAS
+    are, up to the order in which items are evicted. Of several, --ring says which one has a key,
+    and what others have of it is passed over; in the order of the clients' own list, each with
+    ?as=NAME and ?weight=N where clients know it by another name and have weights.
+    Value, flags and remaining time to live are kept, in seconds; CAS
     tokens are new ones, from the storage's counter.
 
     To go on after Ctrl-C or a lost connection, run it again: what is in the storage already is
@@ -107,14 +121,15 @@ def command(
     Exit status 1: some items failed. 3: a memcached or the storage failed; the others were
     copied.
     """
+    owners = ring_of(nodes, ring)
     tally = Tally()
     began = time.monotonic()
     with Stop() as stop:
         try:
             with open_storage(storage) as opened:
-                copier = _Copier(opened, if_absent, stop, Pace(rate, stop), tally)
-                for address in nodes:
-                    copier.copy_node(address)
+                copier = _Copier(opened, owners, if_absent, stop, Pace(rate, stop), tally)
+                for place, address in enumerate(nodes):
+                    copier.copy_node(place, address)
         except ServerError as error:
             tally.troubles.append(str(error))
     tally.seconds = time.monotonic() - began
@@ -131,16 +146,23 @@ class _Copier:
     """Copies nodes into a storage, batch by batch."""
 
     def __init__(
-        self, storage: Storage, if_absent: bool, stop: Stop, pace: Pace, tally: Tally
+        self,
+        storage: Storage,
+        ring: Ring,
+        if_absent: bool,
+        stop: Stop,
+        pace: Pace,
+        tally: Tally,
     ) -> None:
         self._storage = storage
+        self._ring = ring
         self._if_absent = if_absent
         self._stop = stop
         self._pace = pace
         self._tally = tally
 
-    def copy_node(self, address: Address) -> None:
-        """Copy what there is, or note in the tally why not all of it."""
+    def copy_node(self, place: int, address: Address) -> None:
+        """Copy what the node of this place owns, or note in the tally why not all of it."""
         if self._stop.requested:
             return
         try:
@@ -151,9 +173,16 @@ class _Copier:
                         self._pace.spend(len(entries))
                         if self._stop.requested:
                             return
-                        self._copy(node, entries, advance)
+                        self._copy(node, self._owned(place, entries, advance), advance)
         except ServerError as error:
             self._tally.troubles.append(str(error))
+
+    def _owned(self, place: int, entries: Sequence[Entry], advance: Advance) -> Sequence[Entry]:
+        """Those of which the node is the owner."""
+        owned = [entry for entry in entries if self._ring.owner(entry.key) == place]
+        self._tally.counts["elsewhere"] += len(entries) - len(owned)
+        advance(len(entries) - len(owned))
+        return owned
 
     def _copy(self, node: Node, entries: Sequence[Entry], advance: Advance) -> None:
         wanted = [entry for entry in entries if self._storage.may_hold(entry.key)]

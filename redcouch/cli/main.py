@@ -16,6 +16,7 @@ from redcouch.cli import (
     ls,
     promote,
     ready,
+    stale,
     traffic,
     verify,
 )
@@ -25,6 +26,7 @@ from redcouch.errors import ConfigurationError, ServerError
 COMMANDS = (
     import_items.command,
     verify.command,
+    stale.command,
     inspect.command,
     ls.command,
     promote.command,

@@ -1,9 +1,8 @@
-"""Long work: it shows how far it is, keeps to a rate, and ends in order when it is told to."""
+"""Long work: it shows how far it is, and ends in order when it is told to."""
 
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -11,8 +10,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-_SLICE = 0.1
 
 
 class Stop:
@@ -62,44 +59,6 @@ class Stop:
     def status(self) -> int:
         """The exit status that says so: 130 or 143; 0 if nobody has."""
         return 128 + self._signal if self._signal else 0
-
-
-class Pace:
-    """
-    So many items in a second, and no more.
-
-    @param rate: items in a second; C{None} for as many as there can be.
-    """
-
-    def __init__(
-        self,
-        rate: float | None,
-        stop: Stop,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._rate = rate
-        self._stop = stop
-        self._clock = clock
-        self._sleep = sleep
-        self._free = clock()
-
-    def batch(self, size: int) -> int:
-        """How many of C{size} items to take together: what a tenth of a second has room for."""
-        if self._rate is None:
-            return size
-        return max(1, min(size, int(self._rate * _SLICE)))
-
-    def spend(self, count: int) -> None:
-        """Wait until so many more items may be done, or until it is to stop."""
-        if self._rate is None:
-            return
-        now = self._clock()
-        self._free = max(self._free, now)
-        while now < self._free and not self._stop.requested:
-            self._sleep(min(_SLICE, self._free - now))
-            now = self._clock()
-        self._free += count / self._rate
 
 
 Advance = Callable[[int], None]

@@ -24,7 +24,8 @@ from redcouch.cli.common import (
     rate_option,
     show_key,
 )
-from redcouch.cli.progress import Pace, Stop, progress
+from redcouch.cli.progress import Stop, progress
+from redcouch.cli.rate_limit import Pace
 from redcouch.cli.storage import BATCH, Storage, batches, explain, open_storage
 from redcouch.errors import ServerError
 

@@ -21,20 +21,26 @@ from redcouch.cli.common import (
     rate_option,
     read_node,
     read_storage_url,
+    ring_option,
     show_key,
     storage_option,
 )
-from redcouch.cli.progress import Pace, Stop, progress
+from redcouch.cli.progress import Stop, progress
+from redcouch.cli.rate_limit import Pace
 from redcouch.cli.storage import NOT_AN_ITEM, Storage, Stored, batches, open_storage
 from redcouch.errors import ServerError
+from redcouch.memcached_client.address import ring_of
 from redcouch.memcached_client.item_reading import Copy, Fault, Outcome
 from redcouch.memcached_client.key_listing import Entry, KeyList
 from redcouch.memcached_client.node import BATCH, Node, by_weight
+from redcouch.memcached_client.rings import Ring
 
 TOLERANCE = 5.0
 """Seconds by which times to live may differ: they are rounded, and not read at once."""
 
 KINDS = ("missing", "extra", "value", "flags", "ttl", "unreadable")
+
+_ELSEWHERE = "elsewhere"
 
 Thing = TypeVar("Thing")
 
@@ -42,24 +48,32 @@ Thing = TypeVar("Thing")
 @dataclass(frozen=True, slots=True)
 class Difference:
     """
-    @ivar kind: one of L{KINDS}.
+    @ivar kind: one of L{KINDS}, or for a fleet C{elsewhere}.
     @ivar memcached: what is there, for flags, ttl and (as sizes) values.
     @ivar redis: the same of the storage.
+    @ivar node: for a copy that is elsewhere: where.
+    @ivar owner: and where it would have to be.
     """
 
     kind: str
     key: bytes
     memcached: str = ""
     redis: str = ""
+    node: str = ""
+    owner: str = ""
 
     @property
     def text(self) -> str:
         sides = f"  memcached {self.memcached}, Redis {self.redis}" if self.memcached else ""
+        if self.node:
+            sides = f"  on {self.node}, its owner is {self.owner}"
         return f"  {self.kind:<10} {show_key(self.key)}{sides}"
 
     @property
     def json(self) -> dict[str, str]:
         shown = {"kind": self.kind, "key": show_key(self.key)}
+        if self.node:
+            return shown | {"node": self.node, "owner": self.owner}
         return shown | ({"memcached": self.memcached, "redis": self.redis} if self.redis else {})
 
 
@@ -70,9 +84,11 @@ class Report:
     @ivar redis: keys under the prefix.
     @ivar compared: keys of which the items were compared.
     @ivar named: the first differences, up to C{most}.
+    @ivar kinds: the kinds of differences that there may be.
     """
 
     most: int
+    kinds: Sequence[str] = KINDS
     memcached: int = 0
     redis: int = 0
     compared: int = 0
@@ -92,14 +108,14 @@ class Report:
             "memcached": self.memcached,
             "redis": self.redis,
             "compared": self.compared,
-            "differences": {kind: self.counts[kind] for kind in KINDS},
+            "differences": {kind: self.counts[kind] for kind in self.kinds},
             "named": [one.json for one in self.named],
             "seconds": round(self.seconds, 3),
         }
 
     @property
     def text(self) -> str:
-        found = ", ".join(f"{kind} {self.counts[kind]}" for kind in KINDS if self.counts[kind])
+        found = ", ".join(f"{kind} {self.counts[kind]}" for kind in self.kinds if self.counts[kind])
         lines = [
             f"memcached {self.memcached} items, Redis {self.redis}; "
             f"compared {self.compared} in {self.seconds:.1f} s: {found or 'no differences'}"
@@ -130,6 +146,7 @@ class Report:
     metavar="N",
     help="How many differences to name; all are counted.",
 )
+@ring_option
 @rate_option
 @storage_option
 @json_option
@@ -140,6 +157,7 @@ def command(
     sample: int | None,
     ttl_tolerance: float,
     show: int,
+    ring: str | None,
     rate: float | None,
     storage: Location,
     as_json: bool,
@@ -164,7 +182,8 @@ def command(
     addresses = [read_node(url, ctx) for url in sides]
     if not addresses:
         raise click.UsageError("name a memcached://HOST:PORT to compare with", ctx)
-    report = Report(show)
+    owners = ring_of(addresses, ring)
+    report = Report(show, KINDS if len(addresses) == 1 else (*KINDS, _ELSEWHERE))
     began = time.monotonic()
     trouble = ""
     with Stop() as stop:
@@ -173,7 +192,7 @@ def command(
                 opened = stack.enter_context(open_storage(storage))
                 nodes = [stack.enter_context(Node(address)) for address in addresses]
                 _Comparison(
-                    opened, nodes, sample, ttl_tolerance, Pace(rate, stop), stop, report
+                    opened, nodes, owners, sample, ttl_tolerance, Pace(rate, stop), stop, report
                 ).run()
         except ServerError as error:
             trouble = str(error)
@@ -196,6 +215,7 @@ class _Comparison:
         self,
         storage: Storage,
         nodes: Sequence[Node],
+        ring: Ring,
         sample: int | None,
         tolerance: float,
         pace: Pace,
@@ -204,6 +224,7 @@ class _Comparison:
     ) -> None:
         self._storage = storage
         self._nodes = nodes
+        self._ring = ring
         self._sample = sample
         self._tolerance = tolerance
         self._pace = pace
@@ -228,12 +249,25 @@ class _Comparison:
                 self._pace.spend(len(several))
                 if self._stop.requested:
                     return
+                owned = [entry for entry in several if self._owner(entry.key) is node]
+                elsewhere = [entry.key for entry in several if self._owner(entry.key) is not node]
+                self._name_elsewhere(node, elsewhere)
                 doubtful: list[Entry] = []
-                for found in by_weight(node.fetch(several)):
+                for found in by_weight(node.fetch(owned)):
                     doubtful += self._compare(found)
                 for entry in doubtful:  # only now that all of the answer has been taken
                     self._look_again(entry)
                 advance(len(several))
+
+    def _owner(self, key: bytes) -> Node:
+        return self._nodes[self._ring.owner(key)]
+
+    def _name_elsewhere(self, node: Node, keys: Sequence[bytes]) -> None:
+        for key, there in zip(keys, node.present(keys), strict=True):
+            if there:
+                owner = self._owner(key).address.shown
+                found = Difference(_ELSEWHERE, key, node=node.address.shown, owner=owner)
+                self._report.add(found)
 
     def _chosen(
         self, lists: Sequence[tuple[Node, KeyList]]
@@ -258,16 +292,12 @@ class _Comparison:
                 yield entry
 
     def _look_again(self, entry: Entry) -> None:
-        """Add the difference, if there still is one with each of the nodes."""
-        outcomes = [found for node in self._nodes for _, found in node.fetch([entry])]
+        """Add the difference, if there still is one."""
+        ((_, outcome),) = self._owner(entry.key).fetch([entry])
         (stored,) = self._storage.read([entry.key])
-        found = [
-            self._difference(entry.key, outcome, stored)
-            for outcome in outcomes
-            if outcome is not None
-        ]
-        if found and all(one is not None for one in found) and found[0] is not None:
-            self._report.add(found[0])
+        found = None if outcome is None else self._difference(entry.key, outcome, stored)
+        if found is not None:
+            self._report.add(found)
 
     def _difference(self, key: bytes, outcome: Copy | Fault, stored: Stored) -> Difference | None:
         if isinstance(outcome, Fault):
@@ -321,11 +351,13 @@ class _Comparison:
                 self._report.add(Difference("extra", key))
 
     def _unknown(self, keys: Sequence[bytes]) -> Sequence[bytes]:
-        """Those that no node has."""
+        """Those that their owners do not have."""
+        unknown: list[bytes] = []
         for node in self._nodes:
-            there = list(node.present(keys))
-            keys = [key for key, known in zip(keys, there, strict=True) if not known]
-        return keys
+            owned = [key for key in keys if self._owner(key) is node]
+            there = node.present(owned)
+            unknown += [key for key, known in zip(owned, there, strict=True) if not known]
+        return unknown
 
 
 def choose(things: Iterable[Thing], count: int) -> list[Thing]:

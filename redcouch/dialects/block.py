@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from redcouch.dialects.key_list import KeyList
-from redcouch.dialects.request import Request
+from redcouch.dialects.request import Request, answered
 from redcouch.limits import Limits
 from redcouch.results import Failed, Trouble
+
+ERROR = b"ERROR\r\n"
+BAD_LINE = b"CLIENT_ERROR bad command line format\r\n"
+NON_NUMERIC = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"
+TOO_LARGE = b"SERVER_ERROR object too large for cache\r\n"
 
 
 @dataclass(slots=True)
@@ -45,3 +50,13 @@ def server_error(failed: Failed) -> bytes:
     if failed.trouble is Trouble.OUT_OF_MEMORY:
         return b"SERVER_ERROR out of memory storing object\r\n"
     return b"SERVER_ERROR %b\r\n" % failed.message.encode()
+
+
+def reply_line(text: bytes, noreply: bool = False) -> Request:
+    """A line that is answered already."""
+    return answered(b"" if noreply else text)
+
+
+def is_noreply(tokens: list[bytes]) -> bool:
+    """memcached takes the last word for it, whichever place that has (set_noreply_maybe)."""
+    return tokens[-1] == b"noreply"

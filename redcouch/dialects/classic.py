@@ -7,7 +7,6 @@ C{noreply} silences follow memcached 1.6 (proto_text.c), measured against one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from redcouch.commands import (
@@ -17,17 +16,26 @@ from redcouch.commands import (
     Flush,
     Get,
     GetAndTouch,
-    LimitMemory,
     Quit,
-    ResetStatistics,
-    Statistics,
     Store,
     StoreMode,
     Touch,
     Version,
 )
-from redcouch.dialects import listing as dumps
-from redcouch.dialects.block import DataBlock, Parse, Parsed, Refused, server_error
+from redcouch.dialects import admin
+from redcouch.dialects.block import (
+    BAD_LINE,
+    ERROR,
+    NON_NUMERIC,
+    TOO_LARGE,
+    DataBlock,
+    Parse,
+    Parsed,
+    Refused,
+    is_noreply,
+    reply_line,
+    server_error,
+)
 from redcouch.dialects.key_list import Ask, KeyList, has_long_word, next_word, skip_blanks
 from redcouch.dialects.request import Request, answered
 from redcouch.limits import MAX_KEY, Limits
@@ -36,15 +44,11 @@ from redcouch.results import Failed, Found, Number, Outcome, Result, Stored, Tou
 
 _MAX_LENGTH = 2**31 - 1 - 2
 
-_ERROR = b"ERROR\r\n"
-_BAD_LINE = b"CLIENT_ERROR bad command line format\r\n"
 _BAD_CHUNK = answered(b"CLIENT_ERROR bad data chunk\r\n")
 _NOTHING = answered(b"")
 _BAD_EXPTIME = b"CLIENT_ERROR invalid exptime argument\r\n"
 _BAD_DELTA = b"CLIENT_ERROR invalid numeric delta argument\r\n"
 _BAD_DELETE = b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
-_NON_NUMERIC = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"
-_TOO_LARGE = b"SERVER_ERROR object too large for cache\r\n"
 
 
 # -- saying it ---------------------------------------------------------------------------------
@@ -52,10 +56,6 @@ _TOO_LARGE = b"SERVER_ERROR object too large for cache\r\n"
 
 def _silent(_: Result) -> bytes:
     return b""
-
-
-def _reply(text: bytes, noreply: bool = False) -> Request:
-    return answered(b"" if noreply else text)
 
 
 _ENDS = [b" 0 %d\r\n" % size for size in range(2048)]
@@ -134,7 +134,7 @@ _OUTCOME_REPLIES = {
     Outcome.OK: b"OK\r\n",
     Outcome.DELETED: b"DELETED\r\n",
     Outcome.NOT_FOUND: b"NOT_FOUND\r\n",
-    Outcome.NON_NUMERIC: _NON_NUMERIC,
+    Outcome.NON_NUMERIC: NON_NUMERIC,
 }
 
 
@@ -158,20 +158,7 @@ def _encode_version(result: bytes) -> bytes:
     return b"VERSION %b\r\n" % result
 
 
-def _encode_statistics(result: list[tuple[bytes, bytes]] | Failed | None) -> bytes:
-    if result is None:
-        return _ERROR
-    if isinstance(result, Failed):
-        return server_error(result)
-    return b"".join(b"STAT %b %b\r\n" % pair for pair in result) + b"END\r\n"
-
-
 # -- reading it --------------------------------------------------------------------------------
-
-
-def _is_noreply(tokens: list[bytes]) -> bool:
-    """memcached takes the last word for it, whichever place that has (set_noreply_maybe)."""
-    return tokens[-1] == b"noreply"
 
 
 def get_one(key: bytes) -> Request:
@@ -182,21 +169,21 @@ def get_one(key: bytes) -> Request:
 def _parse_get(tokens: list[bytes], limits: Limits) -> Parsed:
     if len(tokens) == 2:
         key = tokens[1]
-        return answered(_BAD_LINE) if len(key) > MAX_KEY else get_one(key)
+        return answered(BAD_LINE) if len(key) > MAX_KEY else get_one(key)
     if len(tokens) < 2:
-        return answered(_ERROR)
+        return answered(ERROR)
     return _read_keys(tokens[1:], limits, False, Get)
 
 
 def _parse_gets(tokens: list[bytes], limits: Limits) -> Parsed:
     if len(tokens) < 2:
-        return answered(_ERROR)
+        return answered(ERROR)
     return _read_keys(tokens[1:], limits, True, partial(Get, cas=True))
 
 
 def _parse_gat(tokens: list[bytes], limits: Limits, cas: bool) -> Parsed:
     if len(tokens) < 2:
-        return answered(_ERROR)
+        return answered(ERROR)
     exptime = signed_32(tokens[1])
     if exptime is None:
         return answered(_BAD_EXPTIME)
@@ -208,7 +195,7 @@ def _parse_gat(tokens: list[bytes], limits: Limits, cas: bool) -> Parsed:
 
 def _read_keys(keys: list[bytes], limits: Limits, cas: bool, command: Ask) -> Parsed:
     if max(map(len, keys)) > MAX_KEY:
-        return answered(_BAD_LINE)
+        return answered(BAD_LINE)
     if len(keys) > limits.keys_per_get:
         return KeyList(b" ".join(keys), 0, command, _KeyListReply(cas).piece)
     return Request(command(keys), partial(_KeyListReply(cas).piece, keys, True))
@@ -242,14 +229,14 @@ def read_long_key_list(line: bytes) -> KeyList | Request | None:
             return None
         command = partial(GetAndTouch, exptime=exptime, cas=cas)
     if has_long_word(line, place):
-        return answered(_BAD_LINE)
+        return answered(BAD_LINE)
     return KeyList(line, place, command, _KeyListReply(cas).piece)
 
 
 def _parse_store(tokens: list[bytes], limits: Limits, mode: StoreMode) -> Parsed:
     if len(tokens) not in (5, 6):
-        return answered(_ERROR)
-    return _read_store(tokens, limits, mode, _is_noreply(tokens), None)
+        return answered(ERROR)
+    return _read_store(tokens, limits, mode, is_noreply(tokens), None)
 
 
 def _parse_concat(tokens: list[bytes], limits: Limits, mode: StoreMode) -> Parsed:
@@ -265,11 +252,11 @@ def _parse_concat(tokens: list[bytes], limits: Limits, mode: StoreMode) -> Parse
 
 def _parse_cas(tokens: list[bytes], limits: Limits) -> Parsed:
     if len(tokens) not in (6, 7):
-        return answered(_ERROR)
-    noreply = _is_noreply(tokens)
+        return answered(ERROR)
+    noreply = is_noreply(tokens)
     compare = unsigned_64(tokens[5])
     if compare is None:
-        return _reply(_BAD_LINE, noreply)
+        return reply_line(BAD_LINE, noreply)
     return _read_store(tokens, limits, StoreMode.SET, noreply, compare)
 
 
@@ -287,7 +274,7 @@ def _read_store(
         or length is None
         or not 0 <= length <= _MAX_LENGTH
     ):
-        return _reply(_BAD_LINE, noreply)
+        return reply_line(BAD_LINE, noreply)
     if not limits.fits(key, flags, length):
         return _refuse(key, length, noreply, drop=mode is StoreMode.SET and compare is None)
     return DataBlock(
@@ -302,20 +289,20 @@ def _read_store(
 
 def _refuse(key: bytes, length: int, noreply: bool, drop: bool) -> Refused:
     """Too large. A refused C{set} takes the old item with it, so that no stale value lives on."""
-    reply = b"" if noreply else _TOO_LARGE
+    reply = b"" if noreply else TOO_LARGE
     request = Request(Discard(key), lambda _: reply) if drop else answered(reply)
     return Refused(request, length + 2)
 
 
 def _parse_arithmetic(tokens: list[bytes], limits: Limits, decrement: bool) -> Parsed:
     if len(tokens) not in (3, 4):
-        return answered(_ERROR)
-    noreply = _is_noreply(tokens)
+        return answered(ERROR)
+    noreply = is_noreply(tokens)
     if len(tokens[1]) > MAX_KEY:
-        return _reply(_BAD_LINE, noreply)
+        return reply_line(BAD_LINE, noreply)
     delta = unsigned_64(tokens[2])
     if delta is None:
-        return _reply(_BAD_DELTA, noreply)
+        return reply_line(_BAD_DELTA, noreply)
     command = Arithmetic(tokens[1], delta, decrement)
     return Request(command, _silent if noreply else _encode_number)
 
@@ -323,39 +310,39 @@ def _parse_arithmetic(tokens: list[bytes], limits: Limits, decrement: bool) -> P
 def _parse_delete(tokens: list[bytes], limits: Limits) -> Parsed:
     count = len(tokens)
     if not 2 <= count <= 4:
-        return answered(_ERROR)
+        return answered(ERROR)
     noreply = False
     if count > 2:
         holds_zero = tokens[2] == b"0"
-        noreply = _is_noreply(tokens)
+        noreply = is_noreply(tokens)
         if not ((count == 3 and (holds_zero or noreply)) or (holds_zero and noreply)):
-            return _reply(_BAD_DELETE, noreply)
+            return reply_line(_BAD_DELETE, noreply)
     if len(tokens[1]) > MAX_KEY:
-        return _reply(_BAD_LINE, noreply)
+        return reply_line(BAD_LINE, noreply)
     return Request(Delete(tokens[1]), _silent if noreply else _encode_outcome)
 
 
 def _parse_touch(tokens: list[bytes], limits: Limits) -> Parsed:
     if len(tokens) not in (3, 4):
-        return answered(_ERROR)
-    noreply = _is_noreply(tokens)
+        return answered(ERROR)
+    noreply = is_noreply(tokens)
     if len(tokens[1]) > MAX_KEY:
-        return _reply(_BAD_LINE, noreply)
+        return reply_line(BAD_LINE, noreply)
     exptime = signed_32(tokens[2])
     if exptime is None:
-        return _reply(_BAD_EXPTIME, noreply)
+        return reply_line(_BAD_EXPTIME, noreply)
     return Request(Touch(tokens[1], exptime), _silent if noreply else _encode_touched)
 
 
 def _parse_flush_all(tokens: list[bytes], limits: Limits) -> Parsed:
     if len(tokens) > 3:
-        return answered(_ERROR)
-    noreply = _is_noreply(tokens)
+        return answered(ERROR)
+    noreply = is_noreply(tokens)
     if not limits.flush:
-        return _reply(b"CLIENT_ERROR flush_all not allowed\r\n", noreply)
+        return reply_line(b"CLIENT_ERROR flush_all not allowed\r\n", noreply)
     exptime = 0 if len(tokens) == (2 if noreply else 1) else signed_32(tokens[1])
     if exptime is None:
-        return _reply(_BAD_EXPTIME, noreply)
+        return reply_line(_BAD_EXPTIME, noreply)
     return Request(Flush(max(exptime, 0)), _silent if noreply else _encode_outcome)
 
 
@@ -365,101 +352,6 @@ def _parse_version(tokens: list[bytes], limits: Limits, typed: bool = False) -> 
 
 def _parse_quit(tokens: list[bytes], limits: Limits) -> Parsed:
     return Request(Quit(), _silent)
-
-
-def _parse_verbosity(tokens: list[bytes], limits: Limits) -> Parsed:
-    if len(tokens) not in (2, 3):
-        return answered(_ERROR)
-    noreply = _is_noreply(tokens)
-    known = unsigned_32(tokens[1]) is not None
-    return _reply(b"OK\r\n" if known else _BAD_LINE, noreply)
-
-
-def _parse_stats(tokens: list[bytes], limits: Limits) -> Parsed:
-    group = tokens[1] if len(tokens) > 1 else b""
-    if group == b"reset":
-        return Request(ResetStatistics(), lambda _: b"RESET\r\n")
-    if group == b"detail":
-        return _parse_stats_detail(tokens)
-    if group == b"cachedump":
-        return dumps.parse_cachedump(tokens, limits)
-    return Request(Statistics(group), _encode_statistics)
-
-
-# -- administration of a cache that is not here -------------------------------------------------
-#
-# A bridge has no slabs, no LRU and no memory of its own. Each of these is answered in words that
-# memcached itself has for a server where the thing is switched off or cannot be done.
-
-
-def _parse_stats_detail(tokens: list[bytes]) -> Parsed:
-    word = tokens[2] if len(tokens) > 2 else b""
-    if word not in (b"on", b"off", b"dump"):
-        return answered(b"CLIENT_ERROR usage: stats detail on|off|dump\r\n")
-    return Request(Statistics(b"detail " + word), _encode_detail)
-
-
-def _encode_detail(result: list[tuple[bytes, bytes]] | Failed) -> bytes:
-    if isinstance(result, Failed):
-        return server_error(result)
-    return b"".join(value for _, value in result) or b"OK\r\n"
-
-
-def _parse_shutdown(tokens: list[bytes], limits: Limits) -> Parsed:
-    return answered(b"ERROR: shutdown not enabled\r\n")
-
-
-def _parse_cache_memlimit(tokens: list[bytes], limits: Limits) -> Parsed:
-    if len(tokens) not in (2, 3):
-        return answered(_ERROR)
-    noreply = _is_noreply(tokens)
-    megabytes = unsigned_32(tokens[1])
-    if megabytes is None:
-        return _reply(_ERROR, noreply)
-    if megabytes < 8:
-        text = b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n"
-    elif megabytes > 1000000000:
-        text = b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n"
-    else:
-        return Request(LimitMemory(megabytes), _silent if noreply else _encode_limited)
-    return _reply(text, noreply)
-
-
-def _encode_limited(result: bool | Failed) -> bytes:
-    if result is True:
-        return b"OK\r\n"
-    return b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n"
-
-
-def _parse_slabs(tokens: list[bytes], limits: Limits) -> Parsed:
-    if len(tokens) == 4 and tokens[1] == b"reassign":
-        return answered(b"CLIENT_ERROR slab reassignment disabled\r\n")
-    if len(tokens) >= 3 and tokens[1] == b"automove" and tokens[2] != b"ratio":
-        level = unsigned_32(tokens[2])
-        text = _BAD_LINE if level is None else b"OK\r\n" if level == 0 else _ERROR
-        return _reply(text, _is_noreply(tokens))
-    return answered(_ERROR)
-
-
-def _parse_lru(tokens: list[bytes], limits: Limits) -> Parsed:
-    return _reply(_ERROR, len(tokens) > 1 and _is_noreply(tokens))
-
-
-def _parse_lru_crawler(tokens: list[bytes], limits: Limits) -> Parsed:
-    word = tokens[1] if len(tokens) > 1 else b""
-    if len(tokens) == 3 and word == b"crawl":
-        return answered(b"CLIENT_ERROR lru crawler disabled\r\n")
-    if len(tokens) == 3 and word in (b"metadump", b"mgdump"):
-        return dumps.parse_crawl(tokens, limits)
-    if len(tokens) == 2 and word == b"enable":
-        return answered(b"ERROR failed to start lru crawler thread\r\n")
-    if len(tokens) == 2 and word == b"disable":
-        return answered(b"OK\r\n")
-    return answered(_ERROR)
-
-
-def _parse_watch(tokens: list[bytes], limits: Limits) -> Parsed:
-    return _reply(b"CLIENT_ERROR watch commands not allowed\r\n", _is_noreply(tokens))
 
 
 #: Every verb of the dialect, beside the meta commands. (C{bget} is memcached's too.)
@@ -482,14 +374,7 @@ VERBS: dict[bytes, Parse] = {
     b"flush_all": _parse_flush_all,
     b"version": _parse_version,
     b"quit": _parse_quit,
-    b"verbosity": _parse_verbosity,
-    b"stats": _parse_stats,
-    b"shutdown": _parse_shutdown,
-    b"cache_memlimit": _parse_cache_memlimit,
-    b"slabs": _parse_slabs,
-    b"lru": _parse_lru,
-    b"lru_crawler": _parse_lru_crawler,
-    b"watch": _parse_watch,
+    **admin.VERBS,
 }
 
 #: The same in a line that ends with a bare LF, as people type it. Client libraries send CRLF.

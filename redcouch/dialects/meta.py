@@ -27,7 +27,17 @@ from redcouch.commands import (
     Store,
     StoreMode,
 )
-from redcouch.dialects.block import DataBlock, Parse, Parsed, Refused, server_error
+from redcouch.dialects.block import (
+    BAD_LINE,
+    ERROR,
+    NON_NUMERIC,
+    TOO_LARGE,
+    DataBlock,
+    Parse,
+    Parsed,
+    Refused,
+    server_error,
+)
 from redcouch.dialects.request import Request, answered
 from redcouch.expiry import seconds_left
 from redcouch.limits import FLAGS_OVERHEAD, ITEM_OVERHEAD, MAX_KEY, Limits
@@ -40,14 +50,10 @@ _MAX_TOKENS = 18
 _MAX_OPAQUE = 32
 _MAX_LENGTH = 2**31 - 1 - 2
 
-_ERROR = b"ERROR\r\n"
-_BAD_LINE = b"CLIENT_ERROR bad command line format\r\n"
 _BAD_CHUNK = b"CLIENT_ERROR bad data chunk\r\n"
 _BAD_TOKEN = b"CLIENT_ERROR bad token in command line format\r\n"
 _BAD_KEY = b"CLIENT_ERROR error decoding key\r\n"
 _BAD_FLAGS = b"CLIENT_ERROR invalid or duplicate flag\r\n"
-_NON_NUMERIC = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"
-_TOO_LARGE = b"SERVER_ERROR object too large for cache\r\n"
 _OPAQUE_TOO_LONG = b"CLIENT_ERROR opaque token too long\r\n"
 
 
@@ -121,7 +127,7 @@ def _read_flags(key: bytes, tokens: list[bytes]) -> _Flags:
             read, problem = _NUMBERS[code]
             number = read(token[1:])
             if number is None:
-                complaint = problem or complaint or _BAD_LINE
+                complaint = problem or complaint or BAD_LINE
             else:
                 flags.numbers[code] = number
         elif code == 77:  # M
@@ -285,7 +291,7 @@ def _encode_arithmetic(flags: _Flags, result: Result) -> bytes:
     if isinstance(result, Failed):
         return server_error(result)
     if result is Outcome.NON_NUMERIC:
-        return _NON_NUMERIC
+        return NON_NUMERIC
     if not isinstance(result, Number):
         return _line(_STORE_STATUS[result], flags)
     if flags.has(b"q") and not result.created:  # as memcached has it
@@ -336,9 +342,9 @@ def _checked(
     the same for everything that is wrong with them.
     """
     if len(tokens) < 2:
-        raise _FlagsError(_ERROR)
+        raise _FlagsError(ERROR)
     if len(tokens[1]) > MAX_KEY:
-        raise _FlagsError(_BAD_LINE)
+        raise _FlagsError(BAD_LINE)
     if len(tokens) - 1 > _MAX_TOKENS:
         raise _FlagsError(too_many)
     try:
@@ -394,14 +400,14 @@ _STORE_MODES = {
 
 def _parse_set(tokens: list[bytes], limits: Limits) -> Parsed:
     if len(tokens) < 2:
-        return answered(_ERROR)
+        return answered(ERROR)
     if len(tokens) == 2 or len(tokens[1]) > MAX_KEY:
-        return answered(_BAD_LINE)
+        return answered(BAD_LINE)
     if len(tokens) - 1 > _MAX_TOKENS:
         return answered(_TOO_MANY)
     length = signed_32(tokens[2])
     if length is None or not 0 <= length <= _MAX_LENGTH:
-        return answered(_BAD_LINE)
+        return answered(BAD_LINE)
     try:
         flags = _checked(tokens, _TOO_MANY, 3, None)
         mode = _STORE_MODES.get(flags.mode.upper())
@@ -412,7 +418,7 @@ def _parse_set(tokens: list[bytes], limits: Limits) -> Parsed:
         return Refused(answered(error.args[0]), length + 2)
     client_flags = flags.number(b"F") or 0
     if not limits.fits(flags.key, client_flags, length):
-        return Refused(Request(Discard(flags.key), lambda _: _TOO_LARGE), length + 2)
+        return Refused(Request(Discard(flags.key), lambda _: TOO_LARGE), length + 2)
     concatenates = mode is StoreMode.APPEND or mode is StoreMode.PREPEND
     compare = flags.number(b"C")
     if mode is StoreMode.ADD or (concatenates and compare == 0):
@@ -488,12 +494,12 @@ def _parse_noop(tokens: list[bytes], limits: Limits) -> Parsed:
 
 def _parse_inspect(tokens: list[bytes], limits: Limits) -> Parsed:
     if len(tokens) < 2 or len(tokens[1]) > MAX_KEY:
-        return answered(_BAD_LINE)
+        return answered(BAD_LINE)
     key = shown = tokens[1]
     if len(tokens) > 2 and tokens[2] == b"b":
         key = _decode_key(shown)
         if not key:
-            return answered(_BAD_LINE)
+            return answered(BAD_LINE)
         shown = b64encode(key)
     return Request(Inspect(key), partial(_encode_inspection, shown))
 

@@ -9,7 +9,6 @@ from typing import Protocol
 from redcouch.commands import Command, Noop
 from redcouch.results import Result
 
-
 MUCH = 2048
 """Bytes from which more than one request is too much to be understood before others are heard."""
 

@@ -9,13 +9,11 @@ ends, and when a client has gone astray.
 from __future__ import annotations
 
 from redcouch.dialects import classic, meta
-from redcouch.dialects.block import DataBlock, Parsed, Refused
+from redcouch.dialects.block import ERROR, DataBlock, Parsed, Refused
 from redcouch.dialects.buffer import ReceiveBuffer
 from redcouch.dialects.key_list import KeyList
 from redcouch.dialects.request import MUCH, Dialect, Request, answered
 from redcouch.limits import MAX_KEY, Limits
-
-_ERROR = b"ERROR\r\n"
 
 #: The lines that may be longer than others, since they list keys.
 _KEY_LISTS = (b"get ", b"gets ", b"gat ", b"gats ")
@@ -188,7 +186,7 @@ class TextDialect:
         if stray:
             self.broken = True
         else:
-            requests.append(answered(_ERROR))
+            requests.append(answered(ERROR))
 
     def _finish_block(self, block: DataBlock) -> Request:
         self._block = None

@@ -13,9 +13,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from hashlib import sha256
 from ipaddress import ip_address
-from secrets import token_bytes
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -58,7 +56,6 @@ _SILENCE = 60
 _MOST_CONNECTIONS = 256
 """Past it, the one that came first has to go: whoever holds many keeps nobody out."""
 _MOST_CHECKS = 16
-_MOST_REMEMBERED = 64
 
 
 class Answer(Exception):  # noqa: N818 - most are no errors
@@ -81,26 +78,18 @@ class Doorkeeper:
     def __init__(self, authenticator: Authenticator | None) -> None:
         """@param authenticator: checks passwords; C{None} where everybody may come in."""
         self._authenticator = authenticator
-        self._salt = token_bytes(16)
-        self._remembered: set[bytes] = set()
-        self._remembered_of: object = None
         self._checks = 0
 
     async def allows(self, user: bytes, password: bytes, client: str) -> bool:
         """
-        Whether this user may come in. One who gave the right password is
-        remembered, since a browser gives it with every request and a bcrypt
-        hash takes long to check; until the users are read again.
+        Whether this user may come in. A browser gives the password with every
+        request: one that is known to be right is not checked again.
 
         @raise Answer: too many passwords are being checked already.
         """
         if self._authenticator is None:
             return True
-        if self._remembered_of is not self._authenticator.users:
-            self._remembered_of = self._authenticator.users
-            self._remembered.clear()
-        mark = sha256(self._salt + len(user).to_bytes(8, "big") + user + password).digest()
-        if mark in self._remembered:
+        if self._authenticator.knows(user, password):
             return True
         if not user and not password:
             return False
@@ -108,12 +97,9 @@ class Doorkeeper:
             raise Answer(503, b"too many passwords are being checked, try again\n")
         self._checks += 1
         try:
-            proven = await self._authenticator.check(user, password, client)
+            return await self._authenticator.check(user, password, client)
         finally:
             self._checks -= 1
-        if proven and len(self._remembered) < _MOST_REMEMBERED:
-            self._remembered.add(mark)
-        return proven
 
 
 def own_names(more: Iterable[str]) -> frozenset[str]:
@@ -174,7 +160,7 @@ class Gate(Resource):
                 421, b"This service is not known under that name: see --http-host in --help\n"
             )
         peer = request.getClientAddress()
-        client = f"http:{peer.host}" if hasattr(peer, "host") else "http"
+        client = f"http:{peer.host}:{peer.port}" if hasattr(peer, "host") else "http"
         if not await self._doorkeeper.allows(request.getUser(), request.getPassword(), client):
             request.setHeader(b"www-authenticate", b'Basic realm="RedCouch", charset="UTF-8"')
             raise Answer(401, b"user and password, please\n")

@@ -5,7 +5,7 @@ whoever shows it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,19 +16,12 @@ from redcouch.http.processes import Usage, usage
 from redcouch.telemetry.service_status import Facts, Place, Statistics, Traffic, Watch
 from redcouch.telemetry.snapshot import Figures
 
-Source = Callable[[], Awaitable[Any]]
-"""
-Something more to see, such as who speaks memcached. What it gives has to be
-fit for JSON; it may fail with L{BackendError}.
-"""
-
 
 @dataclass(slots=True)
 class View:
     """
     @ivar places: every process that serves, with what it uses.
     @ivar statistics: the storage's; empty where it cannot be asked.
-    @ivar more: what further sources gave, by name.
     """
 
     figures: Figures
@@ -36,7 +29,6 @@ class View:
     statistics: Statistics
     facts: Facts = field(default_factory=dict)
     traffic: Traffic = field(default_factory=dict)
-    more: dict[str, Any] = field(default_factory=dict)
 
     @property
     def trouble(self) -> str:
@@ -50,9 +42,8 @@ class View:
 class Watcher:
     """Looks at a service."""
 
-    def __init__(self, watch: Watch, sources: Mapping[str, Source]) -> None:
+    def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        self._sources = sources
 
     async def trouble(self) -> str:
         """As L{View.trouble}, for less work."""
@@ -76,7 +67,6 @@ class Watcher:
         facts = _begun(_known(self._watch.facts))
         view = await self.view()
         view.facts = await facts or {}
-        view.more = {name: await _known(source) for name, source in self._sources.items()}
         return view
 
     async def clients(self) -> list[dict[str, str]]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.application.strports import service as listening_service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
@@ -17,9 +16,11 @@ from twisted.logger import Logger
 
 from redcouch.errors import BackendError, StartError
 from redcouch.http.access import Door, Doorkeeper, Gate, own_names
-from redcouch.http.collect import Source, Watcher
+from redcouch.http.collect import Watcher
 from redcouch.http.history import STEP, History
 from redcouch.http.routes import Pages
+from redcouch.reload import Reload
+from redcouch.server.listeners import listening_service
 from redcouch.server.passwords import Authenticator
 from redcouch.telemetry.service_status import Watch
 
@@ -36,22 +37,23 @@ class SeenService(MultiService):
         options: Mapping[str, Any],
         endpoint: str,
         authenticator: Authenticator | None,
+        reload: Reload,
         reactor: Any,
         now: Callable[[], float],
-        sources: Mapping[str, Source] | None = None,
     ) -> None:
         """
         @param endpoint: where to listen.
         @param authenticator: who may see it; C{None} is everybody.
-        @param sources: what else there is to see.
+        @param reload: is given what can be read again.
         """
         super().__init__()
         self._shown = shown
         self._endpoint = endpoint
+        self._reload = reload
         self._is_open = authenticator is None
         self._now = now
         self._history = History()
-        self._watcher = Watcher(watch, sources or {})
+        self._watcher = Watcher(watch)
         self._pages = Pages(self._watcher, self._history, options, now)
         gate = Gate(
             self._pages.by_path(), own_names(options["http-hosts"]), Doorkeeper(authenticator)
@@ -63,7 +65,7 @@ class SeenService(MultiService):
 
     def privilegedStartService(self) -> None:
         try:
-            listening_service(self._endpoint, self._door).setServiceParent(self._site)
+            listening_service(self._endpoint, self._door, self._reload).setServiceParent(self._site)
             self._site.privilegedStartService()
         except CannotListenError as error:
             raise StartError(f"redcouch: --http: {error}") from None

@@ -110,7 +110,6 @@ def status(
         "clients": clients[:_MOST_CLIENTS],
         "clients_left_out": max(0, len(clients) - _MOST_CLIENTS),
         "settings": settings(options),
-        **view.more,
     }
 
 

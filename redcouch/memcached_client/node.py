@@ -27,6 +27,7 @@ from redcouch.memcached_client.key_listing import NEVER, Entry, KeyList, list_ke
 from redcouch.memcached_client.protocol import (
     BINARY_PROBE,
     PROBE,
+    delete,
     is_plain,
     name,
     read_binary,
@@ -35,6 +36,8 @@ from redcouch.memcached_client.protocol import (
 
 BATCH = 100
 """Keys asked for in one go: their requests fit into a socket's buffer, whatever comes back."""
+
+_GONE = (b"HD", b"NF", b"DELETED", b"NOT_FOUND")
 
 WEIGHT = 4 * 1024 * 1024
 """Bytes of values that are held together, if they are more than one."""
@@ -112,6 +115,23 @@ class Node:
             entries = [Entry(key, NEVER) for key in possible]
             there = {entry.key for entry, found in self.fetch(entries) if found is not None}
         yield from (key in there for key in keys)
+
+    def delete(self, keys: Sequence[bytes]) -> Iterator[bool]:
+        """
+        Remove up to L{BATCH} items. Whether each is gone; one is not that only the binary
+        protocol could name. All of it has to be taken.
+        """
+        lines = [self._deletion(key) for key in keys]
+        sent = [line for line in lines if line is not None]
+        replies = self._connection.ask(b"".join(sent), len(sent), read_line)
+        for line in lines:
+            yield line is not None and next(replies).code in _GONE
+
+    def _deletion(self, key: bytes) -> bytes | None:
+        named = name(key)
+        if self.has_meta and named is not None:
+            return delete(named)
+        return b"delete %b\r\n" % key if is_plain(key) else None
 
     def _getter(self, key: bytes) -> Getter:
         if self.has_meta and name(key) is not None:

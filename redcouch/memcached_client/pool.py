@@ -1,9 +1,8 @@
 """
-The old side as a whole: one memcached, or several of which nobody here knows
-which has what.
+The old side as a whole: one memcached, or a fleet that clients divide keys among.
 
-Several are one cache to whoever reads: the first that has an item has it. What
-changes is told to all of them, so that an item is never out of date on any.
+The owner of a key, as the clients' ring names it, is asked about the key and told of its
+changes; nobody else is. What another node has of it is not believed.
 """
 
 from __future__ import annotations
@@ -41,12 +40,14 @@ Places = Mapping[bytes, tuple[Node, int]]
 
 class Old:
     """
-    @ivar nodes: the old memcacheds, in the order in which they are believed.
+    @ivar nodes: the old memcacheds, in the order in which the clients have them.
+    @ivar owner: gives the place among them of the node that has a key.
     """
 
     def __init__(
         self,
         nodes: Sequence[Node],
+        owner: Callable[[bytes], int],
         largest: int,
         now: Callable[[], float],
         on_error: Callable[[], None],
@@ -57,6 +58,7 @@ class Old:
         @param on_error: called when a node has failed to answer.
         """
         self.nodes = nodes
+        self.owner = owner
         self._largest = largest
         self._now = now
         self._on_error = on_error
@@ -78,15 +80,14 @@ class Old:
             node.stop()
 
     async def find(self, keys: Iterable[bytes], patience: Patience) -> Places:
-        """Which node has which of these."""
+        """Which of these are there, and on which node."""
         named = _named(keys)
         found: dict[bytes, tuple[Node, int]] = {}
-        answers = await self.tell(b"".join(map(look, named.values())), len(named), patience)
-        for node, replies in zip(self.nodes, answers, strict=True):
-            for key, reply in zip(named, replies or (), strict=False):
-                size = reply.number(b"s") if reply.code == b"HD" else None
-                if size is not None and size <= self._largest and key not in found:
-                    found[key] = node, size
+        looks = [(key, look(name)) for key, name in named.items()]
+        for key, reply in zip(named, await self.tell(looks, patience), strict=True):
+            size = reply.number(b"s") if reply is not None and reply.code == b"HD" else None
+            if size is not None and size <= self._largest:
+                found[key] = self.nodes[self.owner(key)], size
         return found
 
     async def read(
@@ -116,30 +117,60 @@ class Old:
             left += int(self._now())
         return OldItem(reply.value, flags, left)
 
-    async def delete(self, keys: Iterable[bytes], patience: Patience) -> tuple[set[bytes], bool]:
-        """Remove items everywhere. Which were there, and whether all nodes have said so."""
+    async def delete(
+        self, keys: Iterable[bytes], patience: Patience
+    ) -> tuple[set[bytes], list[bytes]]:
+        """Remove items. Which were there, and of which nobody knows whether they still are."""
         named = _named(keys)
         had: set[bytes] = set()
-        told = True
-        request = b"".join(map(delete, named.values()))
-        for replies in await self.tell(request, len(named), patience):
-            told = told and replies is not None
-            for key, reply in zip(named, replies or (), strict=False):
-                told = told and reply.code in (b"HD", b"NF")
-                if reply.code == b"HD":
-                    had.add(key)
-        return had, told
+        untold: list[bytes] = []
+        removals = [(key, delete(name)) for key, name in named.items()]
+        for key, reply in zip(named, await self.tell(removals, patience), strict=True):
+            if reply is None or reply.code not in (b"HD", b"NF"):
+                untold.append(key)
+            elif reply.code == b"HD":
+                had.add(key)
+        return had, untold
 
     async def tell(
-        self, request: bytes, expected: int, patience: Patience
+        self, requests: Sequence[tuple[bytes, bytes]], patience: Patience
+    ) -> list[Reply | None]:
+        """
+        What is answered to requests, each of one key, by the node that has the key;
+        C{None} where it does not answer, or not in time.
+        """
+        nodes: dict[int, list[int]] = {}
+        for place, (key, _) in enumerate(requests):
+            nodes.setdefault(self.owner(key), []).append(place)
+        replies: list[Reply | None] = [None] * len(requests)
+        answers = await self._tell_nodes(
+            {
+                index: (b"".join(requests[place][1] for place in places), len(places))
+                for index, places in nodes.items()
+            },
+            patience,
+        )
+        for places, answer in zip(nodes.values(), answers, strict=True):
+            for place, reply in zip(places, answer or (), strict=False):
+                replies[place] = reply
+        return replies
+
+    async def tell_all(self, request: bytes, patience: Patience) -> list[Reply | None]:
+        """What each node answers to one request; C{None} if it does not, or not in time."""
+        everywhere = dict.fromkeys(range(len(self.nodes)), (request, 1))
+        answers = await self._tell_nodes(everywhere, patience)
+        return [None if answer is None else answer[0] for answer in answers]
+
+    async def _tell_nodes(
+        self, requests: Mapping[int, tuple[bytes, int]], patience: Patience
     ) -> list[list[Reply] | None]:
-        """What each node answers to a request; C{None} for one that does not, or not in time."""
-        if not expected:
-            return [[] for _ in self.nodes]
+        """The answers of nodes to requests of so many replies, at the same time."""
+        if not requests:
+            return []
         with patience.spending():
             asked = [
-                Deferred.fromCoroutine(self._ask(node, request, expected, patience))
-                for node in self.nodes
+                Deferred.fromCoroutine(self._ask(self.nodes[index], request, expected, patience))
+                for index, (request, expected) in requests.items()
             ]
             return [await answer for answer in asked]
 

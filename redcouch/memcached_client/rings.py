@@ -27,6 +27,9 @@ from redcouch.memcached_client.key_hashes import KeyHash, md5_word, md5_words
 
 MAX_WEIGHT = 10_000
 
+PARAMETERS = ("hash", "distribution", "hash_tag", "keys", "unhashed")
+"""What a scheme may have behind it."""
+
 _DEFAULT_PORT = ":11211"
 _IPV4_NAME = re.compile(r"\d+\.\d+\.\d+\.\d+:\d+")
 
@@ -64,6 +67,9 @@ class Ring:
 
     owner: Callable[[bytes], int]
 
+
+ONE_NODE = Ring(lambda key: 0)
+"""Of a single node, which has everything."""
 
 Nodes: TypeAlias = Sequence[RingNode]
 Owner: TypeAlias = Callable[[bytes], int]
@@ -142,7 +148,7 @@ def make_ring(scheme: RingScheme, nodes: Nodes) -> Ring:
             + (f"; {kind.instead}" if kind.instead else "")
         )
     if len(nodes) == 1:
-        return Ring(lambda key: 0)
+        return ONE_NODE
     owner = kind.build(nodes, scheme.options)
     return Ring(_without(scheme.unhashed, owner) if scheme.unhashed else owner)
 

@@ -17,8 +17,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
-MEMORY_LIMIT = 256 * 1024 * 1024
-"""Bytes of requests and replies, unless --memory-limit says otherwise."""
+_PLENTY = 256 * 1024 * 1024
 
 KEYS_AT_A_TIME = 512
 """Keys that are under way in batches that are counted. A few KiB count as one key."""
@@ -58,7 +57,7 @@ class Admission:
     @ivar held: bytes that are under way, or that clients have not taken yet.
     """
 
-    def __init__(self, memory_limit: int = MEMORY_LIMIT) -> None:
+    def __init__(self, memory_limit: int = _PLENTY) -> None:
         self.held = 0
         self._memory_limit = memory_limit
         self._work = 0

@@ -55,4 +55,4 @@ def unsent(transport: Any) -> int:
         transport = getattr(transport, "transport", None)
         if transport is None:
             return 0
-    return len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # type: ignore[attr-defined]
+    return len(transport.dataBuffer) - transport.offset + transport._tempDataLen

@@ -143,9 +143,9 @@ class Gatherer:
 
     def doRead(self) -> None:
         watched = self._watched
-        ready = self._ready or [descriptor for descriptor, _ in self._epoll.poll(0, _AT_A_TIME)]
+        ready = iter(self._ready or [one for one, _ in self._epoll.poll(0, _AT_A_TIME)])
         until = 0.0
-        for number, descriptor in enumerate(ready, 1):
+        for descriptor in ready:
             try:
                 transport, receive, data_received = watched[descriptor]
             except KeyError:  # closed by what another one sent, a moment ago
@@ -169,7 +169,7 @@ class Gatherer:
                     until = until or now + _SECONDS
                     if now >= until:
                         break
-        self._ready = ready[number:]
+        self._ready = list(ready)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor is done with us, since it stops."""

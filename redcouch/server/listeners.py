@@ -29,6 +29,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from redcouch.errors import ConfigurationError
+from redcouch.reload import Reload
+from redcouch.server.tls import RenewableTLS
+
 BACKLOG = 1024
 """Clients that may wait, unless the endpoint string says otherwise."""
 
@@ -44,10 +48,15 @@ TO_BE_HEARD = 0.05
 _KINDS = ("tcp:", "tcp4:", "tcp6:", "unix:", "ssl:")
 
 
-def with_backlog(description: str) -> str:
-    """An endpoint string with memcached's backlog, where it has none of its own."""
+def complete(description: str) -> str:
+    """
+    An endpoint string with memcached's backlog, and a unix socket that is the
+    owner's alone, where it says nothing else.
+    """
     if description.startswith(_KINDS) and ":backlog=" not in description:
-        return f"{description}:backlog={BACKLOG}"
+        description = f"{description}:backlog={BACKLOG}"
+    if description.startswith("unix:") and ":mode=" not in description:
+        description = f"{description}:mode=600"
     return description
 
 
@@ -170,24 +179,45 @@ class SharedPortEndpoint:
             return self._reactor.adoptStreamPort(listening.fileno(), self._family, factory)
 
 
-def server_endpoint(description: str, reactor: Any, shared: bool) -> Any:
+def server_endpoint(description: str, reactor: Any, shared: bool, reload: Reload) -> Any:
     """
     The endpoint that a string describes.
 
     @param shared: other processes may have the same port, which is a C{tcp:} one.
+    @param reload: is given what can be read again, as the certificates of C{ssl:}.
     @raise ValueError: it describes none.
     """
     if shared:
         port, interface = _read_tcp(description)
         return SharedPortEndpoint(reactor, port, interface)
     try:
-        return serverFromString(reactor, with_backlog(description))
+        endpoint = serverFromString(reactor, complete(description))
+        make_renewable(endpoint, description, reload)
+        return endpoint
     except (IndexError, KeyError):
         if not description.startswith("systemd:"):
             raise
         raise ValueError(
             "the service manager has passed no such socket (LISTEN_FDS, LISTEN_FDNAMES)"
         ) from None
+
+
+def make_renewable(endpoint: Any, description: str, reload: Reload) -> None:
+    """Have the certificates of an C{ssl:} endpoint read again on request."""
+    if not description.startswith("ssl:"):
+        return
+    options = [endpoint._sslContextFactory]
+
+    def read() -> Any:
+        try:
+            return (
+                options.pop() if options else serverFromString(None, description)._sslContextFactory
+            )
+        except Exception as error:  # of any library between us and the files
+            raise ConfigurationError(str(error) or type(error).__name__) from None
+
+    tls = endpoint._sslContextFactory = RenewableTLS(f"certificates of {description}", read)
+    reload.add(f"The certificates of {description}", tls.reload)
 
 
 def _read_tcp(description: str) -> tuple[int, str]:
@@ -197,18 +227,19 @@ def _read_tcp(description: str) -> tuple[int, str]:
 
 
 def listening_service(
-    description: str, factory: IProtocolFactory, shared_ports: Collection[str] = ()
+    description: str, factory: IProtocolFactory, reload: Reload, shared_ports: Collection[str] = ()
 ) -> StreamServerEndpointService:
     """
     Like L{twisted.application.strports.service}: a port that is taken ends the
     start.
 
+    @param reload: is given what can be read again.
     @param shared_ports: endpoint strings that other processes may have as well.
     """
     from twisted.internet import reactor
 
     shared = description in shared_ports
-    endpoint = server_endpoint(description, reactor, shared)
+    endpoint = server_endpoint(description, reactor, shared, reload)
     service = StreamServerEndpointService(
         PatientEndpoint(endpoint, reactor, last_look=shared), factory
     )

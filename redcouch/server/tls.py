@@ -1,12 +1,15 @@
 """
-TLS for clients: C{--tls-cert}, C{--tls-key} and C{--tls-client-ca}.
+TLS for clients: C{--tls-cert}, C{--tls-key} and C{--tls-client-ca}, and C{ssl:}
+endpoints.
 
 At least TLS 1.2, with the ciphers that Twisted takes for good. With an
-authority for clients, one that shows no certificate of it is not let in.
+authority for clients, one that shows no certificate of it is not let in. The
+files can be read again: whoever connects after that meets what was read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +18,117 @@ from OpenSSL.crypto import Error as CertificateError
 from OpenSSL.SSL import NO_OVERLAPPING_PROTOCOLS
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet import ssl
+from twisted.internet.interfaces import IOpenSSLContextFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from zope.interface import implementer
 
 from redcouch.errors import ConfigurationError
 
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
 
+OPTIONS = ("tls-cert", "tls-key", "tls-client-ca")
+"""The options that name a file each."""
 
-def read_tls(certificate: str, key: str | None, client_ca: str | None) -> ssl.CertificateOptions:
+Contents = dict[str, str]
+"""What stands in the files, by the option that names them."""
+
+
+@implementer(IOpenSSLContextFactory)
+class RenewableTLS:
+    """
+    What a server needs to speak TLS, as a context factory of Twisted's whose
+    certificates may change.
+    """
+
+    def __init__(self, what: str, make: Callable[[], ssl.CertificateOptions]) -> None:
+        """
+        @param what: which certificates these are.
+        @param make: reads the files.
+        @raise ConfigurationError: they cannot be used, as C{make} says.
+        """
+        self.what = what
+        self._make = make
+        self._options = make()
+
+    def getContext(self) -> Any:
+        """For the next connection."""
+        return self._options.getContext()
+
+    def reload(self) -> str:
+        """
+        Read the files again; gives what was read, in words.
+
+        @raise ConfigurationError: they cannot be used. The certificates stay as they are.
+        """
+        self._options = self._make()
+        return self.what
+
+
+class ServerTLS(RenewableTLS):
+    """
+    The same from the options of the command line.
+
+    @ivar contents: what stands in the files, as far as it is in use.
+    """
+
+    def __init__(self, options: Mapping[str, Any], contents: Contents | None = None) -> None:
+        """
+        @param contents: what stands in the files, if somebody has read them.
+        @raise ConfigurationError: they cannot be used; says which option.
+        """
+        self._paths = {
+            name: Path(options[name]).absolute() for name in OPTIONS if options[name] is not None
+        }
+        self.contents = self._read() if contents is None else contents
+        files = sorted({str(path) for path in self._paths.values()})
+        super().__init__("certificates from " + ", ".join(files), self._options_of_contents)
+
+    def _options_of_contents(self) -> ssl.CertificateOptions:
+        return make_options(self.contents, self._paths)
+
+    def _read(self) -> Contents:
+        return {name: _read(name, path).decode("latin-1") for name, path in self._paths.items()}
+
+    def take(self, contents: Contents) -> str:
+        """Use what somebody has read. @raise ConfigurationError: it cannot be used."""
+        before, self.contents = self.contents, contents
+        try:
+            return super().reload()
+        except ConfigurationError:
+            self.contents = before
+            raise
+
+    def reload(self) -> str:
+        return self.take(self._read())
+
+
+def make_options(contents: Contents, paths: Mapping[str, Path]) -> ssl.CertificateOptions:
     """
     What a server needs to speak TLS.
 
-    @param certificate: a file with the certificate, and what leads from it to
-        its authority.
-    @param key: the file with its key; C{None} where that is in C{certificate}.
-    @param client_ca: a file with the authorities of clients' certificates;
-        C{None} where clients need none.
-    @raise ConfigurationError: a file cannot be read or used; says which option.
+    @param contents: a certificate and what leads from it to its authority; its
+        key, unless that is beside it; the authorities of clients' certificates,
+        unless clients need none.
+    @param paths: where each was read.
+    @raise ConfigurationError: a file cannot be used; says which option.
     """
-    chain = _read_certificates("tls-cert", certificate)
-    key_option = "tls-cert" if key is None else "tls-key"
-    pem = _read(key_option, key or certificate)
+
+    def certificates(option: str) -> list[Any]:
+        return _certificates(option, paths[option], contents[option].encode("latin-1"))
+
+    chain = certificates("tls-cert")
+    key_option = "tls-key" if "tls-key" in contents else "tls-cert"
+    pem = contents[key_option].encode("latin-1")
     try:
         private_key = ssl.KeyPair.load(pem, FILETYPE_PEM).original
     except (CertificateError, ValueError, TypeError):
         raise ConfigurationError(
-            f"--{key_option}: there is no key in {key or certificate}"
+            f"--{key_option}: there is no key in {paths[key_option]}"
         ) from None
     trust = None
-    if client_ca is not None:
+    if "tls-client-ca" in contents:
         trust = ssl.trustRootFromCertificates(
-            [ssl.Certificate(one) for one in _read_certificates("tls-client-ca", client_ca)]
+            [ssl.Certificate(one) for one in certificates("tls-client-ca")]
         )
     options = ssl.CertificateOptions(
         privateKey=private_key,
@@ -59,7 +142,7 @@ def read_tls(certificate: str, key: str | None, client_ca: str | None) -> ssl.Ce
         context.check_privatekey()
     except TLSError:
         raise ConfigurationError(
-            f"--{key_option}: the key does not belong to the certificate in {certificate}"
+            f"--{key_option}: the key does not belong to the certificate in {paths['tls-cert']}"
         ) from None
     # Clients may offer protocols by ALPN, as some proxies do to everybody. memcached pays no
     # attention to that; Twisted would close the connection.
@@ -67,24 +150,21 @@ def read_tls(certificate: str, key: str | None, client_ca: str | None) -> ssl.Ce
     return options
 
 
-def over_tls(options: ssl.CertificateOptions, factory: Any) -> Any:
+def over_tls(tls: RenewableTLS, factory: Any) -> Any:
     """The factory, for clients that speak TLS."""
-    return TLSMemoryBIOFactory(options, False, factory)
+    return TLSMemoryBIOFactory(tls, False, factory)
 
 
-def _read(option: str, path: str) -> bytes:
+def _read(option: str, path: Path) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"--{option}: cannot read {path}: {error.strerror}") from None
 
 
-def _read_certificates(option: str, path: str) -> list[Any]:
+def _certificates(option: str, path: Path, pem: bytes) -> list[Any]:
     try:
-        found = [
-            ssl.Certificate.loadPEM(_BEGIN + part).original
-            for part in _read(option, path).split(_BEGIN)[1:]
-        ]
+        found = [ssl.Certificate.loadPEM(_BEGIN + part).original for part in pem.split(_BEGIN)[1:]]
     except (CertificateError, ValueError):
         found = []
     if not found:

@@ -27,7 +27,15 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from redcouch.server.listeners import BACKLOG, EXHAUSTED, REST, TO_BE_HEARD, Shortage
+from redcouch.reload import Reload
+from redcouch.server.listeners import (
+    BACKLOG,
+    EXHAUSTED,
+    REST,
+    TO_BE_HEARD,
+    Shortage,
+    make_renewable,
+)
 from redcouch.workers.client_counts import Crowd
 
 #: Endpoints that listen in a way that can be shared out.
@@ -233,11 +241,16 @@ class Handed:
 
 
 def accepting_service(
-    description: str, factory: IProtocolFactory, handed: Handed
+    description: str, factory: IProtocolFactory, handed: Handed, reload: Reload
 ) -> StreamServerEndpointService:
-    """As L{twisted.application.strports.service}, for a socket that is open already."""
+    """
+    As L{twisted.application.strports.service}, for a socket that is open already.
+
+    @param reload: is given what can be read again.
+    """
     inherited = description.startswith("systemd:")
-    endpoint = handed if inherited else serverFromString(handed, description)
+    endpoint: Any = handed if inherited else serverFromString(handed, description)
+    make_renewable(endpoint, description, reload)
     service = StreamServerEndpointService(endpoint, factory)
     service._raiseSynchronously = True
     return service

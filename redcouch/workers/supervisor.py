@@ -5,7 +5,6 @@ books of all of them, and stops them in order.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import asdict
 from functools import partial
@@ -22,8 +21,10 @@ from twisted.logger import Logger
 from redcouch import __version__
 from redcouch.errors import StartError
 from redcouch.interfaces import IBoundedBackend, IStorageBackend
+from redcouch.reload import Reload
 from redcouch.server.listeners import server_endpoint
 from redcouch.server.passwords import Authenticator
+from redcouch.server.tls import ServerTLS
 from redcouch.systemd import Tell, nobody
 from redcouch.telemetry.counters import Counters
 from redcouch.telemetry.snapshot import Clients, Figures, OwnLedger
@@ -180,6 +181,8 @@ class Supervisor(MultiService):
         endpoints: list[str],
         storage: Any,
         authenticator: Authenticator | None,
+        tls: ServerTLS | None,
+        reload: Reload,
         reactor: Any,
         fail: Callable[[str], None],
         listen: Callable[[str], Any] | None = None,
@@ -191,18 +194,22 @@ class Supervisor(MultiService):
             L{ILocalBackend<redcouch.interfaces.ILocalBackend>}; or C{None},
             where each has its own.
         @param authenticator: reads the file of users for all workers.
+        @param tls: reads the files of certificates for all workers.
+        @param reload: reads all again; the workers are told here.
         @param fail: ends the whole service.
         @param listen: opens the port of an endpoint string.
         @param workers_url: the storage URL of the workers, if it is not that in the options.
         """
         super().__init__()
-        self._listen = listen or partial(listening_port, reactor=reactor)
+        self._listen = listen or partial(listening_port, reactor=reactor, reload=reload)
         #: Tells the service manager how things stand.
         self.tell: Tell = nobody
         self._options = options
         self._endpoints = endpoints
         self._storage: IStorageBackend | None = storage
         self.authenticator = authenticator
+        self._tls = tls
+        reload.then = self._pass_on
         self._reactor = reactor
         self._fail = fail
         self._ports: list[Any] = []
@@ -232,10 +239,6 @@ class Supervisor(MultiService):
 
     def startService(self) -> None:
         super().startService()
-        if self.authenticator is not None:
-            signal.signal(
-                signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self.reload)
-            )
         self._log.info(
             "RedCouch {version} listens on {endpoints} and keeps items in {storage}; "
             "{workers} workers serve",
@@ -260,13 +263,18 @@ class Supervisor(MultiService):
             if not self._stopping:
                 post.fill()
 
-    def reload(self) -> None:
-        """Read the users again, for all workers."""
-        assert self.authenticator is not None
-        self.authenticator.reload()
-        users = write_users(self.authenticator.users)
+    def _pass_on(self) -> None:
+        """Tell all workers what has been read again."""
+        files = self._files()
         for post in self._posts:
-            post.tell("users", users)
+            post.tell("reload", files)
+
+    def _files(self) -> dict[str, Any]:
+        """What stands in files that only this process reads."""
+        return {
+            "users": None if self.authenticator is None else write_users(self.authenticator.users),
+            "certificates": None if self._tls is None else self._tls.contents,
+        }
 
     # -- workers -----------------------------------------------------------------------------
 
@@ -289,8 +297,7 @@ class Supervisor(MultiService):
             return
         post.worker = worker
         worker.ended.addCallback(lambda how: self._on_end(post, how))
-        users = None if self.authenticator is None else write_users(self.authenticator.users)
-        worker.channel.tell("serve", {"options": self._worker_options, "users": users})
+        worker.channel.tell("serve", {"options": self._worker_options, **self._files()})
         if ledger.detailed:
             worker.channel.tell("detail", True)
 
@@ -385,10 +392,13 @@ class Supervisor(MultiService):
                 post.worker.kill()
 
 
-def listening_port(endpoint: str, reactor: Any, shared_ports: Collection[str] = ()) -> Any:
+def listening_port(
+    endpoint: str, reactor: Any, reload: Reload, shared_ports: Collection[str] = ()
+) -> Any:
     """
     Open a port from which nothing is accepted here.
 
+    @param reload: is given what can be read again.
     @param shared_ports: endpoint strings that other processes may have as well.
     """
     kind = endpoint.partition(":")[0]
@@ -397,7 +407,7 @@ def listening_port(endpoint: str, reactor: Any, shared_ports: Collection[str] = 
             f"works with one worker only; with more, use {', '.join(SHAREABLE)}, or a number"
         )
     outcome: list[Any] = []
-    opened = server_endpoint(endpoint, reactor, endpoint in shared_ports).listen(RedCouch())
+    opened = server_endpoint(endpoint, reactor, endpoint in shared_ports, reload).listen(RedCouch())
     opened.addBoth(outcome.append)
     (port,) = outcome
     if not IListeningPort.providedBy(port):

@@ -29,6 +29,7 @@ from zope.interface import implementer
 from redcouch.build import Bridge, Role, make_bridge, shared_ports
 from redcouch.errors import BackendError
 from redcouch.json_log import described
+from redcouch.reload import Reload
 from redcouch.results import Trouble
 from redcouch.server.connection import ConnectionFactory
 from redcouch.server.session import Shared
@@ -159,6 +160,7 @@ class Worker:
         self._bridge: Bridge | None = None
         self._service: RedCouchService | None = None
         self._workers = 1
+        self._reload = Reload()
         self._ending = False
         self._done = False
         responds: dict[str, Respond] = {
@@ -171,7 +173,7 @@ class Worker:
             "statistics": lambda _: self._ask_storage(OwnWatch.statistics),
             "facts": lambda _: self._ask_storage(OwnWatch.facts),
             "traffic": lambda _: self._ask_storage(OwnWatch.traffic),
-            "users": self._learn_users,
+            "reload": self._reload_files,
             "end": lambda _: self.end(),
         }
         self.channel = Channel(responds, self._on_lost, reactor)
@@ -205,7 +207,7 @@ class Worker:
         def listen(endpoint: str, factory: ConnectionFactory) -> Any:
             last_look = endpoint in shared
             handed = Handed(next(descriptors), crowd, place, self._reactor, last_look)
-            return accepting_service(endpoint, factory, handed)
+            return accepting_service(endpoint, factory, handed, self._reload)
 
         def make_factory(shared: Shared, *rest: Any) -> ConnectionFactory:
             factory = CrowdedFactory(shared, *rest)
@@ -216,10 +218,12 @@ class Worker:
         role = Role(
             fail=partial(self.channel.tell, "fail"),
             listen=listen,
+            reload=Reload(),  # of what the parent reads
             make_factory=make_factory,
             ledger=WholeLedger(self.channel),
             limit_memory=self._limit_memory,
             users=None if what["users"] is None else read_users(what["users"]),
+            certificates=what["certificates"],
         )
         return make_bridge(options, self._reactor, role)
 
@@ -270,10 +274,16 @@ class Worker:
     async def _detail(self, on: bool) -> None:
         await self._ledger.detail(on)
 
-    def _learn_users(self, users: dict[str, str]) -> None:
-        assert self._bridge is not None
-        assert self._bridge.authenticator is not None
-        self._bridge.authenticator.users = read_users(users)
+    def _reload_files(self, files: dict[str, Any]) -> None:
+        """Use what the parent has read; read again what each reads by itself."""
+        bridge = self._bridge
+        if bridge is None:
+            return
+        if bridge.authenticator is not None:
+            bridge.authenticator.users = read_users(files["users"])
+        if bridge.tls is not None:
+            bridge.tls.take(files["certificates"])
+        self._reload.quietly()
 
     # -- the end -----------------------------------------------------------------------------
 

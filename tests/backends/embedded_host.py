@@ -47,8 +47,10 @@ class Inner:
         self.url = url
         self.socket = unquote(urlsplit(url).path)
         self._reactor = surroundings.reactor
+        self._started = False
 
     def start(self) -> Deferred[None]:
+        self._started = True
         say("up", self.socket)
         return succeed(None)
 
@@ -56,6 +58,8 @@ class Inner:
         return Deferred.fromCoroutine(self._drain())
 
     async def _drain(self) -> None:
+        if not self._started:
+            return
         await deferLater(self._reactor, DRAINING)
         say("drained", (await ping(self._reactor, self.socket)).decode())
 

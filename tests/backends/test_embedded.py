@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 from unittest import mock
 
 import pytest
@@ -38,22 +38,11 @@ from redcouch.errors import BackendError, ConfigurationError
 from redcouch.interfaces import CAPABILITIES, IStorageBackend, Surroundings
 from redcouch.limits import Limits
 from redcouch.results import Outcome, Stored
+from tests.support.polling import PATIENCE, eventually, eventually_in_reactor
 
 T = TypeVar("T")
 
-PATIENCE = 20.0
-"""Seconds for things that take a fraction of one on an idle machine."""
-
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-
-
-def eventually(look: Callable[[], T]) -> T:
-    """What C{look} gives, once that is true."""
-    deadline = time.monotonic() + PATIENCE
-    while not (seen := look()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-    return seen
 
 
 def runs(pid: int) -> bool:
@@ -399,12 +388,6 @@ class EmbeddedTests(TestCase):
         surroundings = Surroundings(reactor, Limits(), time.time, self.failed.append)
         return EmbeddedBackend.from_url(url, surroundings, make_redis_backend)
 
-    async def until(self, look: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not look():
-            assert time.monotonic() < deadline, "it did not happen in time"
-            await deferLater(reactor, 0.02)
-
     def server_script(self, text: str) -> str:
         versioned = f'[ "$1" = --version ] && exec echo Redis server v=7.0.0\n{text}'
         return script(Path(self.short) / "server", versioned)
@@ -484,7 +467,7 @@ class EmbeddedTests(TestCase):
         """A service may be told to stop before its storage is up."""
         backend = self.backend(f"embedded:?server={self.server_script('exec sleep 1000')}")
         started = backend.start()
-        await self.until(lambda: len(os.listdir(self.short)) == 2)
+        await eventually_in_reactor(lambda: len(os.listdir(self.short)) == 2)
         await deferLater(reactor, 0.1)
         await backend.stop()
         await started
@@ -500,11 +483,13 @@ class EmbeddedTests(TestCase):
             with connection(place.socket) as client:
                 pid = client.info("server")["process_id"]
             os.kill(pid, signal.SIGKILL)
-            await self.until(partial(gone, pid))
-            await self.until(lambda: os.path.exists(place.socket) and answers(place.socket))
+            await eventually_in_reactor(partial(gone, pid))
+            await eventually_in_reactor(
+                lambda: os.path.exists(place.socket) and answers(place.socket)
+            )
         with connection(place.socket) as client:
             os.kill(client.info("server")["process_id"], signal.SIGKILL)
-        await self.until(lambda: backend._server._restarting is not None)
+        await eventually_in_reactor(lambda: backend._server._restarting is not None)
         await backend.stop()
         assert os.listdir(self.short) == []
 

@@ -27,6 +27,7 @@ from redcouch.errors import BackendError
 from redcouch.interfaces import Health, IDirectBackend, IStorageBackend
 from redcouch.results import Failed, Outcome, Result, Trouble
 from tests.support import servers
+from tests.support.polling import eventually
 from tests.support.wire import ask
 
 AWAY = Failed(Trouble.UNAVAILABLE, "storage not reachable")
@@ -124,13 +125,13 @@ TOLD = [
 
 
 def assert_told(bridge: servers.RedCouch, said: bytes, told: bytes) -> None:
-    servers.eventually(lambda: ask(bridge.address, said, b"\r\n") == told)
+    eventually(lambda: ask(bridge.address, said, b"\r\n") == told)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_service(workers: str) -> None:
     """A client of the whole service: misses while Redis is away, hits before and after."""
-    with servers.redis_server("7.0", "--appendonly", "yes") as redis:
+    with servers.redis_server("--appendonly", "yes") as redis:
         options = ("--on-outage", "miss", "--workers", workers)
         with servers.redcouch(redis.url, *options) as bridge:
             assert ask(bridge.address, b"set k 0 0 1\r\nv\r\n", b"\r\n") == b"STORED\r\n"
@@ -139,4 +140,4 @@ def test_service(workers: str) -> None:
                 assert_told(bridge, said, told)
             redis.start()
             hit = b"VALUE k 0 1\r\nv\r\nEND\r\n"
-            servers.eventually(lambda: ask(bridge.address, b"get k\r\n", b"END\r\n") == hit)
+            eventually(lambda: ask(bridge.address, b"get k\r\n", b"END\r\n") == hit)

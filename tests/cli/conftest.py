@@ -17,14 +17,14 @@ def old(memcached: Memcached) -> str:
 
 
 @pytest.fixture
-def client(redis_70: RedisServer, redcouch: RedCouch) -> Iterator[redis.Redis]:
+def client(any_redis: RedisServer, redcouch: RedCouch) -> Iterator[redis.Redis]:
     """The Redis behind an empty RedCouch, without a key in it."""
-    with redis_70.client() as client:
+    with any_redis.client() as client:
         client.flushall()
         yield client
 
 
 @pytest.fixture(params=["hex", "raw"])
-def storage(redis_70: RedisServer, client: redis.Redis, request: pytest.FixtureRequest) -> str:
+def storage(any_redis: RedisServer, client: redis.Redis, request: pytest.FixtureRequest) -> str:
     """The URL of an empty storage, in each encoding."""
-    return f"{redis_70.url}/0?encoding={request.param}"
+    return f"{any_redis.url}/0?encoding={request.param}"

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from coverage import Coverage
 
+from tests.support.polling import PATIENCE
+
 REDCOUCH = Path(sys.executable).parent / "redcouch"
 _CONFIGURATION = Path(__file__).parent.parent.parent / "pyproject.toml"
-_PATIENCE = 120
 
 
 class Ended(NamedTuple):
@@ -60,7 +61,7 @@ def _program() -> list[str]:
 def finish(process: subprocess.Popen[bytes]) -> Ended:
     """Wait for its end."""
     try:
-        out, err = process.communicate(timeout=_PATIENCE)
+        out, err = process.communicate(timeout=PATIENCE)
     except BaseException:
         process.kill()
         process.communicate()

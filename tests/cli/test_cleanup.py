@@ -13,7 +13,7 @@ import redis
 
 from tests.cli.filling import fill_many
 from tests.cli.running import Ended, finish, run, start
-from tests.cli.test_import import eventually
+from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
 
 
@@ -33,30 +33,30 @@ def left(client: redis.Redis) -> set[bytes]:
     return {key for key in keys if not key.startswith(b"redcouch:sys:traffic")}
 
 
-def test_yes(items: Mapping[bytes, bytes], redis_70: RedisServer, client: redis.Redis) -> None:
-    said = run("cleanup", "--yes", "-s", redis_70.url)
+def test_yes(items: Mapping[bytes, bytes], any_redis: RedisServer, client: redis.Redis) -> None:
+    said = run("cleanup", "--yes", "-s", any_redis.url)
     assert (said.status, said.out) == (0, "removed 1001 of 1001 keys under rc:\n")
     assert left(client) == {*items, b"redcouch:sys:cas_counter"}
-    again = run("cleanup", "--yes", "-s", redis_70.url, "--json")
+    again = run("cleanup", "--yes", "-s", any_redis.url, "--json")
     assert (again.status, again.json["found"]) == (0, 0)
 
 
-def test_system(items: Mapping[bytes, bytes], redis_70: RedisServer, client: redis.Redis) -> None:
+def test_system(items: Mapping[bytes, bytes], any_redis: RedisServer, client: redis.Redis) -> None:
     """RedCouch's own keys go only when that is asked for."""
     client.set("redcouch:system", "not RedCouch's")
-    said = run("cleanup", "--yes", "--system", "-s", redis_70.url)
+    said = run("cleanup", "--yes", "--system", "-s", any_redis.url)
     assert (said.status, said.out.partition(" keys ")[2]) == (0, "under rc: and redcouch:sys:\n")
     assert left(client) == {*items, b"redcouch:system"}
 
 
-def test_dry_run(items: Mapping[bytes, bytes], redis_70: RedisServer, client: redis.Redis) -> None:
-    said = run("cleanup", "--dry-run", "-s", redis_70.url)
+def test_dry_run(items: Mapping[bytes, bytes], any_redis: RedisServer, client: redis.Redis) -> None:
+    said = run("cleanup", "--dry-run", "-s", any_redis.url)
     assert (said.status, said.out) == (0, "would remove 1001 keys under rc:\n")
     assert len(left(client)) == 1001 + len(items) + 1
 
 
-def test_nobody_to_ask(redis_70: RedisServer, client: redis.Redis) -> None:
-    said = run("cleanup", "-s", redis_70.url)
+def test_nobody_to_ask(any_redis: RedisServer, client: redis.Redis) -> None:
+    said = run("cleanup", "-s", any_redis.url)
     assert said.status == 2
     assert "give --yes or --dry-run" in said.err
 
@@ -73,39 +73,41 @@ def answered(answer: str, url: str) -> Ended:
         os.close(ours)
 
 
-def test_it_asks(items: Mapping[bytes, bytes], redis_70: RedisServer, client: redis.Redis) -> None:
+def test_it_asks(items: Mapping[bytes, bytes], any_redis: RedisServer, client: redis.Redis) -> None:
     """It says how many keys, where, and takes a no."""
-    said = answered("n", redis_70.url)
+    said = answered("n", any_redis.url)
     assert said.status == 1
-    assert f"Remove 1001 keys under rc: from {redis_70.url}? [y/N]" in said.err
+    assert f"Remove 1001 keys under rc: from {any_redis.url}? [y/N]" in said.err
     assert len(left(client)) == 1001 + len(items) + 1
-    said = answered("y", redis_70.url)
+    said = answered("y", any_redis.url)
     assert (said.status, said.out.strip()) == (0, "removed 1001 of 1001 keys under rc:")
 
 
-def test_glob_characters_in_the_prefix(redis_70: RedisServer, client: redis.Redis) -> None:
+def test_glob_characters_in_the_prefix(any_redis: RedisServer, client: redis.Redis) -> None:
     """They are escaped: only what begins with just these bytes goes."""
     client.mset({"a*b?[c]\\:1": "x", "axbxc:1": "y", "a*b?c\\:1": "z"})
-    url = f"{redis_70.url}?prefix=a*b%3F%5Bc%5D%5C:"
+    url = f"{any_redis.url}?prefix=a*b%3F%5Bc%5D%5C:"
     assert run("cleanup", "--yes", "-s", url, "--json").json["removed"] == 1
     assert left(client) == {b"axbxc:1", b"a*b?c\\:1"}
 
 
 @pytest.mark.parametrize("prefix", ["", "r", "redcouch:sys:", "redcouch:sys:x"])
-def test_prefixes_that_are_refused(prefix: str, redis_70: RedisServer, client: redis.Redis) -> None:
+def test_prefixes_that_are_refused(
+    prefix: str, any_redis: RedisServer, client: redis.Redis
+) -> None:
     client.set("redcouch:sys:x", "1")
-    said = run("cleanup", "--yes", "-s", f"{redis_70.url}?prefix={prefix}")
+    said = run("cleanup", "--yes", "-s", f"{any_redis.url}?prefix={prefix}")
     assert said.status == 2
     assert client.exists("redcouch:sys:x")
 
 
-def test_ctrl_c(items: Mapping[bytes, bytes], redis_70: RedisServer, client: redis.Redis) -> None:
+def test_ctrl_c(items: Mapping[bytes, bytes], any_redis: RedisServer, client: redis.Redis) -> None:
     """It says what is gone, and a second run does the rest."""
-    process = start("cleanup", "--yes", "--rate", 100, "-s", redis_70.url, "--json")
+    process = start("cleanup", "--yes", "--rate", 100, "-s", any_redis.url, "--json")
     eventually(lambda: len(client.keys("rc:*")) < 1001)
     process.send_signal(signal.SIGINT)
     said = finish(process)
     assert said.status == 130
     assert said.json["removed"] == 1001 - len(client.keys("rc:*"))
-    assert run("cleanup", "--yes", "-s", redis_70.url).status == 0
+    assert run("cleanup", "--yes", "-s", any_redis.url).status == 0
     assert left(client) == {*items, b"redcouch:sys:cas_counter"}

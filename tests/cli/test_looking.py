@@ -14,7 +14,7 @@ from tests.cli.running import run
 from tests.support.servers import RedCouch, RedisServer
 
 
-def test_ls(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) -> None:
+def test_ls(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """Size, time to live, flags and key; what is no item is named as such."""
     fill(
         redcouch.address,
@@ -23,7 +23,7 @@ def test_ls(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) -> N
     client.lpush("rc:session:list", "x")
     client.set("session:plain", "outside the prefix")
 
-    said = run("ls", "session:*", "-s", redis_70.url)
+    said = run("ls", "session:*", "-s", any_redis.url)
     assert said.status == 0
     head, *lines = said.out.splitlines()
     assert head.split() == ["SIZE", "TTL", "FLAGS", "KEY"]
@@ -35,7 +35,7 @@ def test_ls(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) -> N
     assert 90 <= int(lines_ttl(lines)) <= 100
     assert "(not an item)" in said.out
 
-    everything = {line["key"]: line for line in run("ls", "-s", redis_70.url, "--json").lines}
+    everything = {line["key"]: line for line in run("ls", "-s", any_redis.url, "--json").lines}
     assert set(everything) == {"session:1", "session:2", "session:list", "user%201"}
     assert everything["user%201"]["size"] == 1
     assert everything["session:2"]["ttl"] is None
@@ -47,29 +47,29 @@ def lines_ttl(lines: list[str]) -> str:
     return line.split()[1]
 
 
-def test_ls_of_nothing(redis_70: RedisServer, client: redis.Redis) -> None:
-    said = run("ls", "-s", redis_70.url)
+def test_ls_of_nothing(any_redis: RedisServer, client: redis.Redis) -> None:
+    said = run("ls", "-s", any_redis.url)
     assert (said.status, said.out) == (1, "")
 
 
-def test_ls_of_many(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) -> None:
+def test_ls_of_many(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     fill_many(redcouch.address, b"k", 3000)
-    assert len({line["key"] for line in run("ls", "-s", redis_70.url, "--json").lines}) == 3000
-    assert len(run("ls", "k1*", "--limit", 5, "-s", redis_70.url).out.splitlines()) == 6
+    assert len({line["key"] for line in run("ls", "-s", any_redis.url, "--json").lines}) == 3000
+    assert len(run("ls", "k1*", "--limit", 5, "-s", any_redis.url).out.splitlines()) == 6
 
 
-def test_ls_keeps_to_the_prefix(redis_70: RedisServer, client: redis.Redis) -> None:
+def test_ls_keeps_to_the_prefix(any_redis: RedisServer, client: redis.Redis) -> None:
     """Glob characters in the prefix are none."""
     client.hset("r[c]*:mine", "v", "61")
     client.hset("rcx:not-mine", "v", "61")
-    url = f"{redis_70.url}?prefix=r%5Bc%5D*:"
+    url = f"{any_redis.url}?prefix=r%5Bc%5D*:"
     assert [line["key"] for line in run("ls", "-s", url, "--json").lines] == ["mine"]
 
 
-def test_inspect(redcouch: RedCouch, redis_70: RedisServer) -> None:
+def test_inspect(redcouch: RedCouch, any_redis: RedisServer) -> None:
     value = "héllo\n\x1b[31m".encode()
     fill(redcouch.address, {b"a b": Given(value, 2**32 - 1, 100)})
-    said = run("inspect", "a%20b", "--encoded", "-s", redis_70.url)
+    said = run("inspect", "a%20b", "--encoded", "-s", any_redis.url)
     told = dict(line.split(None, 1) for line in said.out.splitlines() if "in Redis" not in line)
     assert told["key"] == "a%20b"
     assert (told["size"], told["flags"], told["encoding"]) == ("12", "4294967295", "hex")
@@ -77,33 +77,33 @@ def test_inspect(redcouch: RedCouch, redis_70: RedisServer) -> None:
     assert 90 < float(told["ttl"].split()[0]) <= 100
     assert int(told["cas"]) > 0
 
-    told = run("inspect", "a b", "-s", redis_70.url, "--json").json
+    told = run("inspect", "a b", "-s", any_redis.url, "--json").json
     assert told["value"] == value.decode()
     assert base64.b64decode(told["value_base64"]) == value
     assert told["redis_key"] == "rc:a%20b"
-    assert run("inspect", "a b", "--raw", "-s", redis_70.url).out.encode() == value
+    assert run("inspect", "a b", "--raw", "-s", any_redis.url).out.encode() == value
 
 
-def test_inspect_of_what_a_native_client_wrote(redis_70: RedisServer, client: redis.Redis) -> None:
+def test_inspect_of_what_a_native_client_wrote(any_redis: RedisServer, client: redis.Redis) -> None:
     """Loose hex, no token and no flags."""
     client.hset("rc:n", "v", "FF 00\n01")
-    told = run("inspect", "n", "-s", redis_70.url, "--json").json
+    told = run("inspect", "n", "-s", any_redis.url, "--json").json
     assert (told["value"], told["cas"], told["flags"], told["ttl"]) == (None, None, 0, None)
     assert base64.b64decode(told["value_base64"]) == b"\xff\x00\x01"
-    shown = run("inspect", "n", "-s", redis_70.url).out
+    shown = run("inspect", "n", "-s", any_redis.url).out
     assert "value     hex ff0001\n" in shown
     assert "cas       none yet\n" in shown
     client.hset("rc:m", "r", "raw")
-    assert run("inspect", "m", "-s", redis_70.url, "--json").json["encoding"] == "raw"
+    assert run("inspect", "m", "-s", any_redis.url, "--json").json["encoding"] == "raw"
     assert client.hkeys("rc:n") == [b"v"]
 
 
-def test_inspect_of_what_is_no_item(redis_70: RedisServer, client: redis.Redis) -> None:
-    said = run("inspect", "nothing", "-s", redis_70.url)
+def test_inspect_of_what_is_no_item(any_redis: RedisServer, client: redis.Redis) -> None:
+    said = run("inspect", "nothing", "-s", any_redis.url)
     assert (said.status, said.out) == (1, "")
     assert said.err == "redcouch: nothing: there is no such item\n"
     client.lpush("rc:list", "x")
-    said = run("inspect", "list", "-s", redis_70.url)
+    said = run("inspect", "list", "-s", any_redis.url)
     assert (said.status, said.err) == (3, "redcouch: list: not an item\n")
 
 

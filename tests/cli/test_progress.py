@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from redcouch.cli.progress import Pace, Stop
+from redcouch.cli.progress import Stop
+from redcouch.cli.rate_limit import Pace
 from tests.cli.filling import fill_many
 from tests.cli.running import REDCOUCH
 from tests.support.servers import Memcached, RedisServer
@@ -75,13 +76,13 @@ def test_stop() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_the_bar_is_for_terminals(memcached: Memcached, old: str, redis_70: RedisServer) -> None:
+def test_the_bar_is_for_terminals(memcached: Memcached, old: str, any_redis: RedisServer) -> None:
     """It is drawn on standard error, if that is one; what is printed stays apart."""
     fill_many(memcached.address, b"k", 500)
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
-            [REDCOUCH, "import", old, "--to", redis_70.url, "--json"],
+            [REDCOUCH, "import", old, "--to", any_redis.url, "--json"],
             stdout=subprocess.PIPE,
             stderr=theirs,
             env={**os.environ, "TERM": "xterm"},
@@ -96,12 +97,12 @@ def test_the_bar_is_for_terminals(memcached: Memcached, old: str, redis_70: Redi
     assert b"500" in drawn
 
 
-def test_a_reader_that_goes_away(memcached: Memcached, redis_70: RedisServer, old: str) -> None:
+def test_a_reader_that_goes_away(memcached: Memcached, any_redis: RedisServer, old: str) -> None:
     """C{redcouch ls | head} ends without a word."""
     fill_many(memcached.address, b"k", 3000)
-    assert subprocess.run([REDCOUCH, "import", old, "--to", redis_70.url]).returncode == 0
+    assert subprocess.run([REDCOUCH, "import", old, "--to", any_redis.url]).returncode == 0
     piped = subprocess.run(
-        ["sh", "-c", f"{REDCOUCH} ls -s {redis_70.url} | {sys.executable} -c 'input()'"],
+        ["sh", "-c", f"{REDCOUCH} ls -s {any_redis.url} | {sys.executable} -c 'input()'"],
         capture_output=True,
         timeout=120,
     )

@@ -12,7 +12,7 @@ import redis
 
 from tests.cli.filling import Given, fill, fill_many, get
 from tests.cli.running import finish, run, start
-from tests.cli.test_import import eventually
+from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import ask
 
@@ -21,7 +21,7 @@ ALL = bytes(range(256))
 
 @pytest.mark.parametrize("encoding", ["hex", "raw"])
 def test_every_byte(
-    encoding: str, redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis
+    encoding: str, redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis
 ) -> None:
     """Short and long values, of all bytes, with their time to live; the items are gone."""
     values = {b"all": ALL, b"none": b"", b"long": random.Random(3).randbytes(700_000)}
@@ -31,7 +31,7 @@ def test_every_byte(
         for key, value in values.items():
             client.hset(b"rc:" + key, mapping={"r": value})
             client.expire(b"rc:" + key, 100)
-    said = run("promote", "*", "--to", "string", "-s", redis_70.url, "--json")
+    said = run("promote", "*", "--to", "string", "-s", any_redis.url, "--json")
     assert (said.status, said.json["promoted"], said.json["flagged"]) == (0, 3, 0)
     for key, value in values.items():
         assert client.get(key) == value
@@ -40,19 +40,19 @@ def test_every_byte(
 
 
 @pytest.mark.parametrize("value", [b"FF 00\n0a", b"ff00" * 3000 + b"\nFF"])
-def test_loose_hex(value: bytes, redis_70: RedisServer, client: redis.Redis) -> None:
+def test_loose_hex(value: bytes, any_redis: RedisServer, client: redis.Redis) -> None:
     client.hset("rc:k", "v", value)
-    assert run("promote", "k", "--to", "string", "-s", redis_70.url).status == 0
+    assert run("promote", "k", "--to", "string", "-s", any_redis.url).status == 0
     assert client.get("k") == bytes.fromhex(value.decode())
     assert client.ttl("k") == -1
 
 
-def test_what_matches(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) -> None:
+def test_what_matches(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """Only the pattern's keys, and nothing outside the prefix."""
     fill_many(redcouch.address, b"session:", 1000)
     fill_many(redcouch.address, b"user:", 10)
     client.hset("session:hash", "v", "61")
-    told = run("promote", "session:*", "--to", "string", "-s", redis_70.url, "--json").json
+    told = run("promote", "session:*", "--to", "string", "-s", any_redis.url, "--json").json
     assert (told["promoted"], told["flagged"]) == (1000, 800)
     assert client.get("session:999") == b"999"
     assert len(client.keys("rc:*")) == 10
@@ -60,12 +60,12 @@ def test_what_matches(redcouch: RedCouch, redis_70: RedisServer, client: redis.R
     assert get(redcouch.address, b"session:1") is None
 
 
-def test_dry_run(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) -> None:
+def test_dry_run(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """Says what would be done, and does nothing."""
     fill_many(redcouch.address, b"k", 3)
     client.set("k1", "mine")
     before = {key: client.dump(key) for key in client.keys("rc:*")}
-    said = run("promote", "*", "--to", "string", "-s", redis_70.url, "--dry-run")
+    said = run("promote", "*", "--to", "string", "-s", any_redis.url, "--dry-run")
     assert said.status == 1
     assert said.out.startswith("would promote 2 in ")
     assert "\n  k2 -> k2\n" in said.out
@@ -76,11 +76,11 @@ def test_dry_run(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis)
     assert client.exists("k0", "k2") == 0
 
 
-def test_status_of_a_dry_run(redcouch: RedCouch, redis_70: RedisServer) -> None:
+def test_status_of_a_dry_run(redcouch: RedCouch, any_redis: RedisServer) -> None:
     """It is that of the run itself, for each command that has one."""
     fill_many(redcouch.address, b"k", 3)
     for command in (["promote", "*", "--to", "string"], ["cleanup", "--yes"]):
-        arguments = [*command, "-s", redis_70.url]
+        arguments = [*command, "-s", any_redis.url]
         would = run(*arguments, "--dry-run")
         assert would.out.startswith("would ")
         assert would.status == run(*arguments, "--dry-run").status == 0, command
@@ -88,19 +88,19 @@ def test_status_of_a_dry_run(redcouch: RedCouch, redis_70: RedisServer) -> None:
             assert run(*arguments).status == 0
 
 
-def test_rename(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) -> None:
+def test_rename(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """A beginning is replaced; another key keeps its name."""
     fill(redcouch.address, {b"session:a": Given(b"1"), b"user:b": Given(b"2")})
-    said = run("promote", "*", "--to", "string", "--rename", "session:=app:s:", "-s", redis_70.url)
+    said = run("promote", "*", "--to", "string", "--rename", "session:=app:s:", "-s", any_redis.url)
     assert said.status == 0
     assert (client.get("app:s:a"), client.get("user:b")) == (b"1", b"2")
     fill(redcouch.address, {b"c": Given(b"3")})
-    run("promote", "*", "--to", "string", "--rename", "=app:", "-s", redis_70.url)
+    run("promote", "*", "--to", "string", "--rename", "=app:", "-s", any_redis.url)
     assert client.get("app:c") == b"3"
-    assert run("promote", "*", "--to", "string", "--rename", "x", "-s", redis_70.url).status == 2
+    assert run("promote", "*", "--to", "string", "--rename", "x", "-s", any_redis.url).status == 2
 
 
-def test_what_stays(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) -> None:
+def test_what_stays(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """Each item that cannot be promoted is as it was, and is named; status 1."""
     fill(redcouch.address, {b"taken": Given(b"new"), b"list": Given(b"1"), b"stale": Given(b"2")})
     client.set("taken", "mine")
@@ -109,7 +109,7 @@ def test_what_stays(redcouch: RedCouch, redis_70: RedisServer, client: redis.Red
     client.hset("rc:broken", "v", "no hex")
     client.lpush("rc:other", "x")
     client.hset("rc:empty", "f", 0)
-    said = run("promote", "*", "--to", "string", "-s", redis_70.url, "--json")
+    said = run("promote", "*", "--to", "string", "-s", any_redis.url, "--json")
     assert said.status == 1
     told = said.json
     kinds = ("promoted", "present", "stale", "unreadable", "wrong_type", "refused", "failed")
@@ -118,36 +118,36 @@ def test_what_stays(redcouch: RedCouch, redis_70: RedisServer, client: redis.Red
     assert (client.get("taken"), client.lrange("list", 0, -1)) == (b"mine", [b"mine"])
     assert len(client.keys("rc:*")) == 6
 
-    told = run("promote", "*", "--to", "string", "--overwrite", "-s", redis_70.url, "--json").json
+    told = run("promote", "*", "--to", "string", "--overwrite", "-s", any_redis.url, "--json").json
     assert [told[kind] for kind in kinds] == [1, 1, 1, 1, 1, 0, 0]
     assert (client.get("taken"), client.lrange("list", 0, -1)) == (b"new", [b"mine"])
 
 
 def test_new_keys_that_may_not_be(
-    redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis
+    redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis
 ) -> None:
     """No string is put among the items, nor among RedCouch's own keys."""
     fill(redcouch.address, {b"rc:x": Given(b"1"), b"redcouch:sys:y": Given(b"2")})
-    told = run("promote", "*", "--to", "string", "-s", redis_70.url, "--json").json
+    told = run("promote", "*", "--to", "string", "-s", any_redis.url, "--json").json
     assert (told["promoted"], told["refused"]) == (0, 2)
     assert get(redcouch.address, b"rc:x") == (b"1", 0)
 
 
-def test_keep(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) -> None:
+def test_keep(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     fill(redcouch.address, {b"k": Given(b"1", 4, 100)})
-    assert run("promote", "k", "--to", "string", "--keep", "-s", redis_70.url).status == 0
+    assert run("promote", "k", "--to", "string", "--keep", "-s", any_redis.url).status == 0
     assert client.get("k") == b"1"
     assert get(redcouch.address, b"k") == (b"1", 4)
-    again = run("promote", "k", "--to", "string", "--keep", "-s", redis_70.url, "--json")
+    again = run("promote", "k", "--to", "string", "--keep", "-s", any_redis.url, "--json")
     assert (again.status, again.json["present"]) == (1, 1)
 
 
-def test_with_flags(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) -> None:
+def test_with_flags(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """Flags and token stand beside the string, with the digest of the value they belong to."""
     fill(redcouch.address, {b"k": Given(b"hello", 2**32 - 1, 100), b"n": Given(b"", 3)})
-    token = run("inspect", "k", "-s", redis_70.url, "--json").json["cas"]
+    token = run("inspect", "k", "-s", any_redis.url, "--json").json["cas"]
     client.hdel("rc:n", "c")
-    said = run("promote", "*", "--to", "string", "--with-flags", "-s", redis_70.url)
+    said = run("promote", "*", "--to", "string", "--with-flags", "-s", any_redis.url)
     assert (said.status, said.out.count("\n")) == (0, 1)
     digest = hashlib.sha1(b"hello").hexdigest()[:20]
     assert client.get("redcouch:sys:item:k") == f"{digest} 4294967295 {token}".encode()
@@ -155,14 +155,14 @@ def test_with_flags(redcouch: RedCouch, redis_70: RedisServer, client: redis.Red
     assert client.get("redcouch:sys:item:n") == b"da39a3ee5e6b4b0d3255 3 -"
     assert client.ttl("redcouch:sys:item:n") == -1
     fill(redcouch.address, {b"k": Given(b"other", 5)})
-    run("promote", "k", "--to", "string", "--overwrite", "-s", redis_70.url)
+    run("promote", "k", "--to", "string", "--overwrite", "-s", any_redis.url)
     assert client.exists("redcouch:sys:item:k") == 0
 
 
-def test_ctrl_c(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) -> None:
+def test_ctrl_c(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """It ends between two batches; a second run does the rest."""
     fill_many(redcouch.address, b"k", 2000)
-    process = start("promote", "k*", "--to", "string", "--rate", 200, "-s", redis_70.url, "--json")
+    process = start("promote", "k*", "--to", "string", "--rate", 200, "-s", any_redis.url, "--json")
     eventually(lambda: client.keys("k*") != [])
     process.send_signal(signal.SIGINT)
     said = finish(process)
@@ -170,12 +170,12 @@ def test_ctrl_c(redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis) 
     done = said.json["promoted"]
     assert 0 < done < 2000
     assert len(client.keys("k*")) == done
-    rest = run("promote", "k*", "--to", "string", "-s", redis_70.url, "--json")
+    rest = run("promote", "k*", "--to", "string", "-s", any_redis.url, "--json")
     assert (rest.status, rest.json["promoted"]) == (0, 2000 - done)
 
 
 def test_while_traffic_goes_on(
-    redcouch: RedCouch, redis_70: RedisServer, client: redis.Redis
+    redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis
 ) -> None:
     """
     A counter that memcached clients count up is promoted with what it had: each
@@ -198,7 +198,7 @@ def test_while_traffic_goes_on(
     counting.start()
     try:
         assert begun.wait(60)
-        said = run("promote", "n*", "--to", "string", "--rate", 400, "-s", redis_70.url)
+        said = run("promote", "n*", "--to", "string", "--rate", 400, "-s", any_redis.url)
     finally:
         counting.join()
     assert said.status == 0

@@ -21,9 +21,9 @@ def prefix(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def url(prefix: str, redis_70: RedisServer) -> str:
+def url(prefix: str, any_redis: RedisServer) -> str:
     """The storage: a database of its own."""
-    return f"{redis_70.url}/11?layout=string&prefix={prefix}"
+    return f"{any_redis.url}/11?layout=string&prefix={prefix}"
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,9 @@ def service(running_service: RedCouch, native: redis.Redis) -> RedCouch:
 
 
 @pytest.fixture
-def native(redis_70: RedisServer) -> Iterator[redis.Redis]:
+def native(any_redis: RedisServer) -> Iterator[redis.Redis]:
     """A native client of the database, with nothing in it."""
-    with redis_70.client(db=11) as client:
+    with any_redis.client(db=11) as client:
         client.flushdb()
         yield client
 
@@ -112,11 +112,11 @@ def test_ls_and_inspect(service: RedCouch, native: redis.Redis, url: str, prefix
 
 
 def test_keys_of_redcouchs_own(
-    memcached: Memcached, old: str, native: redis.Redis, redis_70: RedisServer
+    memcached: Memcached, old: str, native: redis.Redis, any_redis: RedisServer
 ) -> None:
     """Without a prefix, no item of memcached's is written over the counter."""
     fill(memcached.address, {b"redcouch:sys:cas_counter": Given(b"7"), b"k": Given(b"v")})
-    url = f"{redis_70.url}/11?layout=string"
+    url = f"{any_redis.url}/11?layout=string"
     said = run("import", old, "--to", url, "--overwrite", "--json")
     assert (said.status, said.json["copied"], said.json["failed"]) == (1, 1, 1)
     assert int(native.get("redcouch:sys:cas_counter") or 0) > 7
@@ -143,11 +143,11 @@ def test_cleanup_leaves_the_strings(
 
 
 def test_system_leaves_the_flags_of_strings(
-    service: RedCouch, native: redis.Redis, redis_70: RedisServer, url: str
+    service: RedCouch, native: redis.Redis, any_redis: RedisServer, url: str
 ) -> None:
     """A cleanup of hashes takes nothing away from items that are strings."""
     fill(service.address, {b"k": Given(b"v", 5)})
-    assert run("cleanup", "--yes", "--system", "-s", f"{redis_70.url}/11").status == 0
+    assert run("cleanup", "--yes", "--system", "-s", f"{any_redis.url}/11").status == 0
     assert get(service.address, b"k") == (b"v", 5)
     assert not native.exists("redcouch:sys:cas_counter")
     assert run("cleanup", "--yes", "--system", "-s", url).status == 0

@@ -14,7 +14,8 @@ import pytest
 from redcouch.telemetry.usage import MOST
 from tests.cli.running import run
 from tests.support import servers
-from tests.support.servers import RedCouch, RedisServer, eventually
+from tests.support.polling import eventually
+from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import ask
 
 HOST = servers.LOOPBACK
@@ -24,7 +25,7 @@ NOOP = struct.pack(">BBHBBHIIQ", 0x80, 0x0A, 0, 0, 0, 0, 0, 0, 0)
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
     """A Redis of the test's own, which nobody has noted anything in."""
-    with servers.redis_server("7.0") as server:
+    with servers.redis_server() as server:
         yield server
 
 

@@ -14,17 +14,17 @@ from contextlib import redirect_stdout
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from shutil import which
 from typing import NamedTuple
 
 import pytest
 
 from tests.cli.filling import Given, fill
-from tests.integration.clients.programs import find, run
-from tests.integration.test_clients_go import GOPATH
+from tests.integration.clients.programs import GO, run
 from tests.support import servers
+from tests.support.documents import blocks, section
+from tests.support.polling import eventually
+from tests.support.requirements import fixture_needs, give_up, installed, needs
 from tests.support.servers import Memcached, RedCouch, RedisServer
-from tests.test_readme import blocks, section
 
 _TUTORIAL = Path(__file__).parent.parent.parent / "docs/migration.md"
 _BEFORE, _AFTER = "Before", "Phase 3: native"
@@ -47,24 +47,25 @@ class Scene(NamedTuple):
 
 
 @pytest.fixture(scope="module")
+@fixture_needs("memcached")
 def scene() -> Iterator[Scene]:
     """RedCouch is started with the options that the tutorial gives it."""
     (start,) = re.findall(r"^twistd -n redcouch .*$", _TUTORIAL.read_text(), re.M)
     _, _, options = start.partition("/0 ")
     with (
         servers.memcached() as memcached,
-        servers.redis_server("7.0") as redis,
+        servers.redis_server() as redis,
         servers.redcouch(redis.url, *options.split()) as redcouch,
     ):
         yield Scene(memcached, redis, redcouch)
 
 
 @pytest.fixture
+@fixture_needs("redis-cli")
 def shell(scene: Scene, tmp_path: Path) -> Mapping[str, str]:
     """An environment in which C{redcouch} and C{redis-cli} are those of the tutorial."""
-    program = find("redis-cli", "redis-tools")
     wrapper = tmp_path / "redis-cli"
-    wrapper.write_text(f'#!/bin/sh\nexec {program} -p {scene.redis.port} "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\nexec {installed("redis-cli")} -p {scene.redis.port} "$@"\n')
     wrapper.chmod(0o755)
     path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "REDCOUCH_STORAGE": f"{scene.redis.url}/0"}
@@ -101,7 +102,7 @@ def test_the_tutorial(scene: Scene, shell: Mapping[str, str]) -> None:
         command, _, expected = step.partition("\n")
         if command.startswith("redcouch ready"):  # what was seen is written down by and by
             with scene.redis.client() as client:
-                servers.eventually(partial(client.exists, "redcouch:sys:traffic:client"))
+                eventually(partial(client.exists, "redcouch:sys:traffic:client"))
         done = subprocess.run(
             ["bash", "-c", scene.place(command)],
             capture_output=True,
@@ -143,39 +144,38 @@ def test_shell(scene: Scene, shell: Mapping[str, str]) -> None:
         assert run(["bash", "-c", source]) == "alice\n"
 
 
+@needs("php", "php memcached", "php redis")
 def test_php(scene: Scene, tmp_path: Path) -> None:
-    php = find("php", "php-cli")
-    modules = run([php, "-m"]).split()
-    for module in ("memcached", "redis"):
-        if module not in modules:
-            find(f"PHP's extension {module}", f"php-{module}")
     for source in variants(scene, "php"):
         (tmp_path / "program.php").write_text(source)
-        assert run([php, str(tmp_path / "program.php")]) == "alice\n"
+        assert run([installed("php"), str(tmp_path / "program.php")]) == "alice\n"
 
 
+@needs("go", "go memcache", "go redis")
 def test_go(scene: Scene, tmp_path: Path) -> None:
-    go = find("go", "golang-go")
-    find(f"{GOPATH}/src/github.com/bradfitz/gomemcache", "golang-github-bradfitz-gomemcache-dev")
-    find(f"{GOPATH}/src/gopkg.in/redis.v5", "golang-gopkg-redis.v5-dev")
-    environment = {"GO111MODULE": "off", "GOPATH": GOPATH, "GOFLAGS": "", "CGO_ENABLED": "0"}
     for source in variants(scene, "go"):
         (tmp_path / "program.go").write_text(source)
-        assert run([go, "run", str(tmp_path / "program.go")], environment) == "alice\n"
+        assert run([installed("go"), "run", str(tmp_path / "program.go")], GO) == "alice\n"
 
 
+@needs("node", "npm")
 def test_node(scene: Scene, tmp_path: Path) -> None:
-    """Where npm is there, and its registry: Debian has no memjs."""
-    node, npm = which("node"), which("npm")
-    if node is None or npm is None:
-        pytest.skip("Node and npm are not installed")
-    install = [npm, "install", "--silent", "--no-audit", "--no-fund", "memjs@1", "redis@5"]
+    """Where npm's registry is to be had: Debian has no memjs."""
+    install = [
+        installed("npm"),
+        "install",
+        "--silent",
+        "--no-audit",
+        "--no-fund",
+        "memjs@1",
+        "redis@5",
+    ]
     done = subprocess.run(install, cwd=tmp_path, capture_output=True, timeout=120)
     if done.returncode:
-        pytest.skip("npm cannot install memjs and redis here")
+        give_up("npm cannot install memjs and redis here")
     for source in variants(scene, "js"):
         (tmp_path / "program.js").write_text(source)
-        assert run([node, str(tmp_path / "program.js")], cwd=tmp_path) == "alice\n"
+        assert run([installed("node"), str(tmp_path / "program.js")], cwd=tmp_path) == "alice\n"
 
 
 def test_each_command_and_option_is_told() -> None:

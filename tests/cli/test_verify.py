@@ -6,6 +6,7 @@ import random
 
 import pytest
 import redis
+from pymemcache.client.rendezvous import RendezvousHash
 
 from redcouch.cli.verify import choose
 from tests.cli.filling import Given, fill, fill_many
@@ -28,7 +29,7 @@ def test_the_same(memcached: Memcached, old: str, storage: str) -> None:
 
 
 def test_each_difference_is_named(
-    memcached: Memcached, old: str, redcouch: RedCouch, client: redis.Redis, redis_70: RedisServer
+    memcached: Memcached, old: str, redcouch: RedCouch, client: redis.Redis, any_redis: RedisServer
 ) -> None:
     """Missing, extra, value, flags, ttl, unreadable; status 1."""
     names = (b"missing", b"value", b"flags", b"ttl", b"ever", b"list", b"broken", b"same")
@@ -48,7 +49,7 @@ def test_each_difference_is_named(
     client.lpush("rc:list", "x")
     client.hset("rc:broken", "v", "no hex")
 
-    said = run("verify", old, "--storage", redis_70.url, "--json")
+    said = run("verify", old, "--storage", any_redis.url, "--json")
     assert said.status == 1
     told = said.json
     assert not told["same"]
@@ -64,23 +65,23 @@ def test_each_difference_is_named(
     assert named["only%20here"] == {"kind": "extra"}
     assert named["list"]["redis"] == "not an item"
 
-    shown = run("verify", old, redis_70.url, "--show", 2).out
+    shown = run("verify", old, any_redis.url, "--show", 2).out
     assert len(shown.splitlines()) == 4
     assert shown.endswith("  and 6 more\n")
 
 
 def test_the_tolerance_of_ttl(
-    memcached: Memcached, old: str, redcouch: RedCouch, redis_70: RedisServer
+    memcached: Memcached, old: str, redcouch: RedCouch, any_redis: RedisServer
 ) -> None:
     fill(memcached.address, {b"a": Given(b"1", 0, 1000)})
     fill(redcouch.address, {b"a": Given(b"1", 0, 700)})
-    assert run("verify", old, redis_70.url, "--ttl-tolerance", 200).status == 1
-    assert run("verify", old, redis_70.url, "--ttl-tolerance", 400).status == 0
+    assert run("verify", old, any_redis.url, "--ttl-tolerance", 200).status == 1
+    assert run("verify", old, any_redis.url, "--ttl-tolerance", 400).status == 0
 
 
 @pytest.mark.parametrize("side", ["memcached", "redis"])
 def test_items_that_are_about_to_end(
-    side: str, memcached: Memcached, old: str, redcouch: RedCouch, redis_70: RedisServer
+    side: str, memcached: Memcached, old: str, redcouch: RedCouch, any_redis: RedisServer
 ) -> None:
     """
     An item whose end is nearer than the tolerance may be over on one side: neither missing nor
@@ -90,74 +91,95 @@ def test_items_that_are_about_to_end(
     fill(
         there, {b"ends": Given(b"1", 0, 300), b"lives": Given(b"1", 0, 3000), b"ever": Given(b"1")}
     )
-    said = run("verify", old, redis_70.url, "--ttl-tolerance", 400, "--json")
+    said = run("verify", old, any_redis.url, "--ttl-tolerance", 400, "--json")
     assert said.status == 1
     assert {one["key"] for one in said.json["named"]} == {"lives", "ever"}
     kind = "missing" if side == "memcached" else "extra"
     assert said.json["differences"] | {kind: 0} == dict.fromkeys(said.json["differences"], 0)
-    sharp = run("verify", old, redis_70.url, "--json").json
+    sharp = run("verify", old, any_redis.url, "--json").json
     assert {one["key"] for one in sharp["named"]} == {"ends", "lives", "ever"}
     assert ask(there, b"delete lives\r\ndelete ever\r\nmn\r\n", b"MN\r\n")
-    assert run("verify", old, redis_70.url, "--ttl-tolerance", 400).status == 0
+    assert run("verify", old, any_redis.url, "--ttl-tolerance", 400).status == 0
 
 
 def test_a_sample(
-    memcached: Memcached, old: str, client: redis.Redis, redis_70: RedisServer
+    memcached: Memcached, old: str, client: redis.Redis, any_redis: RedisServer
 ) -> None:
     """Only so many are compared; all are counted."""
     fill_many(memcached.address, b"k", 400)
-    assert run("import", old, "--to", redis_70.url).status == 0
-    told = run("verify", old, redis_70.url, "--sample", 50, "--json").json
+    assert run("import", old, "--to", any_redis.url).status == 0
+    told = run("verify", old, any_redis.url, "--sample", 50, "--json").json
     assert (told["same"], told["memcached"], told["redis"], told["compared"]) == (
         True, 400, 400, 50,
     )  # fmt: skip
     client.flushall()
     assert (
-        run("verify", old, redis_70.url, "--sample", 50, "--json").json["differences"]["missing"]
+        run("verify", old, any_redis.url, "--sample", 50, "--json").json["differences"]["missing"]
         == 50
     )
 
 
 def test_large_values_that_differ(
-    memcached: Memcached, old: str, redcouch: RedCouch, redis_70: RedisServer
+    memcached: Memcached, old: str, redcouch: RedCouch, any_redis: RedisServer
 ) -> None:
     """More than is held together, each looked at twice."""
     fill(memcached.address, {b"k%d" % place: Given(b"x" * 900_000) for place in range(12)})
     fill(redcouch.address, {b"k%d" % place: Given(b"y" * 900_000) for place in range(12)})
-    told = run("verify", old, redis_70.url, "--json").json
+    told = run("verify", old, any_redis.url, "--json").json
     assert told["differences"]["value"] == told["compared"] == 12
 
 
-def test_several_nodes(
-    memcached: Memcached, old: str, client: redis.Redis, redis_70: RedisServer
+def test_a_fleet(
+    memcached: Memcached, old: str, client: redis.Redis, any_redis: RedisServer
 ) -> None:
-    """What two nodes have differently is as it should be if it is as on one of them."""
+    """Each key is compared with its owner's item; a copy on another node is named."""
     with servers.memcached() as second:
         other = f"memcached://127.0.0.1:{second.port}"
-        fill(memcached.address, {b"one": Given(b"1"), b"both": Given(b"first")})
-        fill(second.address, {b"two": Given(b"2"), b"both": Given(b"second")})
-        assert run("import", other, old, "--to", redis_70.url).status == 0
-        assert run("verify", old, other, redis_70.url).status == 0
-        client.delete("rc:both")
-        assert run("verify", old, other, redis_70.url).status == 1
-        assert run("verify", old, redis_70.url, "--json").json["differences"]["extra"] == 1
+        ring = RendezvousHash([f"127.0.0.1:{memcached.port}", f"127.0.0.1:{second.port}"])
+        mine = [
+            key
+            for key in (b"key%d" % number for number in range(100))
+            if ring.get_node(key.decode()) == f"127.0.0.1:{second.port}"
+        ]
+        fill(second.address, {key: Given(b"new") for key in mine})
+        fill(memcached.address, {mine[0]: Given(b"stale")})
+        fleet = [old, other, "--ring", "pymemcache"]
+        assert run("import", *fleet, "--to", any_redis.url).status == 0
+        said = run("verify", *fleet, "--storage", any_redis.url, "--json")
+        assert said.status == 1
+        assert said.json["differences"]["elsewhere"] == 1
+        assert sum(said.json["differences"].values()) == 1
+        named = {"kind": "elsewhere", "key": mine[0].decode(), "node": old, "owner": other}
+        assert said.json["named"] == [named]
+        said = run("verify", *fleet, "--storage", any_redis.url)
+        assert f"  elsewhere  {mine[0].decode()}  on {old}, its owner is {other}" in said.out
+
+        ask(second.address, b"delete %b\r\n" % mine[0], b"\r\n")
+        told = run("verify", *fleet, "--storage", any_redis.url, "--json").json["differences"]
+        assert (told["elsewhere"], told["extra"], told["value"]) == (1, 1, 0)
+        ask(memcached.address, b"delete %b\r\n" % mine[0], b"\r\n")
+        client.delete(b"rc:" + mine[0])
+        assert run("verify", *fleet, "--storage", any_redis.url).status == 0
+        client.delete(b"rc:" + mine[1])
+        told = run("verify", *fleet, "--storage", any_redis.url, "--json").json["differences"]
+        assert told["missing"] == 1
 
 
-def test_two_bridges(redcouch: RedCouch, redis_70: RedisServer) -> None:
+def test_two_bridges(redcouch: RedCouch, any_redis: RedisServer) -> None:
     """RedCouch itself can be what is compared with."""
     fill(redcouch.address, {b"a b": Given(b"1", 1, 100), b"c": Given(b"2")})
-    assert run("verify", f"memcached://127.0.0.1:{redcouch.port}", redis_70.url).status == 0
+    assert run("verify", f"memcached://127.0.0.1:{redcouch.port}", any_redis.url).status == 0
 
 
-def test_what_cannot_be_compared(old: str, redis_70: RedisServer) -> None:
+def test_what_cannot_be_compared(old: str, any_redis: RedisServer) -> None:
     """A side that is not there is status 3, and never looks like no difference."""
     gone = f"memcached://127.0.0.1:{free_port()}"
-    said = run("verify", gone, redis_70.url, "--json")
+    said = run("verify", gone, any_redis.url, "--json")
     assert (said.status, said.json["same"], said.json["complete"]) == (3, False, False)
     said = run("verify", old, f"redis://127.0.0.1:{free_port()}")
     assert said.status == 3
     assert said.out.startswith("not complete: ")
-    assert run("verify", redis_70.url).status == 2
+    assert run("verify", any_redis.url).status == 2
 
 
 def test_choose() -> None:
@@ -175,10 +197,10 @@ def test_choose() -> None:
 
 @pytest.mark.parametrize("key", [b"gone", b"k"])
 def test_nothing_is_changed(
-    key: bytes, memcached: Memcached, old: str, redcouch: RedCouch, redis_70: RedisServer
+    key: bytes, memcached: Memcached, old: str, redcouch: RedCouch, any_redis: RedisServer
 ) -> None:
     fill(memcached.address, {b"k": Given(b"1", 0, 500)})
     fill(redcouch.address, {b"k": Given(b"1", 0, 500)})
     before = ask(redcouch.address, b"mg %b c h\r\n" % key, b"\r\n")
-    run("verify", old, redis_70.url)
+    run("verify", old, any_redis.url)
     assert ask(redcouch.address, b"mg %b c h\r\n" % key, b"\r\n")[:20] == before[:20]

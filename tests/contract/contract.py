@@ -747,3 +747,6 @@ def _plain(result: Result) -> Any:
         case Number(value=value):
             return value
     return result
+
+
+START = 1_700_000_000.25

@@ -16,6 +16,7 @@ from redcouch.backends.redis.layout import FLUSH_AT
 from redcouch.backends.redis.url import read_location
 from redcouch.interfaces import IStorageBackend, Surroundings
 from tests.contract import contract
+from tests.support.requirements import OnRedis
 from tests.support.servers import shared_redis
 
 
@@ -59,13 +60,12 @@ class RedisStorage:
         return noted is not None and float(noted) <= self.now()
 
 
-class RedisContract(contract.StorageContract):
+class RedisContract(OnRedis, contract.StorageContract):
     """
     The contract on a Redis of one version, in one encoding, or as the URL's
     parameters say.
     """
 
-    version: ClassVar[str]
     encoding: ClassVar[str]
     parameters: ClassVar[str] = ""
     prefix: ClassVar[bytes] = b"rc:"

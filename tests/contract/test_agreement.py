@@ -42,6 +42,7 @@ from redcouch.interfaces import IStorageBackend, Surroundings
 from redcouch.results import Item, Listed, Outcome, Result
 from tests.contract import contract, redis_storage
 from tests.contract.numbers import TWO_64
+from tests.support.requirements import needs
 from tests.support.results import named
 from tests.support.servers import shared_redis
 
@@ -284,18 +285,22 @@ class AgreementTests(TestCase):
             ),
         )
 
+    @needs("redis 6.2")
     async def test_redis_62_hex(self) -> None:
         """Redis 6.2, values in hex, answers as memory does."""
         await self.explore("6.2", "encoding=hex")
 
+    @needs("redis 7.0")
     async def test_redis_70_hex(self) -> None:
         """Redis 7.0, values in hex, answers as memory does."""
         await self.explore("7.0", "encoding=hex")
 
+    @needs("redis 8.2")
     async def test_redis_82_raw(self) -> None:
         """Redis 8.2, values as they are, answers as memory does."""
         await self.explore("8.2", "encoding=raw")
 
+    @needs("redis 7.0")
     async def test_redis_70_strings(self) -> None:
         """Redis 7.0, items as plain strings, answers as memory does."""
         await self.explore("7.0", "layout=string&flush=all")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet import reactor
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from redcouch.backends import fill_leases
@@ -27,8 +26,10 @@ from redcouch.commands import Command, Delete, Get, MetaGet, Store, StoreMode
 from redcouch.interfaces import Surroundings
 from redcouch.results import Failed, Outcome, Result, Stored
 from tests.contract import contract
+from tests.contract.contract import START
 from tests.contract.redis_storage import RedisStorage, age
-from tests.contract.test_memory import START
+from tests.support.polling import eventually_in_reactor
+from tests.support.requirements import OnRedis
 from tests.support.servers import shared_redis
 
 K, L = b"k", b"a key with blanks \xff"
@@ -171,10 +172,10 @@ class MemoryFilling(FillingTests, TestCase):
         self.clock.advance(seconds)
 
 
-class RedisFilling(FillingTests, TestCase):
-    """On Redis 7.0, in hex."""
+class RedisFilling(OnRedis, FillingTests, TestCase):
+    """On a Redis, in hex."""
 
-    version, parameters = "7.0", ""
+    parameters = ""
 
     async def setUp(self) -> None:  # type: ignore[override]
         self.patch(redis_fill_leases, "MOST_DENIED", 5)
@@ -186,8 +187,7 @@ class RedisFilling(FillingTests, TestCase):
         self.storage, self.now = over.storage, over.now
         await self.storage.start()
         self.addCleanup(self.storage.stop)
-        while not self.storage.health().ready:
-            await deferLater(reactor, 0.01)
+        await eventually_in_reactor(lambda: self.storage.health().ready)
 
     def pass_time(self, seconds: float) -> None:
         age(self.client, int(seconds * 1000))

@@ -7,8 +7,7 @@ from twisted.internet.task import Clock
 from redcouch.backends.memory import MemoryBackend
 from redcouch.interfaces import IStorageBackend, Surroundings
 from tests.contract import contract
-
-START = 1_700_000_000.25
+from tests.contract.contract import START
 
 
 class MemoryContract(contract.StorageContract):

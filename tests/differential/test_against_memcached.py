@@ -15,6 +15,7 @@ from tests.differential import corners, transcripts
 from tests.differential import talk as wire
 from tests.differential.transcripts import Steps
 from tests.support import servers
+from tests.support.requirements import fixture_needs
 
 #: memcached's commands that RedCouch answers in other words, and why. They are left out of the
 #: transcripts, and asked for by themselves in L{test_an_exception_is_as_stated}.
@@ -125,6 +126,7 @@ def _compare(
 
 
 @pytest.fixture(scope="module")
+@fixture_needs("memcached")
 def memcached_port() -> Iterator[int]:
     """
     The port of a real memcached that has given some tokens already, so that no
@@ -138,7 +140,7 @@ def memcached_port() -> Iterator[int]:
 @pytest.fixture(scope="module", params=["", "/8?layout=string&flush=all"])
 def redcouch_port(request: pytest.FixtureRequest) -> Iterator[int]:
     """The port of a RedCouch over a real Redis, in each layout."""
-    with servers.redcouch(servers.shared_redis("7.0").url + request.param) as server:
+    with servers.redcouch(servers.shared_redis().url + request.param) as server:
         yield server.port
 
 

@@ -23,8 +23,8 @@ CONVERSATIONS = 500
 
 
 @pytest.fixture(scope="module")
-def bridge(redis_70: RedisServer) -> Iterator[RedCouch]:
-    with servers.redcouch(redis_70.url, "-I", "2k", "--no-flush") as server:
+def bridge(any_redis: RedisServer) -> Iterator[RedCouch]:
+    with servers.redcouch(any_redis.url, "-I", "2k", "--no-flush") as server:
         yield server
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from base64 import b64encode
-from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from typing import Any
 
+from tests.support.polling import PATIENCE
 from tests.support.servers import LOOPBACK, RedCouch
-
-PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +60,3 @@ def metrics(server: RedCouch) -> dict[str, float]:
     assert scraped.status == 200, scraped
     lines = [line for line in scraped.body.splitlines() if not line.startswith("#")]
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)

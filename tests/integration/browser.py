@@ -16,7 +16,7 @@ from typing import Any
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
-from tests.support.servers import debian
+from tests.support.requirements import installed
 
 DESKTOP = (1240, 900)
 PHONE = (390, 844)
@@ -24,14 +24,10 @@ PHONE = (390, 844)
 
 @contextmanager
 def browser() -> Iterator[Chrome]:
-    """
-    A browser with an empty profile.
-
-    @raise SkipTest: it is not installed, and that is all right.
-    """
+    """A browser with an empty profile, for a test that needs chromium and chromedriver."""
     options = ChromeOptions()
-    options.binary_location = debian("chromium", "chromium")
-    driver = debian("chromedriver", "chromium-driver")
+    options.binary_location = installed("chromium")
+    driver = installed("chromedriver")
     with TemporaryDirectory(prefix="redcouch-tests-") as profile:
         flags = ["--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
         flags += [f"--user-data-dir={profile}", "--no-proxy-server", "--disable-sync"]

@@ -6,16 +6,16 @@ import signal
 import struct
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import bcrypt
 import pytest
 import redis
 
-from tests.integration.clients.programs import find
 from tests.support import servers
+from tests.support.polling import eventually
+from tests.support.requirements import installed, needs
 from tests.support.servers import LOOPBACK, RedCouch, RedisServer
 from tests.support.wire import Wire
 
@@ -32,15 +32,15 @@ def users(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def running(redis_70: RedisServer, users: Path) -> Iterator[RedCouch]:
-    with servers.redcouch(redis_70.url, "--auth-file", str(users), ready=False) as server:
+def running(any_redis: RedisServer, users: Path) -> Iterator[RedCouch]:
+    with servers.redcouch(any_redis.url, "--auth-file", str(users), ready=False) as server:
         yield server
 
 
 @pytest.fixture
-def native(redis_70: RedisServer) -> Iterator[redis.Redis]:
+def native(any_redis: RedisServer) -> Iterator[redis.Redis]:
     """A native client of the Redis behind, which is emptied first."""
-    with redis_70.client() as client:
+    with any_redis.client() as client:
         client.flushall()
         yield client
 
@@ -202,9 +202,10 @@ def test_commands_right_behind_the_password(guarded: RedCouch) -> None:
         assert heard == FAILURE + UNAUTHENTICATED * 2
 
 
+@needs("nc")
 def test_a_client_that_closes_its_side_at_once(guarded: RedCouch) -> None:
     """printf | nc works: all is answered, though nothing more can come; then the end."""
-    nc = find("nc", "netcat-openbsd")
+    nc = installed("nc")
     for password, answers in (
         (b"hashed", b"STORED\r\nSTORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n"),
         (b"guess", FAILURE + UNAUTHENTICATED * 3),
@@ -225,7 +226,7 @@ def test_a_client_that_closes_its_side_at_once(guarded: RedCouch) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_file_is_read_again(redis_70: RedisServer, tmp_path: Path, workers: int) -> None:
+def test_the_file_is_read_again(any_redis: RedisServer, tmp_path: Path, workers: int) -> None:
     """
     After a SIGHUP new passwords count and old ones do not, in every process; who is in
     stays in; a file that is wrong changes nothing.
@@ -233,7 +234,7 @@ def test_the_file_is_read_again(redis_70: RedisServer, tmp_path: Path, workers: 
     file = tmp_path / "users"
     file.write_bytes(b"anna:old\n")
     options = ("--auth-file", str(file), "--workers", str(workers))
-    with servers.redcouch(redis_70.url, *options, ready=False) as server:
+    with servers.redcouch(any_redis.url, *options, ready=False) as server:
 
         def everywhere(password: bytes) -> set[bytes]:
             """What clients are told, of whom each process gets some."""
@@ -247,12 +248,12 @@ def test_the_file_is_read_again(redis_70: RedisServer, tmp_path: Path, workers: 
             before = server.log.count(line)
             file.write_bytes(text)
             server_signal(server, signal.SIGHUP)
-            wait_for(lambda: server.log.count(line) > before)
+            eventually(lambda: server.log.count(line) > before)
 
         with Wire(server.address) as insider:
             assert insider.say([words(b"anna", b"old")], b"\r\n").reply == b"STORED\r\n"
             reloaded("Read 1 users", b"anna:new\n")
-            wait_for(lambda: everywhere(b"new") == {b"STORED\r\n"})
+            eventually(lambda: everywhere(b"new") == {b"STORED\r\n"})
             reloaded("The users stay as they are", b"anna\n")
             assert everywhere(b"new") == {b"STORED\r\n"}
             assert insider.converse([b"get nothing\r\n"]).reply == b"END\r\n"
@@ -262,12 +263,6 @@ def test_the_file_is_read_again(redis_70: RedisServer, tmp_path: Path, workers: 
 
 def server_signal(server: RedCouch, number: signal.Signals) -> None:
     subprocess.run(["kill", f"-{number.name[3:]}", str(server.pid)], check=True)
-
-
-def wait_for(so: Callable[[], bool]) -> None:
-    """Until something is so; pytest's own limit ends a test where it never is."""
-    while not so():
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(

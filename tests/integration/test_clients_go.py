@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.integration.clients.programs import HERE, find, run, seen
+from tests.integration.clients.programs import GO, HERE, run, seen
+from tests.support.requirements import installed, needs
 from tests.support.servers import Memcached, RedCouch
 
-GOPATH = "/usr/share/gocode"
-LIBRARY = f"{GOPATH}/src/github.com/bradfitz/gomemcache/memcache"
 
-
+@needs("go", "go memcache")
 def test_gomemcache(redcouch: RedCouch, memcached: Memcached, tmp_path: Path) -> None:
     """A Go program changes host and port: every value, count and error is as it was."""
-    go = find("go", "golang-go")
-    find(LIBRARY, "golang-github-bradfitz-gomemcache-dev")
-    environment = {"GO111MODULE": "off", "GOPATH": GOPATH, "GOFLAGS": "", "CGO_ENABLED": "0"}
     program = str(tmp_path / "gomemcache")
-    run([go, "build", "-o", program, str(HERE / "gomemcache.go")], environment)
+    run([installed("go"), "build", "-o", program, str(HERE / "gomemcache.go")], GO)
     miss = "memcache: cache miss"
     found = seen([program, str(redcouch.port)])
     assert found == seen([program, str(memcached.port)])

@@ -12,24 +12,18 @@ import bmemcached
 import pytest
 
 from redcouch.options import VERSION
-from tests.integration.clients.programs import HERE, find, find_module, seen
+from tests.integration.clients.programs import HERE, seen
 from tests.support import servers
+from tests.support.requirements import installed, needs
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import ask
-
-GET_PYLIBMC = (
-    "pip install it (where there is no wheel, with Debian's gcc, libmemcached-dev and zlib1g-dev)"
-)
-
-#: Where libsasl2, as pylibmc's wheel carries it, finds the mechanisms of Debian's libsasl2-modules.
-MECHANISMS = "/usr/lib/x86_64-linux-gnu/sasl2"
 
 ANY = b"any \r\n bytes \0\xff"
 
 
 @pytest.fixture(scope="module")
-def running(redis_70: RedisServer) -> Iterator[RedCouch]:
-    with servers.redcouch(redis_70.url) as server:
+def running(any_redis: RedisServer) -> Iterator[RedCouch]:
+    with servers.redcouch(any_redis.url) as server:
         yield server
 
 
@@ -77,11 +71,11 @@ def test_python_binary_memcached(bridge: RedCouch) -> None:
     client.disconnect_all()
 
 
-def test_python_binary_memcached_with_a_password(redis_70: RedisServer, tmp_path: Path) -> None:
+def test_python_binary_memcached_with_a_password(any_redis: RedisServer, tmp_path: Path) -> None:
     """With the right user and password SASL lets it in; with a wrong one it gets nothing."""
     users = tmp_path / "users"
     users.write_bytes(b"anna:plain\nbert:" + bcrypt.hashpw(b"hashed", bcrypt.gensalt(4)) + b"\n")
-    with servers.redcouch(redis_70.url, "--auth-file", str(users), ready=False) as server:
+    with servers.redcouch(any_redis.url, "--auth-file", str(users), ready=False) as server:
         name = f"127.0.0.1:{server.port}"
         for user, password in (("anna", "plain"), ("bert", "hashed")):
             client = bmemcached.Client((name,), user, password, socket_timeout=10)
@@ -96,10 +90,12 @@ def test_python_binary_memcached_with_a_password(redis_70: RedisServer, tmp_path
         assert "guess" not in server.log
 
 
+@needs("pylibmc")
 @pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
 def test_pylibmc(bridge: RedCouch, binary: bool) -> None:
     """A user of pylibmc (libmemcached) changes host and port, and everything is as it was."""
-    pylibmc = find_module("pylibmc", GET_PYLIBMC)
+    import pylibmc
+
     behaviors = {"cas": True, "tcp_nodelay": True}
     client: Any = pylibmc.Client([f"127.0.0.1:{bridge.port}"], binary=binary, behaviors=behaviors)
     for value in (ANY, "text ☃", 42, 1.5, None, True, [1, {"a": (2,)}], b""):
@@ -145,15 +141,13 @@ def test_pylibmc(bridge: RedCouch, binary: bool) -> None:
     assert client.get("k") is None
 
 
-def test_pylibmc_with_a_password(redis_70: RedisServer, tmp_path: Path) -> None:
+@needs("pylibmc", "sasl")
+def test_pylibmc_with_a_password(any_redis: RedisServer, tmp_path: Path) -> None:
     """libmemcached's SASL lets the right password in, and no other."""
-    find_module("pylibmc", GET_PYLIBMC)
-    find(f"{MECHANISMS}/libplain.so", "libsasl2-modules")
     users = tmp_path / "users"
     users.write_bytes(b"anna:plain\n")
-    options = ("--auth-file", str(users))
-    with servers.redcouch(redis_70.url, *options, ready=False) as server:
+    with servers.redcouch(any_redis.url, "--auth-file", str(users), ready=False) as server:
         ask_with = [sys.executable, str(HERE / "password.py"), str(server.port), "anna"]
-        environment = {"SASL_PATH": MECHANISMS}
+        environment = {"SASL_PATH": str(Path(installed("sasl")).parent)}
         assert seen([*ask_with, "plain"], environment) == {"set": True, "get": "v"}
         assert "AUTHENTICATION" in seen([*ask_with, "guess"], environment)["error"]

@@ -5,17 +5,16 @@ from __future__ import annotations
 from base64 import b64encode
 
 from redcouch.options import VERSION
-from tests.integration.clients.programs import HERE, find, seen
+from tests.integration.clients.programs import HERE, seen
+from tests.support.requirements import installed, needs
 from tests.support.servers import Memcached, RedCouch
 from tests.support.wire import Wire
 
-DALLI = "/usr/share/rubygems-integration/all/gems/dalli-3.0.6"
 
-
+@needs("ruby", "dalli")
 def test_dalli(redcouch: RedCouch, memcached: Memcached) -> None:
     """A Ruby program changes host and port: its objects, counters and locks are as they were."""
-    find(DALLI, "ruby-dalli")
-    ruby = [find("ruby", "ruby"), str(HERE / "dalli.rb")]
+    ruby = [installed("ruby"), str(HERE / "dalli.rb")]
     found = seen([*ruby, str(redcouch.port)])
     before = seen([*ruby, str(memcached.port)])
     assert found == {**before, "version": VERSION}

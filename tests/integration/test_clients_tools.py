@@ -8,17 +8,16 @@ from collections.abc import Iterator
 import pytest
 
 from redcouch.options import VERSION
-from tests.integration.clients.programs import find, run
+from tests.integration.clients.programs import run
 from tests.support import servers
+from tests.support.requirements import installed, needs
 from tests.support.servers import LOOPBACK, RedCouch, RedisServer
 from tests.support.wire import Wire, ask
 
-TOOL = "/usr/share/memcached/scripts/memcached-tool"
-
 
 @pytest.fixture(scope="module")
-def running(redis_70: RedisServer) -> Iterator[RedCouch]:
-    with servers.redcouch(redis_70.url) as server:
+def running(any_redis: RedisServer) -> Iterator[RedCouch]:
+    with servers.redcouch(any_redis.url) as server:
         yield server
 
 
@@ -28,10 +27,11 @@ def bridge(running: RedCouch) -> RedCouch:
     return running
 
 
+@needs("memccapable")
 @pytest.mark.parametrize(("protocol", "count"), [("-a", 27), ("-b", 27)], ids=["text", "binary"])
 def test_memccapable(bridge: RedCouch, protocol: str, count: int) -> None:
     """libmemcached's conformance test passes, every single one of its tests."""
-    program = find("memccapable", "libmemcached-tools")
+    program = installed("memccapable")
     printed = run([program, "-h", LOOPBACK, "-p", str(bridge.port), protocol])
     results = re.findall(r"^(\S.*?) +\[(\w+)\]$", printed, re.MULTILINE)
     assert [name for name, result in results if result != "pass"] == []
@@ -39,13 +39,14 @@ def test_memccapable(bridge: RedCouch, protocol: str, count: int) -> None:
     assert printed.endswith("All tests passed\n")
 
 
+@needs("memcaslap")
 @pytest.mark.parametrize("options", [[], ["-B"], ["-d", "20"]], ids=["text", "binary", "multi-get"])
 def test_memcaslap(bridge: RedCouch, options: list[str]) -> None:
     """
     A load of sets and gets, of which each value is looked at: nothing is lost, changed,
     mistaken for another, or alive after its time.
     """
-    program = find("memcaslap", "libmemcached-tools")
+    program = installed("memcaslap")
     server = f"--servers={LOOPBACK}:{bridge.port}"
     load = ["--threads=1", "--concurrency=16", "--execute_number=8000"]
     printed = run([program, server, *load, "--verify=1", "--exp_verify=1", *options])
@@ -57,17 +58,17 @@ def test_memcaslap(bridge: RedCouch, options: list[str]) -> None:
     assert "error" not in printed.lower()
 
 
+@needs("memcping")
 def test_memcping(bridge: RedCouch) -> None:
     """libmemcached finds the server alive: it can read what version it is."""
-    run([find("memcping", "libmemcached-tools"), f"--servers={LOOPBACK}:{bridge.port}"])
+    run([installed("memcping"), f"--servers={LOOPBACK}:{bridge.port}"])
 
 
 class Tool:
     """Debian's memcached-tool."""
 
     def __init__(self, port: int) -> None:
-        find(TOOL, "memcached")
-        self._command = [find("perl", "perl"), TOOL, f"{LOOPBACK}:{port}"]
+        self._command = [installed("perl"), installed("memcached-tool"), f"{LOOPBACK}:{port}"]
 
     def __call__(self, *mode: str) -> str:
         return run([*self._command, *mode])
@@ -78,6 +79,7 @@ class Tool:
         return dict(line.split(None, 1) for line in lines[1:])
 
 
+@needs("memcached-tool", "perl")
 def test_memcached_tool(bridge: RedCouch) -> None:
     """memcached-tool shows statistics and settings, lists keys, and dumps what can be put back."""
     tool = Tool(bridge.port)

@@ -16,6 +16,7 @@ from tests.integration import comparison
 from tests.integration.comparison import Cut, Listener, replies
 from tests.integration.transcripts import EXEMPTIONS, GROUPS, Exemption
 from tests.support import servers
+from tests.support.requirements import fixture_needs
 from tests.support.servers import Memcached, RedCouch, RedisServer, Server
 from tests.support.wire import Wire, ask, bytewise, slices, whole
 
@@ -68,6 +69,7 @@ def test_byte_by_byte(group: str, memcached: Memcached, redcouch: RedCouch) -> N
 
 
 @pytest.fixture(scope="module")
+@fixture_needs("memcached")
 def another_memcached() -> Iterator[Memcached]:
     """A memcached that may be left with other settings."""
     with servers.memcached() as server:
@@ -287,9 +289,9 @@ def test_placeholders() -> None:
 
 
 @pytest.fixture(scope="module")
-def strings(redis_70: RedisServer) -> Iterator[RedCouch]:
+def strings(any_redis: RedisServer) -> Iterator[RedCouch]:
     """A RedCouch whose items are plain strings, in a database of its own."""
-    with servers.redcouch(f"{redis_70.url}/7?layout=string&flush=all") as server:
+    with servers.redcouch(f"{any_redis.url}/7?layout=string&flush=all") as server:
         yield server
 
 

@@ -21,19 +21,19 @@ from redcouch.commands import VERBS
 from redcouch.http.access import HEADERS
 from redcouch.http.routes import FILES
 from tests.backends.redis.certificates import Authority
-from tests.http.pages import PATIENCE, eventually, fetch, http_port, metrics
+from tests.http.pages import fetch, http_port, metrics
 from tests.support import servers
-from tests.support.servers import LOOPBACK, RedCouch, RedisServer
+from tests.support.polling import PATIENCE, eventually
+from tests.support.servers import LOOPBACK, TWISTD, RedCouch, RedisServer
 from tests.support.wire import Wire, ask
-from tests.test_service import TWISTD
 
 NOOP = b"\x80\x0a" + bytes(22)
 
 
 @pytest.fixture(scope="module", params=["1", "2"], ids=["one", "workers"])
-def seen(request: pytest.FixtureRequest, redis_70: RedisServer) -> Iterator[RedCouch]:
+def seen(request: pytest.FixtureRequest, any_redis: RedisServer) -> Iterator[RedCouch]:
     """A service with pages, in one process and with workers."""
-    with servers.redcouch(redis_70.url, "--http", "0", "--workers", request.param) as server:
+    with servers.redcouch(any_redis.url, "--http", "0", "--workers", request.param) as server:
         eventually(lambda: server.log.count("Connected to Redis") == int(request.param))
         yield server
 
@@ -136,16 +136,17 @@ def test_no_label_is_chosen_by_clients(seen: RedCouch) -> None:
     assert set(labels) <= kinds | {f'command="{verb}"' for verb in VERBS}
 
 
-def test_status(seen: RedCouch, redis_70: RedisServer) -> None:
+def test_status(seen: RedCouch, any_redis: RedisServer) -> None:
     """The status names the storage, the phase and who is connected."""
     with Wire(seen.address) as wire:
         wire.say([b"mn\r\n"], b"MN\r\n")
         eventually(lambda: fetch(seen, "/api/status").json()["connections"]["now"] >= 1)
         told = fetch(seen, "/api/status").json()
     assert told["storage"]["facts"]["kind"] == "Redis"
-    assert told["storage"]["facts"]["version"].startswith("7.0")
+    with any_redis.client() as native:
+        assert told["storage"]["facts"]["version"] == native.info()["redis_version"]
     assert told["storage"]["facts"]["role"] == "master"
-    assert told["storage"]["url"] == redis_70.url
+    assert told["storage"]["url"] == any_redis.url
     assert told["phase"]["number"] in (1, 2)
     assert any(client["address"].startswith("tcp:127.0.0.1:") for client in told["clients"])
     assert told["ready"] is True
@@ -254,12 +255,12 @@ def test_nothing_is_logged_for_a_request(seen: RedCouch) -> None:
     assert seen.log == before
 
 
-def test_names_and_passwords(redis_70: RedisServer, tmp_path: Path) -> None:
+def test_names_and_passwords(any_redis: RedisServer, tmp_path: Path) -> None:
     """With --http-auth a user of the file is asked for; probes are answered to everybody."""
     users = tmp_path / "users"
     users.write_text("ann:secret\n")
     options = ("--http", "0", "--http-auth", "--auth-file", str(users), "--http-host", "seen.test")
-    with servers.redcouch(redis_70.url, *options, ready=False) as server:
+    with servers.redcouch(any_redis.url, *options, ready=False) as server:
         refused = fetch(server, "/api/status")
         assert refused.status == 401
         assert refused.headers["www-authenticate"].startswith("Basic ")
@@ -279,7 +280,7 @@ def test_names_and_passwords(redis_70: RedisServer, tmp_path: Path) -> None:
 def test_ready_as_redis_is(workers: str) -> None:
     """Without Redis the service is alive but not ready, and says why; with it again, it is."""
     with (
-        servers.redis_server("7.0") as redis,
+        servers.redis_server() as redis,
         servers.redcouch(redis.url, "--http", "0", "--workers", workers) as server,
     ):
         eventually(lambda: fetch(server, "/readyz").status == 200)
@@ -297,11 +298,11 @@ def test_ready_as_redis_is(workers: str) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_draining(workers: str, redis_70: RedisServer) -> None:
+def test_draining(workers: str, any_redis: RedisServer) -> None:
     """While the last clients finish, the page is still there, and the service is not ready."""
     options = ("--http", "0", "--workers", workers, "--drain-timeout", "100")
     large = b"set large 0 0 900000\r\n" + b"x" * 900_000 + b"\r\n"
-    with servers.redcouch(redis_70.url, *options) as server:
+    with servers.redcouch(any_redis.url, *options) as server:
         ask(server.address, large, b"STORED\r\n")
         with socket.create_connection((servers.LOOPBACK, server.port)) as client:
             client.sendall(b"get large\r\n" * 100)  # and does not take the answers
@@ -313,9 +314,9 @@ def test_draining(workers: str, redis_70: RedisServer) -> None:
         eventually(lambda: "Server Shut Down." in server.log)
 
 
-def test_a_worker_that_is_lost(redis_70: RedisServer) -> None:
+def test_a_worker_that_is_lost(any_redis: RedisServer) -> None:
     """Its successor is counted, and what it had counted is not forgotten."""
-    with servers.redcouch(redis_70.url, "--http", "0", "--workers", "2") as server:
+    with servers.redcouch(any_redis.url, "--http", "0", "--workers", "2") as server:
         ask(server.address, b"get nosuch\r\n" * 10 + b"mn\r\n", b"MN\r\n")
         name = 'redcouch_commands_total{command="get",dialect="text",outcome="miss"}'
         eventually(lambda: metrics(server)[name] >= 10)
@@ -327,9 +328,9 @@ def test_a_worker_that_is_lost(redis_70: RedisServer) -> None:
         assert metrics(server)[name] >= counted
 
 
-def test_a_worker_that_does_not_answer(redis_70: RedisServer) -> None:
+def test_a_worker_that_does_not_answer(any_redis: RedisServer) -> None:
     """It is shown as down until it answers again, and everything else is shown meanwhile."""
-    with servers.redcouch(redis_70.url, "--http", "0", "--workers", "2") as server:
+    with servers.redcouch(any_redis.url, "--http", "0", "--workers", "2") as server:
         eventually(lambda: fetch(server, "/readyz").status == 200)
         workers = fetch(server, "/api/status").json()["workers"]
         held = workers[0]["glance"]["pid"]
@@ -344,17 +345,17 @@ def test_a_worker_that_does_not_answer(redis_70: RedisServer) -> None:
         eventually(lambda: metrics(server)['redcouch_worker_up{worker="1"}'] == 1)
 
 
-def test_an_open_page_is_mentioned(redis_70: RedisServer) -> None:
+def test_an_open_page_is_mentioned(any_redis: RedisServer) -> None:
     """Who opens it to a network without a password is told so in the log."""
-    with servers.redcouch(redis_70.url, "--http", "tcp:0:interface=0.0.0.0") as server:
+    with servers.redcouch(any_redis.url, "--http", "tcp:0:interface=0.0.0.0") as server:
         assert "--http-auth asks for a password" in server.log
         assert fetch(server, "/healthz").status == 200
 
 
-def test_other_endpoints(redis_70: RedisServer, tmp_path: Path) -> None:
+def test_other_endpoints(any_redis: RedisServer, tmp_path: Path) -> None:
     """A unix socket has the mode that its endpoint says; a port in use ends the start in a line."""
     path = tmp_path / "http.sock"
-    with servers.redcouch(redis_70.url, "--http", f"unix:{path}:mode=600"):
+    with servers.redcouch(any_redis.url, "--http", f"unix:{path}:mode=600"):
         assert path.stat().st_mode & 0o777 == 0o600
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(PATIENCE)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.support import servers
+from tests.support.requirements import fixture_needs
 from tests.support.servers import LOOPBACK, RedCouch, RedisServer
 from tests.support.wire import Wire, whole
 
@@ -179,13 +179,7 @@ class Shell:
     """Runs shell lines as a user of both servers types them."""
 
     def __init__(self, memcached_port: int, redis_port: int) -> None:
-        for program, package in (
-            ("nc", "netcat-openbsd"),
-            ("redis-cli", "redis-tools"),
-            ("xxd", "xxd"),
-        ):
-            servers.debian(program, package)
-        memcached = f"nc -N {LOOPBACK} {memcached_port}"
+        memcached = f"nc.openbsd -N {LOOPBACK} {memcached_port}"
         self._commands = {
             "nc -N localhost 11210": memcached,
             "redis-cli": f"redis-cli -p {redis_port}",
@@ -208,6 +202,7 @@ class Shell:
 
 
 @pytest.fixture
+@fixture_needs("nc", "redis-cli", "xxd")
 def shell(bridge: RedCouch, redis_server: RedisServer, native: redis.Redis) -> Shell:
     """A shell beside the two servers."""
     return Shell(bridge.port, redis_server.port)

@@ -117,9 +117,9 @@ def test_words() -> None:
             assert ask(server.address, line, b"\r\n").startswith(b"CLIENT_ERROR usage: ")
 
 
-def test_with_workers(redis_70: RedisServer) -> None:
+def test_with_workers(any_redis: RedisServer) -> None:
     """All of them count, whichever is told, and all together are shown."""
-    with servers.redcouch(redis_70.url, "--workers", "3", "--inventory-separator", "/") as server:
+    with servers.redcouch(any_redis.url, "--workers", "3", "--inventory-separator", "/") as server:
         ask(server.address, b"stats reset\r\n", b"RESET\r\n")
         assert in_text(server.address, "on") == "OK\r\n"
         for _ in range(12):  # each on a connection of its own

@@ -16,9 +16,10 @@ import pytest
 from redcouch import __version__
 from redcouch.options import VERSION
 from tests.integration import monitors
-from tests.integration.clients.programs import find, run
+from tests.integration.clients.programs import run
 from tests.integration.monitors import Stats
 from tests.support import servers
+from tests.support.requirements import installed, needs
 from tests.support.servers import LOOPBACK, RedCouch, RedisServer
 from tests.support.wire import Wire, ask
 
@@ -33,9 +34,9 @@ MONITORS = (
 
 
 @pytest.fixture(scope="module")
-def watched(redis_70: RedisServer) -> Iterator[RedCouch]:
+def watched(any_redis: RedisServer) -> Iterator[RedCouch]:
     """One that has been used a little: 3 hits and 1 miss, and 2 items."""
-    with servers.redcouch(redis_70.url) as server:
+    with servers.redcouch(any_redis.url) as server:
         ask(server.address, b"flush_all\r\nstats reset\r\n", b"RESET\r\n")
         with Wire(server.address) as wire:
             wire.say([b"set a 0 0 1\r\nx\r\nset b 0 0 1\r\ny\r\n"], b"STORED\r\nSTORED\r\n")
@@ -96,18 +97,18 @@ def test_text_and_binary_say_the_same(watched: RedCouch, group: str) -> None:
         assert list(in_text) == list(in_binary)
 
 
+@needs("munin", "perl", "perl memcached")
 def test_munin(watched: RedCouch, tmp_path: Path) -> None:
     """Debian's own plugin for Munin draws its three graphs."""
-    plugin = find("/usr/share/munin/plugins/memcached_", "munin-plugins-extra")
-    find("/usr/share/perl5/Cache/Memcached.pm", "libcache-memcached-perl")
+    plugin = installed("munin")
     where = {"host": LOOPBACK, "port": str(watched.port)}
     shown: dict[str, str] = {}
     for graph in ("bytes", "counters", "rates"):
         link = tmp_path / f"memcached_{graph}"
         link.symlink_to(plugin)
-        printed = run([find("perl", "perl"), str(link)], where)
+        printed = run([installed("perl"), str(link)], where)
         shown |= dict(re.findall(r"^(\w+)\.value (\d+)$", printed, re.MULTILINE))
-        assert "graph_title Memcached" in run([find("perl", "perl"), str(link), "config"], where)
+        assert "graph_title Memcached" in run([installed("perl"), str(link), "config"], where)
     assert shown["memcache_cache_hits"] == "3"
     assert shown["memcache_cache_misses"] == "1"
     assert shown["memcache_cmd_set"] == "2"
@@ -115,16 +116,17 @@ def test_munin(watched: RedCouch, tmp_path: Path) -> None:
     assert int(shown["memcache_curr_connections"]) >= 1
 
 
+@needs("netdata")
 def test_netdata(watched: RedCouch, tmp_path: Path) -> None:
     """Debian's own plugin for Netdata finds RedCouch and fills every chart."""
-    plugin = find("/usr/lib/netdata/plugins.d/python.d.plugin", "netdata-plugins-python")
+    plugin = installed("netdata")
     (tmp_path / "python.d").mkdir()
     job = f"bridge:\n  host: {LOOPBACK}\n  port: {watched.port}\n"
     (tmp_path / "python.d" / "memcached.conf").write_text(job)
     places = {f"NETDATA_{place}_DIR": str(tmp_path) for place in ("LIB", "LOCK", "USER_CONFIG")}
     places["NETDATA_STOCK_CONFIG_DIR"] = "/usr/lib/netdata/conf.d"
     process = subprocess.Popen(
-        [find("python3", "python3"), plugin, "1", "memcached"],
+        ["/usr/bin/python3", plugin, "1", "memcached"],
         env={**os.environ, **places},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -148,10 +150,11 @@ def test_netdata(watched: RedCouch, tmp_path: Path) -> None:
     assert {"used", "avail", "reclaimed", "evictions", "touch_hits", "decr_misses"} < set(shown)
 
 
-def test_memcstat(redis_70: RedisServer) -> None:
+@needs("memcstat")
+def test_memcstat(any_redis: RedisServer) -> None:
     """libmemcached's memcstat prints every statistic: the version is one that it can read."""
-    program = find("memcstat", "libmemcached-tools")
-    with servers.redcouch(redis_70.url) as server:
+    program = installed("memcstat")
+    with servers.redcouch(any_redis.url) as server:
         for options in ([], ["--binary"]):
             printed = run([program, f"--servers={LOOPBACK}:{server.port}", *options])
             shown = dict(re.findall(r"^\s+(\w+): (\S+)$", printed, re.MULTILINE))
@@ -160,9 +163,9 @@ def test_memcstat(redis_70: RedisServer) -> None:
             assert shown["pid"] == str(server.pid)
 
 
-def test_a_version_of_ones_own(redis_70: RedisServer) -> None:
+def test_a_version_of_ones_own(any_redis: RedisServer) -> None:
     """Whatever the version is said to be, no line has four words."""
-    with servers.redcouch(redis_70.url, "--version-string", "my own cache 1.0") as server:
+    with servers.redcouch(any_redis.url, "--version-string", "my own cache 1.0") as server:
         assert monitors.text(server.address)["version"] == "my-own-cache-1.0"
         assert ask(server.address, b"version\r\n", b"\r\n") == b"VERSION my own cache 1.0\r\n"
 
@@ -172,7 +175,7 @@ def test_statistics_while_redis_is_away() -> None:
     A monitor still sees RedCouch, and every count of its own; what only Redis knows is
     left out, not said to be 0.
     """
-    with servers.redis_server("7.0") as redis, servers.redcouch(redis.url) as server:
+    with servers.redis_server() as redis, servers.redcouch(redis.url) as server:
         redis.stop()
         ask(server.address, b"get a\r\n", b"\r\n")
         stats = monitors.text(server.address)

@@ -11,8 +11,9 @@ import pymemcache
 from redcouch import MEMCACHED_VERSION, __version__
 from redcouch.options import VERSION
 from tests.integration import monitors
-from tests.integration.clients.programs import find, run
+from tests.integration.clients.programs import run
 from tests.support import servers
+from tests.support.requirements import installed, needs
 from tests.support.servers import LOOPBACK, RedCouch, RedisServer
 from tests.support.wire import Address, Wire, ask
 
@@ -37,6 +38,7 @@ def in_binary(address: Address) -> str:
     return reply[24 : -len(answered)].decode()
 
 
+@needs("nc")
 def test_who_asks(redcouch: RedCouch) -> None:
     """A client library, whose line ends in CRLF, reads a number; a person at nc reads a name."""
     address = redcouch.address
@@ -102,12 +104,13 @@ def test_strict_readers() -> None:
     assert " " not in VERSION
 
 
+@needs("php")
 def test_clients(redcouch: RedCouch) -> None:
     """Real ones: pymemcache, and PHP in both protocols."""
     client = pymemcache.Client(redcouch.address)
     assert client.version() == VERSION.encode()
     client.close()
-    program = find("php", "php-cli")
+    program = installed("php")
     for binary in ("false", "true"):
         script = (
             f"$c = new Memcached(); $c->setOption(Memcached::OPT_BINARY_PROTOCOL, {binary});"
@@ -117,9 +120,9 @@ def test_clients(redcouch: RedCouch) -> None:
         assert run([program, "-r", script]).split() == [MEMCACHED_VERSION, VERSION]
 
 
-def test_statistics_with_workers(redis_70: RedisServer) -> None:
+def test_statistics_with_workers(any_redis: RedisServer) -> None:
     """Each process says the same."""
-    with servers.redcouch(redis_70.url, "--workers", "2") as server:
+    with servers.redcouch(any_redis.url, "--workers", "2") as server:
         for _ in range(8):
             assert in_text(server.address, b"version\r\n") == VERSION
             assert in_text(server.address, b"version\n") == TYPED

@@ -10,8 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -20,21 +19,13 @@ from typing import TypeVar
 import pytest
 
 from tests.support import servers
+from tests.support.polling import PATIENCE, eventually
 from tests.support.servers import LOOPBACK, RedCouch, RedisServer
-from tests.support.wire import PATIENCE, Address, Wire, ask
+from tests.support.wire import Address, Wire, ask
 
 T = TypeVar("T")
 
 TWO = ("--workers", "2")
-
-
-def eventually(look: Callable[[], T]) -> T:
-    """What C{look} gives, once that is true."""
-    deadline = time.monotonic() + PATIENCE
-    while not (seen := look()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-    return seen
 
 
 def runs(pid: int) -> bool:
@@ -116,11 +107,11 @@ def all_serve(address: Address, workers: int = 2) -> bool:
 
 
 @pytest.fixture
-def both(redis_70: RedisServer) -> Iterator[RedCouch]:
+def both(any_redis: RedisServer) -> Iterator[RedCouch]:
     """A RedCouch of two workers, both of which serve, over an empty Redis."""
-    with redis_70.client() as native:
+    with any_redis.client() as native:
         native.flushall()
-    with servers.redcouch(redis_70.url, *TWO) as server:
+    with servers.redcouch(any_redis.url, *TWO) as server:
         eventually(lambda: all_serve(server.address))
         ask(server.address, b"stats reset\r\n", b"RESET\r\n")
         yield server
@@ -189,10 +180,10 @@ def test_clients_are_shared_out(both: RedCouch) -> None:
     eventually(shared_out)
 
 
-def test_unix_socket(redis_70: RedisServer, tmp_path: Path) -> None:
+def test_unix_socket(any_redis: RedisServer, tmp_path: Path) -> None:
     """A unix socket is shared too, keeps the mode asked for, and goes at the end."""
     path = tmp_path / "rc.sock"
-    with servers.redcouch(redis_70.url, *TWO, "--port", f"unix:{path}:mode=600") as server:
+    with servers.redcouch(any_redis.url, *TWO, "--port", f"unix:{path}:mode=600") as server:
         eventually(lambda: all_serve_unix(str(path), server))
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert not path.exists()
@@ -212,7 +203,7 @@ def all_serve_unix(path: str, server: RedCouch) -> bool:
         return {number % 2 for number in numbers} == {0, 1}
 
 
-def test_tls(redis_70: RedisServer, tmp_path: Path) -> None:
+def test_tls(any_redis: RedisServer, tmp_path: Path) -> None:
     """Each worker speaks TLS itself."""
     import ssl
 
@@ -221,7 +212,7 @@ def test_tls(redis_70: RedisServer, tmp_path: Path) -> None:
     endpoint = f"ssl:{port}:interface={LOOPBACK}:privateKey={tmp_path}/key.pem"
     endpoint += f":certKey={tmp_path}/cert.pem"
     context = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
-    with servers.redcouch(redis_70.url, *TWO, "--port", endpoint), ExitStack() as stack:
+    with servers.redcouch(any_redis.url, *TWO, "--port", endpoint), ExitStack() as stack:
         for _ in range(6):
             plain = stack.enter_context(socket.create_connection((LOOPBACK, port), PATIENCE))
             encrypted = stack.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
@@ -290,7 +281,7 @@ def test_embedded_ends_with_a_killed_parent() -> None:
 def test_password_is_not_shown() -> None:
     """No command line has the storage URL's password but the one that the operator wrote."""
     with (
-        servers.redis_server("7.0", "--requirepass", "s3cret") as storage,
+        servers.redis_server("--requirepass", "s3cret") as storage,
         servers.redcouch(f"redis://:s3cret@{LOOPBACK}:{storage.port}", *TWO) as server,
     ):
         pids = eventually(lambda: worker_pids(server.pid))
@@ -300,11 +291,11 @@ def test_password_is_not_shown() -> None:
         assert "s3cret" not in server.log
 
 
-def test_users(redis_70: RedisServer, tmp_path: Path) -> None:
+def test_users(any_redis: RedisServer, tmp_path: Path) -> None:
     """SIGHUP has all workers know the users anew; a file that cannot be read changes nothing."""
     users = tmp_path / "users"
     users.write_text("me:first\n")
-    with servers.redcouch(redis_70.url, *TWO, "--auth-file", str(users), ready=False) as server:
+    with servers.redcouch(any_redis.url, *TWO, "--auth-file", str(users), ready=False) as server:
         eventually(lambda: enters(server, b"first", b"me") and "[worker 2]" in server.log)
         users.write_text("me:second\n")
         os.kill(server.pid, signal.SIGHUP)
@@ -393,9 +384,9 @@ def test_silent_worker(both: RedCouch) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
-def test_most_connections(redis_70: RedisServer) -> None:
+def test_most_connections(any_redis: RedisServer) -> None:
     """--max-connections is for all workers together, however they share them."""
-    with servers.redcouch(redis_70.url, *TWO, "--max-connections", "5") as server:
+    with servers.redcouch(any_redis.url, *TWO, "--max-connections", "5") as server:
         eventually(lambda: len(worker_pids(server.pid)) == 2)
         with ExitStack() as stack:
             wires: list[Wire] = []
@@ -550,14 +541,14 @@ def nothing_unread(wire: Wire) -> bool:
     return False
 
 
-def test_stop_drains(both: RedCouch, redis_70: RedisServer) -> None:
+def test_stop_drains(both: RedCouch, any_redis: RedisServer) -> None:
     """
     A stop that reaches every process, as Ctrl-C and systemd's do: nobody new is
     let in, what is in flight is answered, and then all end.
     """
     pids = worker_pids(both.pid)
     with one_each(both) as wires:
-        with held(redis_70):
+        with held(any_redis):
             for wire in wires.values():
                 send(wire, b"get a\r\n")
             eventually(lambda: all(nothing_unread(wire) for wire in wires.values()))
@@ -573,9 +564,9 @@ def test_stop_drains(both: RedCouch, redis_70: RedisServer) -> None:
     assert not any(runs(pid) for pid in pids.values())
 
 
-def test_ctrl_c(redis_70: RedisServer) -> None:
+def test_ctrl_c(any_redis: RedisServer) -> None:
     """Ctrl-C reaches the whole process group, and ends the service in order."""
-    with doomed(redis_70.url, *TWO) as server:
+    with doomed(any_redis.url, *TWO) as server:
         pids = eventually(lambda: worker_pids(server.pid))
         os.killpg(server.pid, signal.SIGINT)
         eventually(lambda: not runs(server.pid))
@@ -591,9 +582,9 @@ def listens(server: RedCouch) -> bool:
         return False
 
 
-def test_worker_that_does_not_end(redis_70: RedisServer) -> None:
+def test_worker_that_does_not_end(any_redis: RedisServer) -> None:
     """It is killed when the clients' time is over."""
-    with servers.redcouch(redis_70.url, *TWO, "--drain-timeout", "0.1") as server:
+    with servers.redcouch(any_redis.url, *TWO, "--drain-timeout", "0.1") as server:
         eventually(lambda: all_serve(server.address))
         pid = worker_pid(server.pid, 2)
         os.kill(pid, signal.SIGSTOP)
@@ -603,13 +594,13 @@ def test_worker_that_does_not_end(redis_70: RedisServer) -> None:
         assert "Worker 2 does not end: killing it" in server.log
 
 
-def test_parent_killed(redis_70: RedisServer) -> None:
+def test_parent_killed(any_redis: RedisServer) -> None:
     """The workers answer what is in flight, and end by themselves."""
-    with doomed(redis_70.url, *TWO) as server:
+    with doomed(any_redis.url, *TWO) as server:
         eventually(lambda: all_serve(server.address))
         pids = worker_pids(server.pid)
         with one_each(server) as wires:
-            with held(redis_70):
+            with held(any_redis):
                 for wire in wires.values():
                     send(wire, b"get a\r\n")
                 eventually(lambda: all(nothing_unread(wire) for wire in wires.values()))
@@ -623,12 +614,12 @@ def test_parent_killed(redis_70: RedisServer) -> None:
 # -- starting ----------------------------------------------------------------------------------
 
 
-def test_daemon(redis_70: RedisServer, tmp_path: Path) -> None:
+def test_daemon(any_redis: RedisServer, tmp_path: Path) -> None:
     """In the background there is one log file, with every worker's lines whole."""
     port = servers.free_port()
     twistd = str(Path(sys.executable).parent / "twistd")
     options = [f"--pidfile={tmp_path}/pid", f"--logfile={tmp_path}/log", f"--rundir={tmp_path}"]
-    service = ["redcouch", "--port", str(port), "--storage", redis_70.url, *TWO]
+    service = ["redcouch", "--port", str(port), "--storage", any_redis.url, *TWO]
     subprocess.run([twistd, *options, *service], check=True, timeout=60)
     pid = int((tmp_path / "pid").read_text())
     try:
@@ -694,7 +685,7 @@ def test_endpoints_that_cannot_be_shared(tmp_path: Path) -> None:
         assert "in use" in refused("--port", str(taken.getsockname()[1]), *TWO).lower()
 
 
-def test_workers_that_cannot_start(redis_70: RedisServer, tmp_path: Path) -> None:
+def test_workers_that_cannot_start(any_redis: RedisServer, tmp_path: Path) -> None:
     """The service ends, and says what the first worker said."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
@@ -703,7 +694,7 @@ def test_workers_that_cannot_start(redis_70: RedisServer, tmp_path: Path) -> Non
     )
     twistd = str(Path(sys.executable).parent / "twistd")
     ran = subprocess.run(
-        [twistd, "-n", "--pidfile=", "redcouch", "--port", "0", "-s", redis_70.url, *TWO],
+        [twistd, "-n", "--pidfile=", "redcouch", "--port", "0", "-s", any_redis.url, *TWO],
         capture_output=True,
         text=True,
         timeout=60,
@@ -715,9 +706,9 @@ def test_workers_that_cannot_start(redis_70: RedisServer, tmp_path: Path) -> Non
     assert "the dog has eaten it" in line
 
 
-def test_auto(redis_70: RedisServer) -> None:
+def test_auto(any_redis: RedisServer) -> None:
     """One for each CPU that the process may use."""
-    with servers.redcouch(redis_70.url, "--workers", "auto") as server:
+    with servers.redcouch(any_redis.url, "--workers", "auto") as server:
         expected = len(os.sched_getaffinity(0))
         assert statistics(server.address)["threads"] == str(expected)
         if expected > 1:

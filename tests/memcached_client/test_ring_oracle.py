@@ -17,21 +17,20 @@ from pymemcache.client.hash import HashClient
 
 from redcouch.memcached_client import key_hashes
 from redcouch.memcached_client.rings import RingNode, make_ring, read_ring
-from tests.integration.clients.programs import find, find_module, run
+from tests.integration.clients.programs import GO, run
 from tests.memcached_client.fleet import Fleet, fleet, port_of
 from tests.support import servers
+from tests.support.requirements import fixture_needs, installed, needs
 from tests.support.wire import Wire, ask
 
 PROGRAMS = Path(__file__).parent / "programs"
-GOPATH = "/usr/share/gocode"
-LIBHASHKIT = "/usr/lib/x86_64-linux-gnu/libhashkit.so.2"
-SPYMEMCACHED = "/usr/share/java/spymemcached.jar"
 
 Nodes = Sequence[RingNode]
 Write = Callable[[Nodes, Sequence[bytes]], None]
 
 
 @pytest.fixture(scope="module")
+@fixture_needs("memcached")
 def nodes() -> Iterator[Fleet]:
     """The fleet, with what the last test has left on it."""
     with fleet() as running:
@@ -127,17 +126,18 @@ def program(
 # -- Python ------------------------------------------------------------------------------------
 
 
-def pylibmc(**behaviors: object) -> Write:
-    module = find_module("pylibmc", "install the dependency group clients")
+def with_pylibmc(**behaviors: object) -> Write:
+    import pylibmc
 
     def write(nodes: Nodes, keys: Sequence[bytes]) -> None:
-        client = module.Client(joined(nodes), behaviors=behaviors)
+        client = pylibmc.Client(joined(nodes), behaviors=behaviors)
         for key in keys:
             assert client.set(key, b"1")
 
     return write
 
 
+@needs("pylibmc")
 @pytest.mark.parametrize(
     ("ring", "behaviors", "count"),
     [
@@ -151,13 +151,15 @@ def pylibmc(**behaviors: object) -> Write:
 )
 def test_pylibmc(nodes: Fleet, ring: str, behaviors: dict[str, object], count: int) -> None:
     """Each distribution, with its own hash."""
-    check_all(nodes, ring, pylibmc(**behaviors), "bytes", count)
+    check_all(nodes, ring, with_pylibmc(**behaviors), "bytes", count)
 
 
+@needs("pylibmc")
 @pytest.mark.parametrize("distribution", ["modula", "ketama", "ketama-spy", "ketama-weighted"])
 def test_pylibmc_hashes(nodes: Fleet, distribution: str) -> None:
     """Each hash that it has been built with, with each distribution."""
-    module = find_module("pylibmc", "install the dependency group clients")
+    import pylibmc
+
     names = {
         "modula": "modula",
         "ketama": "consistent",
@@ -165,29 +167,31 @@ def test_pylibmc_hashes(nodes: Fleet, distribution: str) -> None:
         "ketama-weighted": "consistent weighted",
     }
     tried = []
-    for name in module.hashers:
-        client = module.Client(["127.0.0.1"])
+    for name in pylibmc.hashers:
+        client = pylibmc.Client(["127.0.0.1"])
         try:
             client.behaviors = {"hash": name}
-        except module.Error:
+        except pylibmc.Error:
             continue  # built without it
-        write = pylibmc(hash=name, distribution=names[distribution])
+        write = with_pylibmc(hash=name, distribution=names[distribution])
         check_all(nodes, f"{distribution}&hash={name}", write, "bytes", 2_000)
         tried.append(name)
     assert {"default", "md5", "crc", "fnv1_32", "fnv1a_32", "fnv1_64", "jenkins"} <= set(tried)
 
 
+@needs("pylibmc")
 @pytest.mark.parametrize("weights", [(1, 2, 3, 4, 5), (1, 1, 1, 11, 11), (1, 1, 1, 1, 100)])
 def test_pylibmc_weights(nodes: Fleet, weights: Sequence[int]) -> None:
     """Nodes of different sizes, also where 32-bit arithmetic rounds to a point fewer."""
-    write = pylibmc(ketama_weighted=True)
+    write = with_pylibmc(ketama_weighted=True)
     check_all(nodes, "ketama-weighted", write, "bytes", 2_000, weights)
 
 
+@needs("libhashkit")
 @pytest.mark.parametrize("name", key_hashes.LIBMEMCACHED)
 def test_hashes(name: str) -> None:
     """libmemcached's own functions, by themselves: keys of every length."""
-    library = ctypes.CDLL(find(LIBHASHKIT, "libhashkit2"))
+    library = ctypes.CDLL(installed("libhashkit"))
     exported = {"default": "one_at_a_time", "crc": "crc32"}.get(name, name)
     function = getattr(library, f"libhashkit_{exported}")
     function.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
@@ -258,6 +262,7 @@ def test_python_binary_memcached(nodes: Fleet) -> None:
 # -- PHP, Ruby, Perl, Go -----------------------------------------------------------------------
 
 
+@needs("php", "php memcached")
 @pytest.mark.parametrize(
     ("ring", "mode", "weights", "count"),
     [
@@ -274,7 +279,7 @@ def test_python_binary_memcached(nodes: Fleet) -> None:
 )
 def test_php(nodes: Fleet, ring: str, mode: str, weights: Sequence[int], count: int) -> None:
     """php-memcached, the library of most PHP applications."""
-    command = [find("php", "php-cli"), str(PROGRAMS / "libmemcached.php"), mode]
+    command = [installed("php"), str(PROGRAMS / "libmemcached.php"), mode]
 
     def write(members: Nodes, keys: Sequence[bytes]) -> None:
         program(command, joined(members), keys)
@@ -283,10 +288,10 @@ def test_php(nodes: Fleet, ring: str, mode: str, weights: Sequence[int], count: 
     check_all(nodes, ring, write, "bytes" if mode.endswith("1") else "ascii", count, weights)
 
 
+@needs("ruby", "dalli")
 def test_dalli(nodes: Fleet) -> None:
     """Debian's version of Ruby's client."""
-    command = [find("ruby", "ruby"), str(PROGRAMS / "dalli.rb"), "-"]
-    find("/usr/share/rubygems-integration/all/gems/dalli-3.0.6", "ruby-dalli")
+    command = [installed("ruby"), str(PROGRAMS / "dalli.rb"), "-"]
 
     def write(members: Nodes, keys: Sequence[bytes]) -> None:
         program(command, joined(members), keys)
@@ -295,10 +300,10 @@ def test_dalli(nodes: Fleet) -> None:
     check_all(nodes, "dalli", write, "text", 2_000, (1, 2, 3, 10, 1))
 
 
+@needs("perl", "perl memcached")
 def test_perl(nodes: Fleet) -> None:
     """Cache::Memcached places keys as python-memcached does."""
-    find("/usr/share/perl5/Cache/Memcached.pm", "libcache-memcached-perl")
-    command = [find("perl", "perl"), str(PROGRAMS / "cache_memcached.pl")]
+    command = [installed("perl"), str(PROGRAMS / "cache_memcached.pl")]
 
     def write(members: Nodes, keys: Sequence[bytes]) -> None:
         program([*command, ""], joined(members), keys)
@@ -307,16 +312,11 @@ def test_perl(nodes: Fleet) -> None:
     check_all(nodes, "python-memcached", write, "bytes", 2_000, (1, 2, 3, 10, 1))
 
 
+@needs("go", "go memcache")
 def test_gomemcache(nodes: Fleet, build: Path) -> None:
     """Go's client: printable ASCII only."""
-    go = find("go", "golang-go")
-    find(
-        f"{GOPATH}/src/github.com/bradfitz/gomemcache/memcache",
-        "golang-github-bradfitz-gomemcache-dev",
-    )
-    environment = {"GO111MODULE": "off", "GOPATH": GOPATH, "GOFLAGS": "", "CGO_ENABLED": "0"}
     compiled = str(build / "gomemcache")
-    run([go, "build", "-o", compiled, str(PROGRAMS / "gomemcache.go")], environment)
+    run([installed("go"), "build", "-o", compiled, str(PROGRAMS / "gomemcache.go")], GO)
 
     def write(members: Nodes, keys: Sequence[bytes]) -> None:
         listed = [member.name for member in members for _ in range(member.weight)]
@@ -331,11 +331,11 @@ def test_gomemcache(nodes: Fleet, build: Path) -> None:
 
 def node(name: str) -> tuple[list[str], dict[str, str]]:
     """The program of this name, and where npm has put the packages that it needs."""
-    modules = Path(__file__).parents[1] / "node_modules"
-    find(str(modules / "memcached" / "package.json"), "npm, and run: npm install --prefix tests")
-    return [find("node", "nodejs"), str(PROGRAMS / name)], {"NODE_PATH": str(modules)}
+    modules = str(Path(installed("npm packages")).parent)
+    return [installed("node"), str(PROGRAMS / name)], {"NODE_PATH": modules}
 
 
+@needs("node", "npm packages")
 def test_npm_memcached(nodes: Fleet) -> None:
     """The package memcached, which places keys by the package hashring."""
     command, environment = node("npm_memcached.js")
@@ -350,6 +350,7 @@ def test_npm_memcached(nodes: Fleet) -> None:
     check_all(nodes, "hashring&hash=sha1", write("sha1"), "text", 2_000)
 
 
+@needs("node", "npm packages")
 def test_memjs(nodes: Fleet) -> None:
     """The package memjs."""
     command, environment = node("memjs.js")
@@ -360,6 +361,7 @@ def test_memjs(nodes: Fleet) -> None:
     check_all(nodes, "memjs", write)
 
 
+@needs("java", "javac", "spymemcached")
 @pytest.mark.parametrize(
     ("ring", "mode", "weights", "count"),
     [
@@ -378,13 +380,12 @@ def test_spymemcached(
     nodes: Fleet, build: Path, ring: str, mode: str, weights: Sequence[int], count: int
 ) -> None:
     """Debian's version of Java's client."""
-    find(SPYMEMCACHED, "libspymemcached-java")
+    library = installed("spymemcached")
     compiled = build / "SpyMemcached.class"
     if not compiled.exists():
-        javac = find("javac", "default-jdk-headless")
         source = str(PROGRAMS / "SpyMemcached.java")
-        run([javac, "-cp", SPYMEMCACHED, "-d", str(build), source])
-    java = [find("java", "default-jre-headless"), "-cp", f"{SPYMEMCACHED}:{build}", "SpyMemcached"]
+        run([installed("javac"), "-cp", library, "-d", str(build), source])
+    java = [installed("java"), "-cp", f"{library}:{build}", "SpyMemcached"]
 
     def name(address: str) -> str:
         """With what a host's name and an address have been looked up as."""
@@ -419,7 +420,7 @@ class Twemproxy(servers.Server):
         addresses: Mapping[str, str],
     ) -> None:
         super().__init__(folder)
-        self._program = find("nutcracker", "nutcracker")
+        self._program = installed("nutcracker")
         self._settings = settings
         self._servers = [
             f"{addresses[node.name]}:{node.weight} {node.name}"
@@ -444,6 +445,7 @@ class Twemproxy(servers.Server):
         return ask(self.address, b"get nothing\r\n", b"END\r\n") == b"END\r\n"
 
 
+@needs("nutcracker")
 @pytest.mark.parametrize("distribution", ["ketama", "modula"])
 @pytest.mark.parametrize(
     ("hash_name", "weights", "count"),
@@ -468,6 +470,7 @@ def test_twemproxy(
     check_all(nodes, ring, write, "bytes", count, weights)
 
 
+@needs("nutcracker")
 @pytest.mark.parametrize("distribution", ["ketama", "modula"])
 def test_twemproxy_names(nodes: Fleet, tmp_path: Path, distribution: str) -> None:
     """Servers with names of their own, and no hash tag."""

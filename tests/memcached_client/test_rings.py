@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -180,3 +181,17 @@ def test_refused_members(query: str, why: str) -> None:
     """Nothing is guessed, and nothing ignored."""
     with pytest.raises(ConfigurationError, match=why):
         read_member(query)
+
+
+def test_the_page() -> None:
+    """It names every scheme, and each ring and hash that it names is one."""
+    page = (Path(__file__).parents[2] / "docs/rings.md").read_text()
+    clients, _, parameters = page.partition("## Which one")[2].partition("## Parameters")
+    rows = [line for line in clients.splitlines() if line.startswith("| ")][1:]
+    rings = [row.rpartition(" | ")[2].split("`")[1] for row in rows]
+    assert {read_ring(ring).name for ring in rings} == set(SCHEMES)
+    hashes = [row.split(" | ") for row in parameters.splitlines() if row.startswith("| `hash` |")]
+    for _, schemes, values in hashes:
+        for scheme in schemes.split("`")[1::2]:
+            for value in set(values.split("`")[1::2]) - set(SCHEMES) - {"distribution=modula"}:
+                read_ring(f"{scheme}&hash={value}")

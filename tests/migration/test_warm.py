@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from tests.backends.origin.conftest import PATIENT
-from tests.backends.origin.test_service import stats
-from tests.migration.test_phases import Instance, application, sign_in
+from tests.backends.origin.conversation import stats
+from tests.migration.instances import Instance, application, sign_in
 from tests.support import servers
+from tests.support.requirements import fixture_needs
 from tests.support.servers import Memcached, RedisServer
 
 
 @pytest.fixture
+@fixture_needs("memcached")
 def old() -> Iterator[Memcached]:
     """A memcached with everybody's session."""
     with servers.memcached() as server:
@@ -27,7 +29,7 @@ def old() -> Iterator[Memcached]:
 
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
-    with servers.redis_server("7.0") as server:
+    with servers.redis_server() as server:
         yield server
 
 

@@ -10,10 +10,10 @@ from tests.support import servers
 from tests.support.servers import RedisServer
 
 
-def test_promoted_items_go_on_as_strings(redis_70: RedisServer) -> None:
+def test_promoted_items_go_on_as_strings(any_redis: RedisServer) -> None:
     """C{promote --with-flags}: value, flags, token and time to live are as they were."""
-    url = f"{redis_70.url}/9"
-    with redis_70.client(db=9) as client:
+    url = f"{any_redis.url}/9"
+    with any_redis.client(db=9) as client:
         client.flushdb()
         token = Items(client).set("k", b"value", ttl=500, flags=7)
         done = run("promote", "*", "--to", "string", "--with-flags", "--storage", url)

@@ -20,16 +20,16 @@ LAYOUTS = ("encoding=hex", "encoding=raw", "layout=string")
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
-def service(request: pytest.FixtureRequest, redis_70: RedisServer) -> Iterator[tuple[str, int]]:
-    with servers.redcouch(f"{redis_70.url}/5?{request.param}") as server:
+def service(request: pytest.FixtureRequest, any_redis: RedisServer) -> Iterator[tuple[str, int]]:
+    with servers.redcouch(f"{any_redis.url}/5?{request.param}") as server:
         yield request.param, server.port
 
 
 @pytest.fixture
-def both(service: tuple[str, int], redis_70: RedisServer) -> Iterator[tuple[Items, Client]]:
+def both(service: tuple[str, int], any_redis: RedisServer) -> Iterator[tuple[Items, Client]]:
     """Items, and a memcached client of the same ones."""
     parameters, port = service
-    with redis_70.client(db=5) as client:
+    with any_redis.client(db=5) as client:
         client.flushdb()
         memcached = Client(("127.0.0.1", port), default_noreply=False)
         yield Items(client, **dict([parameters.split("=")])), memcached
@@ -125,9 +125,9 @@ def test_one_of_many_fails(both: tuple[Items, Client]) -> None:
         items.get_many(["a", "list"])
 
 
-def test_a_client_that_decodes(redis_70: RedisServer) -> None:
+def test_a_client_that_decodes(any_redis: RedisServer) -> None:
     """Values are bytes even where the client makes text of its replies."""
-    with redis_70.client(db=6, decode_responses=True) as client:
+    with any_redis.client(db=6, decode_responses=True) as client:
         client.flushdb()
         items = Items(client, encoding="raw")
         items.set("k", b"\xff")
@@ -138,11 +138,11 @@ def test_a_client_that_decodes(redis_70: RedisServer) -> None:
             items.get("list")
 
 
-def test_asyncio(redis_70: RedisServer) -> None:
+def test_asyncio(any_redis: RedisServer) -> None:
     """The same methods, to await."""
 
     async def work() -> None:
-        client = redis.asyncio.Redis(port=redis_70.port, db=6)
+        client = redis.asyncio.Redis(port=any_redis.port, db=6)
         items = AsyncItems(client, layout="string")
         try:
             await client.flushdb()

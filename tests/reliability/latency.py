@@ -8,7 +8,9 @@ then beside clients that do harm. Printed are its latencies, as Markdown.
 from __future__ import annotations
 
 import argparse
+import select
 import socket
+import struct
 import sys
 import threading
 import time
@@ -28,6 +30,68 @@ _PAUSE = 0.001
 
 Harm = Callable[[RedCouch, ExitStack], Callable[[], None] | None]
 """Prepares something, and gives what is to be done again and again meanwhile."""
+
+
+def fill(words: bytes, size: int = 65536) -> bytes:
+    """The same words again and again."""
+    return words * (size // len(words))
+
+
+def frame(opcode: int, extras: bytes = b"", key: bytes = b"", value: bytes = b"") -> bytes:
+    """A request of the binary protocol."""
+    body = extras + key + value
+    head = struct.pack(">BBHBBHIIQ", 0x80, opcode, len(key), len(extras), 0, 0, len(body), 0, 0)
+    return head + body
+
+
+_MANY_KEYS = b" ".join(b"key-%d" % number for number in range(200))
+
+#: What 64 clients say at once, each again when it has all its answers.
+FLOODS = {
+    "32,768 empty lines": fill(b"\r\n"),
+    "65,536 line ends": fill(b"\n"),
+    "lines of meta no-ops": fill(b"mn\r\n"),
+    "meta gets": fill(b"mg key v t f\r\n"),
+    "gets of 200 keys": fill(b"get " + _MANY_KEYS + b"\r\n"),
+    "a get of 400,000 keys": b"get " + b"k " * 400_000 + b"\r\n",
+    "small sets": fill(b"set key 0 0 10 noreply\r\n0123456789\r\n"),
+    "sets of 1 MB": b"set key-large 0 0 1000000\r\n" + b"x" * 1_000_000 + b"\r\n",
+    "increments": fill(b"incr number 1\r\n"),
+    "binary no-ops": fill(frame(0x0A)),
+    "quiet binary misses": fill(frame(0x09, key=b"absent")) + frame(0x0A),
+    "binary sets": fill(frame(0x01, bytes(8), b"key", b"value")),
+}
+_CROWD = 64
+
+
+def flood(name: str) -> Harm:
+    """64 clients that each say one of L{FLOODS}, and say it again when it is answered."""
+
+    def prepare(server: RedCouch, clients: ExitStack) -> Callable[[], None]:
+        crowd = {}
+        for _ in range(_CROWD):
+            client = clients.enter_context(servers.plain(server.port))
+            client.setblocking(False)
+            crowd[client] = memoryview(FLOODS[name])
+
+        def go_on() -> None:
+            sending = [client for client, rest in crowd.items() if rest]
+            readable, writable, _ = select.select(list(crowd), sending, [], 0.5)
+            for client in readable:
+                with suppress(BlockingIOError):
+                    if not client.recv(MIB):
+                        del crowd[client]  # the service ends
+            for client in writable:
+                with suppress(BlockingIOError, KeyError):
+                    crowd[client] = crowd[client][client.send(crowd[client]) :]
+            if not (readable or writable):
+                for client in crowd:
+                    crowd[client] = memoryview(FLOODS[name])
+
+        return go_on
+
+    prepare.__doc__ = f"64 clients that each send {name}."
+    return prepare
 
 
 def nothing(server: RedCouch, clients: ExitStack) -> None:
@@ -109,6 +173,7 @@ HARM: tuple[Harm, ...] = (
     promised_values,
     coming_and_going,
     wrong_frames,
+    *map(flood, FLOODS),
 )
 
 
@@ -133,16 +198,25 @@ def again_and_again(does: Callable[[], None] | None) -> Iterator[None]:
             thread.join()
 
 
-def latencies(server: RedCouch, seconds: float) -> list[float]:
-    """Of one request after the other, in milliseconds."""
+def latencies(
+    server: RedCouch,
+    seconds: float,
+    now: Callable[[], float] = time.perf_counter,
+    hello: bytes = b"",
+) -> list[float]:
+    """
+    Of one request after the other, in milliseconds.
+
+    @param hello: what the client says first, to be let in.
+    """
     found = []
     until = time.monotonic() + seconds
     with Wire(server.address) as wire:
-        wire.say([b"set well 0 0 2\r\nhi\r\n"], b"\r\n")
+        wire.say([hello + b"set well 0 0 2\r\nhi\r\nmn\r\n"], b"MN\r\n")
         while time.monotonic() < until:
-            began = time.perf_counter()
+            began = now()
             said = wire.exchange(b"get well\r\n", lambda reply: reply.endswith(b"END\r\n"))
-            found.append((time.perf_counter() - began) * 1000)
+            found.append((now() - began) * 1000)
             assert said == b"VALUE well 0 2\r\nhi\r\nEND\r\n", said
             time.sleep(_PAUSE)
     return found
@@ -152,10 +226,13 @@ def main() -> int:
     """Run as the command line says."""
     parser = argparse.ArgumentParser(description="What harm costs other clients.")
     parser.add_argument("--seconds", type=float, default=3, help="for each sort of harm")
+    parser.add_argument("--only", default="", help="words of the harm to do")
     given = parser.parse_args()
     print("| beside | p50 | p99 | longest |\n|---|---|---|---|")
-    with servers.redis_server("7.0") as storage:
+    with servers.redis_server() as storage:
         for harm in HARM:
+            if given.only not in str(harm.__doc__):
+                continue
             with (
                 servers.redcouch(storage.url) as server,
                 ExitStack() as clients,

@@ -32,12 +32,12 @@ from statistics import linear_regression
 
 from tests.reliability.clients import BinaryClient, Client, Load, MetaClient
 from tests.support import servers
+from tests.support.polling import PATIENCE, eventually
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import Address
 
 LASTING = ("--appendonly", "yes", "--appendfsync", "always")
 
-PATIENCE = 30.0
 """Seconds that a client waits for a service that is started again."""
 
 _SETTLING = 0.25
@@ -191,7 +191,7 @@ def run(seconds: float, pause: float = 0.0) -> Report:
     @param pause: seconds that a client waits after each pair of requests.
     """
     with (
-        servers.redis_server("7.0", *LASTING) as storage,
+        servers.redis_server(*LASTING) as storage,
         servers.redcouch(storage.url + "?timeout=0.5", "--workers", "2") as restless,
         servers.redcouch(storage.url + "?timeout=0.5") as steady,
     ):
@@ -234,7 +234,7 @@ def _under_load(addresses: list[Address], pause: float) -> Iterator[list[Load]]:
 def until_stored(address: Address) -> None:
     """Wait until a write succeeds."""
     client = Client(address, "first", PATIENCE)
-    servers.eventually(lambda: client.set("first", "1") == b"STORED\r\n")
+    eventually(lambda: client.set("first", "1") == b"STORED\r\n")
     client.close()
 
 

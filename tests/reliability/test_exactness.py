@@ -19,20 +19,20 @@ TIMES = 60
 
 
 @pytest.fixture(scope="module")
-def addresses(redis_70: RedisServer) -> Iterator[list[Address]]:
+def addresses(any_redis: RedisServer) -> Iterator[list[Address]]:
     """Two services of one process, and one of two workers."""
     with (
-        servers.redcouch(redis_70.url) as one,
-        servers.redcouch(redis_70.url) as other,
-        servers.redcouch(redis_70.url, "--workers", "2") as third,
+        servers.redcouch(any_redis.url) as one,
+        servers.redcouch(any_redis.url) as other,
+        servers.redcouch(any_redis.url, "--workers", "2") as third,
     ):
         yield [one.address, other.address, third.address]
 
 
 @pytest.fixture
-def race(addresses: list[Address], redis_70: RedisServer) -> Callable[[Run], list[object]]:
+def race(addresses: list[Address], any_redis: RedisServer) -> Callable[[Run], list[object]]:
     """Lets clients of all the processes do something at the same time; Redis is empty before."""
-    with redis_70.client() as native:
+    with any_redis.client() as native:
         native.flushall()
 
     def run(what: Run) -> list[object]:
@@ -59,9 +59,9 @@ def ask(wire: Wire, request: bytes, ending: bytes = b"\r\n") -> bytes:
     return reply
 
 
-def value(redis_70: RedisServer, key: str) -> bytes:
+def value(any_redis: RedisServer, key: str) -> bytes:
     """What a native client finds."""
-    with redis_70.client() as native:
+    with any_redis.client() as native:
         return _read(native, key)
 
 
@@ -77,7 +77,7 @@ def gets(wire: Wire, key: bytes) -> tuple[bytes, bytes]:
     return body, head.split()[4]
 
 
-def test_incr(race: Race, redis_70: RedisServer) -> None:
+def test_incr(race: Race, any_redis: RedisServer) -> None:
     """Every increment counts once, and every client is told a number of its own."""
 
     def count(number: int, wire: Wire) -> object:
@@ -86,10 +86,10 @@ def test_incr(race: Race, redis_70: RedisServer) -> None:
 
     told = [number for numbers in race(count) for number in numbers]  # type: ignore[attr-defined]
     assert sorted(told) == list(range(1, CLIENTS * TIMES + 1))
-    assert value(redis_70, "n") == b"%d" % (CLIENTS * TIMES)
+    assert value(any_redis, "n") == b"%d" % (CLIENTS * TIMES)
 
 
-def test_cas(race: Race, redis_70: RedisServer) -> None:
+def test_cas(race: Race, any_redis: RedisServer) -> None:
     """Counting by gets and cas loses no update, and no token is good for two."""
 
     def count(number: int, wire: Wire) -> object:
@@ -107,10 +107,10 @@ def test_cas(race: Race, redis_70: RedisServer) -> None:
 
     used = [token for tokens in race(count) for token in tokens]  # type: ignore[attr-defined]
     assert len(set(used)) == len(used) == CLIENTS * (TIMES // 4)
-    assert value(redis_70, "n") == b"%d" % len(used)
+    assert value(any_redis, "n") == b"%d" % len(used)
 
 
-def test_add(race: Race, redis_70: RedisServer) -> None:
+def test_add(race: Race, any_redis: RedisServer) -> None:
     """Of all who add a key, one succeeds, and its value is there."""
 
     def add(number: int, wire: Wire) -> object:
@@ -123,10 +123,10 @@ def test_add(race: Race, redis_70: RedisServer) -> None:
             for number, replies in enumerate(told)
             if replies[key] == b"STORED\r\n"  # type: ignore[index]
         ]
-        assert [b"%d" % number for number in winners] == [value(redis_70, f"k{key}")]
+        assert [b"%d" % number for number in winners] == [value(any_redis, f"k{key}")]
 
 
-def test_append(race: Race, redis_70: RedisServer) -> None:
+def test_append(race: Race, any_redis: RedisServer) -> None:
     """Every piece that was appended is there once, those of each client in its order."""
 
     def append(number: int, wire: Wire) -> object:
@@ -138,7 +138,7 @@ def test_append(race: Race, redis_70: RedisServer) -> None:
         return None
 
     race(append)
-    pieces = [piece.split(b".") for piece in value(redis_70, "log").rstrip(b";").split(b";")]
+    pieces = [piece.split(b".") for piece in value(any_redis, "log").rstrip(b";").split(b";")]
     for number in range(CLIENTS):
         places = [int(place) for name, place in pieces if int(name) == number]
         assert places == list(range(TIMES))

@@ -1,7 +1,9 @@
-"""The master dies under load, and the sentinels make the replica the master."""
+"""The master dies or is replaced under load; the sentinels make the replica the master."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,9 +12,11 @@ import pytest
 import redis
 
 from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError
+from tests.reliability.test_history import historians, judge, wait_for_more
 from tests.support import servers
+from tests.support.polling import eventually
 from tests.support.servers import LOOPBACK, RedisServer, Server
-from tests.support.wire import ask
+from tests.support.wire import Address, ask
 
 
 class Sentinel(Server):
@@ -35,7 +39,7 @@ class Sentinel(Server):
             "sentinel failover-timeout main 3000",
         ]
         file.write_text("\n".join(rules) + "\n")
-        return [servers.redis_binary("7.0"), str(file), "--sentinel"]
+        return [servers.redis_binary(), str(file), "--sentinel"]
 
     def answers(self) -> bool:
         return ask(self.address, b"PING\r\n", b"\r\n").startswith(b"+PONG")
@@ -80,7 +84,7 @@ def watched(master: RedisServer, folder: Path) -> Iterator[str]:
             sentinel.start()
             sentinels.append(sentinel)
         for sentinel in sentinels:
-            servers.eventually(sentinel.sees_all)
+            eventually(sentinel.sees_all)
         hosts = ",".join(f"{LOOPBACK}:{sentinel.port}" for sentinel in sentinels)
         yield f"redis+sentinel://{hosts}/main?timeout=0.5"
 
@@ -88,12 +92,12 @@ def watched(master: RedisServer, folder: Path) -> Iterator[str]:
 def test_failover(tmp_path: Path) -> None:
     """Each request has its own answer throughout; what the new master has acknowledged is there."""
     with (
-        servers.redis_server("7.0", "--repl-diskless-sync-delay", "0") as master,
-        servers.redis_server("7.0") as replica,
+        servers.redis_server("--repl-diskless-sync-delay", "0") as master,
+        servers.redis_server() as replica,
         replica.client() as native,
     ):
         native.replicaof(LOOPBACK, master.port)
-        servers.eventually(lambda: native.info("replication")["master_link_status"] == "up")
+        eventually(lambda: native.info("replication")["master_link_status"] == "up")
         with (
             watched(master, tmp_path) as url,
             servers.redcouch(url, "--workers", "2") as server,
@@ -110,7 +114,7 @@ def test_failover(tmp_path: Path) -> None:
                 for load in loads:
                     load.strict = False
                 master.kill()
-                servers.eventually(lambda: native.info("replication")["role"] == "master")
+                eventually(lambda: native.info("replication")["role"] == "master")
                 _until_stored(loads, 20)  # each key twice at least: what is there is known again
                 for load in loads:
                     load.strict = True
@@ -126,10 +130,109 @@ def test_failover(tmp_path: Path) -> None:
                     load.check(key, bytes.fromhex(field.decode()))
 
 
+@contextmanager
+def master_and_replica(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, str]]:
+    """A master, its replica, and their URL, with three sentinels behind it."""
+    with (
+        servers.redis_server("7.0", "--repl-diskless-sync-delay", "0") as master,
+        servers.redis_server("7.0", "--repl-diskless-sync-delay", "0") as replica,
+        replica.client() as native,
+    ):
+        native.replicaof(LOOPBACK, master.port)
+        eventually(lambda: native.info("replication")["master_link_status"] == "up")
+        with watched(master, folder) as url:
+            yield master, replica, url
+
+
+def role(server: RedisServer) -> str:
+    with server.client() as native:
+        said: bytes = native.role()[0]
+        return said.decode()
+
+
+@pytest.mark.parametrize("services", [1, 2])
+def test_planned_failover(tmp_path: Path, services: int) -> None:
+    """
+    C{SENTINEL FAILOVER} loses nothing that was acknowledged: one order of all
+    that happened before, meanwhile and afterwards explains every answer, of one
+    service and of two. The old master, which is one for seconds more, is not written to.
+    """
+    with master_and_replica(tmp_path) as (master, replica, url), ExitStack() as running:
+        bridges = [running.enter_context(servers.redcouch(url)) for _ in range(services)]
+        with historians([bridge.address for bridge in bridges], 100_000) as clients:
+            wait_for_more(clients, 40)
+            port = int(url.partition(":")[2].split(",")[0].rpartition(":")[2])
+            with redis.Redis(host=LOOPBACK, port=port) as sentinel:
+                sentinel.execute_command("SENTINEL", "FAILOVER", "main")
+            eventually(lambda: role(replica) == "master")
+            assert role(master) == "master"
+            wait_for_more(clients, 40)
+        judge(clients)
+        with replica.client() as native:
+            assert native.exists("redcouch:sys:cas_counter")
+
+
+@pytest.mark.parametrize("services", [1, 2])
+@pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGSTOP])
+def test_unplanned_failover(tmp_path: Path, harm: signal.Signals, services: int) -> None:
+    """
+    When the master dies or hangs, the service loses what Redis loses and no more: each
+    count goes on from what the replica had when it was cut off. A master that wakes up again
+    is not gone back to.
+    """
+    with master_and_replica(tmp_path) as (master, replica, url), ExitStack() as running:
+        bridges = [running.enter_context(servers.redcouch(url)) for _ in range(services)]
+        counts = [Count(bridge.address, f"count-{place}") for place, bridge in enumerate(bridges)]
+        for count in counts:
+            assert count.client.set(count.name, "0") == b"STORED\r\n"
+            for _ in range(50):
+                assert count.up()
+        with replica.client() as native:
+            os.kill(master.pid, harm)
+            eventually(lambda: native.info("replication")["role"] == "master")
+            had = [
+                int(bytes.fromhex(native.hget(f"rc:{one.name}", "v").decode())) for one in counts
+            ]
+        for count, there in zip(counts, had, strict=True):
+            eventually(count.up)
+            assert count.last == there + 1
+            count.begun_at, count.acknowledged = count.last, 0
+        if harm is signal.SIGSTOP:
+            os.kill(master.pid, signal.SIGCONT)
+            eventually(lambda: all(count.up() for count in counts) and role(master) == "slave")
+            for count in counts:
+                assert count.last == count.begun_at + count.acknowledged
+        for count in counts:
+            count.client.close()
+
+
+class Count:
+    """
+    One who counts up.
+
+    @ivar last: the number that was acknowledged last.
+    @ivar acknowledged: how many there were since it was at C{begun_at}.
+    """
+
+    def __init__(self, address: Address, name: str) -> None:
+        self.client = Client(address, name)
+        self.name = name
+        self.last = self.begun_at = self.acknowledged = 0
+
+    def up(self) -> bool:
+        """Count once; whether that was acknowledged."""
+        said = self.client.ask(f"incr {self.name} 1\r\n".encode(), lambda all: all.endswith(b"\n"))
+        if said.startswith(b"SERVER_ERROR"):
+            return False
+        self.last = int(said)
+        self.acknowledged += 1
+        return True
+
+
 def test_too_few_replicas() -> None:
     """With C{min-replicas-to-write}, a master alone refuses writes, changes nothing, and reads."""
     with (
-        servers.redis_server("7.0") as master,
+        servers.redis_server() as master,
         servers.redcouch(master.url) as server,
         master.client() as native,
     ):
@@ -152,7 +255,7 @@ def test_too_few_replicas() -> None:
 
 def _until_stored(loads: Sequence[Load], many: int) -> None:
     goals = [load.stored + many for load in loads]
-    servers.eventually(
+    eventually(
         lambda: all(
             load.stored >= goal or not load.is_alive()
             for load, goal in zip(loads, goals, strict=True)

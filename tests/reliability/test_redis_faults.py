@@ -17,6 +17,7 @@ import pytest
 from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError
 from tests.reliability.proxy import in_front_of
 from tests.support import servers
+from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import Wire
 
@@ -67,13 +68,13 @@ def once_answered(client: Client, key: str) -> bytes | None:
             return False
         return True
 
-    servers.eventually(answered)
+    eventually(answered)
     return values[0]
 
 
 def until_asked(loads: list[Load]) -> None:
     goal = [load.asked + 40 for load in loads]
-    servers.eventually(
+    eventually(
         lambda: all(
             load.asked >= least or not load.is_alive()
             for load, least in zip(loads, goal, strict=True)
@@ -92,14 +93,14 @@ def until_refused(loads: list[Load]) -> None:
         return sum(sum(load.refused.values()) for load in loads)
 
     goal = told() + 8
-    servers.eventually(lambda: told() >= goal)
+    eventually(lambda: told() >= goal)
 
 
 def until_stored(server: RedCouch) -> float:
     """Wait until a write succeeds; gives the seconds that it took."""
     began = time.monotonic()
     client = Client(server.address, "first")
-    servers.eventually(lambda: client.set("first", "1") == b"STORED\r\n")
+    eventually(lambda: client.set("first", "1") == b"STORED\r\n")
     client.close()
     return time.monotonic() - began
 
@@ -108,13 +109,13 @@ def until_stored(server: RedCouch) -> float:
 def test_killed(workers: str) -> None:
     """Killed and started again under load: what was acknowledged is there, nothing is mixed up."""
     with (
-        servers.redis_server("7.0", *LASTING) as storage,
+        servers.redis_server(*LASTING) as storage,
         servers.redcouch(storage.url, "--workers", workers) as server,
         under_load(server) as loads,
     ):
         for _ in range(3):
             storage.kill()
-            servers.eventually(lambda: refusals(loads))
+            eventually(lambda: refusals(loads))
             until_asked(loads)
             storage.start()
             assert until_stored(server) < RECOVERY
@@ -127,7 +128,7 @@ def test_killed(workers: str) -> None:
 def test_held() -> None:
     """Held for longer than the timeout: an error for each request, and no answer of another's."""
     with (
-        servers.redis_server("7.0") as storage,
+        servers.redis_server() as storage,
         servers.redcouch(storage.url + "?timeout=0.5") as server,
         under_load(server) as loads,
     ):
@@ -141,16 +142,16 @@ def test_held() -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_reset_in_the_middle_of_a_reply(redis_70: RedisServer, workers: str) -> None:
+def test_reset_in_the_middle_of_a_reply(any_redis: RedisServer, workers: str) -> None:
     """Half a reply and a reset: errors for those who waited, and nobody has another's answer."""
     with (
-        in_front_of(redis_70.address) as proxy,
+        in_front_of(any_redis.address) as proxy,
         servers.redcouch(proxy.url, "--workers", workers) as server,
         under_load(server) as loads,
     ):
         for times in range(1, 4):
             proxy.cut()
-            servers.eventually(lambda times=times: proxy.cuts == times)  # type: ignore[misc]
+            eventually(lambda times=times: proxy.cuts == times)  # type: ignore[misc]
             assert until_stored(server) < RECOVERY
             until_asked(loads)
         assert refusals(loads)
@@ -160,9 +161,9 @@ def test_reset_in_the_middle_of_a_reply(redis_70: RedisServer, workers: str) -> 
         )
 
 
-def test_single_bytes(redis_70: RedisServer) -> None:
+def test_single_bytes(any_redis: RedisServer) -> None:
     """Replies that come byte by byte are replies like all others, and each is its request's."""
-    with in_front_of(redis_70.address) as proxy:
+    with in_front_of(any_redis.address) as proxy:
         proxy.dripping = True
         with servers.redcouch(proxy.url + "?timeout=30") as server, under_load(server) as loads:
             until_asked(loads)

@@ -15,6 +15,7 @@ import pytest
 
 from tests.reliability.clients import Client, Load
 from tests.support import servers
+from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
 
 #: Runs a command with the socket of a descriptor, as systemd passes it.
@@ -47,7 +48,7 @@ def under_load(port: int) -> Iterator[list[Load]]:
 
 def until_asked(loads: list[Load], more: int = 40) -> None:
     goal = [load.asked + more for load in loads]
-    servers.eventually(
+    eventually(
         lambda: all(
             load.asked >= least or not load.is_alive()
             for load, least in zip(loads, goal, strict=True)
@@ -106,15 +107,15 @@ def listening() -> Iterator[socket.socket]:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_socket_activation(
-    redis_70: RedisServer, tmp_path: Path, listening: socket.socket, workers: str
+    any_redis: RedisServer, tmp_path: Path, listening: socket.socket, workers: str
 ) -> None:
     """The socket of a service manager outlives the process that serves from it."""
     port = listening.getsockname()[1]
     options = ("--workers", workers)
     with (
-        activated(tmp_path, listening, redis_70.url, *options) as old,
+        activated(tmp_path, listening, any_redis.url, *options) as old,
         under_load(port) as loads,
-        activated(tmp_path, listening, redis_70.url, *options),
+        activated(tmp_path, listening, any_redis.url, *options),
     ):
         old.terminate()
         assert old.wait(60) is not None
@@ -125,11 +126,11 @@ def test_socket_activation(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_reuse_port(redis_70: RedisServer, workers: str) -> None:
+def test_reuse_port(any_redis: RedisServer, workers: str) -> None:
     """With C{--reuse-port} the next service listens before the last one stops."""
     options = ("--reuse-port", "--workers", workers)
-    with servers.redcouch(redis_70.url, *options) as old, under_load(old.port) as loads:
-        with successor(old, redis_70.url, *options):
+    with servers.redcouch(any_redis.url, *options) as old, under_load(old.port) as loads:
+        with successor(old, any_redis.url, *options):
             assert old.stop() == -15
             until_asked(loads)
             for load in loads:
@@ -147,7 +148,7 @@ def successor(old: RedCouch, storage: str, *options: str) -> Iterator[RedCouch]:
     server = RedCouch(folder, storage, options, ready=True)
     server.port = old.port
     server.start()
-    servers.eventually(lambda: " listens on " in server.log)
+    eventually(lambda: " listens on " in server.log)
     try:
         yield server
     finally:
@@ -166,10 +167,10 @@ def test_port_is_not_shared_unasked() -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_those_who_wait_are_taken(redis_70: RedisServer, workers: str) -> None:
+def test_those_who_wait_are_taken(any_redis: RedisServer, workers: str) -> None:
     """Whoever was in the queue of a shared port when the service ends is still answered."""
     options = ("--reuse-port", "--workers", workers)
-    with servers.redcouch(redis_70.url, *options) as server, ExitStack() as clients:
+    with servers.redcouch(any_redis.url, *options) as server, ExitStack() as clients:
         held = [server.pid, *servers.children(server.pid)]
         for process in held:
             os.kill(process, signal.SIGSTOP)
@@ -181,13 +182,13 @@ def test_those_who_wait_are_taken(redis_70: RedisServer, workers: str) -> None:
             os.kill(process, signal.SIGCONT)
         for client in crowd:
             assert servers.read_all(client) == b"MN\r\n"
-        servers.eventually(lambda: "Server Shut Down." in server.log)
+        eventually(lambda: "Server Shut Down." in server.log)
 
 
 def test_second_signal() -> None:
     """A second SIGTERM while clients finish changes nothing."""
     with (
-        servers.redis_server("7.0") as storage,
+        servers.redis_server() as storage,
         servers.redcouch(storage.url + "?timeout=30") as server,
     ):
         with servers.plain(server.port) as client:
@@ -198,9 +199,9 @@ def test_second_signal() -> None:
             assert seen.recv(100).startswith(b"VERSION")  # so the first one was read, too
             seen.close()
             os.kill(server.pid, signal.SIGTERM)
-            servers.eventually(lambda: "Waiting for" in server.log)
+            eventually(lambda: "Waiting for" in server.log)
             os.kill(server.pid, signal.SIGTERM)
             os.kill(storage.pid, signal.SIGCONT)
             assert servers.read_all(client) == b"END\r\n"
-        servers.eventually(lambda: "Server Shut Down." in server.log)
+        eventually(lambda: "Server Shut Down." in server.log)
         assert "ReactorNotRunning" not in server.log

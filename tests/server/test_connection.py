@@ -6,7 +6,7 @@ import datetime
 import socket
 import struct
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet import reactor, ssl
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.internet.task import Clock, deferLater
-from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -31,24 +30,13 @@ from redcouch.commands import Delete, Get
 from redcouch.interfaces import IStorageBackend, Surroundings
 from redcouch.limits import Limits
 from redcouch.server.connection import Connection, ConnectionFactory, Refusal
-from redcouch.server.session import Shared
-from redcouch.telemetry.counters import Counters
-from tests.server.test_session import Prompt, Slow
+from tests.support.polling import eventually_in_reactor
+from tests.support.storages import Prompt, Slow
+from tests.support.transports import Transport, shared_of
 
 real: Any = reactor
 
 REFUSED = b"ERROR Too many open connections\r\n"
-
-
-class Transport(StringTransportWithDisconnection):
-    """A connection in memory."""
-
-    protocol: Any
-    aborted = False
-
-    def abortConnection(self) -> None:
-        self.aborted = True
-        self.loseConnection()
 
 
 class Stuck(Transport):
@@ -62,18 +50,6 @@ class Stuck(Transport):
         super().loseConnection()
         self.connected = False
         self.protocol.connectionLost(Failure(ConnectionDone()))
-
-
-def shared_of(backend: IStorageBackend, limits: Limits | None = None, **how: Any) -> Shared:
-    """What all connections of these tests have in common."""
-    counters = Counters()
-
-    def reset() -> Deferred[None]:
-        counters.reset()
-        return succeed(None)
-
-    how = {"report": lambda group: succeed([]), "reset": reset} | how
-    return Shared(backend, counters, limits or Limits(), b"1.2.3", **how)
 
 
 def memory(limits: Limits | None = None) -> MemoryBackend:
@@ -156,10 +132,12 @@ class ConnectionTests(SynchronousTestCase):
     def test_broken_stream(self) -> None:
         """A client that has gone astray is let go, after what it asked for before."""
         backend = Slow()
-        connection, transport = Service(backend).connect()
+        service = Service(backend)
+        connection, transport = service.connect()
         connection.dataReceived(b"get a\r\n" + b"x" * 3000)
         self.assertTrue(transport.connected)
         backend.next().succeed()
+        service.clock.advance(0)
         self.assertEqual(transport.value(), b"VALUE a 0 1\r\na\r\nEND\r\n")
         self.assertFalse(transport.connected)
 
@@ -534,12 +512,6 @@ class Calling(ClientFactory):
         return self._caller
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Let the reactor turn until something is so."""
-    while not condition():
-        await deferLater(real, 0.001)
-
-
 def self_signed(folder: Path) -> Any:
     """A certificate that nobody should trust."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -589,7 +561,7 @@ class LoopbackTests(TestCase):
         self.factory.abort()
         await drained
         self.factory.gatherer.stop()
-        await until(lambda: not self.callers_left())
+        await eventually_in_reactor(lambda: not self.callers_left())
 
     def callers_left(self) -> list[Caller]:
         return [caller for caller in self.callers if not caller.lost.called]
@@ -612,7 +584,7 @@ class LoopbackTests(TestCase):
 
     async def only_connection(self) -> Connection:
         """The server's side of the only client."""
-        await until(lambda: self.factory.connections)
+        await eventually_in_reactor(lambda: self.factory.connections)
         (connection,) = self.factory.connections
         return connection
 
@@ -633,9 +605,9 @@ class LoopbackTests(TestCase):
         backend = Slow()
         self.serve(backend)
         caller = await self.call(b"get a\r\nversion\r\n", half_close=True)
-        await until(lambda: backend.waiting)
+        await eventually_in_reactor(lambda: backend.waiting)
         connection = await self.only_connection()
-        await until(lambda: connection._half_closed)
+        await eventually_in_reactor(lambda: connection._half_closed)
         backend.answer_all()
         heard = await caller.lost
         self.assertEqual(heard, b"VALUE a 0 1\r\na\r\nEND\r\nVERSION 1.2.3\r\n")
@@ -656,7 +628,7 @@ class LoopbackTests(TestCase):
         first = await self.call(b"set a 0 0 %d\r\n%b\r\n" % (len(LARGE), LARGE))
         await first.until(8)
         first.transport.loseConnection()
-        await until(lambda: not self.factory.connections)
+        await eventually_in_reactor(lambda: not self.factory.connections)
 
         count = 2000
         reply = b"VALUE a 0 %d\r\n%b\r\nEND\r\n" % (len(LARGE), LARGE)
@@ -664,7 +636,7 @@ class LoopbackTests(TestCase):
         sent = counters.bytes_read
         caller = await self.call(*[b"get a\r\n" * 10] * (count // 10), reads=False)
         connection = await self.only_connection()
-        await until(lambda: connection._choked)
+        await eventually_in_reactor(lambda: connection._choked)
         counted = counters.cmd_get
         for _ in range(20):
             await deferLater(real, 0)
@@ -685,7 +657,7 @@ class LoopbackTests(TestCase):
         await first.until(8)
         flood = b"get a\r\n" * 1_000_000
         caller = await self.call(flood, reads=False)
-        await until(lambda: self.shared.counters.cmd_get)
+        await eventually_in_reactor(lambda: self.shared.counters.cmd_get)
         choked = [one for one in self.factory.connections if one._choked]
         while not choked:
             await deferLater(real, 0.001)
@@ -730,8 +702,8 @@ class LoopbackTests(TestCase):
                 linger = struct.pack("ii", 1, 0)
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 client.sendall(sent)
-                await until(lambda: backend.waiting)
-            await until(lambda: len(self.factory.connections) == 1)
+                await eventually_in_reactor(lambda: backend.waiting)
+            await eventually_in_reactor(lambda: len(self.factory.connections) == 1)
             backend.answer_all()
         other.transport.write(b"version\r\n")
         self.assertEqual(await other.until(15), b"VERSION 1.2.3\r\n")
@@ -742,9 +714,9 @@ class LoopbackTests(TestCase):
         client = await self.call(b"set a 0 0 %d\r\n%b\r\n" % (len(LARGE), LARGE))
         await client.until(8)
         victim = await self.call(b"get a\r\n" * 500, reads=False)
-        await until(lambda: any(one._choked for one in self.factory.connections))
+        await eventually_in_reactor(lambda: any(one._choked for one in self.factory.connections))
         victim.transport.abortConnection()
-        await until(lambda: len(self.factory.connections) == 1)
+        await eventually_in_reactor(lambda: len(self.factory.connections) == 1)
         client.transport.write(b"version\r\n")
         self.assertTrue((await client.until(23)).endswith(b"VERSION 1.2.3\r\n"))
 
@@ -771,7 +743,7 @@ class LoopbackTests(TestCase):
         await caller.until(100)
         caller.transport.pauseProducing()
         connection = await self.only_connection()
-        await until(lambda: connection._choked)
+        await eventually_in_reactor(lambda: connection._choked)
         caller.transport.resumeProducing()
         heard = await caller.until(8 + 200 * len(reply))
         self.assertTrue(heard == b"STORED\r\n" + reply * 200)

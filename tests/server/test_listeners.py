@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from redcouch.server.listeners import BACKLOG, with_backlog
+from redcouch.server.listeners import BACKLOG, complete
 from tests.support import servers
 
 
@@ -18,14 +18,18 @@ from tests.support import servers
     [
         ("tcp:1", f"tcp:1:backlog={BACKLOG}"),
         ("tcp:1:interface=\\:\\:1", f"tcp:1:interface=\\:\\:1:backlog={BACKLOG}"),
-        ("unix:/run/s", f"unix:/run/s:backlog={BACKLOG}"),
+        ("unix:/run/s", f"unix:/run/s:backlog={BACKLOG}:mode=600"),
+        ("unix:/run/s:mode=666", f"unix:/run/s:mode=666:backlog={BACKLOG}"),
         ("tcp:1:backlog=5", "tcp:1:backlog=5"),
         ("systemd:domain=INET:index=0", "systemd:domain=INET:index=0"),
     ],
 )
-def test_backlog(given: str, used: str) -> None:
-    """It is memcached's, unless the operator has said otherwise, or somebody else listens."""
-    assert with_backlog(given) == used
+def test_complete(given: str, used: str) -> None:
+    """
+    The backlog is memcached's, unless the operator has said otherwise, or somebody
+    else listens; a unix socket is the owner's alone.
+    """
+    assert complete(given) == used
 
 
 def test_crowd() -> None:

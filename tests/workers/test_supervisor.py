@@ -14,6 +14,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from redcouch.reload import Reload
 from redcouch.telemetry.counters import Counters
 from redcouch.workers import supervisor as parent
 from redcouch.workers.channel import SPEAK
@@ -97,6 +98,7 @@ class SupervisorTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.machine = Machine()
         self.failed: list[str] = []
+        self.reload = Reload()
         self.log: list[str] = []
         observer: Any = self._observe
         globalLogPublisher.addObserver(observer)
@@ -115,13 +117,14 @@ class SupervisorTests(SynchronousTestCase):
             [],
             storage,
             authenticator,
+            None,
+            self.reload,
             self.machine,
             self.failed.append,
             workers_url=workers_url,
         )
         service.privilegedStartService()
-        with mock.patch.object(parent, "signal"):
-            service.startService()
+        service.startService()
         return service
 
     def start_well(self) -> Supervisor:
@@ -333,16 +336,16 @@ class SupervisorTests(SynchronousTestCase):
     def test_reload(self) -> None:
         """The users that the parent has read are those of all, and of workers to come."""
         authenticator = mock.Mock(users={b"me": b"\xffirst"})
-        service = self.start(authenticator=authenticator)
+        self.start(authenticator=authenticator)
         one, two = self.machine.processes
         one.say(0, 0, "ready", None)
         self.assertEqual(one.said[0][3]["users"], {"me": "\xffirst"})
         authenticator.users = {b"me": b"second"}
-        service.reload()
-        authenticator.reload.assert_called_once_with()
+        self.reload()
         for process in (one, two):
-            self.assertEqual(process.said[-1][2:], ["users", {"me": "second"}])
+            files = {"users": {"me": "second"}, "certificates": None}
+            self.assertEqual(process.said[-1][2:], ["reload", files])
         one.end(None, 9)
-        service.reload()
+        self.reload()
         self.machine.advance(1)
         self.assertEqual(self.machine.processes[-1].said[0][3]["users"], {"me": "second"})

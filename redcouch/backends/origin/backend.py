@@ -17,7 +17,7 @@ what the storage has or nothing:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -90,7 +90,8 @@ def warm(inner: IStorageBackend, location: Location, surroundings: Surroundings)
         Node(address, location.timeout, limits.max_item_size, reactor) for address in location.nodes
     ]
     warmth = Warmth(surroundings.counts, redact(location.storage), reactor)
-    old = Old(nodes, limits.max_item_size, surroundings.now, warmth.error)
+    owner = location.ring.owner
+    old = Old(nodes, owner, limits.max_item_size, surroundings.now, warmth.error)
     return WarmBackend(inner, old, warmth, location, surroundings)
 
 
@@ -122,12 +123,12 @@ class WarmBackend(BackendWrapper):
         self._waited: IDelayedCall | None = None
         #: Nothing is pulled or told any more, for good.
         self._ended = False
-        #: Keys that some old memcached has not been told of, by this process.
-        self._untold: dict[bytes, None] = {}
+        #: Keys that the old memcached has not been told of, by this process; which one.
+        self._untold: dict[bytes, int] = {}
         self._timer: IDelayedCall | None = None
         self._stopped = False
         for node in old.nodes:
-            node.on_up = self._tell_later
+            node.on_up = lambda: self._tell_later(self._untold)
 
     # -- IStorageBackend ---------------------------------------------------------------------
 
@@ -326,15 +327,13 @@ class WarmBackend(BackendWrapper):
         """Repeat on the old side what was done, and remove there what is not the same."""
         if not told:
             return
-        request = b"".join(echo.request for echo in told)
-        answers = await self._old.tell(request, len(told), patience)
-        if any(replies is None for replies in answers):
-            await self._deny([echo.key for echo in told])
+        replies = await self._old.tell([(echo.key, echo.request) for echo in told], patience)
+        answers = list(zip(told, replies, strict=True))
+        unheard = [echo.key for echo, reply in answers if reply is None]
+        if unheard:
+            await self._deny(unheard)
         doubtful = {
-            echo.key
-            for replies in answers
-            for echo, reply in zip(told, replies or (), strict=False)
-            if not echo.agrees(reply)
+            echo.key for echo, reply in answers if reply is not None and not echo.agrees(reply)
         }
         doubtful |= await self._changed_since(told)
         if doubtful:
@@ -378,9 +377,9 @@ class WarmBackend(BackendWrapper):
 
     async def _remove_old(self, keys: Sequence[bytes], patience: Patience) -> set[bytes]:
         """Remove items on the old side, or see to it that they are never pulled. Which it had."""
-        had, told = await self._old.delete(keys, patience)
-        if not told:
-            await self._deny(keys)
+        had, untold = await self._old.delete(keys, patience)
+        if untold:
+            await self._deny(untold)
         return had
 
     async def _other_tokens(self, run: Sequence[Command]) -> set[int]:
@@ -414,8 +413,8 @@ class WarmBackend(BackendWrapper):
         (result,) = await self._ask([command])
         if result is not Outcome.OK:
             return result
-        answers = await self._old.tell(wire.flush(command.exptime), 1, patience)
-        done = all(replies is not None and replies[0].code == b"OK" for replies in answers)
+        answers = await self._old.tell_all(wire.flush(command.exptime), patience)
+        done = all(reply is not None and reply.code == b"OK" for reply in answers)
         if not done:
             await self._deny_all("a flush_all did not reach it")
         due = flush_deadline(command.exptime, self._now())
@@ -432,7 +431,7 @@ class WarmBackend(BackendWrapper):
         """Never pull these: what the old side has of them may be out of date."""
         if self._ended:
             return
-        self._untold.update(dict.fromkeys(keys))
+        self._untold.update((key, self._old.owner(key)) for key in keys)
         if len(self._untold) > MOST_DENIED:  # as where the storage is away, too
             await self._deny_all(_TOO_MUCH)
             return
@@ -441,7 +440,7 @@ class WarmBackend(BackendWrapper):
             await self._deny_all(f"what it has missed cannot be noted: {result.message}")
         elif result is Outcome.NOT_STORED:
             self._end(_TOO_MUCH)
-        self._tell_later()
+        self._tell_later(keys)
 
     async def _deny_all(self, why: str) -> None:
         """Never pull anything again, in any process; tried until it is noted."""
@@ -469,26 +468,31 @@ class WarmBackend(BackendWrapper):
             storage=redact(self._location.storage),
         )
 
-    def _tell_later(self) -> None:
-        """If the old memcacheds are there (again): clear them of what is out of date."""
+    def _tell_later(self, keys: Iterable[bytes]) -> None:
+        """If the old memcached that has missed one of these is there (again): tell it of all."""
         waits = self._timer is not None and self._timer.active()
-        if self._untold and not waits and all(node.up for node in self._old.nodes):
+        if not waits and any(self._is_tellable(key) for key in keys):
             self._timer = self._reactor.callLater(
                 _GRACE, lambda: Deferred.fromCoroutine(self._tell_of_missed())
             )
 
     async def _tell_of_missed(self) -> None:
-        while self._untold and not self._stopped:
-            keys = list(self._untold)[:_AT_A_TIME]
-            for key in keys:
-                del self._untold[key]
-            _, done = await self._old.delete(keys, self._patience(_FOR_MISSED))
-            if not done:
+        while not self._stopped:
+            keys = [*islice(filter(self._is_tellable, self._untold), _AT_A_TIME)]
+            if not keys:
+                break
+            missed_by = {key: self._untold.pop(key) for key in keys}
+            _, untold = await self._old.delete(keys, self._patience(_FOR_MISSED))
+            if untold:
                 if not self._ended:
-                    self._untold.update(dict.fromkeys(keys))
+                    self._untold.update((key, missed_by[key]) for key in untold)
                 return
-        if not (self._ended or self._stopped):
+        if not (self._untold or self._ended or self._stopped):
             self._log.info("The old memcached has been told of all that it had missed")
+
+    def _is_tellable(self, key: bytes) -> bool:
+        place = self._untold.get(key)
+        return place is not None and self._old.nodes[place].up
 
     def _cancel_timer(self) -> None:
         if self._timer is not None and self._timer.active():

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from redcouch.errors import ConfigurationError
-from redcouch.memcached_client.address import Address, read_address
+from redcouch.memcached_client.address import Address, read_address, ring_of
+from redcouch.memcached_client.rings import ONE_NODE, PARAMETERS, Ring
 from redcouch.urls import redact
 
 SCHEME = "warm:"
 
 DEFAULT_TIMEOUT = 0.1
 
-_OWN = ("from", "from-timeout")
+_OWN = ("from", "from-timeout", "ring")
+_OF_NODE = ("as", "weight")
+
+Part: TypeAlias = tuple[str, str, str]
+"""A parameter of a URL: name, equals sign, value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +29,14 @@ class Location:
     @ivar parameters: what a storage's URL needs behind it to be a C{warm:} one again.
     @ivar nodes: the old memcacheds.
     @ivar timeout: seconds in which they have to answer.
+    @ivar ring: which of them has a key.
     """
 
     storage: str
     parameters: str
     nodes: tuple[Address, ...]
     timeout: float = DEFAULT_TIMEOUT
+    ring: Ring = ONE_NODE
 
     def around(self, storage: str) -> str:
         """The C{warm:} URL for another way to the same storage."""
@@ -37,30 +46,54 @@ class Location:
 def read_location(url: str) -> Location:
     """
     Understand C{warm:STORAGE?from=memcached://...}, where STORAGE is a storage
-    URL with or without parameters of its own; C{from} may be given several
-    times, C{from-timeout} once.
+    URL with or without parameters of its own. C{from} may be given several
+    times, each followed by C{as} and C{weight}; then C{ring} says which of them has a key.
+    C{ring}, its parameters, and C{from-timeout} may be given once.
 
     @raise ConfigurationError: it is no such URL.
     """
     shown = redact(url)
     storage, _, query = url[len(SCHEME) :].partition("?")
-    parts = [part.partition("=") for part in query.split("&")] if query else []
-    own = [part for part in parts if part[0] in _OWN]
-    others = [part for part in parts if part[0] not in _OWN]
-    nodes = [value for name, _, value in own if name == "from"]
+    own, others = _divided(query)
+    nodes: list[str] = []
+    for name, _, value in own:
+        if name == "from":
+            nodes.append(value)
+        elif name in _OF_NODE:
+            nodes[-1] += f"{'&' if '?' in nodes[-1] else '?'}{name}={value}"
     timeouts = [value for name, _, value in own if name == "from-timeout"]
+    rings = [value for name, _, value in own if name == "ring"]
     if not nodes:
         raise ConfigurationError(f"{shown}: say from where: warm:redis://host?from=memcached://old")
-    if len(set(nodes)) < len(nodes) or len(timeouts) > 1:
+    if len(set(nodes)) < len(nodes) or len(timeouts) > 1 or len(rings) > 1:
         raise ConfigurationError(f"{shown}: gives the same parameter twice")
     if storage.lower().startswith(SCHEME):
         raise ConfigurationError(f"{shown}: has warm: twice; give from twice")
+    addresses = tuple(map(read_address, nodes))
+    ring = [*rings, *("".join(part) for part in own if part[0] in PARAMETERS)]
     return Location(
         storage + ("?" + _join(others) if others else ""),
         _join(own),
-        tuple(map(read_address, nodes)),
+        addresses,
         _read_timeout(timeouts[0], shown) if timeouts else DEFAULT_TIMEOUT,
+        ring_of(addresses, "&".join(ring) if ring else None),
     )
+
+
+def _divided(query: str) -> tuple[list[Part], list[Part]]:
+    """
+    The parameters that belong to C{warm:}, and those of the storage. What may
+    stand behind a node or with a ring does so only where there is one.
+    """
+    parts = [part.partition("=") for part in query.split("&")] if query else []
+    own_names = {*_OWN, *(PARAMETERS if any(name == "ring" for name, _, _ in parts) else ())}
+    own: list[Part] = []
+    others: list[Part] = []
+    for part in parts:
+        if part[0] == "from":
+            own_names |= {*_OF_NODE}
+        (own if part[0] in own_names else others).append(part)
+    return own, others
 
 
 def storage_of(url: str) -> str:
@@ -72,7 +105,7 @@ def storage_of(url: str) -> str:
     return read_location(url).storage if url.lower().startswith(SCHEME) else url
 
 
-def _join(parts: list[tuple[str, str, str]]) -> str:
+def _join(parts: Iterable[Part]) -> str:
     return "&".join(map("".join, parts))
 
 

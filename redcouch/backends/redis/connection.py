@@ -35,8 +35,12 @@ from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from redcouch.backends.redis.layout import CAS_COUNTER
+from redcouch.backends.redis.master_search import MasterSearch
 from redcouch.backends.redis.replies import UNFIT, error_code
-from redcouch.backends.redis.scripts import Script
+from redcouch.backends.redis.scripts import FRESH, Script
+from redcouch.backends.redis.sentinel import NoMasterError, Opinion, Sentinels, explain
+from redcouch.backends.redis.server_info import read_greeting, read_info, why_too_old
 from redcouch.backends.redis.url import Location
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.interfaces import Health
@@ -73,6 +77,28 @@ _LARGE = 1024 * 1024
 """Bytes received at a time, and kept room for: small replies, and large values."""
 
 
+_NO_TLS = "If it is a plain Redis, write redis:// in place of rediss://"
+_ONLY_TLS = "it speaks TLS: write rediss:// in place of redis://"
+
+_TLS_ALERT = b"\x15\x03"
+"""How a TLS server's answer to something else begins."""
+
+_ADVICE = {
+    "NOAUTH": "--storage has its password, as in redis://:password@host",
+    "WRONGPASS": "--storage has the right user and password",
+    "DB index is out of range": "--storage names a database that it has",
+    "NOPERM": "its user may do what docs/operations.md lists",
+    "RedCouch needs": "it is upgraded, or --storage names another",
+    "EVALSHA": "it allows that, or --storage names another",
+}
+"""Until when Redis refuses, by a word of its reason."""
+
+_NO_MASTER = frozenset({"READONLY", "MASTERDOWN"})
+"""Error codes of a replica; reads may go on."""
+
+_GOOD = 1.0
+"""Seconds after which a connection has been a good one."""
+
 _TOGETHER = 16
 """
 Payloads that go to Redis in one write, even if the turn of the reactor brings
@@ -81,12 +107,17 @@ more: so Redis begins on the first while the others are still being read.
 
 
 class State(Enum):
-    """Where a link is in its life."""
+    """Where a link is in its life. In the first two, callers wait for the attempt that is made."""
 
     FIRST_ATTEMPT = "connecting"
+    RECONNECTING = "connecting again"
     UP = "connected"
     DOWN = "not reachable"
     STOPPED = "stopped"
+
+
+_AWAITING = (State.FIRST_ATTEMPT, State.RECONNECTING)
+"""States in which callers wait for the attempt that is made."""
 
 
 class Waiting:
@@ -124,6 +155,9 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
     """
     One connection. While it is prepared, replies go txredisapi's way; after
     that, they go to those who wait in C{waiting}.
+
+    @ivar role: C{master} or C{replica}; empty where it does not say.
+    @ivar made_at: when the connection was ready.
     """
 
     _log = Logger()
@@ -131,6 +165,8 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
     link: Link
     waiting: deque[Waiting]
     heard_at: float
+    role = ""
+    made_at = 0.0
     #: Why this connection is of no use, once that is known.
     trouble: Failure | None = None
 
@@ -144,6 +180,7 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         self._reader.setmaxbuf(_LARGE)
         if self.link.location.socket is None:
             self.transport.setTcpNoDelay(True)
+            self.transport.setTcpKeepAlive(True)  # a Redis that vanished is noticed without traffic
         prepared = Deferred.fromCoroutine(self._prepare())
         prepared.addTimeout(self.link.location.timeout, self.link.reactor, _say_that_it_is_late)
         prepared.addCallbacks(lambda _: self._hand_out(), self._not_prepared)
@@ -152,19 +189,71 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         location = self.link.location
         if location.password is not None:
             await self.auth(location.password, location.username)
+        if location.master is not None and (await self.execute_command("ROLE"))[0] != b"master":
+            raise RedisError("this Redis is no master (any more)")
         if location.database:
             await self.select(location.database)
-        if location.master is not None and (await self.role())[0] != b"master":
-            raise RedisError("this Redis is no master (any more)")
+        await self._check_version()
         for script in self.link.scripts:
             await self.script_load(script.text)
+        await self._check_commands()
+        await self._look_for_items()
+
+    async def _check_version(self) -> None:
+        """
+        Learn the version and the role, and refuse what is too old. A Redis
+        that tells nobody its version is taken for recent.
+        """
+        facts = read_greeting(await self._ask_anyway("HELLO", "2"))
+        if "version" not in facts:
+            facts = read_info(await self._ask_anyway("INFO", "server"))
+        self.role = facts.get("role", "")
+        if why := why_too_old(facts):
+            raise RedisError(why)
+
+    async def _check_commands(self) -> None:
+        """Refuse a Redis that does not run scripts: nothing could be stored."""
+        said = await self._ask_anyway("EVALSHA", "0" * 40, 0)
+        if isinstance(said, RedisError) and not str(said).startswith("NOSCRIPT"):
+            words = str(said).partition(", with args")[0]
+            if "unknown command" in words or "NOPERM" in words:
+                raise RedisError(f"it does not let RedCouch use EVALSHA ({words})")
+
+    async def _look_for_items(self) -> None:
+        """
+        Let tokens count from 1 where there are no items among many other keys. With
+        more keys than can be looked at in a moment, they count from the clock.
+        """
+        end = self.link.reactor.seconds() + self.link.location.timeout / 2
+        cursor: Any = b"0"
+        while isinstance(cursor, bytes) and self.link.reactor.seconds() < end:
+            cursor = await self._ask_anyway(
+                "EVALSHA", FRESH.sha, 2, CAS_COUNTER, CAS_COUNTER, cursor
+            )
+
+    async def _ask_anyway(self, *command: Any) -> Any:
+        """The reply to a command that Redis may not know; its error is a reply too."""
+        try:
+            return await self.execute_command(*command)
+        except RedisError as error:
+            if str(error).startswith("NOAUTH"):
+                raise
+            return error
 
     def _hand_out(self) -> None:
         super().connectionMade()  # without password and database: says that we are ready
+        self.made_at = self.link.reactor.seconds()
         self.link.on_up(self)
 
     def _not_prepared(self, failure: Failure) -> None:
+        if self.trouble is None and self.link.location.tls and not self.heard_at:
+            failure = Failure(RedisError(f"{explain(failure)}. {_NO_TLS}"))
         self.link.on_attempt_failed(self.trouble or failure)
+        self.transport.abortConnection()
+
+    def give_up(self, why: str) -> None:
+        """Close the connection at once; whoever waits on it is told."""
+        self.trouble = self.trouble or Failure(RedisError(why))
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:
@@ -175,13 +264,12 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
     def _error(self, text: str) -> Exception:
         """
         An error of Redis, in the place of a reply. Where it says that this
-        Redis is not the right one, the connection is given up.
+        Redis is not the right one, the link is told.
         """
         error: Exception = RedisError(text)
         code = error_code(text)
         if code in UNFIT and self.trouble is None and self.link.is_in_use(self):
-            self.trouble = Failure(RedisError(f"it answers {code}"))
-            self.link.drop(self.trouble.getErrorMessage())
+            self.link.refused(code)
         return error
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
@@ -203,8 +291,8 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
                 while (reply := reader.gets()) is not _NOT_YET:
                     self._take_alone(reply)
         except txredisapi.InvalidData:
-            self.trouble = Failure(RedisError("it does not answer as a Redis does"))
-            self.transport.abortConnection()
+            speaks_tls = data.startswith(_TLS_ALERT)
+            self.give_up(_ONLY_TLS if speaks_tls else "it does not answer as a Redis does")
 
     def _deliver(self, gets: Callable[[], Any]) -> None:
         """Count replies off to those who wait, in order."""
@@ -250,7 +338,10 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
 
 
 class LinkFactory(txredisapi.RedisFactory):  # type: ignore[misc]
-    """Connects, and connects again within a second of Redis coming back."""
+    """
+    Connects, and connects again within a second of Redis coming back; at once
+    where a good connection was lost.
+    """
 
     protocol = LinkProtocol
     initialDelay = 0.05
@@ -266,7 +357,15 @@ class LinkFactory(txredisapi.RedisFactory):  # type: ignore[misc]
     def buildProtocol(self, addr: Any) -> LinkProtocol:
         protocol: LinkProtocol = super().buildProtocol(addr)
         protocol.link = self.link
+        self.link.newest = protocol
         return protocol
+
+    def retryDelay(self, attempt: int) -> float:
+        """Seconds to wait before an attempt."""
+        if attempt <= 1 and self.link.was_good:
+            return 0.0
+        delay: float = super().retryDelay(attempt)
+        return delay
 
     def addConnection(self, connection: LinkProtocol) -> None:
         super().addConnection(connection)
@@ -294,10 +393,18 @@ class Link:
         self.state = State.FIRST_ATTEMPT
         self._endpoint = _endpoint(location, reactor)
         self._factory = LinkFactory(self)
-        self._sentinel: txredisapi.Sentinel | None = None
+        self._sentinels: Sentinels | None = None
+        #: What the sentinels said when the connection was made, or tried.
+        self._chosen: Opinion | None = None
         self._protocol: LinkProtocol | None = None
+        #: The connection that was made last, which may not be prepared yet.
+        self.newest: LinkProtocol | None = None
+        #: The connection lost last was in use for a while: the next is tried at once.
+        self.was_good = False
         self._reason = "not tried yet"
         self._told = ""
+        self._connected_told = False
+        self._search: MasterSearch | None = None
         self._early: list[tuple[bytes, Waiting]] = []
         self._outgoing: list[bytes] = []
         self._turn = 0.0
@@ -315,21 +422,12 @@ class Link:
     def start(self) -> None:
         """Connect, and go on connecting."""
         if self._endpoint is None:
-            self._start_sentinel()
-        else:
-            self._factory.startConnecting(self._endpoint)
+            self._sentinels = Sentinels(self.location, self.reactor, self._sentinels_say)
+            self._sentinels.start()
+        self._factory.startConnecting(self._endpoint or _MasterEndpoint(self))
         self._looked_at = self.reactor.seconds()
         self._watch.start(self._pause, now=False)
         self._mind_next_attempt()
-
-    def _start_sentinel(self) -> None:
-        location = self.location
-        self._sentinel = txredisapi.Sentinel(
-            location.addresses, password=location.sentinel_password, connectTimeout=location.timeout
-        )
-        self._sentinel.discovery_timeout = location.timeout
-        self._factory.initialDelay = 0.1
-        self._factory.startConnecting(_MasterEndpoint(self._sentinel, location, self.reactor))
 
     def stop(self) -> Deferred[None]:
         """Disconnect for good."""
@@ -337,15 +435,15 @@ class Link:
         if self._watch.running:
             self._watch.stop()
         self._release_early(BackendError(Trouble.UNAVAILABLE, "shutting down"))
+        self._end_search()
+        if self._sentinels is not None:
+            self._sentinels.stop()
         stopped: Deferred[None] = self._factory.disconnect()
-        if self._sentinel is not None:
-            sentinel = self._sentinel
-            stopped.addCallback(lambda _: sentinel.disconnect())
         return stopped.addCallback(lambda _: None)
 
     def health(self) -> Health:
-        """Whether commands reach Redis now."""
-        if self.state is State.UP:
+        """Whether commands reach Redis now, or are going to as soon as it is connected again."""
+        if self.state in (State.UP, State.RECONNECTING):
             return Health(True)
         return Health(False, f"Redis at {self.location.shown}: {self._reason}")
 
@@ -363,51 +461,76 @@ class Link:
 
     def on_up(self, protocol: LinkProtocol) -> None:
         """A connection is prepared."""
+        self._sentinels_say()
+        if protocol.trouble is not None:
+            return
         self._protocol = protocol
         self.state = State.UP
         self._told = ""
+        if self._search is not None and protocol.role != "replica":
+            self._end_search()
+            self._connected_told = False
         if self.meter is not None:
             self.meter.connected()
-        self._log.info("Connected to Redis at {location}", location=self.location.shown)
+        if not self._connected_told:
+            self._connected_told = True
+            self._log.info("Connected to Redis at {location}", location=self._where())
         for payload, waiting in self._take_early():
             self.submit(payload, waiting)
         self.when_up()
+
+    def _where(self) -> str:
+        if self._chosen is None:
+            return self.location.shown
+        host, port = self._chosen.address
+        return f"{self.location.shown} ({host}:{port})"
 
     def on_attempt_failed(self, failure: Failure) -> None:
         """An attempt to connect, or to prepare the connection, has failed."""
         if self.state is State.STOPPED:
             return
+        self.was_good = False
         self._reason = _explain(failure)
         if failure.check(RedisError) and self._reason != self._told:
             self._told = ""  # Redis is there, and says itself what is wrong
-        self._go_down()
+        self._go_down(_advise(failure))
 
     def is_in_use(self, protocol: LinkProtocol) -> bool:
         """Whether requests go over this connection."""
         return protocol is self._protocol
 
     def on_lost(self, protocol: LinkProtocol, reason: Failure) -> None:
-        """A connection is gone. Everybody who waited on it is told."""
+        """
+        A connection is gone. Everybody who waited on it is told. Where nobody
+        did, as when Redis closes what is idle, another is made before anybody
+        complains.
+        """
         if protocol is self._protocol:
             self._protocol = None
             self._outgoing.clear()
+            self.was_good = self.reactor.seconds() - protocol.made_at >= _GOOD
             if self.state is not State.STOPPED:
                 self._reason = _explain(reason)
-                self._go_down()
+                if protocol.waiting:
+                    self._go_down(_advise(reason))
+                else:
+                    self.state = State.RECONNECTING
         self.reactor.callLater(0, self._mind_next_attempt)  # when this one is over for txredisapi
         error = BackendError(Trouble.UNAVAILABLE, "storage connection lost")
         while protocol.waiting:
             protocol.waiting.popleft().done(error)
 
-    def _go_down(self) -> None:
+    def _go_down(self, advice: str) -> None:
         self.state = State.DOWN
+        self._connected_told = False
         if not self._told:
             self._told = self._reason
             self._log.error(
                 "Cannot reach Redis at {location}: {reason}. Clients are answered SERVER_ERROR "
-                "until it is there; start it, or name another with --storage. Trying again.",
+                "until {advice}. Trying again.",
                 location=self.location.shown,
                 reason=self._reason,
+                advice=advice,
             )
         self._release_early(self._unavailable())
 
@@ -425,12 +548,78 @@ class Link:
     def drop(self, reason: str) -> None:
         """Give this connection up and make another."""
         if self._protocol is not None:
-            self._log.error(
-                "Giving up the connection to Redis at {location}: {reason}",
-                location=self.location.shown,
-                reason=reason,
+            self._protocol.give_up(reason)
+
+    # -- the master --------------------------------------------------------------------------
+
+    def find_master(self) -> Deferred[Opinion]:
+        """The master by what the sentinels say; fails with L{NoMasterError}."""
+        assert self._sentinels is not None
+        return self._sentinels.find().addCallback(self._choose)
+
+    def _choose(self, opinion: Opinion) -> Opinion:
+        self._chosen = opinion
+        return opinion
+
+    def _sentinels_say(self) -> None:
+        """Leave a master that is none any more, or is about to be none."""
+        sentinels, chosen, protocol = self._sentinels, self._chosen, self.newest
+        if sentinels is None or chosen is None or protocol is None or protocol.trouble is not None:
+            return
+        believed = sentinels.believed()
+        if not believed or believed[0].epoch < chosen.epoch:
+            return
+        others = [opinion.address for opinion in believed]
+        if chosen.address not in others:
+            self._leave(protocol, "the sentinels name {}:{} the master".format(*others[0]))
+        elif sentinels.is_replacing():
+            self._leave(protocol, "the sentinels are replacing it")
+
+    def _leave(self, protocol: LinkProtocol, why: str) -> None:
+        """Give a connection up, without a word of an outage: callers wait for the next one."""
+        if protocol is self._protocol:
+            self._log.warn(
+                "Leaving {location}: {reason}. Clients wait for the next master",
+                location=self._where(),
+                reason=why,
             )
-            self._protocol.transport.abortConnection()
+            self._protocol = None
+            self._outgoing.clear()
+            self._connected_told = False
+            self.was_good = True
+            self.state = State.RECONNECTING
+        protocol.give_up(why)
+
+    def refused(self, code: str) -> None:
+        """
+        Redis answers so to a command. A replica is asked on, as reads may go
+        on; the master is looked for with growing pauses. What shuts RedCouch
+        out, and a master under Sentinel that is none any more, is left at once.
+        """
+        if code not in _NO_MASTER or self._endpoint is None:
+            self.drop(f"it answers {code}")
+        elif self._search is None and self._protocol is not None:
+            self._log.error(
+                "Redis at {location} is no master: it answers {code}. Reads go on, writes are "
+                "answered SERVER_ERROR. Looking for the master there",
+                location=self.location.shown,
+                code=code,
+            )
+            self._search = MasterSearch(
+                self.location, self._endpoint, self.reactor, self._master_found
+            )
+
+    def _master_found(self) -> None:
+        """Make the connection anew, to the master that is there now."""
+        if self._protocol is not None:
+            self._leave(self._protocol, "there is a master now")
+
+    def _end_search(self) -> None:
+        if self._search is not None:
+            self._search.stop()
+            self._search = None
+
+    # -- time --------------------------------------------------------------------------------
 
     def _check_time(self) -> None:
         now, looked_at = self.reactor.seconds(), self._looked_at
@@ -460,7 +649,7 @@ class Link:
             return
         protocol = self._protocol
         if protocol is None:
-            if self.state is State.FIRST_ATTEMPT:
+            if self.state in _AWAITING:
                 self._early.append((payload, waiting))
             else:
                 waiting.done(self._unavailable())
@@ -490,22 +679,18 @@ class Link:
 class _MasterEndpoint:
     """Asks the sentinels where the master is, each time before connecting."""
 
-    def __init__(self, sentinel: txredisapi.Sentinel, location: Location, reactor: Any) -> None:
-        self._sentinel = sentinel
-        self._location = location
-        self._reactor = reactor
+    def __init__(self, link: Link) -> None:
+        self._link = link
 
     def connect(self, protocol_factory: Any) -> Deferred[Any]:
         """See L{IStreamClientEndpoint}."""
-        found = self._sentinel.discover_master(self._location.master)
 
-        def connect(address: tuple[str, int]) -> Deferred[Any]:
-            endpoint = HostnameEndpoint(
-                self._reactor, *address, timeout=max(1.0, self._location.timeout)
-            )
+        def connect(opinion: Opinion) -> Deferred[Any]:
+            timeout = max(1.0, self._link.location.timeout)
+            endpoint = HostnameEndpoint(self._link.reactor, *opinion.address, timeout=timeout)
             return endpoint.connect(protocol_factory)
 
-        connected: Deferred[Any] = found.addCallback(connect)
+        connected: Deferred[Any] = self._link.find_master().addCallback(connect)
         return connected
 
 
@@ -552,5 +737,19 @@ def _say_that_it_is_late(_: Any, timeout: float) -> None:
 
 def _explain(failure: Failure) -> str:
     """A failure in a few words, on one line."""
-    text = failure.getErrorMessage().strip().splitlines()
-    return text[0].rstrip(".") if text else type(failure.value).__name__
+    error = failure.value
+    if isinstance(error, TLSError):
+        words = [part[-1] for part in error.args[0]] if error.args else []
+        return f"TLS: {', '.join(words) or 'closed'}. {_NO_TLS}"
+    return explain(failure)
+
+
+def _advise(failure: Failure) -> str:
+    """Until what clients are answered SERVER_ERROR, as the end of a sentence."""
+    text = str(failure.value)
+    for word, advice in _ADVICE.items():
+        if word in text:
+            return advice
+    if failure.check(RedisError, NoMasterError, TLSError):
+        return "that changes"
+    return "it is there; start it, or name another with --storage"

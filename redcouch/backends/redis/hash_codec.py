@@ -58,7 +58,8 @@ class HashCodec(ScriptCodec):
         self._hmget_cas = pack_hmget(prefix, (b"v", b"r", b"f", b"c"))
         self._hmget_meta = pack_hmget(prefix, (b"v", b"r", b"f", b"c", b"s", b"w"))
         self._set = pack_store(prefix, scripts.SET, (layout.field, layout.other_field), 3)
-        self._set_large = pack_large_store(prefix, scripts.SETTLE, layout.field, layout.other_field)
+        large = (scripts.BEGIN, scripts.SETTLE)
+        self._set_large = pack_large_store(prefix, large, layout.field, layout.other_field)
         self._assign = self._template("assign", 2)
         self._win = self._template("win", 1)
         self.packers[Get] = self._pack_get
@@ -110,8 +111,9 @@ class HashCodec(ScriptCodec):
             return found
         value, flags, cas = found
         stale, sent = fields[4] is not None, fields[5] is not None
-        item = MetaItem(value, len(value), flags, cas, stale=stale, sent=sent)
-        if cas == NO_CAS:
+        token = 0 if cas == NO_CAS else cas
+        item = MetaItem(value, len(value), flags, token, stale=stale, sent=sent)
+        if cas == NO_CAS and (command.cas or (stale and not sent)):
             give = partial(self._give_meta_token, command.key, item)
             return Unfinished(item, [(self.pack_token(command.key, found), give)])
         question = self._ask_to_win(command.key, item)
@@ -153,9 +155,9 @@ def _read_get(command: Get, replies: Sequence[Any]) -> list[Found]:
 
 
 def _read_large_store(command: Store, replies: Sequence[Any]) -> Result:
-    """The replies to a transaction: the script's, or the error because of which nothing is done."""
+    """A transaction's replies: the last script's, or the error for which nothing is done."""
     match replies:
-        case [_, _, _, [_, reply]]:
+        case [_, _, _, _, [_, _, reply]]:
             return read_stored(command, (reply,))
     refused = next((reply for reply in replies if isinstance(reply, Exception)), None)
     failed = failed_by(refused)

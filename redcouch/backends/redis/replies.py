@@ -65,7 +65,7 @@ NOTHING_DONE = Failed(Trouble.OUT_OF_MEMORY, "out of memory storing object")
 #: Redis's error codes that mean something; Redis 6.2 wraps those of scripts.
 _CODE = re.compile(
     r"\b(NOSCRIPT|OOM|WRONGTYPE|UNREADABLE|READONLY|LOADING|MISCONF|MASTERDOWN|NOREPLICAS|BUSY"
-    r"|NOPERM|NOAUTH|CLUSTERDOWN|MOVED|ASK|TRYAGAIN|UNKILLABLE|RESERVED)\b"
+    r"|NOPERM|NOAUTH|CLUSTERDOWN|MOVED|ASK|TRYAGAIN|UNKILLABLE|RESERVED|COUNTER)\b"
 )
 
 _KNOWN = {
@@ -96,6 +96,10 @@ def failed_by(reply: Any) -> Failed:
     if not isinstance(reply, Exception):
         return Failed(Trouble.INTERNAL, "storage answered something unknown")
     code = error_code(str(reply))
+    if code == "COUNTER":  # which says what is wrong with it, and what to do
+        return Failed(
+            Trouble.REFUSED, f"storage gives no token: {str(reply).partition('COUNTER ')[2]}"
+        )
     trouble = Trouble.UNAVAILABLE if code in _AWAY else Trouble.REFUSED
     return _KNOWN.get(code) or Failed(trouble, f"storage answered {code}")
 

@@ -33,7 +33,7 @@ def pack_command(arguments: tuple[bytes, ...]) -> bytes:
     return packed
 
 
-LARGE_REPLIES = 4
+LARGE_REPLIES = 5
 """Replies to what L{pack_large_store} packs; the last has a list with the script's at its end."""
 
 PackStore = Callable[[bytes, bytes, bytes], bytes]
@@ -87,30 +87,37 @@ def pack_store(prefix: bytes, script: Script, before: Sequence[bytes], after: in
     return pack
 
 
-def pack_large_store(prefix: bytes, script: Script, field: bytes, other_field: bytes) -> PackStore:
+def pack_large_store(
+    prefix: bytes, scripts: tuple[Script, Script], field: bytes, other_field: bytes
+) -> PackStore:
     """
     A function from an item's key (without prefix), a value, and L{bulks} of
     flags, expiry command and its argument, to a transaction that sets the
-    field by HSET and leaves the rest to a script. It has L{LARGE_REPLIES}
-    replies.
+    field by HSETNX and leaves the rest to a script before it and one behind it. It has
+    L{LARGE_REPLIES} replies.
 
     A script that is given a value copies it three times, at a millisecond of
-    Redis's time for each MiB; HSET copies it once.
+    Redis's time for each MiB; HSETNX copies it once.
     """
+    begin, settle = scripts
+    before = b"*1\r\n$5\r\nMULTI\r\n*7\r\n" + bulks(b"EVAL", begin.text, b"2")
+    between = bulks(CAS_COUNTER, field, other_field) + b"*4\r\n$6\r\nHSETNX\r\n"
+    behind = b"\r\n*9\r\n" + bulks(b"EVAL", settle.text, b"2")
 
     def pack(key: bytes, value: bytes, rest: bytes) -> bytes:
         name = bulk(prefix + key)
         return b"".join(
             (
-                b"*1\r\n$5\r\nMULTI\r\n*4\r\n$4\r\nHSET\r\n",
+                before,
+                name,
+                between,
                 name,
                 bulk(field),
                 b"$%d\r\n" % len(value),
                 value,
-                b"\r\n*9\r\n",
-                bulks(b"EVAL", script.text, b"2"),
+                behind,
                 name,
-                bulks(CAS_COUNTER, other_field),
+                bulks(CAS_COUNTER, field),
                 rest,
                 b"*1\r\n$4\r\nEXEC\r\n",
             )

@@ -97,7 +97,7 @@ class ScriptCodec:
         self._store_if = self._template("store", 9)
         self._concat = self._template("concat", 10)
         self._arithmetic = self._template("arithmetic", 12)
-        self._meta = self._template("meta", 11)
+        self._meta = self._template("meta", 12)
         self._invalidate = self._template("invalidate", 6)
         self._list = self._template("list", 0)
         self._touch = self._template("touch", 2)
@@ -278,6 +278,7 @@ class ScriptCodec:
             b"" if renewal is None else b"%.3f" % renewal,
             pack_truth(command.touch_first),
             pack_truth(not (command.no_update or command.plain)),
+            pack_truth(command.cas),
         )
         return payload, 1, _read_meta_get
 
@@ -355,7 +356,8 @@ def _read_meta_get(command: MetaGet, replies: Sequence[Any]) -> Result:
     found = read_item((fields[0], fields[1], fields[3], fields[4]))
     if not isinstance(found, Item):
         return found
-    size, ttl, idle = fields[2], *fields[5:7]
+    size = len(found.value) if command.value else fields[2]
+    ttl, idle = fields[5:7]
     marks = [bool(field) for field in fields[7:]]
     return MetaItem(found.value, size, found.flags, found.cas, _ttl(ttl), idle, *marks)
 

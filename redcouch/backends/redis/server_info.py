@@ -1,9 +1,14 @@
-"""What an operator wants to know about a Redis, out of what it says of itself in INFO."""
+"""What a Redis says of itself in INFO and HELLO: for operators, and whether it is recent enough."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+OLDEST = (6, 2)
+"""The oldest Redis that RedCouch works with."""
+
 
 _TEXTS = {"version": "redis_version", "role": "role", "policy": "maxmemory_policy"}
 _NUMBERS = {
@@ -37,8 +42,31 @@ def read_facts(info: Mapping[str, str]) -> dict[str, str | int]:
 
 
 def read_info(reply: Any) -> dict[str, str]:
-    """The fields of INFO; none where the reply is something else."""
+    """The fields of INFO; none where the reply is something else. C{version} is there too."""
     if not isinstance(reply, bytes):
         return {}
     lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
-    return {name: value for name, colon, value in lines if colon}
+    info = {name: value for name, colon, value in lines if colon}
+    if "redis_version" in info:
+        info["version"] = info["redis_version"]
+    return info
+
+
+def read_greeting(reply: Any) -> dict[str, str]:
+    """The fields of HELLO that are text; none where the reply is something else."""
+    if not isinstance(reply, list) or len(reply) % 2:
+        return {}
+    pairs = zip(reply[::2], reply[1::2], strict=True)
+    return {
+        name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
+        for name, value in pairs
+        if isinstance(name, bytes) and isinstance(value, bytes)
+    }
+
+
+def why_too_old(facts: Mapping[str, str]) -> str | None:
+    """Why a Redis of C{version} cannot be used; C{None} where it can, or says no version."""
+    found = re.match(r"(\d+)\.(\d+)", facts.get("version", ""))
+    if found is None or (int(found[1]), int(found[2])) >= OLDEST:
+        return None
+    return f"it is Redis {facts['version']}; RedCouch needs {OLDEST[0]}.{OLDEST[1]} or later"

@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from tests.support import servers
+from tests.support.requirements import fixture_needs
 from tests.support.servers import Memcached, RedCouch, RedisServer
 from tests.support.wire import ask
 
@@ -16,6 +17,7 @@ PATIENT = "from-timeout=20"
 
 
 @pytest.fixture(scope="session")
+@fixture_needs("memcached")
 def running_old() -> Iterator[Memcached]:
     """The memcached behind L{running_warm}."""
     with servers.memcached() as server:
@@ -23,9 +25,9 @@ def running_old() -> Iterator[Memcached]:
 
 
 @pytest.fixture(scope="session")
-def running_warm(running_old: Memcached, redis_70: RedisServer) -> Iterator[RedCouch]:
+def running_warm(running_old: Memcached, any_redis: RedisServer) -> Iterator[RedCouch]:
     """A warm RedCouch, as the last test has left it."""
-    url = f"warm:{redis_70.url}?prefix=w:&from=memcached://{servers.LOOPBACK}:{running_old.port}"
+    url = f"warm:{any_redis.url}?prefix=w:&from=memcached://{servers.LOOPBACK}:{running_old.port}"
     with servers.redcouch(f"{url}&{PATIENT}") as server:
         yield server
 
@@ -45,7 +47,7 @@ def old(warm: RedCouch, running_old: Memcached) -> Memcached:
 
 
 @pytest.fixture
-def redis_client(warm: RedCouch, redis_70: RedisServer) -> Iterator[redis.Redis]:
+def redis_client(warm: RedCouch, any_redis: RedisServer) -> Iterator[redis.Redis]:
     """The Redis behind L{warm}, empty."""
-    with redis_70.client() as client:
+    with any_redis.client() as client:
         yield client

@@ -8,9 +8,9 @@ from pathlib import Path
 import redis
 
 from redcouch.backends.fill_leases import MOST_DENIED
+from tests.support.documents import quoted, rows, section
 from tests.support.servers import RedCouch
 from tests.support.wire import ask
-from tests.test_readme import quoted, rows, section
 
 _PAGE = Path(__file__).parents[3] / "docs/warm-start.md"
 

@@ -11,9 +11,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.backends.origin.test_service import say, stats
+from tests.backends.origin.conversation import say, stats
 from tests.support import servers
-from tests.support.servers import Memcached, RedisServer, eventually
+from tests.support.polling import eventually
+from tests.support.requirements import fixture_needs
+from tests.support.servers import Memcached, RedisServer
 from tests.support.wire import Wire
 
 SOON = "from-timeout=0.3"
@@ -21,6 +23,7 @@ SOON = "from-timeout=0.3"
 
 
 @pytest.fixture
+@fixture_needs("memcached")
 def old() -> Iterator[Memcached]:
     with servers.memcached() as server:
         yield server
@@ -28,7 +31,7 @@ def old() -> Iterator[Memcached]:
 
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
-    with servers.redis_server("7.0") as server:
+    with servers.redis_server() as server:
         yield server
 
 

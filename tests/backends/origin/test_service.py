@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from pymemcache.client.rendezvous import RendezvousHash
 
 from tests.backends.origin.conftest import PATIENT
-from tests.backends.redis.test_access import (
+from tests.backends.origin.conversation import say, stats
+from tests.backends.redis.access import (
     BASICS,
     FIGURES,
     FLUSHING,
@@ -24,7 +26,9 @@ from tests.backends.redis.test_access import (
 )
 from tests.cli.running import run
 from tests.support import servers
-from tests.support.servers import Memcached, RedCouch, RedisServer, eventually
+from tests.support.polling import eventually
+from tests.support.requirements import fixture_needs, needs
+from tests.support.servers import Memcached, RedCouch, RedisServer
 from tests.support.wire import Wire, ask
 
 _ROOT = Path(__file__).parents[3]
@@ -38,20 +42,8 @@ def source(*nodes: Memcached) -> str:
     return f"{each}&{PATIENT}"
 
 
-def stats(bridge: RedCouch) -> dict[str, int]:
-    """What it counts; but not the percentage."""
-    lines = ask(bridge.address, b"stats\r\n", b"END\r\n").decode().splitlines()[:-1]
-    pairs = (line.split()[1:] for line in lines)
-    return {
-        name: int(value) for name, value in pairs if name.startswith("warm_") and value.isdigit()
-    }
-
-
-def say(server: Memcached | RedCouch, request: bytes, until: bytes = b"\r\n") -> bytes:
-    return ask(server.address, request, until)
-
-
 @pytest.fixture
+@fixture_needs("memcached")
 def old() -> Iterator[Memcached]:
     """A memcached with two items."""
     with servers.memcached() as server:
@@ -61,7 +53,7 @@ def old() -> Iterator[Memcached]:
 
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
-    with servers.redis_server("7.0") as server:
+    with servers.redis_server() as server:
         yield server
 
 
@@ -133,22 +125,70 @@ def test_plain_afterwards(redis: RedisServer, old: Memcached) -> None:
     assert say(old, b"get k fresh\r\n", b"END\r\n") == both
 
 
-def test_several(redis: RedisServer, old: Memcached) -> None:
-    """The items of all nodes are one cache; the first has the say, and changes reach all."""
-    with servers.memcached() as other:
-        say(other, b"set k 0 0 5\r\nother\r\nset only 0 0 1\r\n2\r\n", b"STORED\r\nSTORED\r\n")
-        with servers.redcouch(f"warm:{redis.url}?{source(old, other)}") as bridge:
-            found = say(bridge, b"get k only n\r\n", b"END\r\n")
-            assert found == (
-                b"VALUE k 5 3\r\nold\r\nVALUE only 0 1\r\n2\r\nVALUE n 0 1\r\n7\r\nEND\r\n"
-            )
-            assert say(bridge, b"delete k\r\n") == b"DELETED\r\n"
-            assert say(bridge, b"set both 0 0 1\r\nx\r\n") == b"STORED\r\n"
-            for node in (old, other):
-                assert say(node, b"get k both\r\n", b"END\r\n") == b"VALUE both 0 1\r\nx\r\nEND\r\n"
-            assert say(bridge, b"flush_all\r\n") == b"OK\r\n"
-            for node in (old, other):
-                assert say(node, b"get both only n\r\n", b"END\r\n") == b"END\r\n"
+@contextmanager
+def fleet(redis: RedisServer) -> Iterator[tuple[RedCouch, list[Memcached], Callable[[str], int]]]:
+    """A bridge before three memcacheds of pymemcache's, and which of them has a key."""
+    with ExitStack() as running:
+        nodes = [running.enter_context(servers.memcached()) for _ in range(3)]
+        url = f"warm:{redis.url}?{source(*nodes)}&ring=pymemcache"
+        bridge = running.enter_context(servers.redcouch(url))
+        places = {f"127.0.0.1:{node.port}": place for place, node in enumerate(nodes)}
+        ring = RendezvousHash(list(places))
+        yield bridge, nodes, lambda key: places[ring.get_node(key)]
+
+
+def test_only_the_owner_counts(redis: RedisServer) -> None:
+    """A copy on another node is never believed, and a change reaches none but the owner."""
+    keys = [f"key{number}" for number in range(60)]
+    with fleet(redis) as (bridge, nodes, owner):
+        for key in keys:
+            for place, node in enumerate(nodes):
+                value = b"new" if place == owner(key) else b"old"
+                say(node, b"set %b 7 0 3\r\n%b\r\n" % (key.encode(), value))
+        for key in keys[:20]:  # only copies that nobody looks for
+            say(nodes[owner(key)], b"delete %b\r\n" % key.encode())
+        found = say(bridge, b"get %b\r\n" % " ".join(keys).encode(), b"END\r\n")
+        assert found.count(b"new") == 40
+        assert b"old" not in found
+        for key in keys[20:]:
+            say(bridge, b"set %b 0 0 4\r\nbest\r\n" % key.encode())
+            say(bridge, b"incr %b 1\r\n" % key.encode())
+        for key in keys[30:40]:
+            assert say(bridge, b"delete %b\r\n" % key.encode()) == b"DELETED\r\n"
+        for number, key in enumerate(keys):
+            expected = b"best" if number in {*range(20, 30), *range(40, 60)} else b""
+            for place, node in enumerate(nodes):
+                reply = say(node, b"get %b\r\n" % key.encode(), b"END\r\n")
+                assert (expected if place == owner(key) else b"old") in reply
+                assert place != owner(key) or b"old" not in reply
+        assert say(bridge, b"flush_all\r\n") == b"OK\r\n"
+        for node in nodes:
+            assert say(node, b"get %b\r\n" % " ".join(keys).encode(), b"END\r\n") == b"END\r\n"
+
+
+def test_a_node_that_is_away(redis: RedisServer) -> None:
+    """The keys of the others are found and told as before; its own are never pulled later."""
+    keys = [f"key{number}" for number in range(60)]
+    with fleet(redis) as (bridge, nodes, owner):
+        mine = [key for key in keys if owner(key) == 0]
+        for key in keys:
+            say(nodes[owner(key)], b"set %b 0 0 3\r\nold\r\n" % key.encode())
+        nodes[0].kill()
+        eventually(lambda: stats(bridge)["warm_old_up"] == 2)
+        found = say(bridge, b"get %b\r\n" % " ".join(keys).encode(), b"END\r\n")
+        assert found.count(b"old") == len(keys) - len(mine)
+        for key in keys:
+            say(bridge, b"delete %b\r\n" % key.encode())
+        assert stats(bridge)["warm_barred"] == len(mine)
+        assert 0 < len(mine) < len(keys)
+        for node in nodes[1:]:
+            assert say(node, b"get %b\r\n" % " ".join(keys).encode(), b"END\r\n") == b"END\r\n"
+        nodes[0].start()
+        for key in mine:
+            say(nodes[0], b"set %b 0 0 3\r\nold\r\n" % key.encode())
+        told = "been told of all that it had missed"
+        eventually(lambda: told in bridge.log)
+        assert say(nodes[0], b"get %b\r\n" % " ".join(mine).encode(), b"END\r\n") == b"END\r\n"
 
 
 def test_delayed_flush(redis: RedisServer, old: Memcached) -> None:
@@ -210,6 +250,7 @@ def test_quiet(redis: RedisServer, old: Memcached) -> None:
             assert say(server, b"get k n x y\r\n", b"END\r\n") == both
 
 
+@needs("memcached")
 def test_password(redis: RedisServer, tmp_path: Path) -> None:
     """A memcached that asks for a password (-Y) is given the one in its URL."""
     users = tmp_path / "users"
@@ -347,7 +388,8 @@ def test_access(redis: RedisServer, old: Memcached) -> None:
         assert say(bridge, b"flush_all 100\r\n") == b"OK\r\n"
         assert say(bridge, b"flush_all\r\n") == b"OK\r\n"
         assert stats(bridge)["warm_barred"] == 0
-    with servers.redcouch(f"{url}&from=memcached://{servers.LOOPBACK}:1") as bridge:
+    away = f"{url.partition('?')[0]}?from=memcached://{servers.LOOPBACK}:1"
+    with servers.redcouch(away) as bridge:
         assert say(bridge, b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
         assert stats(bridge)["warm_barred"] == 1
         assert "NOPERM" not in bridge.log.replace("Cannot write down who speaks", "")

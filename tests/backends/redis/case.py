@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, TypeVar
 
 import redis
 from twisted.internet import reactor
-from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, LogEvent, eventAsText, globalLogPublisher
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
@@ -21,17 +19,11 @@ from redcouch.interfaces import IStorageBackend, Surroundings
 from redcouch.limits import Limits
 from redcouch.results import Failed, Item, Result, Stored, Trouble
 from redcouch.telemetry.latency import Meter
+from tests.support.requirements import OnRedis
 from tests.support.results import named
 from tests.support.servers import RedisServer, redis_server, shared_redis
 
 T = TypeVar("T")
-
-
-async def eventually(look: Callable[[], T]) -> T:
-    """What C{look} gives, once that is true. The test's own timeout is the limit."""
-    while not (seen := look()):
-        await deferLater(reactor, 0.01)
-    return seen
 
 
 class RedisCase(TestCase):
@@ -44,9 +36,9 @@ class RedisCase(TestCase):
         super().__init__(methodName)
         self._started: list[IStorageBackend] = []
 
-    def start_redis(self, *options: str, version: str = "7.0") -> RedisServer:
+    def start_redis(self, *options: str, version: str = "") -> RedisServer:
         """A Redis of the test's own."""
-        server: RedisServer = self.enterContext(redis_server(version, *options))
+        server: RedisServer = self.enterContext(redis_server(*options, version=version))
         return server
 
     def folder(self) -> Path:
@@ -128,10 +120,9 @@ class RedisCase(TestCase):
         self.assertIs(result.trouble, trouble)
 
 
-class SharedRedisCase(RedisCase):
+class SharedRedisCase(OnRedis, RedisCase):
     """Tests on a Redis that other tests use as well."""
 
-    version: ClassVar[str] = "7.0"
     connects: ClassVar[bool] = True
     client: redis.Redis
     url: str

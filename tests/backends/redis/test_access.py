@@ -23,24 +23,9 @@ from redcouch.commands import (
 )
 from redcouch.errors import BackendError
 from redcouch.results import Failed, Stored, Trouble
-from tests.backends.redis.case import SharedRedisCase, eventually
-
-# What RedCouch needs, as a rule for ACL SETUSER. Keys: the items, and the system keys.
-KEYS = "resetkeys ~rc:* ~redcouch:sys:*"
-# To connect, and to keep the items.
-BASICS = (
-    "+script|load +evalsha +eval +multi +exec"
-    " +hmget +hget +hset +hsetnx +hdel +hexists +hlen +hstrlen +incr +set"
-    " +time +pttl +exists +persist +pexpire +pexpireat +unlink"
-)
-# For the age of an item (mg with h, l, t), and dumps.
-STANDING = "+object|idletime"
-# For flush_all, at once and later, and for dumps.
-FLUSHING = "+scan +get +del"
-# For the figures in stats.
-FIGURES = "+info +dbsize"
-# For each connection: another database than 0, and Sentinel.
-OTHERS = "+select +role"
+from tests.backends.redis.access import BASICS, FIGURES, FLUSHING, KEYS, OTHERS, STANDING
+from tests.backends.redis.case import SharedRedisCase
+from tests.support.polling import eventually_in_reactor
 
 QUIETLY_NEEDED = {
     "+hlen",  # a set that is refused for lack of memory
@@ -172,7 +157,7 @@ class AccessTests(SharedRedisCase):
         self.allow(BASICS, FLUSHING)
         await self.refused(f"redis://couch:SECRET@{self.address}", "WRONGPASS")
         self.client.execute_command("ACL", "SETUSER", "couch", ">SECRET")
-        await eventually(lambda: self.storage.health().ready)
+        await eventually_in_reactor(lambda: self.storage.health().ready)
         await self.set(b"v")
 
     async def test_no_such_user(self) -> None:
@@ -202,10 +187,10 @@ class AccessTests(SharedRedisCase):
         await self.enter()
         await self.set(b"v")
         self.client.execute_command("ACL", "DELUSER", "couch")
-        await eventually(lambda: not self.storage.health().ready)
-        await eventually(lambda: "WRONGPASS" in self.storage.health().reason)
+        await eventually_in_reactor(lambda: not self.storage.health().ready)
+        await eventually_in_reactor(lambda: "WRONGPASS" in self.storage.health().reason)
         self.allow(BASICS, FLUSHING)
-        await eventually(lambda: self.storage.health().ready)
+        await eventually_in_reactor(lambda: self.storage.health().ready)
         self.assertEqual(await self.value(), b"v")
 
 

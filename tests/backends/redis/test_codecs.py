@@ -161,6 +161,8 @@ def test_questions_of_a_meta_get() -> None:
     codec = CODECS[0]
     command = MetaGet(b"a")
     _, _, reader = codec.packers[MetaGet](command)
+    plain = reader(command, [[b"76", None, b"7", None, None, None]])
+    assert plain == MetaItem(b"v", 1, 7, 0)  # nobody has asked for the token
     unfinished = reader(command, [[b"76", None, b"7", None, b"1", None]])
     ((payload, answer),) = unfinished.questions
     assert asked([(payload, None)]) == [[codec.script("assign").sha, b"rc:a"]]

@@ -11,18 +11,24 @@ from urllib.parse import quote
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.task import deferLater
 
+from redcouch.backends.redis import connection
 from redcouch.commands import Arithmetic, Command, Delete, Get, Store, StoreMode, Touch
 from redcouch.errors import BackendError
 from redcouch.results import Stored, Trouble
 from redcouch.telemetry.latency import Meter
-from tests.backends.redis.case import RedisCase, eventually
+from tests.backends.redis.case import RedisCase
 from tests.backends.redis.fake import FakeRedis, FakeRedisFactory, nothing
+from tests.support.polling import eventually_in_reactor
 from tests.support.results import named
-from tests.support.servers import free_port
+from tests.support.servers import RedisServer, free_port
 
 reactor: Any = _reactor
+
+_OURS = frozenset({"evalsha", "hmget", "get", "exec", "multi"})
+"""What was last said on a connection of a storage, and not of a native client."""
 
 
 class ComingAndGoingTests(RedisCase):
@@ -30,7 +36,20 @@ class ComingAndGoingTests(RedisCase):
 
     async def ready(self) -> None:
         """Wait until commands can be performed."""
-        await eventually(lambda: self.storage.health().ready)
+        await eventually_in_reactor(lambda: self.storage.health().ready)
+
+    def storing(self, server: RedisServer) -> set[str]:
+        """The storage's connections, by the ids that Redis has given them."""
+        clients = self.native(server).client_list()
+        return {client["id"] for client in clients if client["cmd"].partition("|")[0] in _OURS}
+
+    async def connected_to(self, server: RedisServer) -> set[str]:
+        """The same, once there is one."""
+        return await eventually_in_reactor(lambda: self.storing(server))
+
+    async def connected_anew(self, server: RedisServer, before: set[str]) -> None:
+        """Wait until there is another than those before."""
+        await eventually_in_reactor(lambda: self.storing(server) not in (set(), before))
 
     async def unreachable(self) -> None:
         """Check that a command fails with the reason that there is no Redis."""
@@ -75,9 +94,9 @@ class ComingAndGoingTests(RedisCase):
         await self.set(b"v")
         for times in (1, 2):
             server.stop()
-            await eventually(lambda: not self.storage.health().ready)
+            await eventually_in_reactor(lambda: not self.storage.health().ready)
             await self.unreachable()
-            await eventually(lambda: "refused" in self.storage.health().reason)
+            await eventually_in_reactor(lambda: "refused" in self.storage.health().reason)
             server.start()
             await self.ready()
             self.assertIsNone(await self.get())
@@ -89,9 +108,9 @@ class ComingAndGoingTests(RedisCase):
         """What keeps Redis from serving is what is so now, not what was at first."""
         server = self.start_redis("--requirepass", "right")
         await self.connect(f"redis://:wrong@127.0.0.1:{server.port}")
-        await eventually(lambda: "WRONGPASS" in self.storage.health().reason)
+        await eventually_in_reactor(lambda: "WRONGPASS" in self.storage.health().reason)
         server.stop()
-        await eventually(lambda: "refused" in self.storage.health().reason)
+        await eventually_in_reactor(lambda: "refused" in self.storage.health().reason)
 
     async def test_restart_under_traffic(self) -> None:
         """Killed in the middle of traffic, each command has one answer, none is mixed up."""
@@ -115,7 +134,7 @@ class ComingAndGoingTests(RedisCase):
                 except BackendError as error:
                     self.assertIs(error.failed.trouble, Trouble.UNAVAILABLE)
                     answered.append(False)
-                    await eventually(lambda: stopping or self.storage.health().ready)
+                    await eventually_in_reactor(lambda: stopping or self.storage.health().ready)
                 else:
                     self.assertIsInstance(results[0], Stored)
                     self.assertEqual(results[1][0].value, value)
@@ -124,9 +143,9 @@ class ComingAndGoingTests(RedisCase):
         clients = [Deferred.fromCoroutine(client(b"%d" % number)) for number in range(20)]
         for _ in range(3):
             before = len(answered)
-            await eventually(lambda before=before: len(answered) > before + 200)  # type: ignore[misc]
+            await eventually_in_reactor(lambda before=before: len(answered) > before + 200)  # type: ignore[misc]
             server.kill()
-            await eventually(lambda: not self.storage.health().ready)
+            await eventually_in_reactor(lambda: not self.storage.health().ready)
             server.start()
             await self.ready()
         stopping = True
@@ -141,8 +160,7 @@ class ComingAndGoingTests(RedisCase):
         token = await self.set(b"v", flags=7)
         server.kill()
         server.start()
-        await eventually(lambda: not self.storage.health().ready)
-        await self.ready()
+        await self.connected_to(server)
         self.assertGreater(await self.set(b"v"), token)
 
     async def test_pause(self) -> None:
@@ -166,30 +184,119 @@ class ComingAndGoingTests(RedisCase):
             await self.set(b"value of " + key, key)
             self.assertEqual(await self.value(key), b"value of " + key)
 
-    async def test_killed_connection(self) -> None:
-        """An administrator's CLIENT KILL costs one error, and the next command works."""
+    async def test_closed_while_idle(self) -> None:
+        """A connection that Redis closes while nobody waits is made again, and nobody complains."""
+        lines = self.logged()
+        server = self.start_redis("--timeout", "1")
+        await self.connect(server.url)
+        await self.set(b"v")
+        for _ in range(3):
+            await self.connected_anew(server, await self.connected_to(server))
+            self.assertTrue(self.storage.health().ready)
+            self.assertEqual(await self.value(), b"v")
+        self.assertEqual([line for line in lines if "Cannot reach" in line], [])
+        told = [line for line in lines if "Connected to Redis" in line]
+        self.assertEqual(len(told), 1)
+
+    async def test_callers_wait_for_the_next_connection(self) -> None:
+        """Whoever comes between two connections is served by the second."""
         server = self.start_redis()
         await self.connect(server.url)
         await self.set(b"v")
-        self.native(server).client_kill_filter(_type="normal", skipme=True)
-        await eventually(lambda: not self.storage.health().ready)
-        await self.ready()
+        link: Any = self.storage._link  # type: ignore[attr-defined]
+        client = self.native(server)
+        client.client_kill_filter(_type="normal", skipme=True)
+        await eventually_in_reactor(lambda: link._protocol is None)
         self.assertEqual(await self.value(), b"v")
 
+    async def test_killed_connection(self) -> None:
+        """An administrator's CLIENT KILL costs those who wait just then, and nobody else."""
+        lines = self.logged()
+        server = self.start_redis()
+        await self.connect(server.url)
+        await self.set(b"v")
+        client = self.native(server)
+        client.client_pause(100)
+        answer = self.storage.execute([Store(StoreMode.SET, b"other", b"v")])
+        await eventually_in_reactor(lambda: client.client_kill_filter(_type="normal", skipme=True))
+        with self.assertRaisesRegex(BackendError, "storage connection lost"):
+            await answer
+        await self.ready()
+        self.assertEqual(await self.value(), b"v")
+        told = [line for line in lines if "Cannot reach Redis" in line]
+        self.assertEqual(len(told), 1)
+
     async def test_read_only(self) -> None:
-        """A Redis that has become a replica refuses changes, and is looked for anew."""
+        """
+        A Redis that has become a replica is read on and refuses changes, over the
+        same connection, for all clients; it is told once, and once more when it
+        takes changes again.
+        """
+        lines = self.logged()
         server = self.start_redis()
         await self.connect(server.url)
         await self.set(b"v")
         client = self.native(server)
         client.replicaof("127.0.0.1", free_port())
-        refused = await self.do(Store(StoreMode.SET, b"k", b"v"))
-        self.assert_failed(refused, Trouble.REFUSED)
-        self.assertEqual(refused.message, "storage answered READONLY")
-        await eventually(lambda: not self.storage.health().ready)
+        connections = self.storing(server)
+        for _ in range(20):
+            refused = await self.do(Store(StoreMode.SET, b"k", b"other"))
+            self.assert_failed(refused, Trouble.REFUSED)
+            self.assertEqual(refused.message, "storage answered READONLY")
+            self.assertEqual(await self.value(), b"v")
+        large = await self.do(Store(StoreMode.SET, b"k", b"other" * 10_000))
+        self.assertEqual(large.message, "storage answered READONLY")
+        self.assertEqual(await self.value(), b"v")
+        self.assertEqual(self.storing(server), connections)
+        self.assertTrue(self.storage.health().ready)
+        told = [line for line in lines if "Redis" in line and "Connected to" not in line]
+        self.assertEqual(len(told), 1, told)
+        self.assertIn("READONLY", told[0])
         client.replicaof("NO", "ONE")
-        await self.ready()
+        await self.connected_anew(server, connections)
+        await self.set(b"again")
+        told = [line for line in lines if "Connected to Redis" in line]
+        self.assertEqual(len(told), 2)
+
+    async def test_master_elsewhere(self) -> None:
+        """Where the address has come to lead to a master, that one is used."""
+        replica, master = self.start_redis(), self.start_redis()
+        self.native(replica).replicaof("127.0.0.1", master.port)
+        leads_to = replica
+
+        def endpoint(reactor: Any, host: str, port: int, **options: Any) -> Any:
+            class Endpoint:
+                def connect(self, factory: Any) -> Any:
+                    there = HostnameEndpoint(reactor, host, leads_to.port, **options)
+                    return there.connect(factory)
+
+            return Endpoint()
+
+        self.patch(connection, "HostnameEndpoint", endpoint)
+        await self.connect(replica.url)
+        self.assert_failed(await self.do(Store(StoreMode.SET, b"k", b"v")), Trouble.REFUSED)
+        leads_to = master
+        await eventually_in_reactor(lambda: self.storing(master))
         await self.set(b"v")
+        self.assertEqual(self.native(master).hget("rc:k", "v"), b"76")
+
+    async def test_replica_without_its_master(self) -> None:
+        """A replica that answers nothing while its master is away costs no connections either."""
+        lines = self.logged()
+        server = self.start_redis("--replica-serve-stale-data", "no")
+        await self.connect(server.url)
+        await self.set(b"v")
+        client = self.native(server)
+        client.replicaof("127.0.0.1", free_port())
+        connections = self.storing(server)
+        for _ in range(20):
+            self.assert_failed(await self.get(), Trouble.UNAVAILABLE)
+        self.assertEqual(self.storing(server), connections)
+        told = [line for line in lines if "MASTERDOWN" in line]
+        self.assertEqual(len(told), 1)
+        client.replicaof("NO", "ONE")
+        await self.connected_anew(server, connections)
+        self.assertEqual(await self.value(), b"v")
 
     async def test_meter(self) -> None:
         """Round trips and reconnections are measured, in whichever layout the items are."""
@@ -200,7 +307,7 @@ class ComingAndGoingTests(RedisCase):
             await self.get()
             self.assertGreater(sum(meter.round_trips.counts), 0)
             self.native(server).client_kill_filter(_type="normal", skipme=True)
-            await eventually(lambda meter=meter: meter.reconnections)  # type: ignore[misc]
+            await eventually_in_reactor(lambda meter=meter: meter.reconnections)  # type: ignore[misc]
 
     async def test_stop_with_work_in_flight(self) -> None:
         """Whoever still waits when the service ends is told that."""
@@ -239,7 +346,7 @@ class ComingAndGoingTests(RedisCase):
         client = self.native(server, password="pass word", db=2)
         self.assertEqual(client.hget("u:k", "v"), b"76")
         server.stop()
-        await eventually(lambda: not self.storage.health().ready)
+        await eventually_in_reactor(lambda: not self.storage.health().ready)
         await self.unreachable()
         server.start()
         await self.ready()
@@ -266,7 +373,7 @@ class FakeRedisTests(RedisCase):
 
     async def gone(self) -> None:
         """Wait for the far ends of the connections."""
-        await eventually(lambda: not self.fake.connections)
+        await eventually_in_reactor(lambda: not self.fake.connections)
 
     async def connect_in_vain(self, words: str) -> None:
         """Check that there is no connection, and that the reason is given."""
@@ -304,7 +411,7 @@ class FakeRedisTests(RedisCase):
 
         self.patch(FakeRedis, "connectionMade", close)
         await self.connect_in_vain("closed|lost|Lost")
-        await eventually(lambda: fake.made > 2)
+        await eventually_in_reactor(lambda: fake.made > 2)
         self.assertFalse(self.storage.health().ready)
 
     async def test_still_loading(self) -> None:
@@ -314,7 +421,7 @@ class FakeRedisTests(RedisCase):
         fake.prepare = lambda command: loading
         await self.connect_in_vain("LOADING")
         fake.prepare = lambda command: b"$2\r\nok\r\n"
-        await eventually(lambda: self.storage.health().ready)
+        await eventually_in_reactor(lambda: self.storage.health().ready)
 
     async def test_garbage_later(self) -> None:
         """Garbage in place of a reply costs the connection; another is made."""
@@ -325,7 +432,7 @@ class FakeRedisTests(RedisCase):
         with self.assertRaisesRegex(BackendError, "storage connection lost"):
             await self.get()
         fake.answer = nothing
-        await eventually(lambda: self.storage.health().ready)
+        await eventually_in_reactor(lambda: self.storage.health().ready)
 
     async def test_replies_nobody_asked_for(self) -> None:
         """One reply too many: nobody is given what belongs to somebody else."""
@@ -334,11 +441,11 @@ class FakeRedisTests(RedisCase):
         self.assertIsNone(await self.get())
         fake.answer = lambda command: nothing(command) * 2
         self.assertIsNone(await self.get())
-        await eventually(lambda: fake.made > 1)
+        await eventually_in_reactor(lambda: fake.made > 1)
         fake.answer = nothing
-        await eventually(lambda: self.storage.health().ready)
+        await eventually_in_reactor(lambda: self.storage.health().ready)
         fake.connections[0].transport.write(b"$1\r\n5\r\n")
-        await eventually(lambda: fake.made > 2)
+        await eventually_in_reactor(lambda: fake.made > 2)
 
     async def test_wrong_shapes(self) -> None:
         """Well-formed replies that make no sense are errors; nobody waits for ever."""
@@ -371,7 +478,7 @@ class FakeRedisTests(RedisCase):
         for shape in shapes:
             for command in commands:
                 fake.answer = lambda command, shape=shape: shape  # type: ignore[misc]
-                await eventually(lambda: self.storage.health().ready)
+                await eventually_in_reactor(lambda: self.storage.health().ready)
                 with contextlib.suppress(BackendError):
                     await self.do(command)
         self.flushLoggedErrors()
@@ -400,7 +507,7 @@ class FakeRedisTests(RedisCase):
         answer = self.storage.execute([Get([b"k"])])
         replies = iter([b"6b" * 150, b"6b" * 150, b"\r\n$-1\r\n$-1\r\n"])
         for reply in replies:
-            await eventually(lambda: link._protocol.heard_at == late.by)
+            await eventually_in_reactor(lambda: link._protocol.heard_at == late.by)
             late.by += 20
             link._check_time()
             fake.connections[0].transport.write(reply)

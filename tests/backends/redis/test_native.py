@@ -41,7 +41,10 @@ class NativeTests(SharedRedisCase):
     async def test_items_without_tokens(self) -> None:
         """Many items that native clients wrote are given tokens together: in two round trips."""
         keys = [b"%d" % number for number in range(100)]
-        batches: list[list[Command]] = [[Get(keys, cas=True)], [MetaGet(key) for key in keys]]
+        batches: list[list[Command]] = [
+            [Get(keys, cas=True)],
+            [MetaGet(key, cas=True) for key in keys],
+        ]
         for parameters in ("", "?layout=string"):
             storage: Any = await self.connect(self.url + parameters)
             await self.get()

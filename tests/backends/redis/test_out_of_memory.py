@@ -75,12 +75,12 @@ class OutOfMemoryTests(SharedRedisCase):
 
     async def test_answers_that_need_no_memory(self) -> None:
         """What would not be stored anyway is answered as always."""
-        await self.set(b"v")
+        other = await self.set(b"v") + 1
         self.use_up()
         commands: list[Command] = [
             Store(StoreMode.ADD, b"k", b"v"),
             Store(StoreMode.REPLACE, b"none", b"v"),
-            Store(StoreMode.SET, b"k", b"v", compare=1),
+            Store(StoreMode.SET, b"k", b"v", compare=other),
             Store(StoreMode.SET, b"none", b"v", compare=1),
             Arithmetic(b"none", 1),
             Arithmetic(b"k", 1),

@@ -8,8 +8,9 @@ import pytest
 
 from redcouch.backends.redis.url import read_location
 from redcouch.errors import BackendError, ConfigurationError
-from tests.backends.redis.case import RedisCase, eventually
+from tests.backends.redis.case import RedisCase
 from tests.backends.redis.certificates import Authority
+from tests.support.polling import eventually_in_reactor
 from tests.support.servers import free_port
 
 # Twisted hands over what pyOpenSSL would rather not be given any more.
@@ -124,9 +125,9 @@ class TLSTests(RedisCase):
         await self.enter(ca=self.authority.path)
         await self.is_served()
         server.stop()
-        await eventually(lambda: not self.storage.health().ready)
+        await eventually_in_reactor(lambda: not self.storage.health().ready)
         server.start()
-        await eventually(lambda: self.storage.health().ready)
+        await eventually_in_reactor(lambda: self.storage.health().ready)
         await self.is_served()
 
     async def test_files_without_certificates(self) -> None:

@@ -45,9 +45,11 @@ READ = load("read")
 LEASE = load("lease", "fill_leases")
 FILL = load("fill", "fill_leases")
 DENY = load("deny")
+FRESH = load("fresh")
 
+BEGIN = load("begin")
 SETTLE = load("settle")
-"""Is always sent whole: in a transaction, it must not be found missing."""
+"""These two are always sent whole: in a transaction, they must not be found missing."""
 
 SCRIPTS = (
     SET,
@@ -65,5 +67,6 @@ SCRIPTS = (
     LEASE,
     FILL,
     DENY,
+    FRESH,
 )
 """What the service calls by SHA-1; all are loaded before a connection is used."""

@@ -3,6 +3,10 @@
 
 local found = redis.call('HMGET', item, 'v', 'r', 'f', 'c')
 if found[1] or found[2] then
+  local wrong = unreadable(found[3], found[4])
+  if wrong then
+    return wrong
+  end
   expire(ARGV[1], ARGV[2])
 end
 return found

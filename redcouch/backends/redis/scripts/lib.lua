@@ -6,19 +6,105 @@
 
 local item, counter = KEYS[1], KEYS[2]
 
--- A token never given before. A counter that is not there (never was, evicted,
--- deleted) begins at the clock, in microseconds: past every token given so far,
--- since no Redis gives a million tokens a second. Out of memory, it gives the
--- error in place of the token, as a second value.
+-- Tokens.
+--
+-- The counter holds the last token given. It is a key like the others: Redis may evict it, an
+-- operator delete it. One that is not there begins at 1 where there are no items, as memcached
+-- does, and at the clock (in microseconds) where there are: past every token given so far, since
+-- no Redis gives a million tokens a second.
+
+-- Keys that one script looks at. Where there are more, fresh.lua looks, page by page, and puts
+-- UNUSED in the counter's place once it has seen no items at all.
+local PAGE, UNUSED = 1000, -9007199254740991
+
+-- Whether a key may have been given a token: an item, or what stands beside one.
+local function bears_token(key)
+  if string.sub(key, 1, 13) == 'redcouch:sys:' then
+    return string.find(key, '^item:', 14) or string.find(key, '^warm_claim:', 14)
+  end
+  local fields = redis.pcall('HMGET', key, 'v', 'r', 'c')
+  return fields.err or fields[1] or fields[2] or fields[3]
+end
+
+-- The cursor of the next page of keys, '0' after the last; nil where one of this page may have
+-- been given a token, or nobody can look.
+local function page_without_tokens(cursor)
+  local hashes = redis.pcall('SCAN', cursor, 'COUNT', PAGE, 'TYPE', 'hash')
+  local own = redis.pcall('SCAN', cursor, 'COUNT', PAGE, 'MATCH', 'redcouch:sys:*')
+  if hashes.err or own.err or hashes[1] ~= own[1] then
+    return nil
+  end
+  for _, keys in ipairs({hashes[2], own[2]}) do
+    for _, key in ipairs(keys) do
+      if bears_token(key) then
+        return nil
+      end
+    end
+  end
+  return own[1]
+end
+
+local function holds_no_tokens()
+  local size = redis.pcall('DBSIZE')
+  if type(size) ~= 'number' or size > PAGE then
+    return false
+  end
+  local cursor = '0'
+  repeat
+    cursor = page_without_tokens(cursor)
+  until not cursor or cursor == '0'
+  return cursor == '0'
+end
+
+-- The token where the counter has never counted, or counts below 1.
+local function first_cas(counted)
+  local cas = 1
+  if counted ~= UNUSED + 1 and not (counted == 1 and holds_no_tokens()) then
+    local now = redis.call('TIME')
+    cas = now[1] * 1000000 + now[2]
+  end
+  redis.call('SET', counter, string.format('%.0f', cas))
+  return cas
+end
+
+-- Errors of Redis that are none of the counter's own.
+local PASSING = {
+  'OOM', 'READONLY', 'NOREPLICAS', 'MISCONF', 'LOADING', 'BUSY', 'MASTERDOWN', 'CLUSTERDOWN',
+}
+
+local function is_error(refused, code)
+  return string.find(refused.err, code, 1, true)
+end
+
+-- Why there is no token, as an error that names the counter and what to do.
+local function counter_error(refused)
+  for _, code in ipairs(PASSING) do
+    if is_error(refused, code) then
+      return refused
+    end
+  end
+  local why = 'cannot be counted up: allow INCR on it'
+  if is_error(refused, 'WRONGTYPE') then
+    why = 'is of another type: delete it'
+  elseif is_error(refused, 'overflow') then
+    why = 'is at its end: delete it'
+  elseif is_error(refused, 'not an integer') then
+    why = 'holds no number: delete it'
+  end
+  return redis.error_reply('COUNTER ' .. counter .. ' ' .. why)
+end
+
+-- A token never given before. Where there is none it gives an error, as a second value, and
+-- has changed nothing. Numbers are exact up to 2^53; beyond, a token is text.
 local function next_cas()
   local cas = redis.pcall('INCR', counter)
   if type(cas) == 'table' then
-    return nil, cas
+    return nil, counter_error(cas)
   end
-  if cas == 1 then
-    local now = redis.call('TIME')
-    cas = now[1] * 1000000 + now[2]
-    redis.call('SET', counter, string.format('%.0f', cas))
+  if cas <= 1 then
+    return first_cas(cas)
+  elseif cas >= 9007199254740992 then
+    return redis.call('GET', counter)
   end
   return cas
 end
@@ -31,12 +117,23 @@ local function cas_or(chosen)
   return next_cas()
 end
 
--- A token as a reply that is exact: Lua's numbers are not, past 2^53.
+-- A token as a reply that clients of any kind read exactly.
 local function exact(cas)
   if type(cas) == 'number' then
     return string.format('%.0f', cas)
   end
   return cas
+end
+
+-- An error where a native client has left flags or a token that nobody can read; or nothing.
+local function unreadable(flags, cas)
+  for _, pair in ipairs({{flags ~= '' and flags, '4294967295'}, {cas, '18446744073709551615'}}) do
+    local field, most = pair[1], pair[2]
+    local digits = field and string.match(field, '^0*(%d+)$')
+    if field and not (digits and (#digits < #most or (#digits == #most and digits <= most))) then
+      return redis.error_reply('UNREADABLE flags or token')
+    end
+  end
 end
 
 local function exists()

@@ -2,16 +2,37 @@
 -- touch: expiry command ('' for none), its argument; for an item that is not there:
 -- field, other field, expiry command ('' to give up), its argument, token to carry ('' for
 -- a new one); seconds below which the item is to be renewed ('' for never), whether that
--- looks at the expiry after the touch ('1' or ''), whether the read counts ('1' or '').
--- Gives {v, r, size, f, c, ttl before, idle, fetched, stale, sent, won, created}, or nothing.
+-- looks at the expiry after the touch ('1' or ''), whether the read counts, whether the token is
+-- asked for ('1' or '').
+-- Gives {v, r, size, f, c, ttl before, idle, fetched, stale, sent, won, created}, or nothing. The
+-- size is that of the value without white space only where the value is short or asked for.
+
+-- Hex of up to this length is read to see how long the value is.
+local SHORT = 8192
+
+-- Note something that a read may do without: where nothing can be written, it is not noted.
+local function note(field)
+  local said = redis.pcall('HSET', item, field, 1)
+  return type(said) ~= 'table'
+end
 
 local idle = redis.pcall('OBJECT', 'IDLETIME', item) -- first: the reads below are accesses
 if type(idle) ~= 'number' then
   idle = 0 -- no item; or a policy under which Redis counts uses in place of time
 end
-local now = redis.call('HMGET', item, 'v', 'r', 'f', 'c', 's', 'w', 'h')
+local wanted = ARGV[1] == '1'
+local hex, raw = redis.call('HSTRLEN', item, 'v'), redis.call('HSTRLEN', item, 'r')
+local is_hex = hex > 0 or redis.call('HEXISTS', item, 'v') == 1
+local there = is_hex or raw > 0 or redis.call('HEXISTS', item, 'r') == 1
 local created = false
-if not now[1] and not now[2] then
+local now
+if there then
+  now = redis.call('HMGET', item, 'f', 'c', 's', 'w', 'h')
+  local wrong = unreadable(now[1], now[2])
+  if wrong then
+    return wrong
+  end
+else
   if ARGV[6] == '' then
     return false
   end
@@ -20,50 +41,45 @@ if not now[1] and not now[2] then
     return refused
   end
   put(ARGV[4], ARGV[5], '', '0', cas)
-  created = true
-  now = {ARGV[4] == 'v' and '', ARGV[4] == 'r' and '', '0', cas, false, false, false}
+  created, is_hex = true, ARGV[4] == 'v'
+  now = {'0', cas, false, false, false}
 end
-if not now[4] then
-  local cas, refused = next_cas()
-  if refused then
-    return refused
+local v, r, size = is_hex and '', not is_hex and '', is_hex and math.floor(hex / 2) or raw
+if wanted or (is_hex and hex <= SHORT) then
+  local value = redis.call('HGET', item, is_hex and 'v' or 'r')
+  if wanted then
+    v, r = is_hex and value, not is_hex and value
+  else
+    size = math.floor(#string.gsub(value, '%s+', '') / 2)
   end
-  redis.call('HSET', item, 'c', cas)
-  now[4] = cas
+end
+if not now[2] and ARGV[12] == '1' then
+  local cas, refused = next_cas()
+  if not refused then
+    redis.call('HSET', item, 'c', cas)
+    now[2] = cas
+  end
 end
 
 local before = ttl()
-local won = created or (now[5] and not now[6])
-if won then
-  redis.call('HSET', item, 'w', 1)
-end
-if ARGV[11] == '1' and not now[7] then
-  redis.call('HSET', item, 'h', 1)
+local won = (created or (now[3] and not now[4])) and note('w')
+if ARGV[11] == '1' and not now[5] then
+  note('h')
 end
 if created then
   expire(ARGV[6], ARGV[7])
 elseif ARGV[2] ~= '' then
   expire(ARGV[2], ARGV[3])
 end
-if ARGV[9] ~= '' and not (won or now[6]) then
+if ARGV[9] ~= '' and not (won or now[4]) then
   local left = ARGV[10] == '1' and ttl() or before
   if left >= 0 and left < tonumber(ARGV[9]) then
-    won = true
-    if redis.call('EXISTS', item) == 1 then
-      redis.call('HSET', item, 'w', 1)
-    end
+    won = redis.call('EXISTS', item) == 0 or note('w')
   end
 end
 
-local size
-if now[1] then
-  size = #string.gsub(now[1], '%s+', '') / 2
-else
-  size = #now[2]
-end
-local value = ARGV[1] == '1'
 return {
-  now[1] and (value and now[1] or ''), now[2] and (value and now[2] or ''), size,
-  now[3] or '0', exact(now[4]), before, idle,
-  now[7] and 1 or 0, now[5] and 1 or 0, now[6] and 1 or 0, won and 1 or 0, created and 1 or 0,
+  v, r, size, now[1] or '0', exact(now[2] or '0'), before, idle,
+  now[5] and 1 or 0, now[3] and 1 or 0, now[4] and 1 or 0, won and 1 or 0,
+  created and 1 or 0,
 }

@@ -4,8 +4,10 @@
 
 local cas, refused = next_cas()
 if refused then
-  redis.call('HLEN', item) -- an error for a key of another type, which is left alone
-  redis.call('UNLINK', item)
+  if is_error(refused, 'OOM') then
+    redis.call('HLEN', item) -- an error for a key of another type, which is left alone
+    redis.call('UNLINK', item)
+  end
   return refused
 end
 put(ARGV[1], ARGV[2], ARGV[3], ARGV[4], cas)

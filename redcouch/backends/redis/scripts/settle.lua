@@ -1,13 +1,19 @@
--- The end of a set of a large value, which HSET has written a moment ago in the
--- same transaction. ARGV: other field, flags, expiry command, its argument.
--- Gives the CAS token.
+-- The end of a set of a large value, see begin.lua. ARGV: field, flags, expiry command, its argument.
+-- Gives the CAS token. Refused for lack of memory, it takes the old item with it; refused for
+-- another reason, it leaves the item as it was.
 
-local cas, refused = next_cas()
-if refused then
+local cas = redis.call('HGET', item, 'n')
+if cas == '' then
+  redis.call('HDEL', item, 'n')
+elseif cas == '-' then
+  redis.call('HDEL', item, 'n', ARGV[1])
+elseif not cas then
   redis.call('UNLINK', item)
-  return refused
+else
+  redis.call('HSET', item, 'f', ARGV[2], 'c', cas)
+  redis.call('HDEL', item, 'n', 's', 'w', 'h')
+  expire(ARGV[3], ARGV[4])
+  return cas
 end
-redis.call('HSET', item, 'f', ARGV[2], 'c', cas)
-redis.call('HDEL', item, ARGV[1], 's', 'w', 'h')
-expire(ARGV[3], ARGV[4])
-return cas
+local _, refused = next_cas()
+return refused or redis.error_reply('OOM no memory for the CAS counter')

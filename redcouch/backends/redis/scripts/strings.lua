@@ -12,17 +12,25 @@ local function digest()
   return string.sub(outer.sha1hex(value), 1, 20)
 end
 
+-- The string itself is read when it is needed: it may be long.
+local function load_value()
+  if value == nil then
+    value = outer.call('GET', text)
+  end
+  return value
+end
+
 local function load()
   if fields then
     return
   end
-  value, fields = outer.call('GET', text), {}
-  local line = value and outer.call('GET', side)
-  if not line then
-    return
+  fields = {}
+  local line = outer.call('GET', side)
+  local seen, flags, token, marks
+  if line then
+    seen, flags, token, marks = string.match(line, '^(%x+) (%d+) ([%d-]+)(%a*)$')
   end
-  local seen, flags, token, marks = string.match(line, '^(%x+) (%d+) ([%d-]+)(%a*)$')
-  if seen and seen == digest() then
+  if seen and load_value() and seen == digest() then
     fields.f, fields.c = flags, token ~= '-' and token or nil
     for mark in string.gmatch(marks, '.') do
       fields[mark] = '1'
@@ -36,6 +44,7 @@ local function side_life(left)
 end
 
 local function save()
+  load_value()
   local line = digest() .. ' ' .. (fields.f or '0') .. ' ' .. (fields.c or '-')
   for _, mark in ipairs({'s', 'w', 'h'}) do
     line = line .. (fields[mark] and mark or '')
@@ -49,10 +58,10 @@ local function save()
 end
 
 local function field(name)
-  load()
   if name == 'r' then
-    return value
+    return load_value()
   end
+  load()
   return fields[name] or false
 end
 
@@ -67,17 +76,26 @@ function hash.HMGET(...)
   return found
 end
 
-function hash.HEXISTS(name)
-  return field(name) and 1 or 0
-end
-
 function hash.HSTRLEN(name)
+  if name == 'r' and value == nil then
+    return outer.call('STRLEN', text) -- an error for a key of another type
+  end
   return #(field(name) or '')
 end
 
-function hash.HLEN()
-  load()
+function hash.HEXISTS(name)
+  if name == 'r' and value == nil then
+    return hash.HSTRLEN(name) > 0 and 1 or outer.call('EXISTS', text)
+  end
+  return field(name) and 1 or 0
 end
+
+function hash.HLEN()
+  return hash.HSTRLEN('r')
+end
+
+-- A long string of a native client's gets no side key only to say that it has been read.
+local LONG = 65536
 
 function hash.HSET(...)
   local given = {}
@@ -90,6 +108,9 @@ function hash.HSET(...)
     fields = {}
   end
   load()
+  if ... == 'h' and not next(fields) and hash.HSTRLEN('r') > LONG then
+    return 0
+  end
   for name, new in pairs(given) do
     fields[name] = new
   end
@@ -139,7 +160,7 @@ for _, command in ipairs({'PERSIST', 'PEXPIRE', 'PEXPIREAT', 'UNLINK'}) do
   hash[command] = expiry(command)
 end
 
-local redis = {sha1hex = outer.sha1hex, error_reply = outer.error_reply, pcall = outer.pcall}
+local redis = {sha1hex = outer.sha1hex, error_reply = outer.error_reply}
 
 function redis.call(command, ...)
   local own = ... == text and hash[command]
@@ -147,4 +168,16 @@ function redis.call(command, ...)
     return own(select(2, ...))
   end
   return outer.call(command, ...)
+end
+
+function redis.pcall(command, ...)
+  local own = ... == text and hash[command]
+  if not own then
+    return outer.pcall(command, ...)
+  end
+  local done, said = pcall(own, select(2, ...))
+  if done or type(said) == 'table' then
+    return said
+  end
+  return {err = tostring(said)}
 end

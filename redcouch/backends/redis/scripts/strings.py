@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redcouch.backends.redis.scripts import load
+from redcouch.backends.redis.scripts import DENY, FRESH, load
 
 SET = load("set", "strings")
 STORE = load("store", "strings")
@@ -18,7 +18,6 @@ READ = load("read", "strings")
 RESERVED = load("reserved", "strings")
 LEASE = load("lease", "strings", "fill_leases")
 FILL = load("fill", "strings", "fill_leases")
-DENY = load("deny")
 
 SCRIPTS = (
     SET,
@@ -36,5 +35,6 @@ SCRIPTS = (
     LEASE,
     FILL,
     DENY,
+    FRESH,
 )
 """Every script; all are loaded before a connection is used."""

@@ -5,9 +5,13 @@ if not exists() then
   return 'NF'
 end
 local now = redis.call('HMGET', item, 'f', 'c')
+local wrong = unreadable(now[1], now[2])
+if wrong then
+  return wrong
+end
 if not now[2] then
   local cas, refused = next_cas()
-  if refused then -- for lack of memory: the next reader gives it one
+  if refused then -- the next reader gives it one
     now[2] = '0'
   else
     redis.call('HSET', item, 'c', cas)
@@ -15,4 +19,4 @@ if not now[2] then
   end
 end
 expire(ARGV[1], ARGV[2])
-return {now[1] or '0', now[2]}
+return {now[1] and now[1] ~= '' and now[1] or '0', now[2]}

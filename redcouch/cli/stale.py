@@ -1,0 +1,170 @@
+"""C{redcouch stale}: copies on memcacheds of a fleet that are not their owners."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from redcouch.cli.common import (
+    NO,
+    Trouble,
+    echo_json,
+    json_option,
+    nodes_argument,
+    rate_option,
+    ring_option,
+    show_key,
+)
+from redcouch.cli.progress import Stop, progress
+from redcouch.cli.rate_limit import Pace
+from redcouch.errors import ServerError
+from redcouch.memcached_client.address import Address, ring_of
+from redcouch.memcached_client.key_listing import KeyList
+from redcouch.memcached_client.node import BATCH, Node
+from redcouch.memcached_client.rings import Ring
+
+_MOST_ELSEWHERE = 1 / 3
+"""The part of all keys that may be elsewhere if the ring is to be believed."""
+
+
+@dataclass
+class Tally:
+    """
+    @ivar listed: keys that the memcacheds have named.
+    @ivar named: the first copies elsewhere: key, node, owner.
+    @ivar failed: copies that could not be removed.
+    """
+
+    listed: int = 0
+    elsewhere: int = 0
+    deleted: int = 0
+    failed: int = 0
+    named: list[tuple[str, str, str]] = field(default_factory=list)
+
+    @property
+    def json(self) -> dict[str, Any]:
+        named = [dict(zip(("key", "node", "owner"), one, strict=True)) for one in self.named]
+        counts = {"elsewhere": self.elsewhere, "deleted": self.deleted, "failed": self.failed}
+        return {"listed": self.listed, **counts, "named": named}
+
+    @property
+    def text(self) -> str:
+        lines = [f"{self.listed} keys, {self.elsewhere} of them not on their owner"]
+        lines += [f"  {key}  on {node}, its owner is {owner}" for key, node, owner in self.named]
+        if rest := self.elsewhere - len(self.named):
+            lines.append(f"  and {rest} more")
+        if self.deleted or self.failed:
+            lines.append(f"deleted {self.deleted}, failed {self.failed}")
+        return "\n".join(lines)
+
+
+@click.command("stale")
+@nodes_argument
+@ring_option
+@click.option("--delete", is_flag=True, help="Remove them from these memcacheds.")
+@click.option("--force", is_flag=True, help="Remove them though they are many.")
+@click.option(
+    "--show",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="How many to name; all are counted.",
+)
+@rate_option
+@json_option
+def command(
+    nodes: Sequence[Address],
+    ring: str | None,
+    delete: bool,
+    force: bool,
+    show: int,
+    rate: float | None,
+    as_json: bool,
+) -> None:
+    """
+    Find copies on memcacheds where no client looks for them, as --ring says, which were left
+    behind when the fleet was another one. They are out of date by now, and would be found
+    again if clients got such a fleet once more.
+
+    The memcacheds are given as for redcouch import. With --delete the copies are removed; the
+    owners' items stay. Where more than a third of all keys is elsewhere, the ring is hardly the
+    clients' own, and nothing is removed without --force.
+
+    Exit status 1: there are some, or not all could be removed.
+    """
+    owners = ring_of(nodes, ring)
+    tally = Tally()
+    trouble = refused = ""
+    with Stop() as stop, ExitStack() as stack:
+        try:
+            opened = [stack.enter_context(Node(address)) for address in nodes]
+            lists = [stack.enter_context(node.list_keys(lambda: stop.requested)) for node in opened]
+            search = _Search(opened, lists, owners, Pace(rate, stop), stop, tally)
+            search.name(show)
+            if delete and not force and tally.elsewhere > tally.listed * _MOST_ELSEWHERE:
+                refused = "so many that the ring may be a wrong one: see --force"
+            elif delete:
+                search.delete()
+        except ServerError as error:
+            trouble = str(error)
+    if as_json:
+        echo_json(tally.json | {"complete": not (trouble or stop.requested)})
+    else:
+        click.echo(("interrupted: " if stop.requested else "") + tally.text)
+    if trouble:
+        raise Trouble(trouble)
+    if refused:
+        click.echo(f"redcouch: {refused}", err=True)
+    left = tally.elsewhere - tally.deleted
+    raise click.exceptions.Exit(stop.status or (NO if left else 0))
+
+
+class _Search:
+    """All nodes' keys, batch by batch."""
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        lists: Sequence[KeyList],
+        ring: Ring,
+        pace: Pace,
+        stop: Stop,
+        tally: Tally,
+    ) -> None:
+        self._nodes = nodes
+        self._lists = lists
+        self._ring = ring
+        self._pace = pace
+        self._stop = stop
+        self._tally = tally
+
+    def name(self, most: int) -> None:
+        """Count the copies elsewhere, and name the first of them."""
+        self._tally.listed = sum(map(len, self._lists))
+        for place, keys in enumerate(self._lists):
+            for entry in keys:
+                owner = self._ring.owner(entry.key)
+                if owner != place:
+                    self._tally.elsewhere += 1
+                    if len(self._tally.named) < most:
+                        on, of = self._nodes[place].address.shown, self._nodes[owner].address.shown
+                        self._tally.named.append((show_key(entry.key), on, of))
+
+    def delete(self) -> None:
+        """Remove them."""
+        with progress("deleting", self._tally.listed) as advance:
+            for place, (node, keys) in enumerate(zip(self._nodes, self._lists, strict=True)):
+                for entries in keys.batches(self._pace.batch(BATCH)):
+                    self._pace.spend(len(entries))
+                    if self._stop.requested:
+                        return
+                    stale = [e.key for e in entries if self._ring.owner(e.key) != place]
+                    for gone in node.delete(stale):
+                        self._tally.deleted += gone
+                        self._tally.failed += not gone
+                    advance(len(entries))

@@ -1,0 +1,36 @@
+"""The documents, in the pieces that tests compare."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    """The examples of a document that are in one language."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", document.read_text(), re.M | re.S)
+    return [block for kind, block in found if kind == language]
+
+
+def section(document: Path, title: str) -> str:
+    """What stands below a heading, up to the next of its rank."""
+    _, heading, rest = re.split(rf"^(#+ {title})$", document.read_text(), maxsplit=1, flags=re.M)
+    rank = len(heading) - len(heading.lstrip("#"))
+    return re.split(rf"^#{{1,{rank}}} ", rest, maxsplit=1, flags=re.M)[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of the rows of all tables, without the heads."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
+    heads = {place - 1 for place, row in enumerate(cells) if set("".join(row)) <= {"-"}}
+    return [
+        [cell.strip() for cell in row]
+        for place, row in enumerate(cells)
+        if place not in heads and place - 1 not in heads
+    ]
+
+
+def quoted(text: str) -> list[str]:
+    """What is marked as code."""
+    return re.findall(r"`([^`]+)`", text)
