@@ -7,6 +7,7 @@ looks for a reactor, a clock or a setting by itself.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,15 +19,22 @@ from typing import Any
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 
+from redcouch import __version__
 from redcouch.backends.miss_on_outage import MissesOnOutage
 from redcouch.backends.origin.backend import warm
 from redcouch.backends.origin.url import SCHEME, read_location
 from redcouch.backends.registry import make_backend
 from redcouch.dialects.detect import NAMES
 from redcouch.errors import ConfigurationError
-from redcouch.interfaces import ILocalBackend, IStorageBackend, ITrafficBackend, Surroundings
+from redcouch.interfaces import (
+    IBoundedBackend,
+    ILocalBackend,
+    IStorageBackend,
+    ITrafficBackend,
+    Surroundings,
+)
 from redcouch.limits import Limits
-from redcouch.options import is_number
+from redcouch.options import VERSION, is_number, is_tls
 from redcouch.reload import Reload
 from redcouch.server.admission import Admission
 from redcouch.server.connection import ConnectionFactory
@@ -35,6 +43,7 @@ from redcouch.server.session import Shared
 from redcouch.server.tls import Contents, ServerTLS, over_tls
 from redcouch.telemetry.counters import Counters
 from redcouch.telemetry.latency import Meter
+from redcouch.telemetry.prefixes import PrefixCounts
 from redcouch.telemetry.service_status import OwnWatch
 from redcouch.telemetry.snapshot import Ledger, OwnLedger
 from redcouch.telemetry.stats_command import Reporter, Settings
@@ -58,6 +67,7 @@ class Role:
         L{Surroundings<redcouch.interfaces.Surroundings>} says.
     @ivar ledger: the books of the whole service; C{None} where those of this
         process are.
+    @ivar limit_memory: asks who started the storage to bound its memory.
     @ivar users: who may come in, if that has been read from the file already.
     @ivar certificates: what stands in the files of certificates, if that has been read already.
     @ivar reload: is given what can be read again.
@@ -69,6 +79,7 @@ class Role:
     make_factory: Callable[[Shared, Any, int, float], ConnectionFactory] = ConnectionFactory
     ledger: Ledger | None = None
     users: dict[bytes, bytes] | None = None
+    limit_memory: Callable[[int], Deferred[bool]] | None = None
     certificates: Contents | None = None
 
 
@@ -98,18 +109,23 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     surroundings = Surroundings(reactor, limits, time.time, role.fail, meter)
     backend = make_storage(options, surroundings).outermost
     authenticator = _authenticator(options["auth-file"], counters, reactor, role.reload, role.users)
+    version = options["version-string"] or VERSION
     settings = Settings(
         port=next((int(port) for port in options["ports"] if is_number(port)), 0),
         interface=options["interface"],
         max_connections=options["max-connections"],
         idle_timeout=options["idle-timeout"],
-        version=options["version-string"],
+        version=version,
         authentication=authenticator is not None,
         workers=options["workers"],
+        separator=options["inventory-separator"],
+        listening=listening_addresses(options),
+        tls=options["tls-cert"] is not None or any(map(is_tls, options["ports"])),
     )
+    prefixes = PrefixCounts(options["inventory-separator"].encode())
     spoken = {name: Counters() for name in NAMES}
     own = OwnLedger(
-        counters, lambda: factory.describe(), reactor, spoken, meter, surroundings.counts
+        counters, lambda: factory.describe(), reactor, spoken, meter, surroundings.counts, prefixes
     )
     ledger: Ledger = role.ledger or own
     reporter = Reporter(backend, ledger, limits, settings, reactor)
@@ -117,13 +133,19 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         backend,
         counters,
         limits,
-        options["version-string"].encode(),
+        version.encode(),
         reporter.report,
         lambda: Deferred.fromCoroutine(ledger.reset()),
         None if authenticator is None else authenticator.check,
         spoken,
         Admission(options["memory-limit"] // options["workers"]),
+        typed_version=(options["version-string"] or f"RedCouch {__version__}").encode(),
     )
+    if IBoundedBackend.providedBy(backend):
+        shared.limit_memory = backend.limit_memory
+    elif role.limit_memory is not None:
+        shared.limit_memory = role.limit_memory
+    shared.perform = prefixes.around(shared.perform)
     if meter is not None:
         shared.perform = meter.around(shared.perform)
     factory = role.make_factory(
@@ -277,6 +299,28 @@ def _authenticator(
         raise SystemExit(f"redcouch: --auth-file: {error}") from None
     reload.add("The users", authenticator.reload)
     return authenticator
+
+
+def listening_addresses(options: Mapping[str, Any]) -> list[str]:
+    """
+    Where it listens, as C{stats conns} says it. A socket that comes from elsewhere, or
+    whose port the system chooses, is left out.
+    """
+    found = []
+    for endpoint in endpoints_of(options):
+        kind, *words = re.split(r"(?<!\\):", endpoint)
+        named = dict(word.partition("=")[::2] for word in words if "=" in word)
+        plain = [word for word in words if "=" not in word]
+        place = plain[0] if plain else named.get("port", named.get("address", ""))
+        host = named.get("interface", "").replace("\\:", ":")
+        if kind == "unix" and place:
+            found.append(f"unix:{place}")
+        elif kind in ("tcp", "tcp4", "tcp6", "ssl") and place not in ("", "0"):
+            ipv6 = ":" in host or kind == "tcp6"
+            found.append(
+                f"tcp6:[{host or '::'}]:{place}" if ipv6 else f"tcp:{host or '0.0.0.0'}:{place}"
+            )
+    return found
 
 
 def _endpoint(port: str, interface: str) -> str:

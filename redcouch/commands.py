@@ -240,7 +240,7 @@ class Arithmetic(OneKeyCommand):
     C{exptime} and is the result; otherwise the outcome is NOT_FOUND.
 
     C{touch} is a new expiry for an item that is there. C{new_cas} as for
-    L{Store}. With C{ttl} the result says how long the item has to live.
+    L{Store}. With C{ttl} the result says how long the item had to live.
 
     The result is a L{Number<redcouch.results.Number>} or the outcome
     NOT_FOUND, EXISTS (C{compare} differs) or NON_NUMERIC.
@@ -449,8 +449,13 @@ class Noop(Command):
 
 @dataclass(slots=True)
 class Version(Command):
-    """Ask for the version string. The result is that string, in bytes."""
+    """
+    Ask for the version string. The result is that string, in bytes.
 
+    @ivar typed: a person asks, who wants to read a name. A program wants a number.
+    """
+
+    typed: bool = False
     local: ClassVar[bool] = True
 
 
@@ -471,6 +476,18 @@ class Statistics(Command):
 class ResetStatistics(Command):
     """Set the counters back to zero. The result is C{None}."""
 
+    local: ClassVar[bool] = True
+    alone: ClassVar[bool] = True
+
+
+@dataclass(slots=True)
+class LimitMemory(Command):
+    """
+    Set how much memory the items may take. The result is whether that is so now:
+    where the memory is not the service's own, it is not.
+    """
+
+    megabytes: int
     local: ClassVar[bool] = True
     alone: ClassVar[bool] = True
 

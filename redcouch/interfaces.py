@@ -190,12 +190,20 @@ class ILocalBackend(IStorageBackend):
     )
 
 
+class IBoundedBackend(IStorageBackend):
+    """A backend whose memory is the service's own, and may be bounded by a client."""
+
+    def limit_memory(size: int) -> Deferred[bool]:
+        """Let the items take so many bytes and no more; tells whether that is so now."""
+
+
 CAPABILITIES = (
     IDirectBackend,
     IDescribedBackend,
     ITrafficBackend,
     IFillableBackend,
     ILocalBackend,
+    IBoundedBackend,
 )
 """What a backend may provide beyond L{IStorageBackend}."""
 

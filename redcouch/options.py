@@ -15,10 +15,13 @@ from typing import Any, cast
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from redcouch import __version__
+from redcouch import MEMCACHED_VERSION, __version__
 from redcouch.backends.registry import DEFAULT_STORAGE, STORAGE_VARIABLE, schemes
 
 DEFAULT_PORT = 11210
+
+VERSION = f"{MEMCACHED_VERSION}-RedCouch-{__version__}"
+"""One word that begins with three numbers: what client libraries can read."""
 
 _SIZE = re.compile(r"([0-9]+)([km]?)", re.IGNORECASE)
 _MEMORY = re.compile(r"([0-9]+)([kmg]?)", re.IGNORECASE)
@@ -116,6 +119,11 @@ def _http(text: str) -> str:
 def is_number(port: str) -> bool:
     """Whether a --port is a number, and not an endpoint."""
     return port.isascii() and port.isdigit()
+
+
+def is_tls(port: str) -> bool:
+    """Whether a --port is an endpoint that speaks TLS by itself."""
+    return port.startswith("ssl:")
 
 
 class Options(UsageOptions):
@@ -240,14 +248,16 @@ class Options(UsageOptions):
             "inventory-separator",
             None,
             ":",
-            "What ends the part of a key that the inventory of traffic names.",
+            "What ends the part of a key that the inventory of traffic and stats detail name.",
             _reader("inventory-separator", _one_line),
         ],
         [
             "version-string",
             None,
-            f"RedCouch {__version__}",
-            "What the version command says. libmemcached wants a number such as 1.6.18.",
+            None,
+            f"What the version command says. Without it, client libraries are told {VERSION}, and "
+            "a line that ends without CR, as people type it, what stands here. "
+            f"[default: RedCouch {__version__}]",
             _reader("version-string", _one_line),
         ],
     ]

@@ -61,15 +61,14 @@ class Stored:
 @dataclass(slots=True)
 class Number:
     """
-    What an arithmetic command left behind. C{ttl} and C{old_ttl}, if they were
-    asked for: seconds to live, now and before the command; C{None} for ever.
-    C{created}: there was no item before.
+    What an arithmetic command left behind. C{ttl}, if it was asked for:
+    seconds to live before the command; C{None} for ever. C{created}: there was
+    no item before.
     """
 
     value: int
     cas: int
     ttl: int | None = None
-    old_ttl: int | None = None
     created: bool = False
 
 
@@ -87,13 +86,13 @@ class MetaItem:
     An item and its standing.
 
     @ivar size: bytes of the value; C{value} is empty where it was not asked for.
-    @ivar ttl: seconds to live, rounded up; C{None} for ever.
-    @ivar old_ttl: the same, before the command changed it.
+    @ivar ttl: seconds to live before the command, rounded up; C{None} for ever.
     @ivar idle: seconds since it was last accessed.
     @ivar fetched: it had been read before.
     @ivar stale: it has been marked stale.
     @ivar sent: a reader before this one has won.
     @ivar won: this reader has won, and is to renew the item.
+    @ivar created: there was no item before.
     """
 
     value: bytes
@@ -101,12 +100,12 @@ class MetaItem:
     flags: int
     cas: int
     ttl: int | None = None
-    old_ttl: int | None = None
     idle: int = 0
     fetched: bool = False
     stale: bool = False
     sent: bool = False
     won: bool = False
+    created: bool = False
 
 
 @dataclass(slots=True)

@@ -177,7 +177,7 @@ class MemoryBackend(PerCommandBackend):
             if command.initial is None:
                 return Outcome.NOT_FOUND
             number = command.initial
-            old_ttl = None
+            ttl = None
             entry = self._put(command.key, b"%d" % number, 0, command.exptime, command.new_cas)
         else:
             if command.compare is not None and entry.cas != command.compare:
@@ -190,11 +190,11 @@ class MemoryBackend(PerCommandBackend):
             else:
                 number = (before + command.delta) % _TWO_64
             self._set_number(entry, number, command.new_cas)
-            old_ttl = self._ttl(entry)
+            ttl = self._ttl(entry)
             if command.touch is not None:
                 entry.deadline = deadline(command.touch, self._now())
         if command.ttl:
-            return Number(number, entry.cas, self._ttl(entry), old_ttl, created)
+            return Number(number, entry.cas, ttl, created)
         return Number(number, entry.cas, created=created)
 
     def _set_number(self, entry: _Entry, number: int, new_cas: int | None) -> None:
@@ -205,10 +205,8 @@ class MemoryBackend(PerCommandBackend):
         entry.cas = self._next_cas(new_cas)
 
     def _ttl(self, entry: _Entry) -> int | None:
-        """Seconds to live, rounded up; C{None} for ever, and for what is over."""
-        if entry.deadline is None or entry.deadline <= self._now():
-            return None
-        return ceil(entry.deadline - self._now())
+        """Seconds to live, rounded up; C{None} for ever."""
+        return None if entry.deadline is None else max(0, ceil(entry.deadline - self._now()))
 
     def meta_get(self, command: MetaGet) -> MetaItem | None:
         now = self._now()
@@ -218,7 +216,7 @@ class MemoryBackend(PerCommandBackend):
             if command.vivify is None:
                 return None
             entry = self._put(command.key, b"", 0, 0, command.new_cas)
-        old_ttl = self._ttl(entry)
+        ttl = self._ttl(entry)
         if created:
             assert command.vivify is not None
             entry.deadline = deadline(command.vivify, now)
@@ -226,7 +224,7 @@ class MemoryBackend(PerCommandBackend):
             entry.deadline = deadline(command.touch, now)
         won = created or (entry.stale and not entry.sent)
         if not won and not entry.sent and command.recache is not None:
-            left = self._ttl(entry) if command.touch_first else old_ttl
+            left = self._ttl(entry) if command.touch_first else ttl
             renewal = seconds_left(command.recache, now)
             won = left is not None and renewal is not None and left < renewal
         item = MetaItem(
@@ -234,13 +232,13 @@ class MemoryBackend(PerCommandBackend):
             len(entry.value),
             entry.flags,
             entry.cas,
-            self._ttl(entry),
-            old_ttl,
+            ttl,
             int(now - entry.accessed),
             entry.fetched,
             entry.stale,
             entry.sent,
             won,
+            created,
         )
         entry.sent = entry.sent or won
         if not command.no_update:

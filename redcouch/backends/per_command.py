@@ -102,7 +102,9 @@ class PerCommandBackend:
             return None
         if command.touch is not None:
             await _outcome(self.touch, command.key, command.touch)
-        return MetaItem(found.value, len(found.value), found.flags, found.cas, won=created)
+        return MetaItem(
+            found.value, len(found.value), found.flags, found.cas, won=created, created=created
+        )
 
     def invalidate(self, command: Invalidate) -> Any:
         """The outcome OK, NOT_FOUND or EXISTS."""

@@ -77,6 +77,11 @@ class BackendWrapper:
         statistics: Deferred[Mapping[str, int]] = self._inner.statistics()
         return statistics
 
+    def limit_memory(self, size: int) -> Deferred[bool]:
+        """See L{IBoundedBackend<redcouch.interfaces.IBoundedBackend>}."""
+        limited: Deferred[bool] = self._inner.limit_memory(size)
+        return limited
+
     # -- the capabilities ----------------------------------------------------------------------
 
     def perform(self, commands: Sequence[Command], answer: Answer) -> None:

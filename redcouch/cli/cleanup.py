@@ -58,7 +58,7 @@ def command(
     With layout=string, the plain strings are your data by now, and stay. What is removed is what
     RedCouch keeps beside them: flags and CAS tokens, at redcouch:sys:item:PREFIX*.
 
-    Exit status 1: keys were found and not removed, since it was a --dry-run, or you said no.
+    Exit status 1: keys were found and not removed, since you said no.
     """
     if not (yes or dry_run or sys.stdin.isatty()):
         raise click.UsageError("there is nobody to ask: give --yes or --dry-run", ctx)
@@ -81,7 +81,9 @@ def command(
         click.echo(("interrupted: " if stop.requested else "") + removal.text(dry_run))
     if trouble:
         raise Trouble(trouble)
-    raise click.exceptions.Exit(stop.status or (NO if removal.found and not agreed else 0))
+    raise click.exceptions.Exit(
+        stop.status or (NO if removal.found and not (agreed or dry_run) else 0)
+    )
 
 
 def _own(storage: Location) -> bytes:

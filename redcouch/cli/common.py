@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -22,6 +23,9 @@ NO = 1
 
 FAILED = 3
 """Exit status: a server cannot be reached, or failed."""
+
+_SPAN = re.compile(r"([0-9]+)([smhd]?)")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -42,6 +46,21 @@ class Interrupted(Trouble):
 
     def __init__(self) -> None:
         super().__init__("interrupted")
+
+
+def read_span(ctx: click.Context, param: click.Parameter, text: str) -> int:
+    """
+    A span of time on the command line, in seconds. It needs its unit: who writes 24 and means
+    hours must not be told of seconds.
+    """
+    match = _SPAN.fullmatch(text)
+    seconds = int(match[1]) * _UNITS.get(match[2], 0) if match else 0
+    if not seconds:
+        why = ": the unit is missing" if text.isdigit() else ""
+        raise click.BadParameter(
+            f"{text!r} is no span of time such as 90s, 30m, 24h or 7d{why}", ctx, param
+        )
+    return seconds
 
 
 def storage_option(function: Function) -> Function:

@@ -61,8 +61,9 @@ class Program(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
         "Exit status: 0 it is done, or the answer is yes; 1 the answer is no, or something was "
-        "left undone; 2 the command line is wrong; 3 a server cannot be reached, or failed; "
-        "130 and 143 ended by Ctrl-C or SIGTERM, after saying what had been done."
+        "left undone (with --dry-run: would be); 2 the command line is wrong; 3 a server cannot be "
+        "reached, or failed; 130 and 143 ended by Ctrl-C or SIGTERM, after saying what had been "
+        "done."
     ),
 )
 @click.version_option(__version__, prog_name="redcouch", message="RedCouch %(version)s")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 import time
 from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
@@ -11,25 +10,12 @@ from typing import TypeAlias
 import click
 
 from redcouch.backends.redis.url import Location
-from redcouch.cli.common import NO, echo_json, json_option, show_key, storage_option
+from redcouch.cli.common import NO, echo_json, json_option, read_span, show_key, storage_option
 from redcouch.cli.storage import open_storage
 from redcouch.cli.traffic import ago, fetch
 from redcouch.telemetry.usage import Inventory, Seen
 
 Network: TypeAlias = IPv4Network | IPv6Network
-
-_SPAN = re.compile(r"([0-9]+)([smhd]?)")
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _read_span(ctx: click.Context, param: click.Parameter, text: str) -> int:
-    match = _SPAN.fullmatch(text)
-    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
-    if not seconds:
-        raise click.BadParameter(
-            f"{text!r} is no span of time such as 90s, 30m, 24h or 7d", ctx, param
-        )
-    return seconds
 
 
 def _read_networks(
@@ -44,7 +30,7 @@ def _read_networks(
 @click.command("ready")
 @click.option(
     "--quiet-for",
-    callback=_read_span,
+    callback=read_span,
     required=True,
     metavar="SPAN",
     help="How long nobody must have spoken memcached: 90s, 30m, 24h, 7d.",

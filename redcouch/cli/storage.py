@@ -34,6 +34,9 @@ from redcouch.errors import ConfigurationError, ServerError
 from redcouch.results import Failed, Item
 from redcouch.urls import redact
 
+NOT_AN_ITEM = "not an item"
+"""What is wrong with a key of another type."""
+
 BATCH = 200
 """Keys that go to Redis together."""
 
@@ -285,7 +288,7 @@ def _stored(fields: Any, left: Any) -> Stored:
     if isinstance(fields, ResponseError):
         if "WRONGTYPE" not in str(fields):
             raise fields
-        return Stored(fault="not an item")
+        return Stored(fault=NOT_AN_ITEM)
     found = read_item(fields)
     if found is None or check(left) == -2:
         return Stored()
@@ -301,7 +304,7 @@ def _stored_string(both: Sequence[bytes | None], length: Any, left: Any) -> Stor
     if isinstance(length, ResponseError):
         if "WRONGTYPE" not in str(length):
             raise length
-        return Stored(fault="not an item")
+        return Stored(fault=NOT_AN_ITEM)
     if value is None or check(left) == -2:
         return Stored()
     return Stored(read_string(value, line), None if left < 0 else left / 1000, "string")

@@ -27,7 +27,7 @@ from redcouch.cli.common import (
 )
 from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
-from redcouch.cli.storage import Storage, Stored, batches, open_storage
+from redcouch.cli.storage import NOT_AN_ITEM, Storage, Stored, batches, open_storage
 from redcouch.errors import ServerError
 from redcouch.memcached_client.address import ring_of
 from redcouch.memcached_client.item_reading import Copy, Fault, Outcome
@@ -136,7 +136,7 @@ class Report:
     default=TOLERANCE,
     show_default=True,
     metavar="SECONDS",
-    help="By how much times to live may differ.",
+    help="By how much times to live may differ; whose end is nearer may be gone on one side.",
 )
 @click.option(
     "--show",
@@ -306,7 +306,7 @@ class _Comparison:
             return Difference("unreadable", key, "an item", stored.fault)
         item = stored.item
         if item is None:
-            return Difference("missing", key)
+            return None if self._is_ending(outcome.ttl) else Difference("missing", key)
         if item.value != outcome.value:
             return Difference("value", key, _size(outcome.value), _size(item.value))
         if item.flags != outcome.flags:
@@ -314,6 +314,10 @@ class _Comparison:
         if not self._same_ttl(outcome.ttl, stored.ttl):
             return Difference("ttl", key, _ttl(outcome.ttl), _ttl(stored.ttl))
         return None
+
+    def _is_ending(self, ttl: float | None) -> bool:
+        """Whether an item may be over on one side already, and still be there on the other."""
+        return ttl is not None and ttl <= self._tolerance
 
     def _same_ttl(self, one: float | None, other: float | None) -> bool:
         if one is None or other is None:
@@ -341,7 +345,9 @@ class _Comparison:
 
     def _name_extras(self, keys: Sequence[bytes]) -> None:
         for key in self._unknown(self._unknown(keys)):
-            if self._storage.exist([key]) == [True]:
+            (stored,) = self._storage.read([key])
+            gone = stored.item is None and stored.fault is None
+            if not (gone or stored.fault == NOT_AN_ITEM or self._is_ending(stored.ttl)):
                 self._report.add(Difference("extra", key))
 
     def _unknown(self, keys: Sequence[bytes]) -> Sequence[bytes]:

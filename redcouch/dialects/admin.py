@@ -8,7 +8,7 @@ or cannot be done.
 
 from __future__ import annotations
 
-from redcouch.commands import ResetStatistics, Statistics
+from redcouch.commands import LimitMemory, ResetStatistics, Statistics
 from redcouch.dialects import listing
 from redcouch.dialects.block import (
     BAD_LINE,
@@ -54,13 +54,15 @@ def _parse_verbosity(tokens: list[bytes], limits: Limits) -> Parsed:
 
 def _parse_stats_detail(tokens: list[bytes]) -> Parsed:
     word = tokens[2] if len(tokens) > 2 else b""
-    if word == b"dump":
-        return answered(b"END\r\n")
-    if word == b"off":
-        return answered(b"OK\r\n")
-    if word == b"on":
-        return answered(b"SERVER_ERROR stats detail is not available\r\n")
-    return answered(b"CLIENT_ERROR usage: stats detail on|off|dump\r\n")
+    if word not in (b"on", b"off", b"dump"):
+        return answered(b"CLIENT_ERROR usage: stats detail on|off|dump\r\n")
+    return Request(Statistics(b"detail " + word), _encode_detail)
+
+
+def _encode_detail(result: list[tuple[bytes, bytes]] | Failed) -> bytes:
+    if isinstance(result, Failed):
+        return server_error(result)
+    return b"".join(value for _, value in result) or b"OK\r\n"
 
 
 def _parse_shutdown(tokens: list[bytes], limits: Limits) -> Parsed:
@@ -79,8 +81,18 @@ def _parse_cache_memlimit(tokens: list[bytes], limits: Limits) -> Parsed:
     elif megabytes > 1000000000:
         text = b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n"
     else:
-        text = b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n"
+        return Request(LimitMemory(megabytes), _silent if noreply else _encode_limited)
     return reply_line(text, noreply)
+
+
+def _silent(_: object) -> bytes:
+    return b""
+
+
+def _encode_limited(result: bool | Failed) -> bytes:
+    if result is True:
+        return b"OK\r\n"
+    return b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n"
 
 
 def _parse_slabs(tokens: list[bytes], limits: Limits) -> Parsed:

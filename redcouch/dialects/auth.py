@@ -28,11 +28,8 @@ _BAD_FORM = b"CLIENT_ERROR bad authentication token format\r\n"
 _FAILURE = b"CLIENT_ERROR authentication failure\r\n"
 
 #: What is answered before.
-_VERBS = {
-    b"version": classic.VERBS[b"version"],
-    b"quit": classic.VERBS[b"quit"],
-    b"mn": meta.VERBS[b"mn"],
-}
+_VERBS = {name: (classic.VERBS | meta.VERBS)[name] for name in (b"version", b"quit", b"mn")}
+_TYPED_VERBS = {**_VERBS, b"version": classic.TYPED_VERBS[b"version"]}
 
 
 def _say_text(proven: bool) -> bytes:
@@ -100,8 +97,9 @@ class TextGate:
     def _read_line(self, line: bytes, requests: list[Request]) -> None:
         tokens = [token for token in line.rstrip(b"\r").split(b" ") if token]
         verb = tokens[0] if tokens else b""
-        if verb in _VERBS:
-            parsed = _VERBS[verb](tokens, self._limits)
+        verbs = _VERBS if line.endswith(b"\r") else _TYPED_VERBS
+        if verb in verbs:
+            parsed = verbs[verb](tokens, self._limits)
             assert isinstance(parsed, Request)
             requests.append(parsed)
             return

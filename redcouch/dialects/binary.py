@@ -296,10 +296,16 @@ def _read_verbosity(frame: Frame, quiet: bool) -> Request:
     return answered(answer(frame))
 
 
+_DETAIL = (b"detail dump", b"detail on", b"detail off")
+
+
 def _read_stat(frame: Frame, quiet: bool) -> Request:
     if frame.key.startswith(b"reset"):
         return Request(ResetStatistics(), lambda _: answer(frame))
-    command: Command = Statistics(frame.key)
+    group = frame.key
+    if group.startswith(b"detail "):  # memcached minds no more than the beginning of the word
+        group = next((one for one in _DETAIL if group.startswith(one)), group)
+    command: Command = Statistics(group)
     return Request(command, partial(_say_statistics, frame))
 
 

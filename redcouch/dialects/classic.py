@@ -346,8 +346,8 @@ def _parse_flush_all(tokens: list[bytes], limits: Limits) -> Parsed:
     return Request(Flush(max(exptime, 0)), _silent if noreply else _encode_outcome)
 
 
-def _parse_version(tokens: list[bytes], limits: Limits) -> Parsed:
-    return Request(Version(), _encode_version)
+def _parse_version(tokens: list[bytes], limits: Limits, typed: bool = False) -> Parsed:
+    return Request(Version(typed), _encode_version)
 
 
 def _parse_quit(tokens: list[bytes], limits: Limits) -> Parsed:
@@ -376,3 +376,6 @@ VERBS: dict[bytes, Parse] = {
     b"quit": _parse_quit,
     **admin.VERBS,
 }
+
+#: The same in a line that ends with a bare LF, as people type it. Client libraries send CRLF.
+TYPED_VERBS: dict[bytes, Parse] = {**VERBS, b"version": partial(_parse_version, typed=True)}

@@ -8,11 +8,13 @@ opaque back.
 
 from __future__ import annotations
 
+import time
 from base64 import b64decode, b64encode
-from binascii import Error as BadBase64
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from math import ceil
+from string import ascii_letters, digits
 
 from redcouch.commands import (
     Arithmetic,
@@ -36,6 +38,7 @@ from redcouch.dialects.block import (
     server_error,
 )
 from redcouch.dialects.request import Request, answered
+from redcouch.expiry import seconds_left
 from redcouch.limits import FLAGS_OVERHEAD, ITEM_OVERHEAD, MAX_KEY, Limits
 from redcouch.numbers import signed_32, unsigned_32, unsigned_64
 from redcouch.results import Failed, Listed, MetaItem, Number, Outcome, Result, Stored
@@ -148,12 +151,25 @@ def _check_opaque(flags: _Flags) -> None:
             raise _FlagsError(_OPAQUE_TOO_LONG)
 
 
+_NOT_BASE64 = bytes(set(range(256)) - set(ascii_letters.encode() + digits.encode() + b"+/="))
+
+
 def _decode_key(key: bytes) -> bytes:
-    """A base64 key, decoded; empty where it is none."""
-    try:
-        return b64decode(key)
-    except BadBase64:
+    """
+    A base64 key, decoded; empty where it is none. As in memcached, other
+    characters are passed over, what is left has to be fours, and the first four
+    with a = in it is the last that counts.
+    """
+    code = key.translate(None, _NOT_BASE64)
+    if len(code) % 4:
         return b""
+    if b"=" in code:
+        code = code[: code.index(b"=") // 4 * 4 + 4]
+    padding = code[-4:].count(b"=")
+    if padding > 2:
+        return b""
+    decoded = b64decode(code.replace(b"=", b"A"))
+    return decoded[: len(decoded) - padding]
 
 
 # -- saying it ---------------------------------------------------------------------------------
@@ -178,6 +194,15 @@ def _seconds(ttl: int | None) -> int:
     return -1 if ttl is None else ttl
 
 
+def _given(exptime: int) -> int | None:
+    """
+    Seconds to live of an item that was given this C{exptime} a moment ago; C{None} for ever.
+    0 is what is over at once (where memcached counts below 0, and wraps).
+    """
+    left = seconds_left(exptime, time.time())
+    return None if left is None else ceil(left)
+
+
 #: What mg gives back for a flag that asks for something about the item.
 _SAY: dict[int, Callable[[MetaItem], bytes]] = {
     ord("s"): lambda item: b" s%d" % item.size,
@@ -194,15 +219,15 @@ def _encode_get(flags: _Flags, result: MetaItem | Failed | None) -> bytes:
     if isinstance(result, Failed):
         return server_error(result)
     parts = [b"VA %d" % result.size if flags.has(b"v") else b"HD"]
-    changed = False
+    ttl = result.ttl
     for code, token in flags.asked:
         say = _SAY.get(code)
         if say is not None:
             parts.append(say(result))
         elif code == 116:  # t: as it was before a T or N that stands behind
-            parts.append(b" t%d" % _seconds(result.ttl if changed else result.old_ttl))
-        elif code == 84 or code == 78:  # T, N
-            changed = True
+            parts.append(b" t%d" % _seconds(ttl))
+        elif code == 84 or (code == 78 and result.created):  # T, N
+            ttl = _given(flags.numbers[code])
         else:
             parts.append(_key_and_opaque(flags, code, token))
     if result.sent:
@@ -273,17 +298,15 @@ def _encode_arithmetic(flags: _Flags, result: Result) -> bytes:
         return b""
     number = b"%d" % result.value
     parts = [b"VA %d" % len(number) if flags.has(b"v") else b"HD"]
-    changed = False
+    ttl = result.ttl
     for code, token in flags.asked:
         match chr(code):
             case "t":
-                parts.append(b" t%d" % _seconds(result.ttl if changed else result.old_ttl))
+                parts.append(b" t%d" % _seconds(ttl))
             case "c":
                 parts.append(b" c%d" % result.cas)
-            case "T":
-                changed = True
-            case "N":
-                changed = changed or result.created
+            case "T" | "N" if code == 84 or result.created:
+                ttl = _given(flags.numbers[code])
             case _:
                 parts.append(_key_and_opaque(flags, code, token))
     parts.append(b"\r\n")

@@ -28,6 +28,7 @@ _LINE_IN_TURN = 64
 """Bytes of a line for which it counts as one line more in its turn: it may have so many words."""
 
 _VERBS = classic.VERBS | meta.VERBS
+_TYPED_VERBS = classic.TYPED_VERBS | meta.VERBS
 
 
 class TextDialect:
@@ -134,8 +135,10 @@ class TextDialect:
         if len(line) >= limits.max_long_line and self._is_too_long(line, len(line)):
             self.broken = True
             return
+        verbs = _TYPED_VERBS
         if len(line) > 1 and line[-1] == 13:
             line = line[:-1]
+            verbs = _VERBS
         if b"\0" in line:  # where memcached's own string ends
             line = line[: line.index(b"\0")]
         if len(line) > limits.max_line:
@@ -146,7 +149,7 @@ class TextDialect:
         tokens = line.split(b" ")
         if b"" in tokens:
             tokens = [token for token in tokens if token]
-        parse = _VERBS.get(tokens[0]) if tokens else None
+        parse = verbs.get(tokens[0]) if tokens else None
         if parse is None:
             self._read_unknown(tokens, requests)
             return

@@ -25,6 +25,9 @@ T = TypeVar("T")
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 
+LARGEST = 1024 * 1024 * 1024
+"""Bytes of the largest item that a memcached can be told to take (-I)."""
+
 _READ = 256 * 1024
 
 
@@ -38,7 +41,7 @@ class Connection:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self._queue: RequestQueue[PendingRequest] = RequestQueue()
+        self._queue: RequestQueue[PendingRequest] = RequestQueue(LARGEST)
         try:
             if address.socket is not None:
                 self._socket = socket.socket(socket.AF_UNIX)

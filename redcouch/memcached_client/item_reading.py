@@ -8,9 +8,11 @@ live: there it is what the list of keys said.
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
+from zlib import crc32
 
 from redcouch.memcached_client.blocking_client import Connection, show
 from redcouch.memcached_client.key_listing import NEVER, UNKNOWN, Entry
@@ -18,6 +20,7 @@ from redcouch.memcached_client.protocol import (
     Read,
     Reply,
     binary_get,
+    is_plain,
     name,
     read_binary,
     read_meta,
@@ -49,6 +52,13 @@ Outcome: TypeAlias = Copy | Fault | None
 """What was found for a key: C{None} where there is no such item any more."""
 
 
+#: What memcached answers to other questions, or with an item.
+_ANSWERS = frozenset(b"VA VALUE HD NF NS EX MN OK STORED".split())
+
+_MOST = 2**32 - 1
+"""The most that flags can be, and seconds to live."""
+
+
 class Getter(NamedTuple):
     """
     A way to ask for an item.
@@ -61,7 +71,7 @@ class Getter(NamedTuple):
     read: Read
 
 
-META = Getter(lambda key: _meta_get(key, b"v f t u"), read_meta)
+META = Getter(lambda key: _meta_get(key, _token(key) + b" v f t u"), read_meta)
 """For keys that are plain or short enough."""
 
 TEXT = Getter(lambda key: b"get %b\r\n" % key, read_text)
@@ -79,11 +89,18 @@ def read_items(
     in the socket.
 
     @param now: memcached's own clock, in UNIX time.
+    @raise ServerError: as all of L{Connection}; and where the reply is none to this request,
+        or says of the item what cannot be.
     """
     request = b"".join(getter.request(entry.key) for entry in entries)
     replies = connection.ask(request, len(entries), getter.read)
     for entry, reply in zip(entries, replies, strict=True):
-        yield _outcome(reply, entry, now)
+        if not _is_about(reply, entry.key):
+            raise connection.trouble(f"answered another question than it was asked: {show(reply)}")
+        try:
+            yield _outcome(reply, entry, now)
+        except ValueError:
+            raise connection.trouble(f"says what cannot be of an item: {show(reply)}") from None
 
 
 def probe(connection: Connection, keys: Sequence[bytes]) -> Iterator[bool]:
@@ -92,10 +109,43 @@ def probe(connection: Connection, keys: Sequence[bytes]) -> Iterator[bool]:
     return (reply.code != b"EN" for reply in connection.ask(request, len(keys)))
 
 
+def _token(key: bytes) -> bytes:
+    """
+    The flag that makes a reply tell which key it is about: the key itself where that is plain.
+    Another one memcached may put into the line as it is, with line ends in it.
+    """
+    return b"k" if is_plain(key) else b"O%08x" % crc32(key)
+
+
 def _meta_get(key: bytes, flags: bytes) -> bytes:
     named = name(key)
     assert named is not None, "for plain and short keys only"
     return b"mg %b %b\r\n" % (named, flags)
+
+
+def _is_about(reply: Reply, key: bytes) -> bool:
+    """
+    Whether a reply can be the one to a question for this key: an item that tells it, a
+    miss that tells it or none, or an error.
+    """
+    if reply.code not in (b"VA", b"EN"):
+        return reply.code not in _ANSWERS
+    told = reply.flag(b"k")
+    if told is None:
+        silent = reply.code == b"EN" and reply.flag(b"O") is None
+        return silent or _token(key) in reply.words
+    if b"b" not in reply.words:
+        return told == key
+    try:
+        return b64decode(told, validate=True) == key
+    except ValueError:
+        return False
+
+
+def _number(told: bytes | None, most: int) -> int:
+    if told is None or not told.isdigit() or len(told) > 10 or int(told) > most:
+        raise ValueError("no such number")
+    return int(told)
 
 
 def _outcome(reply: Reply, entry: Entry, now: float) -> Outcome:
@@ -103,12 +153,13 @@ def _outcome(reply: Reply, entry: Entry, now: float) -> Outcome:
         return None
     if reply.value is None:
         return Fault("memcached said " + show(reply))
-    ttl = reply.number(b"t")
+    told = reply.flag(b"t")
+    ttl = NEVER if told == b"-1" else None if told is None else _number(told, _MOST)
     if ttl is None:
         if entry.expires == UNKNOWN:
             return Fault("memcached tells no time to live for such a key")
         ttl = NEVER if entry.expires == NEVER else max(0, round(entry.expires - now))
-    flags = reply.number(b"f") or 0
+    flags = _number(reply.flag(b"f"), _MOST)
     if ttl == NEVER:
         return Copy(reply.value, flags, None)
     return Copy(reply.value, flags, ttl) if ttl > 0 else None

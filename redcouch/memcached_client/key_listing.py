@@ -12,6 +12,7 @@ C{all} walks the lists by which items are evicted, and can miss one that changes
 
 from __future__ import annotations
 
+import re
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,7 @@ from tempfile import TemporaryFile
 from types import TracebackType
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from redcouch.limits import MAX_KEY
 from redcouch.memcached_client.blocking_client import Connection, show
 from redcouch.memcached_client.protocol import Reply
 
@@ -31,6 +33,8 @@ BUSY_SECONDS = 60.0
 """How long to wait for a crawler that works for somebody else."""
 
 _BUSY_PAUSE = 0.5
+
+_EXPIRY = re.compile(rb"-1|[0-9]{1,12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +96,23 @@ class _Form:
 
 def _read_metadump(reply: Reply) -> Entry | None:
     fields = dict(word.partition(b"=")[::2] for word in (reply.code, *reply.words))
-    try:
-        return Entry(unquote_to_bytes(fields[b"key"]), int(fields[b"exp"]))
-    except (KeyError, ValueError):
+    expires = fields.get(b"exp", b"")
+    if _EXPIRY.fullmatch(expires) is None:
         return None
+    return _entry(unquote_to_bytes(fields.get(b"key", b"")), int(expires))
+
+
+def _entry(key: bytes, expires: int) -> Entry | None:
+    return Entry(key, expires) if 0 < len(key) <= MAX_KEY else None
 
 
 def _read_mgdump(reply: Reply) -> Entry | None:
     try:
         match reply.code, *reply.words:
             case [b"mg", key]:
-                return Entry(key, UNKNOWN)
+                return _entry(key, UNKNOWN)
             case [b"mg", key, b"b"]:
-                return Entry(b64decode(key, validate=True), UNKNOWN)
+                return _entry(b64decode(key, validate=True), UNKNOWN)
     except ValueError:
         pass
     return None

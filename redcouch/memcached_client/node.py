@@ -24,7 +24,15 @@ from redcouch.memcached_client.item_reading import (
     read_items,
 )
 from redcouch.memcached_client.key_listing import NEVER, Entry, KeyList, list_keys
-from redcouch.memcached_client.protocol import PROBE, delete, is_plain, name, read_line
+from redcouch.memcached_client.protocol import (
+    BINARY_PROBE,
+    PROBE,
+    delete,
+    is_plain,
+    name,
+    read_binary,
+    read_line,
+)
 
 BATCH = 100
 """Keys asked for in one go: their requests fit into a socket's buffer, whatever comes back."""
@@ -52,8 +60,10 @@ class Node:
     def __enter__(self) -> Node:
         self._connection = self._connect()
         stats = self._stats()
-        self.items = int(stats.get("curr_items", "0"))
-        self._ahead = float(stats.get("time", self._clock())) - self._clock()
+        told = stats.get("time", "0")
+        if not (told.isascii() and told.isdigit() and len(told) < 12):
+            raise self._connection.trouble(f"answered stats with time {told[:80]}")
+        self._ahead = int(told) - self._clock() if int(told) else 0.0
         # Meta commands of 1.5 were an experiment with another syntax.
         before = stats.get("version", "").startswith(("1.4.", "1.5."))
         self.has_meta = not before and next(self._connection.ask(PROBE, 1, read_line)).code == b"MN"
@@ -129,17 +139,22 @@ class Node:
         return TEXT if is_plain(key) and not self.has_meta else BINARY
 
     def _fetch_binary(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Outcome]]:
-        done = 0
         try:
             if not self._without_binary:
-                self._binary = self._binary or self._connect()
-                for found in read_items(self._binary, BINARY, entries, self.now):
-                    yield entries[done], found
-                    done += 1
+                self._binary = self._binary or self._connect_in_binary()
         except ServerError as error:
             self._without_binary = str(error)
-        for entry in entries[done:]:
-            yield entry, Fault(f"a key for the binary protocol only; {self._without_binary}")
+        if self._binary is None:
+            reason = f"a key for the binary protocol only; {self._without_binary}"
+            yield from ((entry, Fault(reason)) for entry in entries)
+        else:
+            found = read_items(self._binary, BINARY, entries, self.now)
+            yield from zip(entries, found, strict=True)
+
+    def _connect_in_binary(self) -> Connection:
+        connection = self._connect()
+        list(connection.ask(BINARY_PROBE, 1, read_binary))
+        return connection
 
     def _connect(self) -> Connection:
         return self._open.enter_context(Connection(self.address))

@@ -7,8 +7,8 @@ L{redcouch.memcached_client.blocking_client} move the bytes.
 
 From memcached's doc/protocol.txt, "Meta Commands": a reply is a line of a code and flags,
 C{VA <size> <flags>*} with a block behind it. Where an item is asked for in classic text
-or in binary (doc/protocol_binary), the reply is given as the same: C{VA} with C{f<flags>},
-or C{EN}.
+or in binary (doc/protocol_binary), the reply is given as the same: C{VA} with C{f<flags>}
+and C{k<key>}, or C{EN}.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class ReceiveBuffer:
 
     def value(self, size: bytes) -> Reading[bytes]:
         """A block of the size that a line has told, and the end of the line behind it."""
-        if not size.isdigit() or int(size) > self.largest:
+        if not (size.isdigit() and len(size) < 20 and int(size) <= self.largest):
             raise GarbageError("a value is of no size that it could have")
         value = yield from self.exactly(int(size))
         if (yield from self.exactly(2)) != b"\r\n":
@@ -142,33 +142,40 @@ def read_text(buffer: ReceiveBuffer) -> Reading[Reply]:
     line = yield from buffer.line()
     if line == b"END":
         return Reply(b"EN")
-    words = line.split()
-    if words[:1] != [b"VALUE"] or len(words) < 4:
+    words = line.split(b" ")
+    if words[0] != b"VALUE" or len(words) < 4:
         return Reply(*_split(line))
     value = yield from buffer.value(words[3])
     if (yield from buffer.line()) != b"END":
         raise GarbageError("its answer to get does not end")
-    return Reply(b"VA", [b"f" + words[2]], value)
+    return Reply(b"VA", [b"f" + words[2], b"k" + words[1]], value)
 
 
 _HEADER = struct.Struct("!BBHBBHIIQ")
-_REQUEST, _REPLY, _GET = 0x80, 0x81, 0x00
+_REQUEST, _REPLY, _NOOP, _GET = 0x80, 0x81, 0x0A, 0x0C
 _FOUND, _NOT_FOUND = 0, 1
 
 
 def read_binary(buffer: ReceiveBuffer) -> Reading[Reply]:
-    """The reply to a binary get, as that to a meta command."""
+    """The reply to L{binary_get} or L{BINARY_PROBE}, as that to a meta command."""
     header = yield from buffer.exactly(_HEADER.size)
-    magic, _, key_length, extras, _, status, length, _, _ = _HEADER.unpack(header)
+    magic, opcode, key_length, extras, _, status, length, _, _ = _HEADER.unpack(header)
     if magic != _REPLY:
         raise GarbageError("it does not speak the binary protocol")
+    if length > buffer.largest or extras + key_length > length:
+        raise GarbageError("a value is of no size that it could have")
     body = yield from buffer.exactly(length)
+    if opcode == _NOOP:
+        return Reply(b"MN")
     if status == _NOT_FOUND:
         return Reply(b"EN")
     if status != _FOUND:
         return Reply(*_split(body))
-    flags = int.from_bytes(body[:4]) if extras == 4 else 0
-    return Reply(b"VA", [b"f%d" % flags], body[extras + key_length :])
+    if extras != 4 or opcode != _GET:
+        raise GarbageError("what came is no reply to a get")
+    front = extras + key_length
+    flags = b"f%d" % int.from_bytes(body[:extras])
+    return Reply(b"VA", [flags, b"k" + body[extras:front]], body[front:])
 
 
 def read_line(buffer: ReceiveBuffer) -> Reading[Reply]:
@@ -290,6 +297,10 @@ def authenticate(username: str, password: str) -> bytes:
     """As memcached's -Y wants it: the first set carries user and password. STORED."""
     secret = f"{username} {password}".encode()
     return b"set auth 0 0 %d\r\n%b\r\n" % (len(secret), secret)
+
+
+BINARY_PROBE = _HEADER.pack(_REQUEST, _NOOP, 0, 0, 0, 0, 0, 0, 0)
+"""Answered MN by who speaks binary. See L{read_binary}."""
 
 
 def binary_get(key: bytes) -> bytes:

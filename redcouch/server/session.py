@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -27,6 +27,7 @@ from redcouch.commands import (
     Authenticate,
     Command,
     Dump,
+    LimitMemory,
     Noop,
     Quit,
     ResetStatistics,
@@ -74,6 +75,10 @@ class Shared:
     @ivar spoken: where to count what is asked for in each dialect, by its
         name; what is in none of these is counted in C{counters}.
     @ivar admission: how much may be under way to the storage.
+    @ivar limit_memory: gives the storage so many bytes of memory; tells whether it could.
+        C{None} where nobody can.
+    @ivar typed_version: what people are told in place of C{version}; C{None}
+        for the same.
     """
 
     backend: IStorageBackend
@@ -85,6 +90,8 @@ class Shared:
     authenticate: Callable[[bytes, bytes, str], Deferred[bool]] | None = None
     spoken: Mapping[str, Counters] = field(default_factory=dict)
     admission: Admission = field(default_factory=Admission)
+    limit_memory: Callable[[int], Deferred[bool]] | None = None
+    typed_version: bytes | None = None
     perform: Callable[[Sequence[Command], Answer], None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -410,7 +417,9 @@ class Session:
         """The result of a command that nobody has to be asked about."""
         if command.__class__ is Noop:
             return None
-        assert command.__class__ is Version
+        assert isinstance(command, Version)
+        if command.typed and self._shared.typed_version is not None:
+            return self._shared.typed_version
         return self._shared.version
 
     # -- requests that stand alone -----------------------------------------------------------
@@ -427,6 +436,10 @@ class Session:
             assert self._shared.authenticate is not None
             proof = self._shared.authenticate(command.user, command.password, self._client)
             self._wait_for(proof, request)
+        elif isinstance(command, LimitMemory):
+            limit = self._shared.limit_memory
+            size = command.megabytes * 1024 * 1024
+            self._wait_for(succeed(False) if limit is None else limit(size), request)
         elif isinstance(command, ResetStatistics):
             self._wait_for(self._shared.reset(), request)
         else:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from redcouch.telemetry.counters import Counters
 from redcouch.telemetry.latency import Distribution, Meter
+from redcouch.telemetry.prefixes import PrefixCounts
 
 Clients = list[tuple[str, str]]
 """The number and the address of each client."""
@@ -36,6 +37,7 @@ class Figures:
     @ivar round_trips: how long the storage took.
     @ivar reconnections: how often the storage was connected to again.
     @ivar storage: what the storage's backend has counted itself, by name.
+    @ivar prefixes: gets, hits, sets and deletions by prefix, for C{stats detail}.
     """
 
     pid: int
@@ -48,6 +50,7 @@ class Figures:
     round_trips: Distribution = field(default_factory=Distribution)
     reconnections: int = 0
     storage: dict[str, int] = field(default_factory=dict)
+    prefixes: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, message: dict[str, Any]) -> Figures:
@@ -81,11 +84,15 @@ class Figures:
         self.reconnections += more.reconnections
         for name, count in more.storage.items():
             self.storage[name] = self.storage.get(name, 0) + count
+        for prefix, counts in more.prefixes.items():
+            before = self.prefixes.get(prefix, [0] * len(counts))
+            self.prefixes[prefix] = [sum(pair) for pair in zip(before, counts, strict=True)]
 
     def reset(self) -> None:
         """Everything that is counted to zero."""
         self.reconnections = 0
         self.storage = dict.fromkeys(self.storage, 0)
+        self.prefixes.clear()
         for counters in (self.counters, *self.spoken.values()):
             counters.reset()
         self.requests.reset()
@@ -104,6 +111,9 @@ class Ledger(Protocol):
     async def reset(self) -> None:
         """Count from zero."""
 
+    async def detail(self, on: bool) -> None:
+        """Begin or cease to count by prefix."""
+
 
 class OwnLedger:
     """The books of this process alone."""
@@ -116,6 +126,7 @@ class OwnLedger:
         spoken: Mapping[str, Counters] | None = None,
         meter: Meter | None = None,
         counts: dict[str, int] | None = None,
+        prefixes: PrefixCounts | None = None,
     ) -> None:
         """
         @param counters: what is not counted in C{spoken}.
@@ -124,6 +135,7 @@ class OwnLedger:
         @param spoken: counters for each dialect, by its name.
         """
         self._counts = {} if counts is None else counts
+        self._prefixes = prefixes or PrefixCounts(b":")
         self._spoken = spoken or {}
         self._meter = meter
         self._counters = counters
@@ -145,6 +157,7 @@ class OwnLedger:
             figures.round_trips.add(self._meter.round_trips)
             figures.reconnections = self._meter.reconnections
         figures.storage = dict(self._counts)
+        figures.prefixes = self._prefixes.shown()
         return figures
 
     async def clients(self) -> Clients:
@@ -154,5 +167,9 @@ class OwnLedger:
         for counters in (self._counters, *self._spoken.values()):
             counters.reset()
         self._counts.update(dict.fromkeys(self._counts, 0))
+        self._prefixes.reset()
         if self._meter is not None:
             self._meter.reset()
+
+    async def detail(self, on: bool) -> None:
+        self._prefixes.on = on

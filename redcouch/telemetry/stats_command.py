@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from redcouch import __version__
 from redcouch.errors import BackendError
 from redcouch.interfaces import IStorageBackend
 from redcouch.limits import Limits
+from redcouch.telemetry.prefixes import dump
 from redcouch.telemetry.snapshot import Figures, Ledger
 
 Pairs = list[tuple[bytes, bytes]]
@@ -33,6 +36,9 @@ class Settings:
     The settings of a service that C{stats settings} shows, beside its limits.
 
     @ivar workers: processes that serve.
+    @ivar separator: what ends the prefix of a key.
+    @ivar tls: some port speaks TLS.
+    @ivar listening: the addresses of the listening sockets, as memcached writes them.
     """
 
     port: int
@@ -42,6 +48,9 @@ class Settings:
     version: str
     authentication: bool
     workers: int = 1
+    separator: str = ":"
+    tls: bool = False
+    listening: Sequence[str] = ()
 
 
 def _yes(so: bool) -> str:
@@ -73,13 +82,16 @@ class Reporter:
         self._clock = clock
         self._storage: Mapping[str, int] = {}
         self._storage_seen: float | None = None
-        self._groups = {
+        self._groups: dict[bytes, Callable[[], Awaitable[list[tuple[str, object]]]]] = {
             b"": self._general,
             b"settings": self._all_settings,
             b"items": self._items,
             b"slabs": self._slabs,
             b"sizes": self._sizes,
             b"conns": self._conns,
+            b"detail on": partial(self._detail, True),
+            b"detail off": partial(self._detail, False),
+            b"detail dump": self._detail_dump,
         }
 
     def report(self, group: bytes) -> Deferred[Pairs | None]:
@@ -90,7 +102,7 @@ class Reporter:
         answer = self._groups.get(group)
         if answer is None:
             return None
-        return [(name.encode(), str(value).encode()) for name, value in await answer()]
+        return [(name.encode(), str(value).encode("latin-1")) for name, value in await answer()]
 
     async def _ask_storage(self) -> Mapping[str, int]:
         """What the storage knows, from a second ago at most; nothing, if it cannot be asked."""
@@ -112,6 +124,7 @@ class Reporter:
             ("time", int(time.time())),
             # Prometheus' exporter takes a service for down that gives a line of four words.
             ("version", self._settings.version.replace(" ", "-")),
+            ("redcouch_version", __version__),
             ("pointer_size", _POINTER_BITS),
             ("rusage_user", f"{figures.user:.6f}"),
             ("rusage_system", f"{figures.system:.6f}"),
@@ -136,11 +149,18 @@ class Reporter:
             ("maxconns", settings.max_connections),
             ("tcpport", settings.port),
             ("inter", settings.interface),
+            ("udpport", 0),  # there is none
+            ("verbosity", 0),  # whatever verbosity is told
+            ("stat_key_prefix", settings.separator),
             ("evictions", "on"),
             ("cas_enabled", "yes"),
             ("idle_timeout", int(settings.idle_timeout)),
             ("item_size_max", self._limits.max_item_size),
             ("num_threads", settings.workers),
+            ("client_flags_size", 4),
+            ("shutdown_command", "no"),
+            ("track_sizes", "no"),
+            ("ssl_enabled", _yes(settings.tls)),
             ("lru_crawler", "no"),
             ("flush_enabled", _yes(self._limits.flush)),
             ("dump_enabled", _yes(self._limits.dump)),
@@ -162,8 +182,23 @@ class Reporter:
         storage = await self._ask_storage()
         return [("active_slabs", 0), ("total_malloced", storage.get("bytes", 0))]
 
+    async def _detail(self, on: bool) -> list[tuple[str, object]]:
+        await self._ledger.detail(on)
+        return []
+
+    async def _detail_dump(self) -> list[tuple[str, object]]:
+        """As in memcached's binary protocol: one value that is the whole text."""
+        return [("detailed", dump((await self._ledger.figures()).prefixes))]
+
     async def _sizes(self) -> list[tuple[str, object]]:
         return [("sizes_status", "disabled")]
 
     async def _conns(self) -> list[tuple[str, object]]:
-        return [(f"{number}:addr", address) for number, address in await self._ledger.clients()]
+        """The listening sockets first, then the clients, whose numbers go on from there."""
+        found: list[tuple[str, object]] = []
+        listening = self._settings.listening
+        for number, address in enumerate(listening, 1):
+            found += [(f"{number}:addr", address), (f"{number}:state", "conn_listening")]
+        for client, address in await self._ledger.clients():
+            found.append((f"{int(client) + len(listening)}:addr", address))
+        return found

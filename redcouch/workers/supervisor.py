@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from redcouch import __version__
 from redcouch.errors import StartError
-from redcouch.interfaces import IStorageBackend
+from redcouch.interfaces import IBoundedBackend, IStorageBackend
 from redcouch.reload import Reload
 from redcouch.server.listeners import server_endpoint
 from redcouch.server.passwords import Authenticator
@@ -129,6 +129,8 @@ class AllLedger:
         self._posts = posts
         self._own = own
         self._former = _nothing()
+        #: Whether workers count by prefix. One that starts later has to be told.
+        self.detailed = False
 
     async def figures(self) -> Figures:
         await _together([self._update(post) for post in self._posts])
@@ -155,6 +157,11 @@ class AllLedger:
         for post in self._posts:
             post.last.reset()
         await _together([post.ask("reset") for post in self._posts])
+
+    async def detail(self, on: bool) -> None:
+        self.detailed = on
+        for post in self._posts:
+            post.tell("detail", on)
 
     def close(self, post: Post) -> None:
         """The worker in that place is no more."""
@@ -277,6 +284,8 @@ class Supervisor(MultiService):
             "figures": lambda _: Deferred.fromCoroutine(_as_message(ledger.figures())),
             "clients": lambda _: Deferred.fromCoroutine(ledger.clients()),
             "reset": lambda _: Deferred.fromCoroutine(ledger.reset()),
+            "detail": lambda on: Deferred.fromCoroutine(ledger.detail(on)),
+            "limit_memory": self._limit_memory,
             "ready": lambda _: self._on_ready(),
             "fail": self._fail,
         }
@@ -289,6 +298,14 @@ class Supervisor(MultiService):
         post.worker = worker
         worker.ended.addCallback(lambda how: self._on_end(post, how))
         worker.channel.tell("serve", {"options": self._worker_options, **self._files()})
+        if ledger.detailed:
+            worker.channel.tell("detail", True)
+
+    def _limit_memory(self, size: int) -> Deferred[bool]:
+        if IBoundedBackend.providedBy(self._storage):
+            limited: Deferred[bool] = self._storage.limit_memory(size)
+            return limited
+        return succeed(False)
 
     def _on_no_start(self, post: Post, error: OSError) -> None:
         if not self._one_was_ready:

@@ -21,7 +21,9 @@ from functools import partial
 from importlib import import_module
 from typing import Any, TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogBeginner
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from redcouch.build import Bridge, Role, make_bridge, shared_ports
@@ -41,6 +43,7 @@ from redcouch.workers.channel import (
     SPEAK,
     UNHEARD,
     Channel,
+    Respond,
     Unanswered,
     read_users,
 )
@@ -65,9 +68,9 @@ class WholeLedger:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    async def _ask(self, name: str) -> Any:
+    async def _ask(self, name: str, argument: Any = None) -> Any:
         try:
-            return await self._channel.ask(name, seconds=PATIENCE)
+            return await self._channel.ask(name, argument, seconds=PATIENCE)
         except Unanswered:
             raise BackendError(
                 Trouble.UNAVAILABLE, "the process that knows does not answer"
@@ -82,6 +85,9 @@ class WholeLedger:
 
     async def reset(self) -> None:
         await self._ask("reset")
+
+    async def detail(self, on: bool) -> None:
+        await self._ask("detail", on)
 
 
 class CrowdedFactory(ConnectionFactory):
@@ -157,11 +163,12 @@ class Worker:
         self._reload = Reload()
         self._ending = False
         self._done = False
-        responds = {
+        responds: dict[str, Respond] = {
             "serve": self._serve,
             "figures": self._figures,
             "clients": self._clients,
             "reset": self._reset,
+            "detail": self._detail,
             "glance": self._glance,
             "statistics": lambda _: self._ask_storage(OwnWatch.statistics),
             "facts": lambda _: self._ask_storage(OwnWatch.facts),
@@ -214,6 +221,7 @@ class Worker:
             reload=Reload(),  # of what the parent reads
             make_factory=make_factory,
             ledger=WholeLedger(self.channel),
+            limit_memory=self._limit_memory,
             users=None if what["users"] is None else read_users(what["users"]),
             certificates=what["certificates"],
         )
@@ -252,6 +260,19 @@ class Worker:
 
     async def _reset(self, _: object) -> None:
         await self._ledger.reset()
+
+    def _limit_memory(self, size: int) -> Deferred[bool]:
+        """Ask the parent, which has started the storage, if anybody has."""
+        limited = self.channel.ask("limit_memory", size, seconds=PATIENCE)
+
+        def unanswered(failure: Failure) -> bool:
+            failure.trap(Unanswered)
+            return False
+
+        return limited.addErrback(unanswered)
+
+    async def _detail(self, on: bool) -> None:
+        await self._ledger.detail(on)
 
     def _reload_files(self, files: dict[str, Any]) -> None:
         """Use what the parent has read; read again what each reads by itself."""

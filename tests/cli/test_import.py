@@ -6,14 +6,17 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 import pytest
 import redis
 from pymemcache.client.rendezvous import RendezvousHash
 
 from tests.cli.filling import Given, binary_get, fill, fill_many, get
-from tests.cli.running import REDCOUCH, finish, run, start
+from tests.cli.running import REDCOUCH, Ended, finish, run, start
 from tests.cli.stand_in import stand_in
 from tests.support import servers
 from tests.support.polling import eventually
@@ -268,9 +271,9 @@ def test_expired_items(redcouch: RedCouch, any_redis: RedisServer, client: redis
             b"stats": b"STAT version 1.6.18\r\nSTAT time %d\r\nSTAT curr_items 3\r\nEND\r\n" % soon,
             b"mn": b"MN\r\n",
             b"lru_crawler metadump hash": listed % soon,
-            b"mg late v f t u": b"EN\r\n",
-            b"mg gone v f t u": b"EN\r\n",
-            b"mg here v f t u": b"VA 2 f5 t-1\r\nhi\r\n",
+            b"mg late k v f t u": b"EN\r\n",
+            b"mg gone k v f t u": b"EN\r\n",
+            b"mg here k v f t u": b"VA 2 khere f5 t-1\r\nhi\r\n",
         }[line]
 
     with stand_in(answer) as url:
@@ -306,6 +309,7 @@ def test_a_memcached_without_meta(
 
 def test_a_list_by_mgdump(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """Where a server has no metadump, or forbids it."""
+    token = b"O%08x" % crc32(b"a b")
 
     def answer(line: bytes) -> bytes:
         if b"metadump" in line:
@@ -314,8 +318,8 @@ def test_a_list_by_mgdump(redcouch: RedCouch, any_redis: RedisServer, client: re
             b"stats": b"STAT version 1.6.40\r\nSTAT time 1\r\nEND\r\n",
             b"mn": b"MN\r\n",
             b"lru_crawler mgdump hash": b"mg plain\r\nmg YSBi b\r\nEN\r\n",
-            b"mg plain v f t u": b"VA 1 f0 t-1\r\n1\r\n",
-            b"mg YSBi b v f t u": b"VA 1 f0 t100\r\n2\r\n",
+            b"mg plain k v f t u": b"VA 1 kplain f0 t-1\r\n1\r\n",
+            b"mg YSBi b %b v f t u" % token: b"VA 1 %b f0 t100\r\n2\r\n" % token,
         }[line]
 
     with stand_in(answer) as url:
@@ -336,7 +340,7 @@ def test_a_busy_crawler(redcouch: RedCouch, any_redis: RedisServer) -> None:
         return {
             b"stats": b"STAT version 1.6.18\r\nEND\r\n",
             b"mn": b"MN\r\n",
-            b"mg a v f t u": b"VA 1 f0 t-1\r\n1\r\n",
+            b"mg a k v f t u": b"VA 1 ka f0 t-1\r\n1\r\n",
         }[line]
 
     with stand_in(answer) as url:
@@ -449,3 +453,122 @@ def test_memory_is_bounded(redcouch: RedCouch, any_redis: RedisServer) -> None:
         )
     assert said.returncode == 0, said
     assert b'"copied": 200' in said.stdout
+
+
+# -- a memcached that lies ---------------------------------------------------------------------
+
+_KEYS = (b"a", b"b", b"c")
+
+
+def _lying(items: dict[bytes, bytes], version: bytes = b"1.6.38") -> Callable[[bytes], bytes]:
+    """Answers a question for each of three keys with these bytes, where it is asked in text."""
+    listed = b"".join(b"key=%b exp=-1 la=1\n" % key for key in _KEYS)
+
+    def answer(line: bytes) -> bytes:
+        verb, *words = line.split(b" ")
+        match verb:
+            case b"stats":
+                return b"STAT version %b\r\nSTAT time 1\r\nEND\r\n" % version
+            case b"mn":
+                return b"MN\r\n"
+            case b"lru_crawler":
+                return listed + b"END\r\n"
+        return items[words[0]]
+
+    return answer
+
+
+def _meta(key: bytes, value: bytes = b"v", flags: bytes = b"0", ttl: bytes = b"-1") -> bytes:
+    return b"VA %d k%b f%b t%b\r\n%b\r\n" % (len(value), key, flags, ttl, value)
+
+
+def _get(key: bytes, value: bytes = b"v", flags: bytes = b"0") -> bytes:
+    return b"VALUE %b %b %d\r\n%b\r\nEND\r\n" % (key, flags, len(value), value)
+
+
+_A, _C = _meta(b"a", b"of a"), _meta(b"c", b"of c")
+_LIES = {
+    "negative length": b"VA -5 kb f0 t-1\r\nhello\r\n",
+    "huge length": b"VA 9999999999999 kb f0 t-1\r\nhello\r\n",
+    "endless length": b"VA " + b"9" * 1900 + b" kb f0 t-1\r\nhello\r\n",
+    "no length": b"VA kb f0 t-1\r\nhello\r\n",
+    "a length with a sign": b"VA +1 kb f0 t-1\r\nv\r\n",
+    "shorter than it is": b"VA 3 kb f0 t-1\r\nhello\r\n",
+    "flags above 32 bits": _meta(b"b", flags=b"4294967296"),
+    "negative flags": _meta(b"b", flags=b"-1"),
+    "flags that are none": _meta(b"b", flags=b"x"),
+    "no flags": b"VA 1 kb t-1\r\nv\r\n",
+    "a time that is none": _meta(b"b", ttl=b"x"),
+    "a time before the end": _meta(b"b", ttl=b"-2"),
+    "a time of ages": _meta(b"b", ttl=b"99999999999999999999"),
+    "another key": _meta(b"x"),
+    "another key in base64": b"VA 1 keHg= b f0 t-1\r\nv\r\n",
+    "no key": b"VA 1 f0 t-1\r\nv\r\n",
+    "a miss of another key": b"EN kx\r\n",
+    "one reply more": _meta(b"a", b"again") + _meta(b"b"),
+    "the next one's": _C,
+    "an answer to something else": b"HD kb\r\n",
+    "no words": b"\r\n",
+    "a web page": b"HTTP/1.0 200 OK\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("lie", _LIES)
+def test_a_memcached_that_lies(lie: str, any_redis: RedisServer, client: redis.Redis) -> None:
+    """Status 3, one clear line, and nothing under a key that it does not belong to."""
+    with stand_in(_lying({b"a": _A, b"b": _LIES[lie], b"c": _C})) as url:
+        said = run("import", url, "--to", any_redis.url)
+    _assert_refused(said, url, client, {b"rc:a": b"of a".hex().encode()})
+
+
+_TEXT_LIES = {
+    "negative length": b"VALUE b 0 -1\r\nv\r\nEND\r\n",
+    "huge length": b"VALUE b 0 99999999999\r\nv\r\nEND\r\n",
+    "flags above 32 bits": _get(b"b", flags=b"4294967296"),
+    "flags that are none": _get(b"b", flags=b"0x1"),
+    "another key": _get(b"x"),
+    "the one before": _get(b"a"),
+    "no end": b"VALUE b 0 1\r\nv\r\n",
+    "two items": b"VALUE b 0 1\r\nv\r\nVALUE c 0 1\r\nv\r\nEND\r\n",
+    "half a head": b"VALUE b 0\r\nv\r\nEND\r\n",
+}
+
+
+@pytest.mark.parametrize("lie", _TEXT_LIES)
+def test_an_old_memcached_that_lies(lie: str, any_redis: RedisServer, client: redis.Redis) -> None:
+    """The same of one that has no meta commands."""
+    honest = {b"a": _get(b"a", b"of a"), b"c": _get(b"c", b"of c")}
+    with stand_in(_lying(honest | {b"b": _TEXT_LIES[lie]}, b"1.4.39")) as url:
+        said = run("import", url, "--to", any_redis.url)
+    _assert_refused(said, url, client, {b"rc:a": b"of a".hex().encode()})
+
+
+def _assert_refused(said: Ended, url: str, client: redis.Redis, true: dict[bytes, bytes]) -> None:
+    assert said.status == 3, said
+    assert said.err.startswith(f"redcouch: {url}: ")
+    assert said.err.count("\n") == 1
+    assert "Traceback" not in said.err + said.out
+    keys: Any = client.keys("rc:*")
+    assert {key: client.hget(key, "v") for key in keys}.items() <= true.items()
+
+
+@pytest.mark.parametrize(
+    ("asked", "lie"),
+    [
+        (b"stats", b"STAT version 1.6.38\r\nSTAT time soon\r\nEND\r\n"),
+        (b"stats", b"STAT version 1.6.38\r\nSTAT time " + b"9" * 400 + b"\r\nEND\r\n"),
+        (b"lru_crawler metadump hash", b"key=%b exp=-1\nEND\r\n" % (b"k" * 251)),
+        (b"lru_crawler metadump hash", b"key= exp=-1\nEND\r\n"),
+        (b"lru_crawler metadump hash", b"key=a exp=-2\nEND\r\n"),
+        (b"lru_crawler metadump hash", b"key=a exp=1_0\nEND\r\n"),
+        (b"lru_crawler metadump hash", b"key=a exp=%b\nEND\r\n" % (b"9" * 1900)),
+    ],
+)
+def test_a_list_that_lies(
+    asked: bytes, lie: bytes, any_redis: RedisServer, client: redis.Redis
+) -> None:
+    """What it says of itself and of its keys is looked at as well."""
+    honest = _lying({b"a": _A})
+    with stand_in(lambda line: lie if line == asked else honest(line)) as url:
+        said = run("import", url, "--to", any_redis.url)
+    _assert_refused(said, url, client, {})

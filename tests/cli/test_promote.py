@@ -76,6 +76,18 @@ def test_dry_run(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis
     assert client.exists("k0", "k2") == 0
 
 
+def test_status_of_a_dry_run(redcouch: RedCouch, any_redis: RedisServer) -> None:
+    """It is that of the run itself, for each command that has one."""
+    fill_many(redcouch.address, b"k", 3)
+    for command in (["promote", "*", "--to", "string"], ["cleanup", "--yes"]):
+        arguments = [*command, "-s", any_redis.url]
+        would = run(*arguments, "--dry-run")
+        assert would.out.startswith("would ")
+        assert would.status == run(*arguments, "--dry-run").status == 0, command
+        if command[0] == "cleanup":
+            assert run(*arguments).status == 0
+
+
 def test_rename(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """A beginning is replaced; another key keeps its name."""
     fill(redcouch.address, {b"session:a": Given(b"1"), b"user:b": Given(b"2")})

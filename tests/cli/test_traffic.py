@@ -108,12 +108,15 @@ def test_ready(redis: RedisServer) -> None:
         assert told.json == {"ready": True, "reason": None, "clients": []}
 
 
-@pytest.mark.parametrize("span", ["", "0", "-1h", "soon", "1w"])
+@pytest.mark.parametrize(
+    "span", ["", "0", "0h", "24", "3600", "-1h", "soon", "1w", "1", "1.5h", " 24h", "24 h"]
+)
 def test_bad_span(span: str) -> None:
     """What is no span of time is refused in one line."""
     told = run("ready", "--quiet-for", span)
     assert told.status == 2
     assert "is no span of time" in told.err
+    assert ("the unit is missing" in told.err) == span.isdigit()
 
 
 def test_bound(redis: RedisServer) -> None:

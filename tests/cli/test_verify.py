@@ -79,6 +79,29 @@ def test_the_tolerance_of_ttl(
     assert run("verify", old, any_redis.url, "--ttl-tolerance", 400).status == 0
 
 
+@pytest.mark.parametrize("side", ["memcached", "redis"])
+def test_items_that_are_about_to_end(
+    side: str, memcached: Memcached, old: str, redcouch: RedCouch, any_redis: RedisServer
+) -> None:
+    """
+    An item whose end is nearer than the tolerance may be over on one side: neither missing nor
+    extra. One that lives longer, or for ever, is.
+    """
+    there = (memcached if side == "memcached" else redcouch).address
+    fill(
+        there, {b"ends": Given(b"1", 0, 300), b"lives": Given(b"1", 0, 3000), b"ever": Given(b"1")}
+    )
+    said = run("verify", old, any_redis.url, "--ttl-tolerance", 400, "--json")
+    assert said.status == 1
+    assert {one["key"] for one in said.json["named"]} == {"lives", "ever"}
+    kind = "missing" if side == "memcached" else "extra"
+    assert said.json["differences"] | {kind: 0} == dict.fromkeys(said.json["differences"], 0)
+    sharp = run("verify", old, any_redis.url, "--json").json
+    assert {one["key"] for one in sharp["named"]} == {"ends", "lives", "ever"}
+    assert ask(there, b"delete lives\r\ndelete ever\r\nmn\r\n", b"MN\r\n")
+    assert run("verify", old, any_redis.url, "--ttl-tolerance", 400).status == 0
+
+
 def test_a_sample(
     memcached: Memcached, old: str, client: redis.Redis, any_redis: RedisServer
 ) -> None:

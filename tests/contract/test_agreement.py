@@ -56,7 +56,7 @@ BOGUS = -1
 
 EXPTIMES = ("exptime", "touch", "vivify", "recache")
 
-STANDING = ("ttl", "old_ttl", "fetched")
+STANDING = ("ttl", "fetched")
 """What may be left out where it was not asked for."""
 
 # What is drawn. Times are such that no two of them meet by accident.
@@ -199,7 +199,7 @@ class Both:
             return not getattr(command, "cas", True) or self._agree_on_token(here, there)
         if name in STANDING and isinstance(command, MetaGet) and not command.standing:
             return True
-        if name in ("ttl", "old_ttl"):
+        if name == "ttl":
             return here == there or (None not in (here, there) and abs(here - there) < 30)
         return bool(here == there)
 

@@ -56,12 +56,12 @@ def said(heard: Heard) -> list[bytes]:
 @pytest.mark.parametrize("end", [b"\r\n", b"\n"])
 @pytest.mark.parametrize(
     ("line", "command"),
-    [(b"version", Version()), (b"mn", Noop()), (b"mn O1", Noop()), (b" quit", Quit())],
+    [(b"version", None), (b"mn", Noop()), (b"mn O1", Noop()), (b" quit", Quit())],
 )
-def test_what_is_answered_before(line: bytes, command: Command, end: bytes) -> None:
+def test_what_is_answered_before(line: bytes, command: Command | None, end: bytes) -> None:
     """A client that is not in yet may ask for the version, ping, and go."""
     heard, broken = in_any_pieces(text_gate, line + end, b"get k\r")
-    assert commands(heard) == [command]
+    assert commands(heard) == [command or Version(typed=end == b"\n")]
     assert not broken
 
 

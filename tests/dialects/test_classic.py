@@ -21,6 +21,7 @@ from redcouch.commands import (
     Flush,
     Get,
     GetAndTouch,
+    LimitMemory,
     Quit,
     ResetStatistics,
     Statistics,
@@ -389,14 +390,9 @@ ADMINISTRATION = [
         b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n",
     ),
     known(
-        b"cache_memlimit 64\r\n",
-        b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n",
-    ),
-    known(
         b"cache_memlimit 1000000001\r\n",
         b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n",
     ),
-    known(b"cache_memlimit 64 noreply\r\n", b""),
     known(b"slabs\r\n", ERROR),
     known(b"slabs reassign 1 2\r\n", b"CLIENT_ERROR slab reassignment disabled\r\n"),
     known(b"slabs reassign 1\r\n", ERROR),
@@ -415,9 +411,6 @@ ADMINISTRATION = [
     known(b"watch\r\n", b"CLIENT_ERROR watch commands not allowed\r\n"),
     known(b"config get cluster\r\n", ERROR),
     known(b"stats detail\r\n", b"CLIENT_ERROR usage: stats detail on|off|dump\r\n"),
-    known(b"stats detail on\r\n", b"SERVER_ERROR stats detail is not available\r\n"),
-    known(b"stats detail off\r\n", b"OK\r\n"),
-    known(b"stats detail dump\r\n", b"END\r\n"),
     known(b"stats cachedump\r\n", b"CLIENT_ERROR bad command line\r\n"),
     known(b"foo\r\n", ERROR),
     known(b"\r\n", ERROR),
@@ -505,6 +498,41 @@ def test_quit(line: bytes) -> None:
     (request,) = TextDialect(LIMITS).receive(line)
     assert request.command == Quit()
     assert request.encode(None) == b""
+
+
+@pytest.mark.parametrize(
+    ("result", "reply"),
+    [
+        (True, b"OK\r\n"),
+        (False, b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n"),
+        (AWAY, b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n"),
+    ],
+)
+def test_cache_memlimit(result: Result, reply: bytes) -> None:
+    """C{cache_memlimit} says whether that is the limit now."""
+    loud, quiet = receive(
+        TextDialect(LIMITS), [b"cache_memlimit 64\r\ncache_memlimit 64 noreply\r\n"]
+    )
+    assert loud.command == quiet.command == LimitMemory(64)
+    assert loud.encode(result) == reply
+    assert quiet.encode(result) == b""
+
+
+@pytest.mark.parametrize(
+    ("word", "result", "reply"),
+    [
+        (b"on", [], b"OK\r\n"),
+        (b"off", [], b"OK\r\n"),
+        (b"off x", [], b"OK\r\n"),
+        (b"dump", [(b"detailed", b"END\r\n")], b"END\r\n"),
+        (b"dump", AWAY, NOT_AVAILABLE),
+    ],
+)
+def test_stats_detail(word: bytes, result: Result, reply: bytes) -> None:
+    """C{stats detail} is said in the lines that memcached has for it."""
+    (request,) = TextDialect(LIMITS).receive(b"stats detail %b\r\n" % word)
+    assert request.command == Statistics(b"detail " + word.split()[0])
+    assert request.encode(result) == reply
 
 
 def test_version() -> None:

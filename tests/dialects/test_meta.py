@@ -66,7 +66,7 @@ K250, K251 = b"k" * 250, b"k" * 251
 O32, O33 = b"O" + b"o" * 31, b"O" + b"o" * 32
 B64 = b64encode(b"a b\r\n")
 
-ITEM = MetaItem(b"ab", 2, 7, 5, 30, 30, 4)
+ITEM = MetaItem(b"ab", 2, 7, 5, 30, 4)
 
 
 def make(limits: Limits = LIMITS) -> TextDialect:
@@ -238,33 +238,59 @@ def asks_get(**asked: object) -> MetaGet:
         (
             b" h l t",
             asks_get(standing=True),
-            MetaItem(b"", 2, 0, 5, None, None, 9, True),
+            MetaItem(b"", 2, 0, 5, None, 9, True),
             b"HD h1 l9 t-1\r\n",
         ),
         (b" u P L x I", asks_get(no_update=True), ITEM, b"HD\r\n"),
         (
             b" t T60 v",
             asks_get(value=True, standing=True, touch=60, touch_first=True),
-            MetaItem(b"ab", 2, 0, 5, 60, 30),
+            MetaItem(b"ab", 2, 0, 5, 30),
             b"VA 2 t30\r\nab\r\n",
         ),
         (
             b" T60 t",
             asks_get(standing=True, touch=60, touch_first=True),
-            MetaItem(b"", 2, 0, 5, 60, 30),
+            MetaItem(b"", 2, 0, 5, 30),
             b"HD t60\r\n",
         ),
         (
             b" N30 t v",
             asks_get(value=True, standing=True, vivify=30),
-            MetaItem(b"", 0, 0, 5, 30, None, won=True),
+            MetaItem(b"", 0, 0, 5, won=True, created=True),
             b"VA 0 t30 W\r\n\r\n",
         ),
         (
             b" t N30",
             asks_get(standing=True, vivify=30),
-            MetaItem(b"", 0, 0, 5, 30, None, won=True),
+            MetaItem(b"", 0, 0, 5, won=True, created=True),
             b"HD t-1 W\r\n",
+        ),
+        (b" T-1 t", asks_get(standing=True, touch=-1, touch_first=True), ITEM, b"HD t0\r\n"),
+        (b" t T-1", asks_get(standing=True, touch=-1, touch_first=True), ITEM, b"HD t30\r\n"),
+        (
+            b" T2592001 t",  # long past
+            asks_get(standing=True, touch=2592001, touch_first=True),
+            ITEM,
+            b"HD t0\r\n",
+        ),
+        (
+            b" N-1 t",
+            asks_get(standing=True, vivify=-1),
+            MetaItem(b"", 0, 0, 5, won=True, created=True),
+            b"HD t0 W\r\n",
+        ),
+        (
+            b" N30 t T60",
+            asks_get(standing=True, vivify=60, touch=60, touch_first=True),
+            MetaItem(b"", 0, 0, 5, won=True, created=True),
+            b"HD t30 W\r\n",
+        ),
+        (
+            b" N60 t T0",
+            asks_get(standing=True, vivify=0, touch=0, touch_first=True),
+            ITEM,  # which was there, so that N does nothing
+            b"HD t30\r\n",
         ),
         (b" N30", asks_get(vivify=30), MetaItem(b"", 0, 0, 5, sent=True), b"HD Z\r\n"),
         (b" N30 T60", asks_get(vivify=60, touch=60, touch_first=True), ITEM, b"HD\r\n"),
@@ -424,19 +450,26 @@ def counts(**asked: object) -> Arithmetic:
         ),
         (b" J13", counts(), Outcome.NOT_FOUND, b"NF\r\n"),
         (b" E77 c", counts(new_cas=77), Number(1, 77), b"HD c77\r\n"),
-        (b" t T60", counts(touch=60, ttl=True), Number(1, 5, 60, 30), b"HD t30\r\n"),
-        (b" T60 t c", counts(touch=60, ttl=True), Number(1, 5, 60, 30), b"HD t60 c5\r\n"),
+        (b" t T60", counts(touch=60, ttl=True), Number(1, 5, 30), b"HD t30\r\n"),
+        (b" T60 t c", counts(touch=60, ttl=True), Number(1, 5, 30), b"HD t60 c5\r\n"),
         (b" t", counts(ttl=True), Number(1, 5), b"HD t-1\r\n"),
+        (b" T-1 t", counts(touch=-1, ttl=True), Number(1, 5, 30), b"HD t0\r\n"),
+        (
+            b" T3600 t N60",
+            counts(initial=0, exptime=60, touch=3600, ttl=True),
+            Number(0, 5, None, True),
+            b"HD t3600\r\n",
+        ),
         (
             b" N30 t",
             counts(initial=0, exptime=30, ttl=True),
-            Number(0, 5, 30, None, True),
+            Number(0, 5, None, True),
             b"HD t30\r\n",
         ),
         (
             b" N30 t",
             counts(initial=0, exptime=30, ttl=True),
-            Number(1, 5, 9, 9),
+            Number(1, 5, 9),
             b"HD t9\r\n",
         ),
         (

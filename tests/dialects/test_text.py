@@ -171,6 +171,7 @@ exchanges = st.one_of(
     st.sampled_from(
         [
             (b"version\r\n", Version()),
+            (b"version\n", Version(typed=True)),
             (b"stats\r\n", Statistics(b"")),
             (b"stats items\r\n", Statistics(b"items")),
             (b"verbosity 1\r\n", Noop()),

@@ -6,6 +6,7 @@ Each rule by itself, in steps that each wait for the answer to the one before.
 
 from __future__ import annotations
 
+from tests.differential import corners
 from tests.support.comparison import Transcript
 
 K250, K251 = b"k" * 250, b"k" * 251
@@ -334,7 +335,12 @@ _NEWER: dict[str, Steps] = {
     ),
 }
 
-_CLOCK = ("touching", "vivify", "recache", "stale", "stale through compare", "ms", "ma")
+_META |= corners.META
+
+_CLOCK = {
+    *("touching", "vivify", "recache", "stale", "stale through compare", "ms", "ma"),
+    *corners.CLOCK,
+}
 """Those whose answers have what is left of a time to live."""
 
 _NEWER_CLOCK = ("vivify on append", "values removed")

@@ -17,5 +17,10 @@ def test_difference(difference: Difference, memcached_of: Start, each_of_ours: S
     """Where a client does see a difference, it is this one and no other."""
     transcript = Transcript.of(difference.sent)
     for version, said in zip(MEMCACHED_VERSIONS, difference.memcached, strict=True):
-        assert memcached_of(version).replies(transcript) == said
-    assert each_of_ours.replies(transcript) == difference.redcouch
+        _check(memcached_of(version).replies(transcript), said)
+    _check(each_of_ours.replies(transcript), difference.redcouch)
+
+
+def _check(replies: bytes, said: bytes) -> None:
+    beginning, open_end, _ = said.partition(b"...")
+    assert (replies[: len(beginning)] if open_end else replies) == beginning

@@ -61,7 +61,7 @@ RESULTS: dict[type[Command], list[Result]] = {
     Store: [Stored(5), Stored(5, 12), Outcome.NOT_STORED, Outcome.EXISTS, Outcome.NOT_FOUND],
     Arithmetic: [
         Number(7, 5),
-        Number(7, 5, ttl=30, old_ttl=10),
+        Number(7, 5, ttl=10),
         Number(7, 5, created=True),
         Outcome.NOT_FOUND,
         Outcome.EXISTS,
@@ -72,8 +72,8 @@ RESULTS: dict[type[Command], list[Result]] = {
     MetaGet: [
         None,
         MetaItem(b"ab", 2, 7, 5),
-        MetaItem(b"ab", 2, 7, 5, 30, 10, 4, True, True, True, False),
-        MetaItem(b"", 2, 0, 5, None, None, 0, False, True, False, True),
+        MetaItem(b"ab", 2, 7, 5, 10, 4, True, True, True, False),
+        MetaItem(b"", 2, 0, 5, None, 0, False, True, False, True, True),
     ],
     Touch: [Touched(7, 5), Outcome.NOT_FOUND],
     Flush: [Outcome.OK],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 
+from redcouch.options import VERSION
 from tests.integration.clients.programs import HERE, seen
 from tests.support.requirements import installed, needs
 from tests.support.servers import Memcached, RedCouch
@@ -16,7 +17,7 @@ def test_dalli(redcouch: RedCouch, memcached: Memcached) -> None:
     ruby = [installed("ruby"), str(HERE / "dalli.rb")]
     found = seen([*ruby, str(redcouch.port)])
     before = seen([*ruby, str(memcached.port)])
-    assert found == {**before, "version": "RedCouch 0.1.0"}
+    assert found == {**before, "version": VERSION}
     assert set(found.pop("types").values()) == {True}
     assert found == {
         "missing": None,
@@ -35,7 +36,7 @@ def test_dalli(redcouch: RedCouch, memcached: Memcached) -> None:
         "too large": ["Dalli::ValueOverMaxSize", None],
         "stats": True,
         "reset": [True],
-        "version": "RedCouch 0.1.0",
+        "version": VERSION,
         "alive": True,
         "flushed": None,
     }
@@ -49,7 +50,7 @@ def test_the_lines_of_a_newer_dalli(redcouch: RedCouch) -> None:
     key = b64encode("sp\u00e4ce".encode())
     with Wire(redcouch.address) as wire:
         for asked, reply in (
-            (b"version\r\n", b"VERSION RedCouch 0.1.0\r\n"),
+            (b"version\r\n", b"VERSION %b\r\n" % VERSION.encode()),
             (b"ms a 5 c F1 T0 MS\r\nhello\r\n", None),
             (b"mg a v f\r\n", b"VA 5 f1\r\nhello\r\n"),
             (b"mg nothing v f\r\n", b"EN\r\n"),

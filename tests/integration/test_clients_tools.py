@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from redcouch.options import VERSION
 from tests.integration.clients.programs import run
 from tests.support import servers
 from tests.support.requirements import installed, needs
@@ -16,8 +17,7 @@ from tests.support.wire import Wire, ask
 
 @pytest.fixture(scope="module")
 def running(any_redis: RedisServer) -> Iterator[RedCouch]:
-    """Says a version that libmemcached takes."""
-    with servers.redcouch(any_redis.url, "--version-string", "1.6.18") as server:
+    with servers.redcouch(any_redis.url) as server:
         yield server
 
 
@@ -58,6 +58,12 @@ def test_memcaslap(bridge: RedCouch, options: list[str]) -> None:
     assert "error" not in printed.lower()
 
 
+@needs("memcping")
+def test_memcping(bridge: RedCouch) -> None:
+    """libmemcached finds the server alive: it can read what version it is."""
+    run([installed("memcping"), f"--servers={LOOPBACK}:{bridge.port}"])
+
+
 class Tool:
     """Debian's memcached-tool."""
 
@@ -80,7 +86,7 @@ def test_memcached_tool(bridge: RedCouch) -> None:
     with Wire(bridge.address) as wire:
         wire.say([b"set a 5 0 2\r\nab\r\nset b 0 1000 3\r\nx\ny\r\n"], b"STORED\r\nSTORED\r\n")
     stats = tool.table("stats")
-    assert stats["version"] == "1.6.18"
+    assert stats["version"] == VERSION
     assert int(stats["cmd_set"]) >= 2
     settings = tool.table("settings")
     assert settings["maxconns"] == "1024"

@@ -13,6 +13,8 @@ from typing import Any
 import bmemcached
 import pytest
 
+from redcouch import __version__
+from redcouch.options import VERSION
 from tests.integration import monitors
 from tests.integration.clients.programs import run
 from tests.integration.monitors import Stats
@@ -83,9 +85,14 @@ def test_text_and_binary_say_the_same(watched: RedCouch, group: str) -> None:
     if group == "conns":
         assert in_text
         assert in_binary
-        for key, value in (*in_text.items(), *in_binary.items()):
-            assert re.fullmatch(r"\d+:addr", key)
-            assert re.fullmatch(r"tcp:127\.0\.0\.1:\d+", value)
+        for shown in (in_text, in_binary):
+            assert shown["1:addr"] == f"tcp:127.0.0.1:{watched.port}"
+            assert shown["1:state"] == "conn_listening"
+            clients = {key: value for key, value in shown.items() if not key.startswith("1:")}
+            assert clients
+            for key, value in clients.items():
+                assert re.fullmatch(r"\d+:addr", key)
+                assert re.fullmatch(r"tcp:127\.0\.0\.1:\d+", value)
     else:
         assert list(in_text) == list(in_binary)
 
@@ -145,13 +152,14 @@ def test_netdata(watched: RedCouch, tmp_path: Path) -> None:
 
 @needs("memcstat")
 def test_memcstat(any_redis: RedisServer) -> None:
-    """libmemcached's memcstat prints every statistic, if the version is one that it can read."""
+    """libmemcached's memcstat prints every statistic: the version is one that it can read."""
     program = installed("memcstat")
-    with servers.redcouch(any_redis.url, "--version-string", "1.6.18") as server:
+    with servers.redcouch(any_redis.url) as server:
         for options in ([], ["--binary"]):
             printed = run([program, f"--servers={LOOPBACK}:{server.port}", *options])
             shown = dict(re.findall(r"^\s+(\w+): (\S+)$", printed, re.MULTILINE))
-            assert shown["version"] == "1.6.18", printed
+            assert shown["version"] == VERSION, printed
+            assert shown["redcouch_version"] == __version__
             assert shown["pid"] == str(server.pid)
 
 

@@ -56,6 +56,7 @@ _DEBIAN = {
     "memcached-tool": ("memcached", "/usr/share/memcached/scripts/memcached-tool"),
     "memccapable": ("libmemcached-tools", "/usr/bin/memccapable"),
     "memcaslap": ("libmemcached-tools", "/usr/bin/memcaslap"),
+    "memcping": ("libmemcached-tools", "/usr/bin/memcping"),
     "memcstat": ("libmemcached-tools", "/usr/bin/memcstat"),
     "munin": ("munin-plugins-extra", "/usr/share/munin/plugins/memcached_"),
     "nc": ("netcat-openbsd", "/usr/bin/nc.openbsd"),

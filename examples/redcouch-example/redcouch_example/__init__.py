@@ -158,7 +158,7 @@ class SqliteBackend(PerCommandBackend):
                 return Outcome.NOT_FOUND
             ends = deadline(command.exptime, self._now())
             cas = self._put(command.key, b"%d" % command.initial, 0, ends, command.new_cas)
-            return Number(command.initial, cas, self._left(ends), created=True)
+            return Number(command.initial, cas, created=True)
         value, flags, cas, ends = old
         if command.compare is not None and cas != command.compare:
             return Outcome.EXISTS
@@ -174,7 +174,7 @@ class SqliteBackend(PerCommandBackend):
             ends = deadline(command.touch, self._now())
         text = (b"%d" % number).ljust(len(value))  # blanks keep the length, as memcached does
         cas = self._put(command.key, text, flags, ends, command.new_cas)
-        return Number(number, cas, self._left(ends), old_left)
+        return Number(number, cas, old_left)
 
     def flush(self, exptime: int) -> Result:
         """A later one is kept in the database: it happens even if this process ends before."""

@@ -15,7 +15,13 @@ from redcouch.backends.embedded.server import PrivateServer, ServerEndedError
 from redcouch.backends.embedded.url import Options, parse
 from redcouch.backends.wrapper import BackendWrapper
 from redcouch.errors import BackendError, ConfigurationError
-from redcouch.interfaces import Health, ILocalBackend, IStorageBackend, Surroundings
+from redcouch.interfaces import (
+    Health,
+    IBoundedBackend,
+    ILocalBackend,
+    IStorageBackend,
+    Surroundings,
+)
 from redcouch.results import Trouble
 from redcouch.telemetry.usage import Inventory, Seen
 
@@ -25,7 +31,7 @@ MakeBackend: TypeAlias = Callable[[str, Surroundings], IStorageBackend]
 _NOT_YET = "the embedded Redis does not answer yet"
 
 
-@implementer(ILocalBackend)
+@implementer(ILocalBackend, IBoundedBackend)
 class EmbeddedBackend(BackendWrapper):
     """
     The Redis backend, whose Redis this starts and stops.
@@ -117,6 +123,10 @@ class EmbeddedBackend(BackendWrapper):
 
     def describe(self) -> Deferred[Mapping[str, str | int]]:
         return super().describe() if self._up else succeed({})
+
+    def limit_memory(self, size: int) -> Deferred[bool]:
+        """See L{IBoundedBackend}."""
+        return Deferred.fromCoroutine(self._server.limit_memory(size))
 
     def keep_traffic(self, seen: Sequence[Seen], now: int) -> Deferred[None]:
         return super().keep_traffic(seen, now) if self._up else fail(_not_yet())

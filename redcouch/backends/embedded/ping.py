@@ -20,10 +20,10 @@ LONGEST_WAIT = 5.0
 """Seconds for an answer; one that takes longer counts as none."""
 
 
-async def ping(reactor: Any, socket: str) -> bytes:
-    """The line that a Redis answers to PING; empty where there is no answer."""
+async def ping(reactor: Any, socket: str, line: bytes = b"PING") -> bytes:
+    """The line that a Redis answers to PING, or to another line; empty where there is no answer."""
     try:
-        asking = await UNIXClientEndpoint(reactor, socket).connect(PingFactory(reactor))
+        asking = await UNIXClientEndpoint(reactor, socket).connect(PingFactory(reactor, line))
     except ConnectError:
         return b""
     assert isinstance(asking, Ping)
@@ -32,21 +32,22 @@ async def ping(reactor: Any, socket: str) -> bytes:
 
 class Ping(Protocol):
     """
-    One PING over a connection of its own.
+    One question over a connection of its own.
 
     @ivar answer: fires with the first line, once the connection is closed.
     """
 
     transport: ITCPTransport
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, line: bytes) -> None:
+        self._line = line
         self.answer: Deferred[bytes] = Deferred(lambda _: self.transport.abortConnection())
         self._reactor = reactor
         self._received = b""
 
     def connectionMade(self) -> None:
         self._giving_up = self._reactor.callLater(LONGEST_WAIT, self.transport.abortConnection)
-        self.transport.write(b"PING\r\n")
+        self.transport.write(self._line + b"\r\n")
 
     def dataReceived(self, data: bytes) -> None:
         self._received += data
@@ -65,8 +66,9 @@ class PingFactory(Factory):
 
     noisy = False
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, line: bytes) -> None:
         self._reactor = reactor
+        self._line = line
 
     def buildProtocol(self, addr: IAddress | None) -> Ping:
-        return Ping(self._reactor)
+        return Ping(self._reactor, self._line)

@@ -182,6 +182,17 @@ class PrivateServer:
             self._guard.close()
         return self._stopped
 
+    async def limit_memory(self, size: int) -> bool:
+        """Bound the memory of redis-server, also of one that has to be started again."""
+        chosen = {"maxmemory-policy": "allkeys-lru", "maxmemory": str(size)}
+        for name, value in chosen.items():
+            line = f"CONFIG SET {name} {value}".encode()
+            if await ping(self._reactor, self._place.socket, line) != b"+OK":
+                return False
+        for name, value in chosen.items():
+            self._command = [*self._command, f"--{name}", value]  # the last one counts
+        return True
+
     def _launch(self) -> None:
         self._restarting = None
         self._guard = Guard(self._server_starting, self._guard_ended)

@@ -323,8 +323,8 @@ def read_stored(command: Command, replies: Sequence[Any]) -> Result:
 def _read_arithmetic(command: Arithmetic, replies: Sequence[Any]) -> Result:
     reply = replies[0]
     if reply.__class__ is list:
-        number, cas, ttl, old_ttl, created = reply
-        return Number(int(number), int(cas), _ttl(ttl), _ttl(old_ttl), created == 1)
+        number, cas, ttl, created = reply
+        return Number(int(number), int(cas), _ttl(ttl), created == 1)
     return read_outcome(reply)
 
 
@@ -359,11 +359,9 @@ def _read_meta_get(command: MetaGet, replies: Sequence[Any]) -> Result:
     if not isinstance(found, Item):
         return found
     size = len(found.value) if command.value else fields[2]
-    ttl, old_ttl, idle = fields[5:8]
-    marks = [bool(field) for field in fields[8:]]
-    return MetaItem(
-        found.value, size, found.flags, found.cas, _ttl(ttl), _ttl(old_ttl), idle, *marks
-    )
+    ttl, idle = fields[5:7]
+    marks = [bool(field) for field in fields[7:]]
+    return MetaItem(found.value, size, found.flags, found.cas, _ttl(ttl), idle, *marks)
 
 
 def read_inspected(command: Inspect, replies: Sequence[Any]) -> Result:

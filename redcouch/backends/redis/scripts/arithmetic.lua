@@ -3,7 +3,7 @@
 -- initial value ('' for none), and for a new item: field, expiry command, argument;
 -- token to carry ('' for a new one), new expiry command ('' for none), its argument,
 -- whether the time to live is asked for ('1' or '').
--- Gives {number, CAS token, ttl, ttl before, whether it is new}, or NF, EX, NN (not a number).
+-- Gives {number, CAS token, ttl before, whether it is new}, or NF, EX, NN (not a number).
 --
 -- Numbers are kept in halves, high * 10^10 + low, as Lua's doubles are exact only
 -- up to 2^53. 2^64 is 1844674407 * 10^10 + 3709551616.
@@ -49,7 +49,7 @@ local function finish(field, text, flags, in_place)
 end
 
 local function answer(number, cas, before, created)
-  return {number, exact(cas), ARGV[12] == '1' and ttl() or -1, before, created}
+  return {number, exact(cas), before, created}
 end
 
 local now = redis.call('HMGET', item, 'v', 'r', 'f', 'c')

@@ -150,11 +150,11 @@ local function expire(command, argument)
   end
 end
 
--- Seconds to live, rounded up; -1 for ever.
+-- Seconds to live, rounded up; -1 for ever, 0 where there is no item any more.
 local function ttl()
   local left = redis.call('PTTL', item)
   if left < 0 then
-    return -1
+    return left == -1 and -1 or 0
   end
   return math.ceil(left / 1000)
 end

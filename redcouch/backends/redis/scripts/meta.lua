@@ -4,7 +4,7 @@
 -- a new one); seconds below which the item is to be renewed ('' for never), whether that
 -- looks at the expiry after the touch ('1' or ''), whether the read counts, whether an item
 -- without a token is given one ('1' or '').
--- Gives {v, r, size, f, c, ttl, ttl before, idle, fetched, stale, sent, won}, or nothing. The
+-- Gives {v, r, size, f, c, ttl before, idle, fetched, stale, sent, won, created}, or nothing. The
 -- size is that of the value without white space only where the value is short or asked for.
 
 -- Hex of up to this length is read to see how long the value is.
@@ -61,7 +61,7 @@ if not now[2] and ARGV[12] == '1' then
   end
 end
 
-local before, after = ttl(), nil
+local before = ttl()
 local won = (created or (now[3] and not now[4])) and note('w')
 if ARGV[11] == '1' and not now[5] then
   note('h')
@@ -71,15 +71,15 @@ if created then
 elseif ARGV[2] ~= '' then
   expire(ARGV[2], ARGV[3])
 end
-after = ttl()
 if ARGV[9] ~= '' and not (won or now[4]) then
-  local left = ARGV[10] == '1' and after or before
+  local left = ARGV[10] == '1' and ttl() or before
   if left >= 0 and left < tonumber(ARGV[9]) then
     won = redis.call('EXISTS', item) == 0 or note('w')
   end
 end
 
 return {
-  v, r, size, now[1] or '0', exact(now[2] or '0'), after, before, idle,
+  v, r, size, now[1] or '0', exact(now[2] or '0'), before, idle,
   now[5] and 1 or 0, now[3] and 1 or 0, now[4] and 1 or 0, won and 1 or 0,
+  created and 1 or 0,
 }
