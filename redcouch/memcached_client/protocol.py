@@ -16,14 +16,12 @@ from __future__ import annotations
 import struct
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from sys import maxsize
 from typing import Generic, TypeAlias, TypeVar
 
 from redcouch.limits import MAX_KEY
-
-T = TypeVar("T")
 
 _LONGEST_LINE = 2048
 
@@ -77,76 +75,81 @@ class Reply:
 
 # -- reading ------------------------------------------------------------------------------------
 
-Reading: TypeAlias = Generator[None, None, T]
-"""Returns something that is read. Yields where the bytes so far do not have it whole."""
+
+class _IncompleteError(Exception):
+    """What is to be read has not come whole."""
 
 
 class ReceiveBuffer:
     """
     What has come and is not read yet.
 
-    @ivar largest: bytes of a value beyond which it is garbage.
+    Who reads a reply out of it reads from the reply's beginning each time that more has
+    come: all but values is short.
+
+    @ivar place: where the next to be read begins.
     """
 
     def __init__(self, largest: int) -> None:
-        self.largest = largest
+        """@param largest: bytes of a value beyond which it is garbage."""
         self.data = bytearray()
+        self.place = 0
+        self.largest = largest
 
-    def line(self) -> Reading[bytes]:
+    def line(self) -> bytes:
         """The next line, without its end."""
-        searched = 0
-        while (end := self.data.find(b"\n", searched)) < 0:
-            searched = len(self.data)
-            if searched > _LONGEST_LINE:
+        end = self.data.find(b"\n", self.place)
+        if end < 0:
+            if len(self.data) - self.place > _LONGEST_LINE:
                 raise GarbageError("a line has no end")
-            yield
-        line = bytes(self.data[:end])
-        del self.data[: end + 1]
+            raise _IncompleteError
+        line = bytes(self.data[self.place : end])
+        self.place = end + 1
         return line.removesuffix(b"\r")
 
-    def exactly(self, size: int) -> Reading[bytes]:
+    def exactly(self, size: int) -> bytes:
         """The next so many bytes."""
-        while len(self.data) < size:
-            yield
-        block = bytes(self.data[:size])
-        del self.data[:size]
+        end = self.place + size
+        if end > len(self.data):
+            raise _IncompleteError
+        block = bytes(self.data[self.place : end])
+        self.place = end
         return block
 
-    def value(self, size: bytes) -> Reading[bytes]:
+    def value(self, size: bytes) -> bytes:
         """A block of the size that a line has told, and the end of the line behind it."""
         if not (size.isdigit() and len(size) < 20 and int(size) <= self.largest):
             raise GarbageError("a value is of no size that it could have")
-        value = yield from self.exactly(int(size))
-        if (yield from self.exactly(2)) != b"\r\n":
+        block = self.exactly(int(size) + 2)
+        if not block.endswith(b"\r\n"):
             raise GarbageError("a value does not end where it should")
-        return value
+        return block[:-2]
 
 
-Read: TypeAlias = Callable[[ReceiveBuffer], Reading[Reply]]
+Read: TypeAlias = Callable[[ReceiveBuffer], Reply]
 """Reads one reply. Raises L{GarbageError}."""
 
 
-def read_meta(buffer: ReceiveBuffer) -> Reading[Reply]:
+def read_meta(buffer: ReceiveBuffer) -> Reply:
     """The reply to a meta command, and any other of one line."""
-    code, *words = (yield from buffer.line()).split(b" ")
+    code, *words = buffer.line().split(b" ")
     if code not in _CODES:
         raise GarbageError("what came is no reply of a memcached")
     if code != b"VA":
         return Reply(code, words)
-    value = yield from buffer.value(words[0] if words else b"")
-    return Reply(code, words[1:], value)
+    return Reply(code, words[1:], buffer.value(words[0] if words else b""))
 
 
-def read_text(buffer: ReceiveBuffer) -> Reading[Reply]:
+def read_text(buffer: ReceiveBuffer) -> Reply:
     """The reply to C{get} of one key, as that to a meta command."""
-    line = yield from buffer.line()
+    line = buffer.line()
     if line == b"END":
         return Reply(b"EN")
     words = line.split(b" ")
     if words[0] != b"VALUE" or len(words) < 4:
         return Reply(*_split(line))
-    value = yield from buffer.value(words[3])
-    if (yield from buffer.line()) != b"END":
+    value = buffer.value(words[3])
+    if buffer.line() != b"END":
         raise GarbageError("its answer to get does not end")
     return Reply(b"VA", [b"f" + words[2], b"k" + words[1]], value)
 
@@ -156,15 +159,15 @@ _REQUEST, _REPLY, _NOOP, _GET = 0x80, 0x81, 0x0A, 0x0C
 _FOUND, _NOT_FOUND = 0, 1
 
 
-def read_binary(buffer: ReceiveBuffer) -> Reading[Reply]:
+def read_binary(buffer: ReceiveBuffer) -> Reply:
     """The reply to L{binary_get} or L{BINARY_PROBE}, as that to a meta command."""
-    header = yield from buffer.exactly(_HEADER.size)
+    header = buffer.exactly(_HEADER.size)
     magic, opcode, key_length, extras, _, status, length, _, _ = _HEADER.unpack(header)
     if magic != _REPLY:
         raise GarbageError("it does not speak the binary protocol")
     if length > buffer.largest or extras + key_length > length:
         raise GarbageError("a value is of no size that it could have")
-    body = yield from buffer.exactly(length)
+    body = buffer.exactly(length)
     if opcode == _NOOP:
         return Reply(b"MN")
     if status == _NOT_FOUND:
@@ -178,9 +181,9 @@ def read_binary(buffer: ReceiveBuffer) -> Reading[Reply]:
     return Reply(b"VA", [flags, b"k" + body[extras:front]], body[front:])
 
 
-def read_line(buffer: ReceiveBuffer) -> Reading[Reply]:
+def read_line(buffer: ReceiveBuffer) -> Reply:
     """Any line, as its words."""
-    return Reply(*_split((yield from buffer.line())))
+    return Reply(*_split(buffer.line()))
 
 
 def _split(line: bytes) -> tuple[bytes, list[bytes]]:
@@ -234,7 +237,6 @@ class RequestQueue(Generic[Pending]):
         """@param largest: bytes of a value beyond which it is garbage."""
         self.pending: deque[Pending] = deque()
         self._buffer = ReceiveBuffer(largest)
-        self._reading: Reading[Reply] | None = None
 
     def add(self, request: Pending) -> None:
         """A request is sent."""
@@ -248,30 +250,24 @@ class RequestQueue(Generic[Pending]):
 
         @raise GarbageError: some bytes are no reply.
         """
-        self._buffer.data += data
+        buffer = self._buffer
+        buffer.data += data
         while self.pending:
             request = self.pending[0]
-            reply = self._read_on(request.read)
-            if reply is None:
+            began = buffer.place
+            try:
+                request.add(request.read(buffer))
+            except _IncompleteError:
+                del buffer.data[:began]
+                buffer.place = 0
                 return
-            request.add(reply)
             if request.complete:
                 self.pending.popleft()
                 yield request
-        if self._buffer.data:
+        if buffer.place < len(buffer.data):
             raise GarbageError("it speaks without being asked")
-
-    def _read_on(self, read: Read) -> Reply | None:
-        """Read on where the bytes ended the last time."""
-        reading = self._reading or read(self._buffer)
-        try:
-            next(reading)
-        except StopIteration as end:
-            self._reading = None
-            reply: Reply = end.value
-            return reply
-        self._reading = reading
-        return None
+        buffer.data.clear()
+        buffer.place = 0
 
 
 # -- requests -----------------------------------------------------------------------------------

@@ -125,6 +125,6 @@ DIFFERENCES = (
     _ours(b"ma a N-1 t\r\nmg a\r\n", b"HD t4294...", b"HD t0\r\nEN\r\n", _OVER),
     _ours(b"ma a N60 T-1 t\r\nmg a\r\n", b"HD t4294...", b"HD t0\r\nEN\r\n", _OVER),
     _ours(_A + b"get a %b\r\n" % (b"k" * 251), _BAD, b"STORED\r\n" + _BAD,
-              "each request has its answer: memcached drops those to what came before in one write"),
+              "each request has its answer: memcached drops those of what came before"),
 )  # fmt: skip
 """What only one of them can mean, or where memcached's answer is an accident."""

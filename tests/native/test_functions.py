@@ -180,6 +180,7 @@ def test_what_is_wrong(both: Both) -> None:
         assert client.type("rc:list") == b"list"
 
 
+@needs("redis-cli")
 def test_the_command(both: Both) -> None:
     """load and dump; a second load asks for --replace; redis-cli does the rest."""
     listed = both.cli("FUNCTION", "LIST", "LIBRARYNAME", "redcouch")
