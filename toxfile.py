@@ -1,11 +1,30 @@
-"""Read by tox, to let it find every Python that pyenv has and not only the one that is chosen."""
+"""
+Read by tox. It finds the Pythons that are there (the system's, and all that
+pyenv has), and names the one that runs every test, with coverage: the system's,
+or else tox's own.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import sys
 from pathlib import Path
 
-_root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-_pythons = sorted(str(python) for python in _root.glob("versions/3.*/bin/python3"))
+SUPPORTED = (11, 12, 13)
+
+_pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+_pythons = sorted(str(python) for python in _pyenv.glob("versions/3.*/bin/python3"))
+_main, _minor = sys.executable, sys.version_info[1]
+
+_system = Path("/usr/bin/python3").resolve()
+_found = re.fullmatch(r"python3\.(\d+)", _system.name)
+if _found and int(_found[1]) in SUPPORTED:
+    _main, _minor = str(_system), int(_found[1])
+    _pythons.insert(0, _main)
+
+_others = [f"py3{minor}" for minor in SUPPORTED if minor != _minor]
 if _pythons:
     os.environ.setdefault("TOX_DISCOVER", os.pathsep.join(_pythons))
+os.environ.setdefault("REDCOUCH_TESTS_PYTHON", _main)
+os.environ.setdefault("REDCOUCH_TESTS_OTHERS", ", ".join(_others))

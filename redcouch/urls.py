@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from urllib.parse import parse_qsl, unquote_to_bytes
+from ipaddress import IPv6Address
+from urllib.parse import SplitResult, parse_qsl, unquote, unquote_to_bytes, urlsplit
 
 from redcouch.errors import ConfigurationError
 
+_AUTHORITY = re.compile(r"([^:/?#]*:)?//([^/?#]*)(.*)", re.DOTALL)
+_HOST = re.compile(
+    r"(?:\[(?P<ipv6>[^][]+)\]|(?P<name>[^][:@/?#]*))(?::(?P<port>[0-9]*))?", re.ASCII
+)
 _PASSWORD_PARAMETER = re.compile(r"([?&][a-z_]*password=)[^&]*", re.IGNORECASE)
 
 
@@ -38,6 +43,43 @@ def _end_of_password(rest: str) -> int:
     """
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     return rest.rfind("@") if ":" in authority else authority.rfind("@")
+
+
+def split_url(url: str) -> SplitResult:
+    """
+    The parts of a URL whose C{netloc} may be a list of hosts. C{urlsplit} itself
+    refuses some lists with IPv6 addresses, others on each Python.
+    """
+    found = _AUTHORITY.fullmatch(url)
+    if found is None:
+        return urlsplit(url)
+    scheme, authority, rest = found.groups(default="")
+    return urlsplit(f"{scheme}//{rest}")._replace(netloc=authority)
+
+
+def read_hosts(text: str, default_port: int) -> tuple[tuple[str, int], ...]:
+    """
+    Host and port of each of C{host[:port],...}. A host is a name, an IPv4 address, an
+    IPv6 address in brackets, or empty; percent-encoding is undone.
+
+    @raise ValueError: one is none. The text names it.
+    """
+    return tuple(_read_host(one, default_port) for one in text.split(","))
+
+
+def _read_host(text: str, default_port: int) -> tuple[str, int]:
+    found = _HOST.fullmatch(text)
+    port = int(found["port"] or default_port) if found else 0
+    if not found or not 0 < port < 65536:
+        raise ValueError(f"{text!r} is no host:port")
+    if found["ipv6"] is None:
+        return unquote(found["name"]).lower(), port
+    address = unquote(found["ipv6"]).lower()
+    try:
+        IPv6Address(address)
+    except ValueError:
+        raise ValueError(f"{text!r} is no host:port") from None
+    return address, port
 
 
 def read_parameters(query: str, known: Iterable[str], url: str) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from tests.support import servers
 from tests.support.requirements import fixture_needs, needs, redis_name
@@ -18,6 +19,11 @@ from tests.support.wire import ask
 # Who begins the tests in the background of a shell passes an ignored SIGINT on to
 # all that they start; some tests interrupt it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# A machine may be busy: how long an example takes says nothing of what it tests.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields, is_dataclass
-
 import pytest
 
-from redcouch import commands
 from redcouch.backends import fill_leases
 from redcouch.commands import (
     Arithmetic,
@@ -24,8 +21,8 @@ from redcouch.commands import (
     StoreMode,
     Touch,
 )
+from tests.support.commands import K, example, kinds
 
-K = b"k"
 ADD, APPEND, PREPEND, REPLACE, SET = (
     StoreMode.ADD,
     StoreMode.APPEND,
@@ -33,29 +30,6 @@ ADD, APPEND, PREPEND, REPLACE, SET = (
     StoreMode.REPLACE,
     StoreMode.SET,
 )
-
-
-def kinds() -> list[type[Command]]:
-    """Every command that there is, of clients and of whoever fills a storage."""
-    named = {**vars(commands), **vars(fill_leases)}.values()
-    found = [one for one in named if isinstance(one, type) and issubclass(one, Command)]
-    return [kind for kind in found if is_dataclass(kind)]
-
-
-def example(kind: type[Command]) -> Command:
-    """A command of this kind, with as little said as can be."""
-    given = {
-        "mode": SET,
-        "keys": [b"a", b"b"],
-        "exptime": 0,
-        "flags": 0,
-        "delta": 1,
-        "stale": True,
-        "begin": 0.0,
-        "end": 0.0,
-    }
-    needed = [one for one in fields(kind) if one.default is MISSING]  # type: ignore[arg-type]
-    return kind(**{one.name: given.get(one.name, b"k") for one in needed})
 
 
 @pytest.mark.parametrize("kind", kinds())

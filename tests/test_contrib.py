@@ -14,6 +14,8 @@ from redcouch.options import Options
 from tests.support import servers
 from tests.support.requirements import installed, needs
 
+pytestmark = pytest.mark.once
+
 UNITS = Path(__file__).parent.parent / "contrib" / "systemd"
 
 

@@ -17,14 +17,13 @@ import redis
 
 from redcouch.native import AsyncItems, Items
 from tests.support import servers
-from tests.support.documents import blocks
+from tests.support.documents import DOCUMENTS, README, STORAGE, blocks, shell
 from tests.support.requirements import needs
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import ask
-from tests.test_readme import _DOCUMENTS, _README, _STORAGE, shell
 
-_ROOT = _README.parent
-_MIGRATION, _NATIVE = _ROOT / "docs/migration.md", _ROOT / "docs/native.md"
+ROOT = README.parent
+_MIGRATION, _NATIVE = ROOT / "docs/migration.md", ROOT / "docs/native.md"
 
 
 class Stage(NamedTuple):
@@ -89,7 +88,7 @@ def _async_items(stage: Stage) -> None:
 
 
 def _storage_shell(stage: Stage) -> None:
-    (script,) = blocks(_STORAGE, "sh")
+    (script,) = blocks(STORAGE, "sh")
     shell(script.splitlines()[0], stage.server, stage.folder)
 
 
@@ -103,8 +102,8 @@ def _functions_shell(stage: Stage) -> None:
 
 
 EXAMPLES = {
-    "README": Example(_python(_README, 0, "with client"), b"farewell", b"bye", 3600),
-    "storage, Python": Example(_python(_STORAGE, 1), b"session:abc", b"hello", 60),
+    "README": Example(_python(README, 0, "with client"), b"farewell", b"bye", 3600),
+    "storage, Python": Example(_python(STORAGE, 1), b"session:abc", b"hello", 60),
     "storage, shell": Example(_storage_shell, b"k", b"hello", 60),
     "migration": Example(_migration, b"session:3", b"carol", 3600),
     "native": Example(_items, b"session:1", b"new", 1800),
@@ -150,7 +149,7 @@ def _gets(bridge: RedCouch, key: bytes) -> tuple[bytes, int]:
     return value, int(line.split()[4])
 
 
-@pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_no_other_example_writes_a_hash(document: Path) -> None:
     """Whichever example writes an item's fields, removes its token and gives it an expiry."""
     found = re.findall(r"^```\w+\n(.*?)^```$", document.read_text(), re.M | re.S)

@@ -23,6 +23,8 @@ from redcouch.http.routes import FILES
 from tests.support.servers import RedCouch
 from tests.support.wire import Address, ask
 
+pytestmark = pytest.mark.once
+
 _ROOT = Path(__file__).parent.parent
 
 

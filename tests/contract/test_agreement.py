@@ -262,7 +262,7 @@ class Agreement(RuleBasedStateMachine):
 class AgreementTests(TestCase):
     """Memory is the plain statement of what Redis has to do."""
 
-    timeout = 250
+    timeout = 500
 
     async def explore(self, version: str, parameters: str) -> None:
         server = shared_redis(version)

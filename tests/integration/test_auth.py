@@ -21,7 +21,8 @@ from tests.support.wire import Wire
 
 NOOP, VERSION, SASL_LIST, SASL_AUTH = 0x0A, 0x0B, 0x20, 0x21
 
-USERS = b"# who may\nanna:plain secret\nbert:" + bcrypt.hashpw(b"hashed", bcrypt.gensalt(4)) + b"\n"
+HASHED = bcrypt.hashpw(b"hashed", b"$2b$04$abcdefghijklmnopqrstuu")  # always the same
+USERS = b"# who may\nanna:plain secret\nbert:%b\n" % HASHED
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,8 @@ from tests.support.requirements import fixture_needs
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import Wire, ask
 
+pytestmark = pytest.mark.once
+
 HOSTILE = b"<img/src=x/onerror=document.title='hacked'>"
 SHOWN = "return document.querySelector(arguments[0]).textContent"
 LOOKS = [(DESKTOP, False), (DESKTOP, True), (PHONE, False), (PHONE, True)]

@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration import monitors
 from tests.support import servers
+from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import Wire, ask
 
@@ -150,8 +151,7 @@ def test_connections_and_bytes(bridge: RedCouch) -> None:
             reply = first.say([b"stats\r\n"], b"END\r\n").reply.decode()
             return int(reply.split(f"STAT {key} ")[1].split("\r\n")[0])
 
-        while count("curr_connections") > 1:  # those of the tests before
-            time.sleep(0.01)
+        eventually(lambda: count("curr_connections") == 1)  # those of the tests before are gone
         total = count("total_connections")
         others = [stack.enter_context(Wire(bridge.address)) for _ in range(5)]
         for other in others:
@@ -171,24 +171,23 @@ def test_items(bridge: RedCouch) -> None:
     """Each item more is one more; Redis is asked for it at most once a second."""
 
     def items() -> int:
-        time.sleep(1.1)
         shown = monitors.prometheus(bridge.address)
         assert shown["slab 1 number"] == shown["curr_items"]
         return int(shown["curr_items"])
 
-    before = items()
+    assert ask(bridge.address, b"flush_all\r\nset a 0 0 1\r\nx\r\n", b"STORED\r\n")
+    eventually(lambda: items() == 1)
     with Wire(bridge.address) as wire:
         for number in range(50):
             wire.say([b"set item-%d 0 0 1\r\nx\r\n" % number], b"STORED\r\n")
         wire.say([b"delete a\r\n"], b"DELETED\r\n")
-    assert items() == before + 49
+    eventually(lambda: items() == 50)
 
 
 def test_an_empty_service(bridge: RedCouch) -> None:
     """Where nothing is stored there are 0 items."""
     assert ask(bridge.address, b"flush_all\r\n", b"\r\n") == b"OK\r\n"
-    time.sleep(1.1)
-    assert monitors.text(bridge.address)["curr_items"] == "0"
+    eventually(lambda: monitors.text(bridge.address)["curr_items"] == "0")
 
 
 def test_a_value_that_is_too_large(bridge: RedCouch) -> None:
@@ -214,8 +213,8 @@ def test_memory_and_evictions() -> None:
             lines = b"".join(value % number for number in range(4000))
             assert wire.say([lines], b"STORED\r\n").reply.count(b"STORED\r\n") > 0
             wire.say([b"mn\r\n"], b"MN\r\n")
-            time.sleep(1.1)
             evicted = native.info()["evicted_keys"]
+            eventually(lambda: int(monitors.text(server.address)["evictions"]) >= evicted)
             stats = monitors.text(server.address)
             assert stats["limit_maxbytes"] == str(limit)
             assert native.info()["evicted_keys"] >= int(stats["evictions"]) >= evicted > 0
@@ -266,8 +265,9 @@ def test_settings(any_redis: RedisServer) -> None:
 def test_rejected_clients(any_redis: RedisServer) -> None:
     """A client beyond the limit is told so, and counted."""
     with servers.redcouch(any_redis.url, "-c", "2") as server, Wire(server.address) as first:
-        while b"STAT curr_connections 1\r\n" not in first.say([b"stats\r\n"], b"END\r\n").reply:
-            time.sleep(0.01)  # until those that asked whether it is up are gone
+        eventually(  # those that asked whether it is up are gone
+            lambda: b"STAT curr_connections 1\r\n" in first.say([b"stats\r\n"], b"END\r\n").reply
+        )
         with Wire(server.address) as second:
             second.say([b"mn\r\n"], b"MN\r\n")
             refused = ask(server.address, b"", b"connections\r\n")

@@ -23,6 +23,8 @@ from tests.support import servers
 from tests.support.requirements import fixture_needs, installed, needs
 from tests.support.wire import Wire, ask
 
+pytestmark = pytest.mark.once
+
 PROGRAMS = Path(__file__).parent / "programs"
 
 Nodes = Sequence[RingNode]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import redis
 
 from tests.cli.running import run
@@ -15,6 +16,8 @@ from tests.migration.instances import TURNS, application, sign_in
 from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.servers import Memcached, RedCouch, RedisServer
+
+pytestmark = pytest.mark.once
 
 
 def test_phase_1(

@@ -14,6 +14,8 @@ from tests.support import servers
 from tests.support.servers import RedisServer
 from tests.support.wire import Address, Wire
 
+pytestmark = pytest.mark.once
+
 CLIENTS = 9
 TIMES = 60
 

@@ -12,11 +12,13 @@ import pytest
 import redis
 
 from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError
-from tests.reliability.test_history import historians, judge, wait_for_more
+from tests.reliability.historians import historians, judge, wait_for_more
 from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.servers import LOOPBACK, RedisServer, Server
 from tests.support.wire import Address, ask
+
+pytestmark = pytest.mark.once
 
 
 class Sentinel(Server):
@@ -134,8 +136,8 @@ def test_failover(tmp_path: Path) -> None:
 def master_and_replica(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, str]]:
     """A master, its replica, and their URL, with three sentinels behind it."""
     with (
-        servers.redis_server("7.0", "--repl-diskless-sync-delay", "0") as master,
-        servers.redis_server("7.0", "--repl-diskless-sync-delay", "0") as replica,
+        servers.redis_server("--repl-diskless-sync-delay", "0") as master,
+        servers.redis_server("--repl-diskless-sync-delay", "0") as replica,
         replica.client() as native,
     ):
         native.replicaof(LOOPBACK, master.port)

@@ -14,6 +14,8 @@ from tests.support.polling import eventually
 from tests.support.servers import RedisServer
 from tests.support.wire import Wire, ask
 
+pytestmark = pytest.mark.once
+
 SECRET = "M4RKER"
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.reliability import soak
 
+pytestmark = pytest.mark.once
+
 SECONDS = float(os.environ.get("REDCOUCH_SOAK_SECONDS", "15"))
 
 

@@ -18,6 +18,8 @@ from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
 
+pytestmark = pytest.mark.once
+
 #: Runs a command with the socket of a descriptor, as systemd passes it.
 ACTIVATE = """
 import os, sys

@@ -194,7 +194,7 @@ def test_files_are_read_again(
         os.kill(server.pid, signal.SIGHUP)
         eventually(lambda: server.log.count(words) == before + 1)
 
-    storage = "memory:" if workers == "1" else servers.shared_redis("7.0").url
+    storage = "memory:" if workers == "1" else servers.shared_redis().url
     options = ["--tls-cert", str(certificate), "--tls-key", str(key)]
     options += ["--tls-client-ca", str(authorities), "--workers", workers]
     with servers.redcouch_over_tls(storage, *options) as server:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from pathlib import Path
+
+from tests.support.polling import PATIENCE
+from tests.support.requirements import installed
+from tests.support.servers import RedisServer
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -34,3 +40,37 @@ def rows(text: str) -> list[list[str]]:
 def quoted(text: str) -> list[str]:
     """What is marked as code."""
     return re.findall(r"`([^`]+)`", text)
+
+
+ROOT = Path(__file__).parents[2]
+
+
+README = ROOT / "README.md"
+
+
+STORAGE = ROOT / "docs/storage.md"
+
+
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")])
+
+
+def bash(script: str, path: str = "/usr/bin:/bin") -> str:
+    """What a script prints."""
+    done = subprocess.run(
+        ["bash", "-e", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env={**os.environ, "PATH": path},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def shell(script: str, server: RedisServer, folder: Path) -> str:
+    """What a script prints whose C{redis-cli} talks to this Redis."""
+    wrapper = folder / "redis-cli"
+    program = installed("redis-cli")
+    wrapper.write_text(f'#!/bin/sh\nexec {program} -p {server.port} "$@"\n')
+    wrapper.chmod(0o755)
+    return bash(script, f"{folder}:/usr/bin:/bin")

@@ -170,6 +170,10 @@ REQUIREMENTS: Mapping[str, Requirement] = {
 _needed: frozenset[str] | None = None
 
 
+ONCE = frozenset({"redis 6.2", "redis 8.2", "valkey 8.1", "memcached 1.6.38"})
+"""Tests that need one of these run on one Python only: what is compared there are servers."""
+
+
 # -- what tests say ------------------------------------------------------------------------------
 
 
@@ -220,6 +224,12 @@ def give_up(why: str) -> None:
     if strict():
         pytest.fail(why, pytrace=False)
     pytest.skip(why)
+
+
+def starting(what: str) -> None:
+    """Skip the running test where no server is to be started: in the quick loop."""
+    if os.environ.get("REDCOUCH_TESTS_QUICK") == "1":
+        pytest.skip(f"{what} is not started in the quick loop")
 
 
 def strict() -> bool:

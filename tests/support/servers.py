@@ -87,6 +87,7 @@ class Server:
 
         @raise StartError: it ended, or never answered.
         """
+        requirements.starting(self.name)
         attempts = 1 if self.port else _ATTEMPTS
         for _ in range(attempts):
             self.port = self.port or free_port()

@@ -52,8 +52,9 @@ class Skipping:
         self._said = False
         self._concerned: set[str] = set()
         self._deselected: set[str] = set()
-        if self.missing:
-            config.option.cov_fail_under = None  # what the skipped tests reach is not known
+        coverage = config.pluginmanager.getplugin("_cov")
+        if self.missing and coverage is not None:
+            coverage.options.cov_fail_under = 0  # what the skipped tests reach is not known
 
     # Before the first test
 
@@ -65,12 +66,21 @@ class Skipping:
             lines += [f"missing here: {self._names()}; tests that need it {self._fate()}"]
         return lines + self._remedy()
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        concerned = sum(1 for item in items if needs_of(item) & self.missing)
-        self._note.write_text(f"{concerned} of {len(items)} tests need what is missing here")
+        for item in items:
+            if needs_of(item) & requirements.ONCE:
+                item.add_marker(pytest.mark.once)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        many = len(session.items)
+        concerned = sum(1 for item in session.items if needs_of(item) & self.missing)
+        if concerned:
+            self._note.write_text(f"{concerned} of {many} tests need what is missing here")
 
     def pytest_report_collectionfinish(self) -> list[str]:
-        return [self._note.read_text()] if self.missing else []
+        return [self._note.read_text()] if self._note.exists() else []
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -126,6 +136,10 @@ class Skipping:
             write(f"{many} tests {self._fate()}, since this is missing here: {self._names()}")
             for line in self._remedy():
                 write(line)
+
+    def pytest_unconfigure(self) -> None:
+        if not self._is_worker:
+            self._folder.cleanup()
 
     # Words
 

@@ -13,7 +13,6 @@ _ROOT = Path(__file__).parents[2]
 _CONFTEST = """
 from tests.support import requirements
 from tests.support.requirements import Requirement
-from tests.support.skipping import Skipping
 
 requirements.REQUIREMENTS = {
     "there": Requirement(lambda: "/bin/there"),
@@ -21,6 +20,8 @@ requirements.REQUIREMENTS = {
     "lost": Requirement(lambda: None, ("another",)),
     "redis": Requirement(lambda: None),
 }
+
+from tests.support.skipping import Skipping
 
 def pytest_configure(config):
     config.pluginmanager.register(Skipping(config))

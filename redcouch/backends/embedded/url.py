@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from urllib.parse import SplitResult, quote, quote_from_bytes, unquote_to_bytes, urlsplit
+from urllib.parse import SplitResult, quote, quote_from_bytes, unquote_to_bytes
 
 from redcouch.errors import ConfigurationError
-from redcouch.urls import read_parameters
+from redcouch.urls import read_parameters, split_url
 
 FOR_REDIS = ("prefix", "encoding", "layout", "flush", "timeout")
 """Parameters that belong to the Redis backend, and are handed on as they are."""
@@ -46,7 +46,7 @@ def parse(url: str) -> Options:
 
     @raise ConfigurationError: it is wrong.
     """
-    parts = urlsplit(url)
+    parts = split_url(url)
     parameters = read_parameters(parts.query, KNOWN, url)
     server = parameters.get("server")
     maxmemory = parameters.get("maxmemory")

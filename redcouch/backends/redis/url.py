@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
 from redcouch.backends.redis.layout import Layout, StringLayout
 from redcouch.errors import ConfigurationError
-from redcouch.urls import read_parameters, redact
+from redcouch.urls import read_hosts, read_parameters, redact, split_url
 
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
@@ -58,10 +58,7 @@ def read_location(url: str) -> Location:
     @raise ConfigurationError: it is none of these.
     """
     shown = redact(url)
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ConfigurationError(f"{shown}: cannot read its hosts") from None
+    parts = split_url(url)
     scheme = parts.scheme.lower()
     known: tuple[str, ...] = _COMMON
     if scheme == "rediss":
@@ -134,17 +131,11 @@ def _unix(parts: SplitResult, hosts: str, given: dict[str, str], common: Locatio
 
 
 def _read_addresses(hosts: str, default_port: int, shown: str) -> tuple[tuple[str, int], ...]:
-    addresses = []
-    for text in hosts.split(","):
-        try:
-            one = urlsplit("//" + text)
-            port = one.port
-        except ValueError:
-            raise ConfigurationError(f"{shown}: {text!r} is no host:port") from None
-        if one.path or port == 0:
-            raise ConfigurationError(f"{shown}: {text!r} is no host:port")
-        addresses.append((unquote(one.hostname or "127.0.0.1"), port or default_port))
-    return tuple(addresses)
+    try:
+        addresses = read_hosts(hosts, default_port)
+    except ValueError as error:
+        raise ConfigurationError(f"{shown}: cannot read its hosts: {error}") from None
+    return tuple((host or "127.0.0.1", port) for host, port in addresses)
 
 
 def _read_database(text: str, shown: str) -> int:

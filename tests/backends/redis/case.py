@@ -19,6 +19,7 @@ from redcouch.interfaces import IStorageBackend, Surroundings
 from redcouch.limits import Limits
 from redcouch.results import Failed, Item, Result, Stored, Trouble
 from redcouch.telemetry.latency import Meter
+from tests.support.polling import PATIENCE
 from tests.support.requirements import OnRedis
 from tests.support.results import named
 from tests.support.servers import RedisServer, redis_server, shared_redis
@@ -29,7 +30,7 @@ T = TypeVar("T")
 class RedisCase(TestCase):
     """Tests that use storages over Redis."""
 
-    timeout = 60
+    timeout = PATIENCE
     storage: IStorageBackend
 
     def __init__(self, methodName: str = "runTest") -> None:

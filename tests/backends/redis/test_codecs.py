@@ -27,7 +27,7 @@ from redcouch.commands import (
 from redcouch.interfaces import Surroundings
 from redcouch.limits import Limits
 from redcouch.results import Failed, Item, MetaItem, Trouble
-from tests.test_commands import example
+from tests.support.commands import example
 
 SURROUNDINGS = Surroundings(Clock(), Limits(), lambda: 1_790_000_000.0, print)
 CODECS = [

@@ -1,0 +1,25 @@
+"""The tests' own rules."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+_TESTS = Path(__file__).parent
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The names that a module imports, and those that it imports from."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_nothing_is_imported_from_a_test_module() -> None:
+    """What two test modules share lies in a third, where others find it."""
+    for path in _TESTS.rglob("*.py"):
+        for name in imported(path):
+            assert not name.rpartition(".")[2].startswith("test_"), f"{path} imports {name}"
