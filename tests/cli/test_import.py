@@ -169,12 +169,15 @@ def test_by_a_unix_socket(tmp_path: Path, any_redis: RedisServer, redcouch: RedC
 
 
 def test_a_memcached_that_is_not_there(old: str, memcached: Memcached, storage: str) -> None:
-    """The others are copied; status 3, and it is said which one failed."""
+    """What the others own is copied; status 3, and it is said which one failed."""
     fill_many(memcached.address, b"k", 10)
-    gone = f"memcached://127.0.0.1:{free_port()}"
-    said = run("import", gone, old, "--to", storage)
+    port = free_port()
+    gone = f"memcached://127.0.0.1:{port}"
+    ring = RendezvousHash([f"127.0.0.1:{port}", f"127.0.0.1:{memcached.port}"])
+    owners = [ring.get_node(f"k{number}") for number in range(10)]
+    said = run("import", gone, old, "--to", storage, "--ring", "pymemcache")
     assert said.status == 3
-    assert "copied 10" in said.out
+    assert f"copied {owners.count(f'127.0.0.1:{memcached.port}')}" in said.out
     assert said.err == f"redcouch: {gone}: Connection refused\n"
 
 

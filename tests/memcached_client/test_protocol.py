@@ -31,11 +31,12 @@ READ = [
 ]
 
 
-def binary_reply(status: int, flags: bytes, body: bytes) -> bytes:
-    """As doc/protocol_binary has it: magic, opcode, key length, extras length, ..."""
-    length = len(flags + body).to_bytes(4)
-    head = b"\x81\x00\x00\x00" + len(flags).to_bytes(1) + b"\x00" + status.to_bytes(2)
-    return head + length + b"\x00" * 12 + flags + body
+def binary_reply(status: int, flags: bytes, key: bytes, body: bytes, opcode: int = 0x0C) -> bytes:
+    """As doc/protocol_binary has it: magic, opcode (GETK), key length, extras length, ..."""
+    length = len(flags + key + body).to_bytes(4)
+    head = b"\x81" + opcode.to_bytes(1) + len(key).to_bytes(2)
+    head += len(flags).to_bytes(1) + b"\x00" + status.to_bytes(2)
+    return head + length + b"\x00" * 12 + flags + key + body
 
 
 #: What is said, and for each request: how it is read, how many replies there are, and which.
@@ -46,23 +47,25 @@ CONVERSATION: list[tuple[bytes, Read, int | None, list[Reply]]] = [
         read_text,
         3,
         [
-            Reply(b"VA", [b"f7"], b"\r\nEND"),
+            Reply(b"VA", [b"f7", b"kk"], b"\r\nEND"),
             Reply(b"EN"),
             Reply(b"SERVER_ERROR", [b"out", b"of", b"memory"]),
         ],
     ),
     (
-        binary_reply(0, b"\x00\x00\x01\x00", b"\x81va\r\n")
-        + binary_reply(1, b"", b"Not found")
-        + binary_reply(0, b"", b"")
-        + binary_reply(0x82, b"", b"Out of memory"),
+        binary_reply(0, b"\x00\x00\x01\x00", b"\0 key", b"\x81va\r\n")
+        + binary_reply(1, b"", b"", b"Not found")
+        + binary_reply(0, b"\0\0\0\0", b"k", b"")
+        + binary_reply(0x82, b"", b"", b"Out of memory")
+        + binary_reply(0, b"", b"", b"", opcode=0x0A),
         read_binary,
-        4,
+        5,
         [
-            Reply(b"VA", [b"f256"], b"\x81va\r\n"),
+            Reply(b"VA", [b"f256", b"k\0 key"], b"\x81va\r\n"),
             Reply(b"EN"),
-            Reply(b"VA", [b"f0"], b""),
+            Reply(b"VA", [b"f0", b"kk"], b""),
             Reply(b"Out", [b"of", b"memory"]),
+            Reply(b"MN"),
         ],
     ),
     (
