@@ -17,13 +17,13 @@ from tests.support.wire import ask
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("storage", ["redis", "embedded:", "memory:", "warm:"])
-def test_nothing_to_read(storage: str, workers: str, redis_70: RedisServer) -> None:
+def test_nothing_to_read(storage: str, workers: str, any_redis: RedisServer) -> None:
     """Clients notice nothing, and one line says that there was nothing to read."""
     if storage == "memory:" and workers == "2":
         storage = "redis"
-    url = redis_70.url if storage == "redis" else storage
+    url = any_redis.url if storage == "redis" else storage
     if storage == "warm:":
-        url = f"warm:{redis_70.url}?from=memcached://127.0.0.1:{servers.free_port()}"
+        url = f"warm:{any_redis.url}?from=memcached://127.0.0.1:{servers.free_port()}"
     with (
         servers.redcouch(url, "--workers", workers) as server,
         servers.plain(server.port) as client,
@@ -37,9 +37,9 @@ def test_nothing_to_read(storage: str, workers: str, redis_70: RedisServer) -> N
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_daemon(workers: str, redis_70: RedisServer, tmp_path: Path) -> None:
+def test_daemon(workers: str, any_redis: RedisServer, tmp_path: Path) -> None:
     """In the background, too."""
-    server = servers.RedCouch(tmp_path, redis_70.url, ["--workers", workers], ready=False)
+    server = servers.RedCouch(tmp_path, any_redis.url, ["--workers", workers], ready=False)
     server.port = servers.free_port()
     command = [word for word in server.command() if word not in ("-n", "--pidfile=")]
     command[1:1] = ["--pidfile", "pid", "--logfile", "log"]
@@ -63,11 +63,11 @@ def _serves(server: servers.RedCouch) -> bool:
         return False
 
 
-def test_one_line(redis_70: RedisServer, tmp_path: Path) -> None:
+def test_one_line(any_redis: RedisServer, tmp_path: Path) -> None:
     """One line says what was read, and of what cannot be read that it stays as it is."""
     users = tmp_path / "users"
     users.write_text("ann:secret\n")
-    with servers.redcouch(redis_70.url, "--auth-file", str(users), ready=False) as server:
+    with servers.redcouch(any_redis.url, "--auth-file", str(users), ready=False) as server:
         before = server.log.count("\n")
         for text, words in (
             ("ann:secret\nbob:secret\n", f"Read 2 users from {users}"),

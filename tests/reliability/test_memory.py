@@ -92,13 +92,13 @@ def test_idle_clients(any_redis: RedisServer) -> None:
         assert resident(server.pid) - before < 64
 
 
-def test_long_lines_of_keys(redis_70: RedisServer) -> None:
+def test_long_lines_of_keys(any_redis: RedisServer) -> None:
     """
     20 clients with a line of 8 MiB of keys each, 4 million of them, who read
     nothing: a line costs its bytes and the keys of a batch.
     """
     line = b"get " + b"k " * ((8 * MIB - 100) // 2) + b"\r\n"
-    with servers.redcouch(redis_70.url) as server, ExitStack() as clients:
+    with servers.redcouch(any_redis.url) as server, ExitStack() as clients:
         with Wire(server.address) as wire:
             said = wire.say([b"set k 0 0 1000\r\n", b"v" * 1000, b"\r\n"], b"\r\n")
             assert said.reply == b"STORED\r\n"
@@ -109,9 +109,9 @@ def test_long_lines_of_keys(redis_70: RedisServer) -> None:
         assert resident(server.pid) - before < 20 * (8 + 4) + 64
 
 
-def test_a_line_sent_byte_by_byte(redis_70: RedisServer) -> None:
+def test_a_line_sent_byte_by_byte(any_redis: RedisServer) -> None:
     """Bytes that come one at a time take no more room than those that come together."""
-    with servers.redcouch(redis_70.url) as server, servers.plain(server.port) as slow:
+    with servers.redcouch(any_redis.url) as server, servers.plain(server.port) as slow:
         slow.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         before = resident(server.pid)
         slow.sendall(b"get ")
@@ -121,7 +121,7 @@ def test_a_line_sent_byte_by_byte(redis_70: RedisServer) -> None:
         assert resident(server.pid) - before < 8
 
 
-def test_many_readers_of_large_values(redis_70: RedisServer) -> None:
+def test_many_readers_of_large_values(any_redis: RedisServer) -> None:
     """
     250 clients ask for 8 values of a MiB each and take none: neither this
     process nor Redis holds them all, nobody is told of an error, and in the
@@ -130,13 +130,13 @@ def test_many_readers_of_large_values(redis_70: RedisServer) -> None:
     value = b"x" * (MIB - 200)
     limit = 64
     with (
-        servers.redcouch(redis_70.url, "--memory-limit", f"{limit}m") as server,
+        servers.redcouch(any_redis.url, "--memory-limit", f"{limit}m") as server,
         ExitStack() as clients,
     ):
         with Wire(server.address) as wire:
             said = wire.say([b"set big 0 0 %d\r\n" % len(value), value, b"\r\n"], b"\r\n")
             assert said.reply == b"STORED\r\n"
-        before, redis_before = resident(server.pid), resident(redis_70.pid)
+        before, redis_before = resident(server.pid), resident(any_redis.pid)
         crowd = [clients.enter_context(servers.plain(server.port)) for _ in range(250)]
         for client in crowd:
             client.sendall(b"get big\r\n" * 8)
@@ -146,7 +146,7 @@ def test_many_readers_of_large_values(redis_70: RedisServer) -> None:
             with Wire(server.address) as wire:  # a newcomer
                 assert wire.say([b"get small\r\n"], b"END\r\n").reply == b"END\r\n"
             highest = max(highest, resident(server.pid) - before)
-            redis_highest = max(redis_highest, resident(redis_70.pid) - redis_before)
+            redis_highest = max(redis_highest, resident(any_redis.pid) - redis_before)
         assert highest < 2 * limit + 64
         assert redis_highest < 200
         whole = len(b"VALUE big 0 %d\r\n\r\nEND\r\n" % len(value)) + len(value)
