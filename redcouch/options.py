@@ -108,8 +108,24 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
+_ADDRESS = re.compile(r"(\[[^]]+\]|localhost|\*|[^:]*\.[^:]*|):([0-9]+)")
+
+
+def _explain_address(text: str) -> None:
+    """@raise ValueError: it is a host and a port, as other programs take them."""
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        return
+    host = match[1].strip("[]*")
+    escaped = host.replace(":", "\\:")
+    raise ValueError(
+        f"is no endpoint; for a host and a port it is tcp:{match[2]}:interface={escaped}"
+    )
+
+
 def _http(text: str) -> str:
     if not is_number(text):
+        _explain_address(text)
         return _one_line(text)
     if int(text) > 65535:
         raise ValueError("is no port number")
@@ -207,7 +223,8 @@ class Options(UsageOptions):
             None,
             "File of user:password lines (a password may be a bcrypt hash, as htpasswd -B makes "
             "it). Clients then have to authenticate: SASL PLAIN in the binary protocol, the "
-            "first set in text. Read again on SIGHUP. Default: nobody is asked.",
+            "first set in text. Read again on SIGHUP, as the files of certificates are. Default: "
+            "nobody is asked.",
         ],
         [
             "tls-cert",
@@ -301,6 +318,10 @@ class Options(UsageOptions):
         """
         if is_number(port) and int(port) > 65535:
             raise UsageError(f"--port: {port} is no port number")
+        try:
+            _explain_address(port)
+        except ValueError as error:
+            raise UsageError(f"--port {port}: {error}") from None
         self["ports"].append(port)
 
     opt_p = opt_port

@@ -37,7 +37,7 @@ from redcouch.options import FLAGS, Options
 from redcouch.process_tuning import allow_descriptors, settle
 from redcouch.reload import Reload
 from redcouch.server.connection import ConnectionFactory
-from redcouch.server.listeners import listening_service
+from redcouch.server.listeners import is_local, listening_service
 from redcouch.server.passwords import Authenticator
 from redcouch.systemd import Tell, nobody, notifier
 from redcouch.telemetry.service_status import Watch
@@ -87,6 +87,8 @@ class RedCouchService(MultiService):
             for endpoint in self._endpoints:
                 self._listen(endpoint, self._factory).setServiceParent(self)
             super().privilegedStartService()
+            pairs = zip(self, self._endpoints, strict=True)
+            self._endpoints = [getattr(one, "place", given) for one, given in pairs]
         except CannotListenError as error:
             raise StartError(f"redcouch: {error}") from None
         except (ValueError, TypeError, OSError) as error:  # as endpoints complain of their strings
@@ -145,9 +147,35 @@ def service_of(bridge: Bridge, options: Mapping[str, Any], reactor: Any) -> RedC
     return service
 
 
+class _BackgroundStart(MultiService):
+    """
+    A service that starts in the background, where its standard error is gone:
+    tells whoever has started it all of why it cannot. (twistd passes on 100
+    bytes.)
+    """
+
+    def __init__(self, service: MultiService) -> None:
+        super().__init__()
+        service.setServiceParent(self)
+        self._terminal = os.dup(2)
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except StartError as error:
+            os.write(self._terminal, f"{error}\n".encode())
+            raise
+
+    def startService(self) -> None:
+        super().startService()
+        os.close(self._terminal)
+
+
 def makeService(options: Options) -> MultiService:
     """Build the service that these options describe, and all that it needs."""
     service = _make_service(options)
+    if options.parent is not None and not options.parent.get("nodaemon"):
+        service = _BackgroundStart(service)
     if options["log-format"] == "text":
         return service
     logged = JsonLog(options.parent or {})
@@ -159,6 +187,7 @@ def _make_service(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     _make_room(options["max-connections"])
+    _warn_if_open(options)
     tell = notifier(os.environ)
     reload = Reload()
     reload.on_hangup(reactor)
@@ -192,6 +221,19 @@ def _shown(
     flags = {name: bool(options[name]) for name in FLAGS}
     shown = dict(options) | flags
     return SeenService(service, watch, shown, endpoint, users, reload, reactor, time.time)
+
+
+def _warn_if_open(options: Mapping[str, Any]) -> None:
+    """Say so where others than this machine's users may do what they like."""
+    if options["auth-file"] is not None or options["tls-client-ca"] is not None:
+        return
+    endpoints = [endpoint for endpoint in endpoints_of(options) if not is_local(endpoint)]
+    if endpoints:
+        Logger().warn(
+            "Whoever reaches {endpoints} may read and change all items: --auth-file asks for a "
+            "password, --tls-client-ca for a certificate",
+            endpoints=", ".join(endpoints),
+        )
 
 
 def _ignore_further_signals() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -53,8 +54,25 @@ def test_verify(tmp_path: Path) -> None:
         timeout=60,
         env={"SYSTEMD_UNIT_PATH": f"{tmp_path}:", "PATH": "/usr/bin:/bin"},
     )
-    complaints = [line for line in verified.stderr.splitlines() if "redcouch" in line]
-    assert complaints == []
+    assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
+
+
+def test_virtual_environment(tmp_path: Path) -> None:
+    """With the line that the unit shows, the command of a virtual environment is found."""
+    text = (UNITS / "redcouch.service").read_text()
+    (line,) = (line for line in text.splitlines() if "Environment=PATH=" in line)
+    path = line.partition("PATH=")[2].replace("/opt/redcouch/bin", str(Path(sys.executable).parent))
+    words = shlex.split(read("redcouch.service")["Service"]["ExecStart"])
+    done = subprocess.run(
+        [*words[:5], "--help"],
+        env={"PATH": path},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--memory-limit" in done.stdout
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

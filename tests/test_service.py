@@ -523,6 +523,7 @@ def test_too_many_clients() -> None:
                 assert figure(one, b"rejected_connections") == refused + 3
                 assert figure(one, b"curr_connections") == 3
             eventually(lambda: figure(one, b"curr_connections") == 1)
+            eventually(lambda: "Accepting clients again" in server.log)
         log = server.log
         assert log.count("All 3 connections (--max-connections) are in use") == 1
         assert log.count("Accepting clients again") == 1

@@ -21,6 +21,9 @@ _KEY_LISTS = (b"get ", b"gets ", b"gat ", b"gats ")
 #: Blanks that may stand before one of them, if it is long (try_read_command_ascii).
 _MOST_BLANKS = 100
 
+_LOOK = _MOST_BLANKS + max(map(len, _KEY_LISTS))
+"""Bytes at the front of a line that show whether it may be so long."""
+
 #: Verbs that begin so never lead to the check for a stray web browser.
 _FAMILIAR = b"gsacidt"
 
@@ -121,7 +124,7 @@ class TextDialect:
         """Give up on a line whose end is not in sight after too much of it."""
         size = self._buffer.size
         if size > self._limits.max_line:
-            start = self._buffer.peek(_MOST_BLANKS + max(map(len, _KEY_LISTS)))
+            start = self._buffer.peek(_LOOK)
             self.broken = self._is_too_long(start, size)
 
     def _is_too_long(self, start: bytes, size: int) -> bool:
@@ -132,7 +135,7 @@ class TextDialect:
 
     def _read_line(self, line: bytes, requests: list[Request]) -> None:
         limits = self._limits
-        if len(line) >= limits.max_long_line and self._is_too_long(line, len(line)):
+        if len(line) >= limits.max_long_line and self._is_too_long(line[:_LOOK], len(line)):
             self.broken = True
             return
         verbs = _TYPED_VERBS
@@ -141,7 +144,7 @@ class TextDialect:
             verbs = _VERBS
         if b"\0" in line:  # where memcached's own string ends
             line = line[: line.index(b"\0")]
-        if len(line) > limits.max_line:
+        if len(line) > limits.max_long_line:
             keys = classic.read_long_key_list(line)
             if keys is not None:
                 self._take(keys, requests)

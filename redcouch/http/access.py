@@ -17,7 +17,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocolNegotiationFactory
+from twisted.internet.interfaces import IProtocolNegotiationFactory, ITCPTransport
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
@@ -230,6 +230,8 @@ class Door(WrappingFactory):
 
     def registerProtocol(self, p: Any) -> None:
         super().registerProtocol(p)
+        if ITCPTransport.providedBy(p.transport):
+            p.transport.setTcpKeepAlive(True)
         if len(self.protocols) > _MOST_CONNECTIONS:
             first = next(iter(self.protocols))
             self.unregisterProtocol(first)

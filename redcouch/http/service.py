@@ -20,7 +20,7 @@ from redcouch.http.collect import Watcher
 from redcouch.http.history import STEP, History
 from redcouch.http.routes import Pages
 from redcouch.reload import Reload
-from redcouch.server.listeners import listening_service
+from redcouch.server.listeners import is_local, listening_service
 from redcouch.server.passwords import Authenticator
 from redcouch.telemetry.service_status import Watch
 
@@ -65,8 +65,10 @@ class SeenService(MultiService):
 
     def privilegedStartService(self) -> None:
         try:
-            listening_service(self._endpoint, self._door, self._reload).setServiceParent(self._site)
+            listening = listening_service(self._endpoint, self._door, self._reload)
+            listening.setServiceParent(self._site)
             self._site.privilegedStartService()
+            self._endpoint = listening.place
         except CannotListenError as error:
             raise StartError(f"redcouch: --http: {error}") from None
         except (ValueError, TypeError, OSError) as error:  # as endpoints complain of their strings
@@ -108,10 +110,3 @@ class SeenService(MultiService):
         except BackendError:
             return
         self._history.note(self._now(), figures)
-
-
-def is_local(endpoint: str) -> bool:
-    """Whether only this machine reaches it."""
-    return endpoint.startswith("unix:") or any(
-        f"interface={place}" in endpoint for place in ("127.", "localhost", r"\:\:1")
-    )

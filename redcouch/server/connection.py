@@ -11,6 +11,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+from OpenSSL.SSL import Error as TLSError
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -28,10 +29,15 @@ from zope.interface import implementer
 from redcouch.commands import Command
 from redcouch.dialects.detect import dialect_for, dialect_name
 from redcouch.dialects.request import Dialect, Request
+from redcouch.server.alarm import Alarm
 from redcouch.server.direct_writer import direct_writer, unsent
 from redcouch.server.epoll_reader import MOST, Gatherer
+from redcouch.server.hangups import Hangups, end_now
 from redcouch.server.run_queue import RunQueue
 from redcouch.server.session import Session, Shared
+
+_TLS_HANDSHAKE = b"\x16\x03"
+"""What a client that speaks TLS begins with."""
 
 _REFUSAL = b"ERROR Too many open connections\r\n"
 """What memcached says to a client beyond its -c."""
@@ -74,6 +80,7 @@ class Connection(Protocol):
         self._send = direct_writer(self.transport)
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
+            self.transport.setTcpKeepAlive(True)
         self.session = Session(
             self._shared, self._write, self.close, self._read_on, self._on_proof, self.address
         )
@@ -122,6 +129,10 @@ class Connection(Protocol):
             dialect = self._dialect = dialect_for(data, self._shared.limits, guarded)
             self.dialect_name = dialect_name(data)
             self.session.speaks(self.dialect_name)
+            if data.startswith(_TLS_HANDSHAKE):
+                self.factory.misfits.say(
+                    self.address, "it speaks TLS to a port that does not (see --tls-cert)"
+                )
         if dialect.pending:
             dialect.feed(data)
             self._reading.pause()
@@ -198,6 +209,16 @@ class Connection(Protocol):
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
+    def look_whether_gone(self) -> None:
+        """
+        Hear what the client has said last, if the system knows that it says no
+        more, and end at once where nothing is left to be done for it.
+        """
+        for _ in range(2):
+            self._reading.read()
+        if self.session.finished and not unsent(self.transport):
+            end_now(self.transport)
+
     def abort(self) -> None:
         """Close now."""
         self._deaf = True
@@ -221,6 +242,8 @@ class Connection(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._gone = True
+        if self._dialect is None and isinstance(reason.value, TLSError):
+            self.factory.misfits.say(self.address, _explain_tls(reason.value))
         self._reading.stop()
         self.session.mute()
         if self._dialect is not None and self._dialect.pending:
@@ -241,6 +264,34 @@ class Connection(Protocol):
 
     def stopProducing(self) -> None:
         """The connection is being lost; C{connectionLost} follows."""
+
+
+def _explain_tls(error: TLSError) -> str:
+    """Why a client could not agree with us to speak TLS."""
+    reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    words = ", ".join(str(reason[-1]) for reason in reasons) or "no reason was given"
+    return f"TLS could not begin: {words} (a client that speaks no TLS does this, too)"
+
+
+class Misfits:
+    """Tells the operator of clients that do not fit the port, but not of each of many."""
+
+    _log = Logger()
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self._alarms: dict[str, Alarm] = {}
+
+    def say(self, client: str, what: str) -> None:
+        """A client could not be understood; said once until it is quiet for a minute."""
+        alarm = self._alarms.setdefault(what, Alarm(self._clock, quiet=60.0))
+        if alarm.raise_():
+            self._log.warn("No client for this port is {client}: {what}", client=client, what=what)
+
+    def stop(self) -> None:
+        """Nobody listens any more."""
+        for alarm in self._alarms.values():
+            alarm.stop()
 
 
 class Refusal(Protocol):
@@ -272,7 +323,14 @@ class ConnectionFactory(Factory):
         self.run_queue = RunQueue(reactor)
         self._max_connections = max_connections
         self._idle_timeout = idle_timeout
-        self._full = False
+        self._full = Alarm(
+            reactor,
+            lambda: self.crowd() < max_connections * 0.9,
+            lambda: self._log.info("Accepting clients again"),
+        )
+        self._hangups = Hangups()
+        self._leaving: set[Connection] = set()
+        self.misfits = Misfits(reactor)
         self._draining: Deferred[None] | None = None
         self.connections: set[Connection] = set()
         self._numbers = count(1)
@@ -285,24 +343,41 @@ class ConnectionFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         if self.crowd() >= self._max_connections:
-            self._shared.counters.rejected_connections += 1
-            self._say_full()
-            return Refusal()
+            self._make_room()
+            if self.crowd() >= self._max_connections:
+                self._shared.counters.rejected_connections += 1
+                self._say_full()
+                return Refusal()
         connection = Connection(self._shared)
         connection.factory = self
         return connection
 
     def crowd(self) -> int:
         """How many clients the service has, of those that it may have."""
-        return len(self.connections)
+        return self.staying
 
     def _say_full(self) -> None:
-        if not self._full:
-            self._full = True
+        if self._full.raise_():
             self._log.error(
                 "All {most} connections (--max-connections) are in use: refusing further clients",
                 most=self._max_connections,
             )
+
+    def _make_room(self) -> None:
+        """Notice of every client that is gone that it is, before anybody is refused."""
+        for connection in self._hangups.find():
+            connection.look_whether_gone()
+            if connection.closing and connection in self.connections:
+                self._leaving.add(connection)  # as soon as it has its last answers
+
+    @property
+    def staying(self) -> int:
+        """How many clients are here and not known to be about to go."""
+        return len(self.connections) - len(self._leaving)
+
+    def stopFactory(self) -> None:
+        self._full.stop()
+        self.misfits.stop()
 
     def opened(self, connection: Connection) -> None:
         """A client is here."""
@@ -311,6 +386,7 @@ class ConnectionFactory(Factory):
         counters.total_connections += 1
         connection.number = next(self._numbers)
         self.connections.add(connection)
+        self._hangups.watch(connection.transport, connection)
         connection.quiet_since = self._reactor.seconds()
         if self._sweeper is not None and not self._sweeper.running:
             self._sweeper.start(min(1.0, self._idle_timeout / 4), now=False)
@@ -320,10 +396,8 @@ class ConnectionFactory(Factory):
         self.on_leave(connection)
         self._shared.counters.curr_connections -= 1
         self.connections.discard(connection)
-        # Say "full" again only after a real easing, not at every client that comes and goes.
-        if self._full and self.crowd() < self._max_connections * 0.9:
-            self._full = False
-            self._log.info("Accepting clients again")
+        self._leaving.discard(connection)
+        self._hangups.forget(connection)
         if not self.connections:
             if self._sweeper is not None and self._sweeper.running:
                 self._sweeper.stop()

@@ -49,10 +49,18 @@ def direct_writer(transport: Any) -> Callable[[bytes], None]:
     return write_now
 
 
-def unsent(transport: Any) -> int:
-    """How many bytes the client has yet to take, beside those that the system keeps."""
-    while not isinstance(transport, FileDescriptor):  # what encrypts, before the socket
+def socket_transport(transport: Any) -> FileDescriptor | None:
+    """The transport that has the socket, of one that encrypts; C{None} where there is no socket."""
+    while not isinstance(transport, FileDescriptor):
         transport = getattr(transport, "transport", None)
         if transport is None:
-            return 0
-    return len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+            return None
+    return transport
+
+
+def unsent(transport: Any) -> int:
+    """How many bytes the client has yet to take, beside those that the system keeps."""
+    sending = socket_transport(transport)
+    if sending is None:
+        return 0
+    return len(sending.dataBuffer) - sending.offset + sending._tempDataLen

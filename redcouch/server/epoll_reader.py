@@ -23,6 +23,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from redcouch.server.direct_writer import socket_transport
+from redcouch.server.hangups import end_now
+
 MOST = 65536
 """Bytes to read at a time, as Twisted does."""
 
@@ -59,6 +62,12 @@ class Reading:
     def stop(self) -> None:
         """Read no more for good."""
 
+    def read(self) -> None:
+        """Read what is there now, if anything is."""
+        transport: Any = socket_transport(self._transport)
+        if transport.connected and transport.doRead() is not None:
+            end_now(transport)
+
 
 class _GatheredReading(Reading):
     """The same for a socket that a L{Gatherer} watches."""
@@ -83,6 +92,9 @@ class _GatheredReading(Reading):
             self._gatherer.watch(self._descriptor, transport)
 
     stop = pause
+
+    def read(self) -> None:
+        self._gatherer.read(self._descriptor)
 
 
 @implementer(IReadDescriptor)
@@ -142,34 +154,36 @@ class Gatherer:
         return "clients"
 
     def doRead(self) -> None:
-        watched = self._watched
         ready = iter(self._ready or [one for one, _ in self._epoll.poll(0, _AT_A_TIME)])
         until = 0.0
         for descriptor in ready:
-            try:
-                transport, receive, data_received = watched[descriptor]
-            except KeyError:  # closed by what another one sent, a moment ago
-                continue
-            try:
-                data = receive(MOST)
-                if data:
-                    data_received(data)
-                else:
-                    self._end(descriptor, transport, CONNECTION_DONE)
-            except BlockingIOError:
-                continue
-            except OSError:
-                self._end(descriptor, transport, CONNECTION_LOST)
-            except Exception as error:
-                self._log.failure("Could not understand a client")
-                self._end(descriptor, transport, error)
-            else:
-                if len(data) > _MUCH:
-                    now = self._reactor.seconds()
-                    until = until or now + _SECONDS
-                    if now >= until:
-                        break
+            if self.read(descriptor) > _MUCH:
+                now = self._reactor.seconds()
+                until = until or now + _SECONDS
+                if now >= until:
+                    break
         self._ready = list(ready)
+
+    def read(self, descriptor: int) -> int:
+        """Read from one of the watched; gives how many bytes there were."""
+        try:
+            transport, receive, data_received = self._watched[descriptor]
+        except KeyError:  # closed by what another one sent, a moment ago
+            return 0
+        try:
+            data = receive(MOST)
+            if data:
+                data_received(data)
+                return len(data)
+            self._end(descriptor, transport, CONNECTION_DONE)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._end(descriptor, transport, CONNECTION_LOST)
+        except Exception as error:
+            self._log.failure("Could not understand a client")
+            self._end(descriptor, transport, error)
+        return 0
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor is done with us, since it stops."""

@@ -13,6 +13,7 @@ wait, as memcached does it, and the log says so once.
 from __future__ import annotations
 
 import errno
+import re
 import socket
 from collections.abc import Callable, Collection
 from typing import Any
@@ -31,6 +32,7 @@ from zope.interface import implementer
 
 from redcouch.errors import ConfigurationError
 from redcouch.reload import Reload
+from redcouch.server.alarm import Alarm
 from redcouch.server.tls import RenewableTLS
 
 BACKLOG = 1024
@@ -65,13 +67,18 @@ class Shortage:
 
     _log = Logger()
 
-    def __init__(self) -> None:
-        self._said = False
+    def __init__(self, reactor: Any) -> None:
+        self._is_short = False
+        self._alarm = Alarm(
+            reactor,
+            lambda: not self._is_short,
+            lambda: self._log.info("There is room for clients again: accepting them"),
+        )
 
     def begins(self, error: OSError) -> None:
         """There is no descriptor, or no memory, for another client."""
-        if not self._said:
-            self._said = True
+        self._is_short = True
+        if self._alarm.raise_():
             self._log.error(
                 "Cannot accept clients: {reason}. They wait until others are gone; "
                 "raise the limit of open files (ulimit -n), or lower --max-connections",
@@ -79,10 +86,12 @@ class Shortage:
             )
 
     def ends(self) -> None:
-        """A client was accepted."""
-        if self._said:
-            self._said = False
-            self._log.info("There is room for clients again: accepting them")
+        """A client was accepted, or could have been."""
+        self._is_short = False
+
+    def stop(self) -> None:
+        """Nobody listens any more."""
+        self._alarm.stop()
 
 
 class PatientSocket:
@@ -96,7 +105,7 @@ class PatientSocket:
         self._port = port
         self._socket: socket.socket = port.socket
         self._reactor = reactor
-        self._shortage = Shortage()
+        self._shortage = Shortage(reactor)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
@@ -114,6 +123,11 @@ class PatientSocket:
             raise BlockingIOError(errno.EWOULDBLOCK, "later") from None
         self._shortage.ends()
         return accepted
+
+    def close(self) -> None:
+        """As a socket's."""
+        self._shortage.stop()
+        self._socket.close()
 
     def _go_on(self) -> None:
         if self._port.connected and not self._port.disconnecting:
@@ -226,9 +240,41 @@ def _read_tcp(description: str) -> tuple[int, str]:
     return int(port), rest.removeprefix("interface=").replace("\\:", ":")
 
 
+def is_local(endpoint: str) -> bool:
+    """Whether only this machine reaches it, or its service manager has opened it."""
+    return endpoint.startswith(("unix:", "systemd:")) or any(
+        f"interface={place}" in endpoint for place in ("127.", "localhost", r"\:\:1")
+    )
+
+
+_ANY_PORT = re.compile(r"(tcp[46]?|ssl):0(?=:|$)")
+
+
+def with_port(endpoint: str, port: Any) -> str:
+    """An endpoint string with the port that was got, where it asked for any."""
+    if not _ANY_PORT.search(endpoint):
+        return endpoint
+    return _ANY_PORT.sub(rf"\1:{port.getHost().port}", endpoint)
+
+
+class ListeningService(StreamServerEndpointService):
+    """Listens where an endpoint string says."""
+
+    def __init__(self, description: str, endpoint: Any, factory: IProtocolFactory) -> None:
+        super().__init__(endpoint, factory)  # type: ignore[no-untyped-call]
+        self._description = description
+        self._raiseSynchronously = True
+
+    @property
+    def place(self) -> str:
+        """Where it listens, as an endpoint string, once it does."""
+        port: Any = self._waitingForPort
+        return with_port(self._description, port.result)
+
+
 def listening_service(
     description: str, factory: IProtocolFactory, reload: Reload, shared_ports: Collection[str] = ()
-) -> StreamServerEndpointService:
+) -> ListeningService:
     """
     Like L{twisted.application.strports.service}: a port that is taken ends the
     start.
@@ -240,8 +286,6 @@ def listening_service(
 
     shared = description in shared_ports
     endpoint = server_endpoint(description, reactor, shared, reload)
-    service = StreamServerEndpointService(
-        PatientEndpoint(endpoint, reactor, last_look=shared), factory
+    return ListeningService(
+        description, PatientEndpoint(endpoint, reactor, last_look=shared), factory
     )
-    service._raiseSynchronously = True
-    return service

@@ -58,7 +58,7 @@ _UNKNOWN = 64 * 1024
 """Bytes that a value is taken to have while the client has seen none."""
 
 _LIGHT = 64 * 1024
-_LIGHT_KEYS = 8
+_LIGHT_KEYS = 32
 """Bytes and keys with which a batch goes to the storage uncounted (L{Admission})."""
 
 

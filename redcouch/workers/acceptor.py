@@ -44,6 +44,9 @@ SHAREABLE = ("tcp", "tcp4", "tcp6", "unix", "ssl", "haproxy", "systemd")
 MOMENT = 0.002
 """Seconds for which a client is left to another worker."""
 
+WHILE = 0.02
+"""Seconds for which a client waits before it is told that there is no room."""
+
 _AT_ONCE = 4
 """Clients to take after a moment, if they are still there."""
 
@@ -73,7 +76,7 @@ class Acceptor:
         self._number = number
         self._reactor = reactor
         self._waiting: Any = None
-        self._shortage = Shortage()
+        self._shortage = Shortage(reactor)
         self._last_look = last_look
         self._stopped = False
 
@@ -87,6 +90,7 @@ class Acceptor:
         if self._stopped:
             return None
         self._stopped = True
+        self._shortage.stop()
         self._reactor.removeReader(self)
         if self._waiting is not None:
             self._waiting.cancel()
@@ -110,6 +114,8 @@ class Acceptor:
     def doRead(self) -> None:
         if self._crowd.is_ahead(self._number):
             self._pause(MOMENT)
+        elif self._crowd.is_full():
+            self._pause(WHILE)  # some of the others' may be gone, which they have yet to notice
         else:
             self._take()
 

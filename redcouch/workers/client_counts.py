@@ -33,7 +33,9 @@ def make_memory(workers: int) -> int:
 class Crowd:
     """The numbers of clients, as seen by the parent or by one worker."""
 
-    def __init__(self, descriptor: int, workers: int) -> None:
+    def __init__(self, descriptor: int, workers: int, most: float = float("inf")) -> None:
+        """@param most: clients that all may have together."""
+        self._most = most
         # Aligned 64-bit integers, each written by one process: no lock is needed.
         self._counts = memoryview(mmap.mmap(descriptor, workers * _SIZE)).cast("q")
 
@@ -50,6 +52,10 @@ class Crowd:
     def total(self) -> int:
         """How many clients all have."""
         return sum(count for count in self._counts if count > 0)
+
+    def is_full(self) -> bool:
+        """Whether all have as many as they may."""
+        return self.total() >= self._most
 
     def is_ahead(self, number: int) -> bool:
         """Whether some other worker has fewer clients than this one, by more than one."""

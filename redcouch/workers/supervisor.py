@@ -22,7 +22,7 @@ from redcouch import __version__
 from redcouch.errors import StartError
 from redcouch.interfaces import IBoundedBackend, IStorageBackend
 from redcouch.reload import Reload
-from redcouch.server.listeners import server_endpoint
+from redcouch.server.listeners import server_endpoint, with_port
 from redcouch.server.passwords import Authenticator
 from redcouch.server.tls import ServerTLS
 from redcouch.systemd import Tell, nobody
@@ -213,6 +213,7 @@ class Supervisor(MultiService):
         self._reactor = reactor
         self._fail = fail
         self._ports: list[Any] = []
+        self._places: list[str] = []
         workers = options["workers"]
         self._posts = [Post(number, self._employ, reactor) for number in range(1, workers + 1)]
         self.ledger = AllLedger(self._posts, OwnLedger(Counters(), list, reactor))
@@ -231,7 +232,9 @@ class Supervisor(MultiService):
         super().privilegedStartService()
         for endpoint in self._endpoints:
             try:
-                self._ports.append(self._listen(endpoint))
+                port = self._listen(endpoint)
+                self._ports.append(port)
+                self._places.append(with_port(endpoint, port))
             except CannotListenError as error:
                 raise StartError(f"redcouch: {error}") from None
             except (ValueError, TypeError, OSError) as error:
@@ -243,7 +246,7 @@ class Supervisor(MultiService):
             "RedCouch {version} listens on {endpoints} and keeps items in {storage}; "
             "{workers} workers serve",
             version=__version__,
-            endpoints=", ".join(self._endpoints),
+            endpoints=", ".join(self._places),
             storage=redact(self._options["storage"]),
             workers=len(self._posts),
         )

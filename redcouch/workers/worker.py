@@ -97,15 +97,16 @@ class CrowdedFactory(ConnectionFactory):
     place: int
 
     def crowd(self) -> int:
+        self.crowd_of_all.set(self.place, self.staying)
         return self.crowd_of_all.total()
 
     def opened(self, connection: Any) -> None:
         super().opened(connection)
-        self.crowd_of_all.set(self.place, len(self.connections))
+        self.crowd_of_all.set(self.place, self.staying)
 
     def closed(self, connection: Any) -> None:
         super().closed(connection)
-        self.crowd_of_all.set(self.place, len(self.connections))
+        self.crowd_of_all.set(self.place, self.staying)
 
 
 @implementer(ILogObserver)
@@ -199,7 +200,7 @@ class Worker:
         options = what["options"]
         place = self._number - 1
         self._workers = options["workers"]
-        crowd = Crowd(CROWD, self._workers)
+        crowd = Crowd(CROWD, self._workers, options["max-connections"])
         crowd.set(place, 0)
         shared = shared_ports(options)
         descriptors = iter(range(FIRST_SOCKET, FIRST_SOCKET + len(options["ports"])))

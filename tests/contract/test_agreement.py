@@ -293,7 +293,7 @@ class AgreementTests(TestCase):
         await self.explore("6.2", "encoding=hex")
 
     @needs("redis 7.0")
-    async def test_redis_70_hex(self) -> None:
+    async def test_any_redis_hex(self) -> None:
         """Redis 7.0, values in hex, answers as memory does."""
         await self.explore("7.0", "encoding=hex")
 
@@ -303,7 +303,7 @@ class AgreementTests(TestCase):
         await self.explore("8.2", "encoding=raw")
 
     @needs("redis 7.0")
-    async def test_redis_70_strings(self) -> None:
+    async def test_any_redis_strings(self) -> None:
         """Redis 7.0, items as plain strings, answers as memory does."""
         await self.explore("7.0", "layout=string&flush=all")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import bcrypt
@@ -313,3 +315,28 @@ def test_without_a_file(redcouch: RedCouch) -> None:
     with Wire(redcouch.address) as wire:
         heard = wire.converse([words(b"any", b"any") + b"get auth\r\n"]).reply
         assert heard == b"STORED\r\nVALUE auth 0 7\r\nany any\r\nEND\r\n"
+
+
+def test_guesses_keep_nobody_out(any_redis: RedisServer, tmp_path: Path) -> None:
+    """
+    100 clients guess the password of a user with a bcrypt hash, from where the right one
+    comes from, too: it is let in before their guesses have been checked.
+    """
+    users = tmp_path / "users"
+    users.write_bytes(b"ann:" + bcrypt.hashpw(b"right", bcrypt.gensalt(10)) + b"\n")
+    with (
+        servers.redcouch(any_redis.url, "--auth-file", str(users), ready=False) as server,
+        ExitStack() as stack,
+    ):
+        guessing = [stack.enter_context(servers.plain(server.port)) for _ in range(100)]
+        for number, client in enumerate(guessing):
+            client.sendall(b"set auth 0 0 7\r\nann %03d\r\n" % number)
+        with Wire(server.address) as wire:
+            wire.exchange(b"mn\r\n", lambda said: True)  # the others have been heard
+            said = wire.exchange(b"set auth 0 0 9\r\nann right\r\n", lambda said: True)
+        assert said == b"STORED\r\n"
+        answered, _, _ = select.select(guessing, [], [], 0)
+        assert len(answered) < 50
+        with Wire(server.address) as wire:  # known by now
+            said = wire.exchange(b"set auth 0 0 9\r\nann right\r\n", lambda said: True)
+        assert said == b"STORED\r\n"

@@ -29,6 +29,7 @@ from redcouch.backends.memory import MemoryBackend
 from redcouch.commands import Delete, Get
 from redcouch.interfaces import IStorageBackend, Surroundings
 from redcouch.limits import Limits
+from redcouch.server.alarm import QUIET
 from redcouch.server.connection import Connection, ConnectionFactory, Refusal
 from tests.support.polling import eventually_in_reactor
 from tests.support.storages import Prompt, Slow
@@ -371,6 +372,7 @@ class FactoryTests(SynchronousTestCase):
 
         for _ in range(2):
             transports.pop().loseConnection()
+        service.clock.advance(QUIET)
         self.assertEqual(self.logged(), ["All", "Accepting"])
         self.assertIsInstance(service.connect()[0], Connection)
         service.connect()
@@ -587,6 +589,13 @@ class LoopbackTests(TestCase):
         await eventually_in_reactor(lambda: self.factory.connections)
         (connection,) = self.factory.connections
         return connection
+
+    async def test_keepalive(self) -> None:
+        """The system finds out about a client whose machine has vanished, as with memcached."""
+        self.serve()
+        await self.call(b"")
+        connection = await self.only_connection()
+        self.assertTrue(connection.transport.getTcpKeepAlive())
 
     async def test_half_close(self) -> None:
         """C{printf ... | nc -N} prints all the answers, however many they are."""
