@@ -39,6 +39,7 @@ _DEBIAN = {
     "chromedriver": ("chromium-driver", "/usr/bin/chromedriver"),
     "chromium": ("chromium", "/usr/bin/chromium"),
     "dalli": ("ruby-dalli", "/usr/share/rubygems-integration/all/gems/dalli-*"),
+    "debootstrap": ("debootstrap", "/usr/sbin/debootstrap"),
     "go": ("golang-go", "/usr/bin/go"),
     "go memcache": (
         "golang-github-bradfitz-gomemcache-dev",
@@ -138,6 +139,17 @@ def _any_redis() -> str | None:
     return next(filter(None, found), None)
 
 
+def _namespaces() -> str | None:
+    """unshare, where it is allowed: to root, outside of most containers."""
+    path = _file("/usr/bin/unshare")
+    if path is None or os.geteuid() != 0:
+        return None
+    tried = subprocess.run(
+        [path, "--mount", "--pid", "--net", "--fork", "true"], stderr=subprocess.DEVNULL
+    )
+    return path if tried.returncode == 0 else None
+
+
 def _module(name: str) -> str | None:
     found = importlib.util.find_spec(name)
     return None if found is None else str(found.origin)
@@ -155,6 +167,9 @@ REQUIREMENTS: Mapping[str, Requirement] = {
     "valkey 8.1": _debian_13("valkey-server"),
     "memcached 1.6.18": Requirement(partial(_memcached, "1.6.18"), ("memcached",)),
     "memcached 1.6.38": _debian_13("memcached"),
+    "namespaces": Requirement(
+        _namespaces, why=lambda: "namespaces of their own are for tests that root runs"
+    ),
     "npm packages": Requirement(
         partial(_file, str(_TESTS / "node_modules/memjs")),
         ("npm",),
