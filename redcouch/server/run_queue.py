@@ -4,7 +4,7 @@ Whose turn it is: clients that have sent more than is understood in one go.
 A few small packets can hold tens of thousands of requests. Of each client so
 much is understood at a time as L{Limits.turn<redcouch.limits.Limits>} says;
 who has more waits here, and is served in rounds. A turn of the reactor has a
-few milliseconds for that, so all others (clients with a request or two, the
+millisecond for that, so all others (clients with a request or two, the
 replies of the storage, the status page) are heard in between.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Protocol
 
-SLICE = 0.002
+SLICE = 0.001
 """Seconds of a turn of the reactor in which those who wait here are served."""
 
 

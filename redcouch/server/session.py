@@ -57,6 +57,9 @@ _LARGE = 2 * 1024 * 1024
 _UNKNOWN = 64 * 1024
 """Bytes that a value is taken to have while the client has seen none."""
 
+_AS_READS = 3
+"""Keys that could be read in the time that a command takes which changes one."""
+
 _LIGHT = 64 * 1024
 _LIGHT_KEYS = 32
 """Bytes and keys with which a batch goes to the storage uncounted (L{Admission})."""
@@ -298,10 +301,11 @@ class Session:
             self._say(batch, iter(()))
             return
         self._busy = True
-        keys = sum(request.command.weight for request in batch)
+        keys = sum(one.command.weight if one.command.tells_values else _AS_READS for one in batch)
         size = sum(self._size(request.command) for request in batch)
         if keys > _LIGHT_KEYS or size > _LIGHT or not self._light_keys:
-            self._charge = Charge(self, keys, size, keys == 1 and self._per_key is None)
+            new = len(batch) == 1 and batch[0].command.weight == 1 and self._per_key is None
+            self._charge = Charge(self, keys, size, new)
             if not self._admission.admits(self._charge):
                 return
         self.go()
