@@ -29,15 +29,13 @@ from redcouch.backends.cached.connection import TrackedLink
 from redcouch.backends.cached.table import Entry, Found, Table
 from redcouch.backends.redis.connection import Replies, Waiting
 from redcouch.backends.redis.replies import Reader
-from redcouch.backends.redis.resp import pack_command
+from redcouch.backends.redis.resp import pack_command, pack_pttl
 from redcouch.backends.redis.script_codec import ScriptCodec
 from redcouch.backends.wrapper import BackendWrapper
 from redcouch.commands import Command, Get
 from redcouch.errors import BackendError
 from redcouch.interfaces import Answer, IStorageBackend
 from redcouch.results import Result
-
-_ASK_LEFT = b"*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n"
 
 
 @dataclass(slots=True)
@@ -63,7 +61,8 @@ class CachedBackend(BackendWrapper):
     ) -> None:
         super().__init__(inner)
         self._link = link
-        self._layout = codec.layout
+        self._prefixes = codec.layout.prefixes
+        self._pack_lives = [pack_pttl(prefix) for prefix in self._prefixes]
         self._pack_get = codec.packers[Get]
         self._counts = link.counts
         self._now = now
@@ -110,13 +109,9 @@ class CachedBackend(BackendWrapper):
 
     def _keep_warm(self, table: Table) -> None:
         """Tell Redis that items are in use."""
-        names = [name for key in table.cold for name in self._names(key)]
+        names = [prefix + key for key in table.cold for prefix in self._prefixes]
         table.cold.clear()
         self._link.send(pack_command((b"TOUCH", *names)), 1, lambda _: None)
-
-    def _names(self, key: bytes) -> tuple[bytes, ...]:
-        """Redis's keys for an item."""
-        return self._layout.keys_of_item(self._layout.prefix + key)
 
     # -- asking Redis ------------------------------------------------------------------------
 
@@ -135,9 +130,8 @@ class CachedBackend(BackendWrapper):
         get = Get([key for key, entry in places if entry is None])
         self._counts["cache_misses"] += len(get.keys)
         payload, count, read = self._pack_get(get)
-        names = [name for key in get.keys for name in self._names(key)]
-        lives = [_ASK_LEFT % (len(name), name) for name in names]
-        fill = _Fill(self, reading, get, read, count, len(names), table, self._now())
+        lives = [pack(get.keys) for pack in self._pack_lives]
+        fill = _Fill(self, reading, get, read, count, len(lives), table, self._now())
         self._link.submit(b"".join((payload, *lives)), fill)
 
     def on_filled(self, fill: _Fill, replies: Sequence[Any]) -> None:
@@ -173,15 +167,16 @@ class _Fill(Waiting):
         get: Get,
         read: Reader,
         count: int,
-        lives: int,
+        parts: int,
         table: Table,
         now: float,
     ) -> None:
         """
         @param count: replies that C{read} takes for C{get}.
-        @param lives: replies behind them, with what the items have left to live.
+        @param parts: keys that an item has in Redis. So many times there are replies behind
+            them, with what each item has left to live.
         """
-        super().__init__(count + lives)
+        super().__init__(count + parts * len(get.keys))
         self._backend = backend
         self.reading = reading
         self.get = get
@@ -206,24 +201,17 @@ class _Fill(Waiting):
     def keep(self, found: Sequence[Any], lives: Sequence[Any]) -> None:
         """Put the items that were read into the table."""
         assert self._begun is not None
-        per_item = len(lives) // len(found)
-        for place, (key, item) in enumerate(zip(self.get.keys, found, strict=True)):
-            if not isinstance(item, tuple):
-                continue
-            left = lives[place * per_item : (place + 1) * per_item]
-            if all(one.__class__ is int for one in left):
-                self.table.store(key, item, _least(left), self._begun, self._began_at)
+        keys = self.get.keys
+        if len(lives) > len(keys):
+            lives = [*map(_least, lives[: len(keys)], lives[len(keys) :])]
+        self.table.store(keys, found, lives, self._begun, self._began_at)
 
 
-def _least(left: Sequence[int]) -> int:
-    """
-    How long all of an item lives, from what PTTL says of its keys. The first holds the
-    value; the others need not be there.
-    """
-    if left[0] < -1:
-        return left[0]
-    ends = [one for one in left if one >= 0]
-    return min(ends, default=-1)
+def _least(value: object, side: object) -> object:
+    """How long all of an item lives, from what PTTL says of its value and of what is beside it."""
+    if not (isinstance(value, int) and isinstance(side, int)):
+        return None
+    return side if value >= -1 and side >= 0 and (value < 0 or side < value) else value
 
 
 def _keys(commands: Sequence[Command]) -> Sequence[bytes] | None:

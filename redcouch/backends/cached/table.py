@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 
 Found = tuple[bytes, int, int]
 
@@ -124,26 +124,39 @@ class Table:
         if not self._reading:
             self._told.clear()
 
-    def store(self, key: bytes, found: Found, left: int, begun: int, began_at: float) -> None:
+    def store(
+        self,
+        keys: Sequence[bytes],
+        found: Iterable[object],
+        lives: Iterable[object],
+        begun: int,
+        began_at: float,
+    ) -> None:
         """
-        Keep an item that was read.
+        Keep what was read of these keys, where it is an item and its life is known.
 
-        @param left: milliseconds that it had to live then; -1 for no end.
+        @param lives: milliseconds that each had to live then; -1 for no end.
         @param begun: what L{begin} gave.
-        @param began_at: the time then: it ends no later here than in Redis.
+        @param began_at: the time then: an item ends no later here than in Redis.
         """
-        if self._all_told > begun or self._told.get(key, 0) > begun:
+        if self._all_told > begun:
             return
-        size = OVERHEAD + len(key) + len(found[0])
-        if size > self._most or left < -1 or left == 0:
-            return
-        if key in self._entries:
-            self._drop(key)
-        until = math.inf if left == -1 else began_at + left / 1000
-        self._entries[key] = Entry(found, until, min(until, began_at + STAYS_WARM), size)
-        self._size += size
+        entries, told, most = self._entries, self._told, self._most
+        warm = began_at + STAYS_WARM
+        for key, item, left in zip(keys, found, lives, strict=True):
+            if not (isinstance(item, tuple) and isinstance(left, int)) or left < -1 or left == 0:
+                continue
+            size = OVERHEAD + len(key) + len(item[0])
+            if size > most or (told and told.get(key, 0) > begun):
+                continue
+            old = entries.pop(key, None)
+            if old is not None:
+                self._size -= old.size
+            until = math.inf if left < 0 else began_at + left / 1000
+            entries[key] = Entry(item, until, min(until, warm), size)
+            self._size += size
         while self._size > self._room:
-            _, entry = self._entries.popitem(last=False)
+            _, entry = entries.popitem(last=False)
             self._size -= entry.size
         self._note_size()
 
