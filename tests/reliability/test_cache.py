@@ -14,8 +14,8 @@ import pytest
 import redis
 
 from tests.reliability import history
-from tests.reliability.history import Operation
 from tests.reliability.historians import KEYS, VERBS, historians, judge, wait_for_more
+from tests.reliability.history import Operation
 from tests.support import servers
 from tests.support.servers import RedisServer
 from tests.support.wire import Address, Wire
