@@ -17,6 +17,7 @@ RAW_STORAGE_URL = STORAGE_URL + "&encoding=raw"
 MEMCACHED = "memcached"
 TWEMPROXY = "twemproxy"
 REDCOUCH = "redcouch"
+CACHED = "redcouch-cache"
 
 _MEMORY_MIB = 2048
 _CONNECTIONS = 2048
@@ -123,27 +124,32 @@ def start_twemproxy(plan: Plan) -> Peer:
     return Peer(TWEMPROXY, port, server, backend, lambda: _flush_memcached(backend_port))
 
 
-def _start_redis(plan: Plan) -> tuple[Running, str]:
-    path = str(plan.processes.folder / "redis.sock")
+def _start_redis(plan: Plan, name: str) -> tuple[Running, str]:
+    path = str(plan.processes.folder / f"{name}.sock")
     command = [require("redis-server"), "--port", "0", "--unixsocket", path]
     command += ["--unixsocketperm", "700", "--save", "", "--appendonly", "no"]
     command += ["--hash-max-ziplist-value", "1024"]  # as docs/operations.md advises
-    running = plan.processes.start("redis", command, plan.placement.others)
+    running = plan.processes.start(name, command, plan.placement.others)
     wait_for_answer(running, path, b"PING\r\n", b"+PONG\r\n")
     return running, path
 
 
-def start_redcouch(plan: Plan) -> Peer:
+def start_redcouch(plan: Plan, name: str = REDCOUCH, parameters: str = "") -> Peer:
     """RedCouch in front of a Redis of its own, on a unix socket."""
-    backend, path = _start_redis(plan)
+    backend, path = _start_redis(plan, f"{name}-redis")
     port = free_port()
     url = RAW_STORAGE_URL if plan.encoding is Encoding.RAW else STORAGE_URL
     command = [_twistd(), "-n", "--pidfile=", "redcouch", "--port", str(port)]
-    command += ["--storage", url.format(socket=path), "--max-item-size", _LARGEST_ITEM]
+    command += ["--storage", url.format(socket=path) + parameters, "--max-item-size", _LARGEST_ITEM]
     command += ["--max-connections", str(_CONNECTIONS), *plan.redcouch_options]
-    server = plan.processes.start(REDCOUCH, command, plan.placement.server)
+    server = plan.processes.start(name, command, plan.placement.server)
     _wait_until_serving(server, port)
-    return Peer(REDCOUCH, port, server, backend, lambda: _flush_redis(path))
+    return Peer(name, port, server, backend, lambda: _flush_redis(path))
+
+
+def start_cached(plan: Plan) -> Peer:
+    """The same with a cache in its memory, which has room for all items of 100 bytes."""
+    return start_redcouch(plan, CACHED, "&cache=64m")
 
 
 def _twistd() -> str:
@@ -167,16 +173,18 @@ def trouble(name: str) -> str | None:
     for tool in _NEEDS[name]:
         if find(tool) is None:
             return f"{tool} is not installed"
-    return _redcouch_trouble() if name == REDCOUCH else None
+    return _redcouch_trouble() if name in (REDCOUCH, CACHED) else None
 
 
 _NEEDS = {
     MEMCACHED: ("memcached",),
     TWEMPROXY: ("nutcracker", "memcached"),
     REDCOUCH: ("redis-server",),
+    CACHED: ("redis-server",),
 }
 STARTERS: dict[str, Callable[[Plan], Peer]] = {
     MEMCACHED: start_memcached,
     TWEMPROXY: start_twemproxy,
     REDCOUCH: start_redcouch,
+    CACHED: start_cached,
 }

@@ -7,13 +7,20 @@ from enum import Enum
 from statistics import median
 from typing import Any
 
-from bench.peers import MEMCACHED, REDCOUCH, TWEMPROXY
+from bench.peers import CACHED, MEMCACHED, REDCOUCH, TWEMPROXY
 from bench.results import Comparison, Measurement, Report, Spread
 from bench.scenarios import Goal, Scenario
 
 QUIET_CORES = 0.15
 SATURATED_CORES = 0.95
-_PAIRS = ((REDCOUCH, TWEMPROXY), (REDCOUCH, MEMCACHED), (TWEMPROXY, MEMCACHED))
+_PAIRS = (
+    (REDCOUCH, TWEMPROXY),
+    (REDCOUCH, MEMCACHED),
+    (CACHED, REDCOUCH),
+    (CACHED, TWEMPROXY),
+    (CACHED, MEMCACHED),
+    (TWEMPROXY, MEMCACHED),
+)
 
 _NOTES = """\
 Medians over the rounds. CPU is of the server and, after the plus sign, of what is behind it

@@ -16,6 +16,10 @@ _HOST = re.compile(
 _PASSWORD_PARAMETER = re.compile(r"([?&][a-z_]*password=)[^&]*", re.IGNORECASE)
 
 
+_SIZE = re.compile(r"([0-9]{1,18})([kmg]?)", re.IGNORECASE)
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+
+
 def redact(url: str) -> str:
     """The URL as it may be shown: with C{***} for each password."""
     if url.lower().startswith("warm:"):  # which has URLs in its parameters
@@ -107,3 +111,12 @@ def read_parameters(query: str, known: Iterable[str], url: str) -> dict[str, byt
             raise ConfigurationError(f"{redact(url)} gives {name!r} twice")
         parameters[name] = unquote_to_bytes(value)
     return parameters
+
+
+def read_size(text: str) -> int | None:
+    """
+    Bytes from C{256m} and the like; k, m and g count by 1024, as memcached's do. C{None} for
+    what is no size.
+    """
+    match = _SIZE.fullmatch(text)
+    return int(match[1]) * _UNITS[match[2].lower()] if match else None

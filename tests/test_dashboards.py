@@ -29,7 +29,8 @@ def scraped() -> dict[str, dict[str, set[str]]]:
     """Every series of a scrape: the names of the metrics, their labels, and the labels' values."""
     figures = Figures(1, 0.0, 0.0, 0.0, Counters(), {"text": Counters(), "binary": Counters()})
     warm = ("warm_hits", "warm_pulled", "warm_misses", "warm_errors")
-    figures.storage = dict.fromkeys(warm, 1)
+    cache = ("cache_hits", "cache_misses", "cache_invalidations", "cache_bytes")
+    figures.storage = dict.fromkeys((*warm, *cache), 1)
     place = Place(1, Glance(1, True, "", 0, 0))
     names = ["curr_items", "bytes", "limit_maxbytes", "evictions", "reclaimed"]
     names += ["warm_barred", "warm_ended"]

@@ -8,7 +8,7 @@ series as there are workers, commands, dialects and outcomes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -71,7 +71,7 @@ def metric_names() -> dict[str, str]:
     from redcouch.telemetry.snapshot import Figures
 
     place = Place(1, Glance(1, True, "", 0, 0))
-    figures = Figures(0, 0.0, 0.0, 0.0, Counters(), storage=dict.fromkeys(_WARM, 0))
+    figures = Figures(0, 0.0, 0.0, 0.0, Counters(), storage=dict.fromkeys((*_WARM, *_CACHE), 0))
     view = View(figures, [(place, Usage(0.0, 0, 0, 0.0))], {})
     view.statistics = dict.fromkeys(_STORAGE, 0)
     view.traffic = {"since": 0, "known": {}, "command": []}
@@ -219,6 +219,9 @@ class _Collected(Collector):
             if there in self._view.figures.storage:
                 count = self._view.figures.storage[there]
                 yield _count(f"redcouch_{there}", documentation, count)
+        for there, (documentation, make) in _CACHE.items():
+            if there in self._view.figures.storage:
+                yield make(f"redcouch_{there}", documentation, self._view.figures.storage[there])
 
     def _traffic(self) -> Iterator[Metric]:
         """The inventory, where one is kept, without what clients chose: verbs and numbers."""
@@ -307,6 +310,14 @@ def _each(
     for number, value in values:
         family.add_metric((str(number),), value)
     return family
+
+
+_CACHE: dict[str, tuple[str, Callable[[str, str, float], Metric]]] = {
+    "cache_hits": ("Keys read that were answered from the processes' own memory.", _count),
+    "cache_misses": ("Keys read of which the storage was asked, with a cache.", _count),
+    "cache_invalidations": ("Items dropped from memory because they had changed.", _count),
+    "cache_bytes": ("Bytes that the items in the processes' own memory take.", _one),
+}
 
 
 def _histogram(name: str, documentation: str, distribution: Distribution) -> Metric:

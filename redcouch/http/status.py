@@ -97,6 +97,7 @@ def status(
             "statistics": dict(view.statistics),
         },
         "warm": _warmth(view),
+        "cache": _cache(view),
         "workers": [
             {
                 "number": place.number,
@@ -122,11 +123,21 @@ def natives(view: View) -> int | None:
 
 def _warmth(view: View) -> dict[str, Any] | None:
     """What is known of filling the storage from an old memcached; C{None} where it is not."""
-    counts = view.figures.storage
-    if not counts:
+    if not view.figures.filled:
         return None
     states = {name: view.statistics.get(name) for name in ("warm_barred", "warm_ended")}
-    return {"share": view.figures.warm, **counts, **states}
+    return {"share": view.figures.warm, **_named(view, "warm_"), **states}
+
+
+def _cache(view: View) -> dict[str, int] | None:
+    """What is known of the items that the processes keep themselves; C{None} where they do not."""
+    return _named(view, "cache_") or None
+
+
+def _named(view: View, prefix: str) -> dict[str, int]:
+    """What the storage's backend has counted under such names."""
+    counts = view.figures.storage
+    return {name: count for name, count in counts.items() if name.startswith(prefix)}
 
 
 def _signs(view: View, history: History, now: float) -> Signs:
@@ -142,7 +153,7 @@ def _signs(view: View, history: History, now: float) -> Signs:
         watched=watched,
         natives=history.natives,
         reachable=bool(view.facts) or not view.trouble,
-        warm=1.0 if view.figures.storage and warm is None else warm,
+        warm=1.0 if view.figures.filled and warm is None else warm,
     )
 
 

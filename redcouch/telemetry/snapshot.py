@@ -18,6 +18,15 @@ from redcouch.telemetry.counters import Counters
 from redcouch.telemetry.latency import Distribution, Meter
 from redcouch.telemetry.prefixes import PrefixCounts
 
+_LEVELS = frozenset({"cache_bytes"})
+"""What the storage's backend says of now, and does not count: a reset leaves it."""
+
+
+def reset_counts(counts: Mapping[str, int]) -> dict[str, int]:
+    """What the storage's backend has counted, from zero."""
+    return {name: count if name in _LEVELS else 0 for name, count in counts.items()}
+
+
 Clients = list[tuple[str, str]]
 """The number and the address of each client."""
 
@@ -64,6 +73,11 @@ class Figures:
         return figures
 
     @property
+    def filled(self) -> bool:
+        """Whether the storage is filled from another cache."""
+        return "warm_hits" in self.storage
+
+    @property
     def warm(self) -> float | None:
         """
         Of the items that were read, the share that the storage had itself;
@@ -91,7 +105,7 @@ class Figures:
     def reset(self) -> None:
         """Everything that is counted to zero."""
         self.reconnections = 0
-        self.storage = dict.fromkeys(self.storage, 0)
+        self.storage = reset_counts(self.storage)
         self.prefixes.clear()
         for counters in (self.counters, *self.spoken.values()):
             counters.reset()
@@ -166,7 +180,7 @@ class OwnLedger:
     async def reset(self) -> None:
         for counters in (self._counters, *self._spoken.values()):
             counters.reset()
-        self._counts.update(dict.fromkeys(self._counts, 0))
+        self._counts.update(reset_counts(self._counts))
         self._prefixes.reset()
         if self._meter is not None:
             self._meter.reset()

@@ -9,6 +9,8 @@ import redis
 from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
 
+from redcouch.backends.cached.backend import CachedBackend
+from redcouch.backends.cached.connection import TrackedLink
 from redcouch.backends.redis import make_codec
 from redcouch.backends.redis.backend import RedisBackend
 from redcouch.backends.redis.connection import Link
@@ -42,8 +44,14 @@ class RedisStorage:
         self._flush_key = FLUSH_AT + location.layout.prefix
         surroundings = Surroundings(self.clock, contract.LIMITS, self.now, print)
         codec = make_codec(location.layout, surroundings)
-        link = Link(location, reactor, codec.scripts)
-        self.storage: IStorageBackend = RedisBackend(link, codec, surroundings)
+        self.storage: IStorageBackend
+        if location.cache:
+            tracked = TrackedLink(location, reactor, codec.scripts, surroundings.counts)
+            inner = RedisBackend(tracked, codec, surroundings)
+            self.storage = CachedBackend(inner, tracked, codec)
+        else:
+            link = Link(location, reactor, codec.scripts)
+            self.storage = RedisBackend(link, codec, surroundings)
 
     def now(self) -> float:
         return self._start + self.clock.seconds()

@@ -61,3 +61,27 @@ class BareStringContract(StringContract):
 
     parameters = "layout=string&flush=all"
     prefix = b""
+
+
+class CachedContract(redis_storage.RedisContract):
+    """The contract with a cache in front, which nobody may notice."""
+
+    version = "7.0"
+    parameters = "cache=1m"
+
+
+class Redis62CachedContract(CachedContract):
+    version = "6.2"
+
+
+class Redis82CachedRawContract(CachedContract):
+    version = "8.2"
+    parameters = "cache=1m&encoding=raw"
+
+
+class CachedStringContract(CachedContract):
+    parameters = "cache=1m&layout=string&prefix=rc:"
+
+
+class CachedBareStringContract(BareStringContract):
+    parameters = "cache=1m&layout=string&flush=all"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread
+from typing import Protocol
 
 from tests.reliability import history
 from tests.reliability.history import Operation, Step, is_linearizable
@@ -20,7 +21,11 @@ KEYS = 3
 CLIENTS = 6
 
 
-VERBS = ("get", "get", "set", "add", "append", "cas", "cas", "incr", "incr", "delete")
+VERBS = ("get", "get", "read", "set", "add", "append", "cas", "cas", "incr", "incr", "delete")
+
+
+READS = ("get", "read")
+"""With and without asking for a token."""
 
 
 NOT_DONE = b"SERVER_ERROR storage not reachable"
@@ -30,8 +35,16 @@ NOT_DONE = b"SERVER_ERROR storage not reachable"
 class Historian(Thread):
     """Does at random what memcached knows, and notes when it began, ended and what was said."""
 
-    def __init__(self, address: Address, number: int, over: Event, times: int) -> None:
+    def __init__(
+        self,
+        address: Address,
+        number: int,
+        over: Event,
+        times: int,
+        verbs: Sequence[str] = VERBS,
+    ) -> None:
         super().__init__(daemon=True)
+        self._verbs = verbs
         self.operations: list[tuple[int, Operation]] = []
         self.trouble: Exception | None = None
         self._address = address
@@ -58,12 +71,14 @@ class Historian(Thread):
         return b"%d%06d000000" % (self._number + 1, place)
 
     def _do(self, chance: random.Random, key: int, place: int, wire: Wire) -> None:
-        verb = chance.choice(VERBS)
+        verb = chance.choice(self._verbs)
         fresh = self._fresh(verb, chance, place)
         expected, token = self._tokens.get(key, (b"", b"0"))
         words = b"k%d" % key
         if verb == "get":
             request = b"gets %b\r\n" % words
+        elif verb == "read":
+            request = b"get %b\r\n" % words
         elif verb == "delete":
             request = b"delete %b\r\n" % words
         elif verb == "incr":
@@ -76,7 +91,7 @@ class Historian(Thread):
         end = time.monotonic()
         assert said is not None
         if said.startswith(b"SERVER_ERROR"):
-            if said.strip() != NOT_DONE and verb != "get":
+            if said.strip() != NOT_DONE and verb not in READS:
                 self._note(verb, key, begin, math.inf, _done_perhaps(verb, expected, fresh))
             return
         if verb == "get":
@@ -93,14 +108,14 @@ class Historian(Thread):
 
 
 def _is_whole(verb: str, reply: bytes) -> bool:
-    plain = verb != "get" or reply.startswith(b"SERVER_ERROR")
+    plain = verb not in READS or reply.startswith(b"SERVER_ERROR")
     return reply.endswith(b"\r\n" if plain else b"END\r\n")
 
 
 def _step(verb: str, said: bytes, expected: bytes, fresh: bytes) -> Step:
     """What an answer says about the item."""
     words = said.removesuffix(b"\r\n")
-    if verb == "get":
+    if verb in READS:
         if words == b"END":
             return history.get(None)
         return history.get(said.partition(b"\r\n")[2].removesuffix(b"\r\nEND\r\n"))
@@ -142,11 +157,13 @@ def _done_perhaps(verb: str, expected: bytes, fresh: bytes) -> Step:
 
 
 @contextmanager
-def historians(addresses: Sequence[Address], times: int) -> Iterator[list[Historian]]:
+def historians(
+    addresses: Sequence[Address], times: int, verbs: Sequence[str] = VERBS
+) -> Iterator[list[Historian]]:
     """Clients at work; when the block ends, so do they."""
     over = Event()
     clients = [
-        Historian(addresses[number % len(addresses)], number, over, times)
+        Historian(addresses[number % len(addresses)], number, over, times, verbs)
         for number in range(CLIENTS)
     ]
     for client in clients:
@@ -159,9 +176,17 @@ def historians(addresses: Sequence[Address], times: int) -> Iterator[list[Histor
             client.join(60)
 
 
-def judge(clients: Sequence[Historian]) -> None:
-    assert [client.trouble for client in clients] == [None] * len(clients)
-    operations = [noted for client in clients for noted in client.operations]
+class Witness(Protocol):
+    """Whoever notes what it does, by key, or why it cannot go on."""
+
+    operations: list[tuple[int, Operation]]
+    trouble: Exception | None
+
+
+def judge(witnesses: Sequence[Witness]) -> None:
+    """What all of them were told fits one order."""
+    assert [witness.trouble for witness in witnesses] == [None] * len(witnesses)
+    operations = [noted for witness in witnesses for noted in witness.operations]
     assert len(operations) > 100
     for key in range(KEYS):
         of_key = [operation for its_key, operation in operations if its_key == key]

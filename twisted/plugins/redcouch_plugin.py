@@ -10,7 +10,11 @@ redcouch = ServiceMaker(
     "RedCouch", "redcouch.service", "The memcached protocols, served from Redis.", "redcouch"
 )
 
-redis = BackendMaker("redis", _REDIS, "redis://[[user]:password@]host[:port][/db]")
+redis = BackendMaker(
+    "redis",
+    _REDIS,
+    "redis://[[user]:password@]host[:port][/db]; ?cache=64m keeps items in memory too",
+)
 redis_tls = BackendMaker("rediss", _REDIS, "the same over TLS, with ?ca=, ?cert=, ?key=")
 redis_unix = BackendMaker("redis+unix", _REDIS, "redis+unix:///path/to/socket?db=0")
 redis_sentinel = BackendMaker("redis+sentinel", _REDIS, "redis+sentinel://host,host/master/db")

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, quote_from_bytes, unquote_to_bytes
 
 from redcouch.errors import ConfigurationError
-from redcouch.urls import read_parameters, split_url
+from redcouch.urls import read_parameters, read_size, split_url
 
-FOR_REDIS = ("prefix", "encoding", "layout", "flush", "timeout")
+FOR_REDIS = ("prefix", "encoding", "layout", "flush", "timeout", "cache")
 """Parameters that belong to the Redis backend, and are handed on as they are."""
 
 KNOWN = ("server", "maxmemory", *FOR_REDIS)
 
-UNITS = {"k": 2**10, "m": 2**20, "g": 2**30}
-
-LEAST_MEMORY = 8 * UNITS["m"]
+LEAST_MEMORY = 8 * 2**20
 """An empty redis-server holds 1 to 2 MiB: with less than this, little else would fit."""
 
 
@@ -78,13 +76,12 @@ def _directory(parts: SplitResult) -> str | None:
 
 
 def parse_memory(text: str) -> int:
-    """Bytes from C{256m} and the like; k, m and g count by 1024, as memcached's do."""
-    number, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in UNITS else (text, "")
-    if not (number.isascii() and number.isdigit()):
+    """Bytes from what L{read_size} reads, if they are enough."""
+    size = read_size(text)
+    if size is None:
         raise ConfigurationError(
             f"embedded: maxmemory={text} is not a size; write it in bytes, or as 512k, 256m or 2g"
         )
-    size = int(number) * UNITS.get(unit, 1)
     if size < LEAST_MEMORY:
         raise ConfigurationError(
             f"embedded: maxmemory={text} is too little for Redis to work in; give it 8m or more"

@@ -28,6 +28,10 @@ def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
 
     location = read_location(url)
     codec = make_codec(location.layout, surroundings)
+    if location.cache:
+        from redcouch.backends.cached import make_cached
+
+        return make_cached(location, codec, surroundings)
     link = Link(location, surroundings.reactor, codec.scripts)
     link.meter = surroundings.meter
     backend: IStorageBackend = RedisBackend(link, codec, surroundings)

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import hiredis
 import txredisapi
@@ -178,6 +178,8 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
             protocolError=txredisapi.InvalidData, replyError=self._error, notEnoughData=_NOT_YET
         )
         self._reader.setmaxbuf(_LARGE)
+        #: Gives the next reply.
+        self._gets: Callable[[], Any] = self._reader.gets
         if self.link.location.socket is None:
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)  # a Redis that vanished is noticed without traffic
@@ -286,9 +288,9 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
                 meter = self.link.meter
                 if meter is not None:  # one of those that this answers stands for all
                     meter.round_trips.observe(self.heard_at - self.waiting[0].sent_at)
-                self._deliver(reader.gets)
+                self._deliver(self._gets)
             else:
-                while (reply := reader.gets()) is not _NOT_YET:
+                while (reply := self._gets()) is not _NOT_YET:
                     self._take_alone(reply)
         except txredisapi.InvalidData:
             speaks_tls = data.startswith(_TLS_ALERT)
@@ -343,7 +345,6 @@ class LinkFactory(txredisapi.RedisFactory):  # type: ignore[misc]
     where a good connection was lost.
     """
 
-    protocol = LinkProtocol
     initialDelay = 0.05
     factor = 1.6
     maxDelay = 1.0
@@ -353,6 +354,7 @@ class LinkFactory(txredisapi.RedisFactory):  # type: ignore[misc]
             uuid=None, dbid=None, poolsize=1, isLazy=True, charset=None, convertNumbers=False
         )
         self.link = link
+        self.protocol = link.protocol
 
     def buildProtocol(self, addr: Any) -> LinkProtocol:
         protocol: LinkProtocol = super().buildProtocol(addr)
@@ -377,8 +379,11 @@ class Link:
     """
     A connection to one Redis that is made again whenever it is lost.
 
+    @cvar protocol: what its connections are.
     @ivar state: see L{State}.
     """
+
+    protocol: ClassVar[type[LinkProtocol]] = LinkProtocol
 
     _log = Logger()
 
@@ -655,14 +660,17 @@ class Link:
                 waiting.done(self._unavailable())
             return
         if not self._turn:
-            self._turn = self.reactor.seconds()
-            self.reactor.callLater(0, self._end_turn)
+            self._begin_turn()
         outgoing = self._outgoing
         outgoing.append(payload)
         waiting.sent_at = self._turn
         protocol.waiting.append(waiting)
         if len(outgoing) == _TOGETHER:
             self._flush()
+
+    def _begin_turn(self) -> None:
+        self._turn = self.reactor.seconds()
+        self.reactor.callLater(0, self._end_turn)
 
     def _end_turn(self) -> None:
         self._turn = 0.0

@@ -108,6 +108,15 @@ class Layout:
         """All keys that are to go with the item at this one."""
         return (redis_key,)
 
+    @property
+    def prefixes(self) -> tuple[bytes, ...]:
+        """What stands before a client's key in each of an item's keys; its value's is first."""
+        return (self.prefix,)
+
+    def key_of(self, redis_key: bytes) -> bytes:
+        """The client's key of the item that a key of Redis is a part of."""
+        return redis_key.removeprefix(self.prefix)
+
 
 @dataclass(frozen=True, slots=True)
 class StringLayout(Layout):
@@ -142,6 +151,13 @@ class StringLayout(Layout):
 
     def keys_of_item(self, redis_key: bytes) -> tuple[bytes, ...]:
         return redis_key, self.side_key(redis_key)
+
+    @property
+    def prefixes(self) -> tuple[bytes, ...]:
+        return self.prefix, SIDE + self.prefix
+
+    def key_of(self, redis_key: bytes) -> bytes:
+        return redis_key.removeprefix(SIDE).removeprefix(self.prefix)
 
 
 def read_item(fields: Sequence[bytes | None]) -> Item | Failed | None:

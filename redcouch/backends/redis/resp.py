@@ -44,13 +44,23 @@ def _escape(text: bytes) -> bytes:
 
 
 def pack_hmget(prefix: bytes, fields: tuple[bytes, ...]) -> Callable[[Sequence[bytes]], bytes]:
+    """A function from items' keys (without prefix) to HMGET of these fields for each."""
+    return _pack_each(b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields)), prefix, bulks(*fields))
+
+
+def pack_pttl(prefix: bytes) -> Callable[[Sequence[bytes]], bytes]:
+    """A function from items' keys (without prefix) to PTTL for each."""
+    return _pack_each(b"*2\r\n$4\r\nPTTL\r\n", prefix, b"")
+
+
+def _pack_each(
+    command: bytes, prefix: bytes, arguments: bytes
+) -> Callable[[Sequence[bytes]], bytes]:
     """
-    A function from items' keys (without prefix) to HMGET of these fields for
-    each. What stands between two keys depends on the second one's length
-    alone, so it is made beforehand for each length.
+    The same for any command on one key. What stands between two keys depends on
+    the second one's length alone, so it is made beforehand for each length.
     """
-    command = b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields))
-    end = b"\r\n" + bulks(*fields)
+    end = b"\r\n" + arguments
     starts = [command + b"$%d\r\n" % (len(prefix) + n) + prefix for n in range(MAX_KEY + 1)]
     between = [end + start for start in starts]
 

@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, unquote
 
 from redcouch.backends.redis.layout import Layout, StringLayout
 from redcouch.errors import ConfigurationError
-from redcouch.urls import read_hosts, read_parameters, redact, split_url
+from redcouch.urls import read_hosts, read_parameters, read_size, redact, split_url
 
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
@@ -16,6 +16,10 @@ DEFAULT_TIMEOUT = 1.0
 
 _COMMON = ("prefix", "encoding", "layout", "flush", "timeout")
 _TLS = ("ca", "cert", "key")
+_ONE_REDIS = ("redis", "rediss", "redis+unix", "redis+sentinel")
+"""Schemes of a storage that is one Redis at a time, whose items may be cached."""
+
+LEAST_CACHE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class Location:
     @ivar socket: the unix socket, in place of addresses.
     @ivar master: the name that the sentinels know the Redis by.
     @ivar timeout: seconds in which Redis has to answer.
+    @ivar cache: bytes of items that each process keeps in its own memory; 0 for none.
     """
 
     shown: str
@@ -41,6 +46,7 @@ class Location:
     certificate: Path | None = None
     key: Path | None = None
     timeout: float = DEFAULT_TIMEOUT
+    cache: int = 0
     layout: Layout = Layout()  # noqa: RUF009 - it is frozen
 
 
@@ -52,8 +58,8 @@ def read_location(url: str) -> Location:
      - C{redis+unix://[[user]:password@]/path/to/socket?db=0},
      - C{redis+sentinel://[[user]:password@]host[:port],.../master[/database]}
 
-    with parameters C{prefix}, C{encoding}, C{layout}, C{flush}, C{timeout}; C{ca}, C{cert}, C{key}
-    for TLS; C{sentinel_password}. Percent-encoding is undone everywhere.
+    with parameters C{prefix}, C{encoding}, C{layout}, C{flush}, C{timeout}, C{cache};
+    C{ca}, C{cert}, C{key} for TLS; C{sentinel_password}. Percent-encoding is undone everywhere.
 
     @raise ConfigurationError: it is none of these.
     """
@@ -67,6 +73,8 @@ def read_location(url: str) -> Location:
         known += ("db",)
     elif scheme == "redis+sentinel":
         known += ("sentinel_password",)
+    if scheme in _ONE_REDIS:
+        known += ("cache",)
     _check_escapes(url, parts, shown)
     given = {
         name: value.decode("utf-8", "surrogateescape")
@@ -81,6 +89,7 @@ def read_location(url: str) -> Location:
         username=unquote(username) or None,
         password=unquote(password) if colon else None,
         timeout=_read_timeout(given.get("timeout"), shown),
+        cache=_read_cache(given.get("cache"), shown),
         layout=_read_layout(given),
     )
     path = [unquote(part) for part in parts.path.split("/")[1:]]
@@ -156,6 +165,17 @@ def _read_timeout(text: str | None, shown: str) -> float:
     if not 0.01 <= seconds <= 3600:
         raise ConfigurationError(f"{shown}: timeout has to be seconds, from 0.01 to 3600")
     return seconds
+
+
+def _read_cache(text: str | None, shown: str) -> int:
+    if text is None:
+        return 0
+    size = read_size(text)
+    if size is None or size < LEAST_CACHE:
+        raise ConfigurationError(
+            f"{shown}: cache has to be bytes, or a number with k, m or g, of at least 1m"
+        )
+    return size
 
 
 def _read_layout(given: dict[str, str]) -> Layout:

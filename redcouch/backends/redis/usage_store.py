@@ -11,6 +11,7 @@ C{looked}, when the last was.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from twisted.logger import Logger
 
@@ -59,7 +60,7 @@ class UsageStore:
         replies = [*map(check, await self._exchange.send(*pack_seen(seen, now)))]
         for kind, size in zip(KINDS, replies[-len(KINDS) :], strict=True):
             if size > MOST:
-                fields = await self._exchange.ask(b"HGETALL", key_of(kind))
+                fields = _fields(await self._exchange.ask(b"HGETALL", key_of(kind)))
                 await self._exchange.send(*pack_forget(kind, oldest(fields, MOST * 4 // 5)))
 
     async def read(self) -> Inventory:
@@ -70,7 +71,7 @@ class UsageStore:
                 self._tell(key)
             else:
                 check(reply)
-        hashes = [reply if isinstance(reply, list) else [] for reply in replies]
+        hashes = [*map(_fields, replies)]
         root, *kinds = (dict(zip(said[::2], said[1::2], strict=True)) for said in hashes)
         for key, hash_ in zip(SYSTEM_KEYS, (root, *kinds), strict=True):
             if not all(map(is_number, hash_.values())):
@@ -117,6 +118,13 @@ def oldest(fields: Sequence[bytes], keep: int) -> list[bytes]:
     seen = zip(map(_number, fields[1::2]), fields[::2], strict=True)
     names = sorted(seen, key=lambda one: one[0] or 0)
     return [name for _, name in names[: max(0, len(names) - keep)]]
+
+
+def _fields(reply: Any) -> list[bytes]:
+    """Names and values of a hash, one after the other; RESP3 has them as pairs."""
+    if isinstance(reply, dict):
+        return [word for pair in reply.items() for word in pair]
+    return reply if isinstance(reply, list) else []
 
 
 def is_number(field: bytes) -> bool:

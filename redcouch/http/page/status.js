@@ -216,6 +216,19 @@ function showWarmth(warm) {
   ]);
 }
 
+function showCache(cache) {
+  place("cache-card").hidden = !cache;
+  if (!cache) return;
+  const { cache_hits: hits, cache_misses: misses } = cache;
+  showFacts("cache", [
+    ["Answered from memory", hits + misses ? percent(hits / (hits + misses)) : undefined],
+    ["Hits", number(hits)],
+    ["Asked of Redis", number(misses)],
+    ["Dropped as changed", number(cache.cache_invalidations)],
+    ["Held", bytes(cache.cache_bytes)],
+  ]);
+}
+
 // CPU time from one answer to the next, as a share of one core.
 const before = new Map();
 
@@ -251,6 +264,7 @@ function show(status) {
   showPhase(status.phase);
   showStorage(status.storage, status.rates, status.ready);
   showWarmth(status.warm);
+  showCache(status.cache);
   showClients(status);
   commands.show(status.commands);
   workers.show(withCpu(status.workers, status.now));

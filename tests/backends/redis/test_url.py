@@ -33,6 +33,7 @@ from redcouch.errors import ConfigurationError
             Location("", (("host", 6379),), username="a:b", password="p@/?#%"),
         ),
         ("redis://:p:w@host", Location("", (("host", 6379),), password="p:w")),
+        ("redis://host?cache=64m", Location("", (("host", 6379),), cache=64 * 2**20)),
         ("redis://host?timeout=2.5", Location("", (("host", 6379),), timeout=2.5)),
         (
             "redis://host?prefix=a%3a%2a%00%ff&encoding=raw",
@@ -110,6 +111,9 @@ def test_certificates(tmp_path: Path) -> None:
         ("redis://host?timeout=-1", "timeout has to be"),
         ("redis://host?timeout=nan", "timeout has to be"),
         ("redis://host?timeout=inf", "timeout has to be"),
+        ("redis://host?cache=1023k", "cache has to be .* of at least 1m"),
+        ("redis://host?cache=much", "cache has to be"),
+        ("redis://host?cache=-64m", "cache has to be"),
         ("redis://host?encoding=utf-8", "'utf-8' is neither hex nor raw"),
         ("redis://host?prefix=", "must not be empty"),
         ("redis://host?prefix=redcouch", "must not run into redcouch:sys:"),

@@ -1,0 +1,198 @@
+"""With a cache in front of Redis, all of it still is one cache that is never stale."""
+
+from __future__ import annotations
+
+import random
+import time
+from binascii import hexlify
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+import redis
+
+from tests.reliability import history
+from tests.reliability.historians import KEYS, VERBS, historians, judge, wait_for_more
+from tests.reliability.history import Operation
+from tests.support import servers
+from tests.support.servers import RedisServer
+from tests.support.wire import Address, Wire
+
+MOSTLY_READS = (*VERBS, *["read"] * 30)
+
+_LATE = 0.25
+"""Seconds after which what was to expire within milliseconds has expired, at the latest."""
+
+
+class Flush:
+    """A FLUSHALL, if there was one."""
+
+    def __init__(self) -> None:
+        self.operations: list[tuple[int, Operation]] = []
+        self.trouble: Exception | None = None
+
+    def note(self, begin: float, end: float) -> None:
+        gone = history.perhaps(lambda state: None)
+        self.operations += [(key, Operation("flush", begin, end, gone)) for key in range(KEYS)]
+
+
+class Native(Thread):
+    """Does to the same items, in Redis, what a native client may do to them."""
+
+    def __init__(self, client: redis.Redis, number: int, over: Event) -> None:
+        super().__init__(daemon=True)
+        self.operations: list[tuple[int, Operation]] = []
+        self.trouble: Exception | None = None
+        self._client: Any = client
+        self._number = number
+        self._over = over
+
+    def run(self) -> None:
+        chance = random.Random(self._number)
+        place = 0
+        try:
+            while not self._over.wait(chance.random() / 50):
+                place += 1
+                self._do(chance.choice(("set", "delete", "expire")), chance.randrange(KEYS), place)
+        except Exception as error:  # for the test to see
+            self.trouble = error
+
+    def _do(self, verb: str, key: int, place: int) -> None:
+        name = b"rc:k%d" % key
+        begin = time.monotonic()
+        if verb == "set":
+            value = b"<%d.%d>" % (self._number, place)
+            transaction = self._client.pipeline(transaction=True)
+            transaction.delete(name).hset(name, "v", hexlify(value))
+            transaction.execute()
+            step = history.set_(value)
+        elif verb == "delete":
+            step = history.delete(self._client.delete(name) == 1)
+        else:
+            self._client.pexpire(name, 3)
+            begin += 0.002
+            step = history.perhaps(lambda state: None)
+        end = time.monotonic() + (_LATE if verb == "expire" else 0.0)
+        self.operations.append((key, Operation(f"native {verb} {key}", begin, end, step)))
+
+
+@contextmanager
+def natives(server: RedisServer) -> Iterator[list[Native]]:
+    """Two native clients at work."""
+    over = Event()
+    clients = [server.client(db=7) for _ in range(2)]
+    threads = [Native(client, 100 + number, over) for number, client in enumerate(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield threads
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(60)
+        for client in clients:
+            client.close()
+
+
+def cache_hits(address: Address) -> int:
+    with Wire(address) as wire:
+        said = wire.exchange(b"stats\r\n", lambda reply: reply.endswith(b"END\r\n"))
+    assert said is not None
+    (line,) = (line for line in said.splitlines() if line.startswith(b"STAT cache_hits "))
+    return int(line.split()[2])
+
+
+@pytest.mark.parametrize("parameters", ["cache=1m", "cache=1m&encoding=raw"])
+def test_several_bridges_and_native_clients(any_redis: RedisServer, parameters: str) -> None:
+    """Whoever is asked, and whoever has written: all answers fit one order."""
+    url = f"{any_redis.url}/7?{parameters}"
+    any_redis.client(db=7).flushdb()
+    with (
+        servers.redcouch(url) as one,
+        servers.redcouch(url, "--workers", "2") as other,
+        natives(any_redis) as writers,
+    ):
+        with historians([one.address, other.address], 300, MOSTLY_READS) as clients:
+            for client in clients:
+                client.join(60)
+        assert cache_hits(one.address) + cache_hits(other.address) > 100
+    judge([*clients, *writers])
+
+
+@pytest.mark.parametrize("harm", ["killed", "flushed", "closed"])
+def test_in_spite_of_faults(harm: str) -> None:
+    """Connections are lost, Redis is started anew, or everything is removed."""
+    lasting = ("--appendonly", "yes", "--appendfsync", "always")
+    with (
+        servers.redis_server(*lasting) as storage,
+        servers.redcouch(storage.url + "/7?cache=1m&timeout=0.5") as one,
+        servers.redcouch(storage.url + "/7?cache=1m&timeout=0.5") as other,
+        historians([one.address, other.address], 100_000, MOSTLY_READS) as clients,
+    ):
+        flush = Flush()
+        wait_for_more(clients, 100)
+        with storage.client() as native:
+            begin = time.monotonic()
+            if harm == "killed":
+                storage.kill()
+                storage.start()
+            elif harm == "flushed":
+                native.flushall()
+                flush.note(begin, time.monotonic())
+            else:
+                native.client_kill_filter(_type="normal", skipme=True)
+        wait_for_more(clients, 100)
+        assert cache_hits(one.address) + cache_hits(other.address) > 100
+    judge([*clients, flush])
+
+
+def test_nothing_is_stale(any_redis: RedisServer) -> None:
+    """No get gives a value that another had replaced, and been told so, before it was sent."""
+    keys = 20
+    acknowledged = [0] * keys
+    over = Event()
+
+    def write(number: int) -> None:
+        with any_redis.client(db=8) as client:
+            place = 0
+            while not over.is_set():
+                place += 1
+                for key in range(number, keys, 2):
+                    client.hset(f"rc:n{key}", "v", hexlify(b"%d" % place))
+                    acknowledged[key] = place
+
+    seen = [0, 0]
+
+    def read(address: Address) -> None:
+        wanted = b"get " + b" ".join(b"n%d" % key for key in range(keys)) + b"\r\n"
+        with Wire(address) as wire:
+            while not over.is_set():
+                before = list(acknowledged)
+                said = wire.exchange(wanted, lambda reply: reply.endswith(b"END\r\n"))
+                assert said is not None
+                lines = said.split(b"\r\n")
+                found = dict(zip(lines[0:-2:2], lines[1:-2:2], strict=True))
+                values = {int(head.split()[1][1:]): int(value) for head, value in found.items()}
+                seen[0] += len(values)
+                seen[1] += sum(values.get(key, 0) < before[key] for key in range(keys))
+
+    url = f"{any_redis.url}/8?cache=1m"
+    with servers.redcouch(url) as one, servers.redcouch(url) as other:
+        work = [Thread(target=write, args=(number,), daemon=True) for number in range(2)]
+        work += [
+            Thread(target=read, args=(server.address,), daemon=True)
+            for server in (one, other)
+            for _ in range(2)
+        ]
+        for thread in work:
+            thread.start()
+        over.wait(3)
+        over.set()
+        for thread in work:
+            thread.join(60)
+        hits = cache_hits(one.address) + cache_hits(other.address)
+    assert seen[0] > 1000
+    assert hits > 100
+    assert seen[1] == 0
