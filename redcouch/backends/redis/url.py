@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import SplitResult, unquote
@@ -16,15 +17,30 @@ DEFAULT_TIMEOUT = 1.0
 
 _COMMON = ("prefix", "encoding", "layout", "flush", "timeout")
 _TLS = ("ca", "cert", "key")
+_PARAMETERS: Mapping[str, tuple[str, ...]] = {
+    "rediss": _TLS,
+    "redis+unix": ("db",),
+    "redis+sentinel": ("sentinel_password",),
+    "redis+cluster": ("map",),
+    "rediss+cluster": (*_TLS, "map", "tls_name"),
+}
+
+
+_Place = tuple[str, int | None]
+"""A host, and one of its ports or all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
     """
     @ivar shown: the URL as it may be logged.
-    @ivar addresses: host and port of the Redis, or of each sentinel.
+    @ivar addresses: host and port of the Redis, of each sentinel, or of some nodes of a cluster.
     @ivar socket: the unix socket, in place of addresses.
     @ivar master: the name that the sentinels know the Redis by.
+    @ivar cluster: it is a Redis Cluster.
+    @ivar reached_at: where nodes of a cluster are reached, by what they call themselves: host and
+        port, or no port for all of a host.
+    @ivar tls_name: the name that certificates have to be for, in place of the host.
     @ivar timeout: seconds in which Redis has to answer.
     """
 
@@ -40,6 +56,9 @@ class Location:
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    tls_name: str | None = None
+    cluster: bool = False
+    reached_at: tuple[tuple[_Place, _Place], ...] = ()
     timeout: float = DEFAULT_TIMEOUT
     layout: Layout = Layout()  # noqa: RUF009 - it is frozen
 
@@ -51,22 +70,19 @@ def read_location(url: str) -> Location:
      - C{redis://[[user]:password@]host[:port][/database]}, C{rediss://} for TLS,
      - C{redis+unix://[[user]:password@]/path/to/socket?db=0},
      - C{redis+sentinel://[[user]:password@]host[:port],.../master[/database]}
+     - C{redis+cluster://[[user]:password@]host[:port],...}, C{rediss+cluster://} for TLS
 
     with parameters C{prefix}, C{encoding}, C{layout}, C{flush}, C{timeout}; C{ca}, C{cert}, C{key}
-    for TLS; C{sentinel_password}. Percent-encoding is undone everywhere.
+    for TLS; C{sentinel_password}; C{map} for a cluster, and C{tls_name} for one with TLS.
+    Percent-encoding is undone everywhere.
 
     @raise ConfigurationError: it is none of these.
     """
     shown = redact(url)
     parts = split_url(url)
     scheme = parts.scheme.lower()
-    known: tuple[str, ...] = _COMMON
-    if scheme == "rediss":
-        known += _TLS
-    elif scheme == "redis+unix":
-        known += ("db",)
-    elif scheme == "redis+sentinel":
-        known += ("sentinel_password",)
+    known = _COMMON + _PARAMETERS.get(scheme, ())
+    cluster = scheme in ("redis+cluster", "rediss+cluster")
     _check_escapes(url, parts, shown)
     given = {
         name: value.decode("utf-8", "surrogateescape")
@@ -81,7 +97,7 @@ def read_location(url: str) -> Location:
         username=unquote(username) or None,
         password=unquote(password) if colon else None,
         timeout=_read_timeout(given.get("timeout"), shown),
-        layout=_read_layout(given),
+        layout=_read_layout(given, cluster),
     )
     path = [unquote(part) for part in parts.path.split("/")[1:]]
     if scheme == "redis+unix":
@@ -97,13 +113,23 @@ def read_location(url: str) -> Location:
             sentinel_password=given.get("sentinel_password"),
         )
     addresses = _read_addresses(hosts, DEFAULT_PORT, shown)
-    if len(addresses) > 1 or len(path) > 1:
+    database = path[0] if path else ""
+    if cluster:
+        if len(path) > 1 or database not in ("", "0"):
+            raise ConfigurationError(f"{shown}: a cluster has no database but 0")
+        common = replace(
+            common,
+            cluster=True,
+            reached_at=_read_map(given.get("map"), shown),
+            tls_name=given.get("tls_name"),
+        )
+    elif len(addresses) > 1 or len(path) > 1:
         raise ConfigurationError(f"{shown}: write {scheme}://host:port/database")
     return replace(
         common,
         addresses=addresses,
-        database=_read_database(path[0] if path else "", shown),
-        tls=scheme == "rediss",
+        database=_read_database(database, shown),
+        tls=scheme.startswith("rediss"),
         ca=_read_file(given.get("ca"), shown),
         certificate=_read_file(given.get("cert"), shown),
         key=_read_file(given.get("key"), shown),
@@ -138,6 +164,29 @@ def _read_addresses(hosts: str, default_port: int, shown: str) -> tuple[tuple[st
     return tuple((host or "127.0.0.1", port) for host, port in addresses)
 
 
+def _read_map(text: str | None, shown: str) -> tuple[tuple[_Place, _Place], ...]:
+    """C{old=new,...}, each side C{host:port}, or both a host alone."""
+    known = []
+    for pair in text.split(",") if text else []:
+        try:
+            old, new = map(_read_place, pair.split("="))
+            if (old[1] is None) != (new[1] is None):
+                raise ValueError
+        except ValueError:
+            raise ConfigurationError(
+                f"{shown}: map: {pair!r} is no host:port=host:port or host=host"
+            ) from None
+        known.append((old, new))
+    return tuple(known)
+
+
+def _read_place(text: str) -> _Place:
+    ((host, port),) = read_hosts(text, DEFAULT_PORT)
+    if not host:
+        raise ValueError
+    return host, port if text.rpartition(":")[2].isdigit() else None
+
+
 def _read_database(text: str, shown: str) -> int:
     if not text:
         return 0
@@ -158,9 +207,11 @@ def _read_timeout(text: str | None, shown: str) -> float:
     return seconds
 
 
-def _read_layout(given: dict[str, str]) -> Layout:
+def _read_layout(given: dict[str, str], cluster: bool) -> Layout:
     layout = given.get("layout", "hash")
     if layout == "string":
+        if cluster:
+            raise ConfigurationError("layout: string is not there for a cluster yet")
         return _read_string_layout(given)
     if layout != "hash":
         raise ConfigurationError(f"layout: {layout!r} is neither hash nor string")
@@ -170,7 +221,7 @@ def _read_layout(given: dict[str, str]) -> Layout:
     if encoding not in ("hex", "raw"):
         raise ConfigurationError(f"encoding: {encoding!r} is neither hex nor raw")
     prefix = given.get("prefix", "rc:").encode("utf-8", "surrogateescape")
-    return Layout(prefix=prefix, raw=encoding == "raw")
+    return Layout(prefix=prefix, raw=encoding == "raw", cluster=cluster)
 
 
 def _read_string_layout(given: dict[str, str]) -> Layout:
