@@ -194,6 +194,8 @@ def test_help() -> None:
         "memory: a dict in this process",
         "embedded: a private Redis",
         "redis: redis://",
+        "redis+cluster: redis+cluster://",
+        "rediss+cluster: ",
         "redis+sentinel: ",
         "redis+unix: ",
         "rediss: ",

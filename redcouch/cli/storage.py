@@ -64,6 +64,8 @@ def read_storage(url: str) -> Location:
         return _embedded(url)
     if scheme in _REDIS:
         return read_location(url)
+    if scheme in ("redis+cluster", "rediss+cluster"):
+        raise ConfigurationError(f"{redact(url)}: the commands do not work on a cluster yet")
     raise ConfigurationError(
         f"{redact(url)}: no storage in Redis; it has to begin with one of "
         + ", ".join(f"{name}:" for name in (*_REDIS, "embedded"))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import redis
 from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
 
@@ -13,6 +12,7 @@ from redcouch.backends.cached.backend import CachedBackend
 from redcouch.backends.cached.connection import TrackedLink
 from redcouch.backends.redis import make_codec
 from redcouch.backends.redis.backend import RedisBackend
+from redcouch.backends.redis.cluster import make_cluster
 from redcouch.backends.redis.connection import Link
 from redcouch.backends.redis.layout import FLUSH_AT
 from redcouch.backends.redis.url import read_location
@@ -22,7 +22,7 @@ from tests.support.requirements import OnRedis
 from tests.support.servers import shared_redis
 
 
-def age(client: redis.Redis, milliseconds: int) -> None:
+def age(client: Any, milliseconds: int) -> None:
     """Take so much from what every key in Redis has left to live."""
     for key in client.scan_iter():
         left = client.pttl(key)
@@ -36,7 +36,8 @@ class RedisStorage:
     Items expire by Redis' own clock, and are aged instead.
     """
 
-    def __init__(self, url: str, client: redis.Redis) -> None:
+    def __init__(self, url: str, client: Any) -> None:
+        """@param client: a native client of the Redis, or the cluster."""
         self.client = client
         self.clock = Clock()
         self._start = time.time()
@@ -45,7 +46,9 @@ class RedisStorage:
         surroundings = Surroundings(self.clock, contract.LIMITS, self.now, print)
         codec = make_codec(location.layout, surroundings)
         self.storage: IStorageBackend
-        if location.cache:
+        if location.cluster:
+            self.storage = make_cluster(location, codec, surroundings, reactor)
+        elif location.cache:
             tracked = TrackedLink(location, reactor, codec.scripts, surroundings.counts)
             inner = RedisBackend(tracked, codec, surroundings)
             self.storage = CachedBackend(inner, tracked, codec)
@@ -76,6 +79,7 @@ class RedisContract(OnRedis, contract.StorageContract):
 
     encoding: ClassVar[str]
     parameters: ClassVar[str] = ""
+    client: Any
     prefix: ClassVar[bytes] = b"rc:"
 
     def build(self) -> IStorageBackend:

@@ -273,3 +273,23 @@ def _is_whole(reply: bytes) -> bool:
     return reply.endswith(b"END\r\n") or (
         reply.startswith(b"SERVER_ERROR") and reply.endswith(b"\r\n")
     )
+
+
+class Survivor(Load):
+    """
+    One who knows that replication is asynchronous: while the master changes, what was
+    acknowledged last may be lost.
+
+    @ivar strict: by now, nothing may.
+    """
+
+    strict = True
+
+    def check(self, key: str, value: bytes | None) -> None:
+        """While not strict: anything that this client has ever stored there, or nothing."""
+        if self.strict:
+            super().check(key, value)
+        elif value is not None:
+            its_key, _, number = value.decode().partition("=")
+            assert its_key == key
+            assert 0 < int(number) <= self.asked

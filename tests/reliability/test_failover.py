@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError
+from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError, Survivor
 from tests.reliability.historians import historians, judge, wait_for_more
 from tests.support import servers
 from tests.support.polling import eventually
@@ -51,26 +51,6 @@ class Sentinel(Server):
         with redis.Redis(host=LOOPBACK, port=self.port) as client:
             state = client.sentinel_master("main")
         return (int(state["num-slaves"]), int(state["num-other-sentinels"])) == (1, 2)
-
-
-class Survivor(Load):
-    """
-    One who knows that replication is asynchronous: while the master changes, what was
-    acknowledged last may be lost.
-
-    @ivar strict: by now, nothing may.
-    """
-
-    strict = True
-
-    def check(self, key: str, value: bytes | None) -> None:
-        """While not strict: anything that this client has ever stored there, or nothing."""
-        if self.strict:
-            super().check(key, value)
-        elif value is not None:
-            its_key, _, number = value.decode().partition("=")
-            assert its_key == key
-            assert 0 < int(number) <= self.asked
 
 
 @contextmanager

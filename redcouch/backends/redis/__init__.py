@@ -1,9 +1,9 @@
 """
 Items in Redis.
 
-C{redis://}, C{rediss://} (TLS), C{redis+unix://} and C{redis+sentinel://}:
-L{url} reads the URL, L{connection} keeps the connection, L{layout} knows how
-items stand in Redis. A codec packs commands and reads their replies
+C{redis://}, C{rediss://} (TLS), C{redis+unix://}, C{redis+sentinel://}, and a
+L{cluster}: L{url} reads the URL, L{connection} keeps the connection, L{layout}
+knows how items stand in Redis. A codec packs commands and reads their replies
 (L{hash_codec}, L{string_codec}, and L{script_codec} for what they have in
 common), L{backend} performs them, L{recovery} finishes what one round trip has
 not, L{admin} does what concerns all items, and C{scripts/} holds what has to
@@ -32,6 +32,10 @@ def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
         from redcouch.backends.cached import make_cached
 
         return make_cached(location, codec, surroundings)
+    if location.cluster:
+        from redcouch.backends.redis.cluster import make_cluster
+
+        return make_cluster(location, codec, surroundings, surroundings.reactor)
     link = Link(location, surroundings.reactor, codec.scripts)
     link.meter = surroundings.meter
     backend: IStorageBackend = RedisBackend(link, codec, surroundings)

@@ -17,11 +17,12 @@ from zope.interface import implementer
 from redcouch.backends.redis.admin import RedisAdmin
 from redcouch.backends.redis.connection import Link, Replies, Waiting
 from redcouch.backends.redis.exchange import Exchange
+from redcouch.backends.redis.in_parts import InParts
 from redcouch.backends.redis.recovery import Read, Recovery, read_batch
 from redcouch.backends.redis.replies import Reader, Unfinished
 from redcouch.backends.redis.script_codec import ScriptCodec
 from redcouch.backends.redis.usage_store import UsageStore
-from redcouch.commands import Command, Dump, Flush
+from redcouch.commands import Command
 from redcouch.errors import BackendError
 from redcouch.interfaces import (
     Answer,
@@ -47,6 +48,7 @@ class RedisBackend:
         exchange = Exchange(link, codec.scripts)
         self._recovery = Recovery(exchange, codec)
         self._admin = RedisAdmin(exchange, codec, surroundings)
+        self._in_parts = InParts(codec.packers, self.execute, self._admin)
         self._usage = UsageStore(exchange)
 
     def start(self) -> Deferred[None]:
@@ -94,43 +96,11 @@ class RedisBackend:
                 payload, replies, readers = packed
                 self._link.submit(payload, _Batch(self, commands, answer, replies, readers))
                 return
-        Deferred.fromCoroutine(self._execute_in_parts(commands)).addBoth(answer)
+        Deferred.fromCoroutine(self._in_parts.execute(commands)).addBoth(answer)
 
     def finish(self, commands: Sequence[Command], read: Read, answer: Answer) -> None:
         """Answer with results of which some are unfinished."""
         Deferred.fromCoroutine(self._recovery.finish(commands, read)).addBoth(answer)
-
-    async def _execute_in_parts(self, commands: Sequence[Command]) -> list[Result]:
-        """A batch with a flush or a dump in it: what comes before, that, what comes after."""
-        results: list[Result] = []
-        part: list[Command] = []
-        for command in commands:
-            if command.__class__ in self._packers:
-                part.append(command)
-                continue
-            results += await self._execute_part(part)
-            part = []
-            results.append(await self._execute_alone(command))
-        return results + await self._execute_part(part)
-
-    async def _execute_part(self, part: list[Command]) -> list[Result]:
-        if not part:
-            return []
-        try:
-            return await self.execute(part)
-        except BackendError as error:
-            return [error.failed] * len(part)
-
-    async def _execute_alone(self, command: Command) -> Result:
-        try:
-            match command:
-                case Flush():
-                    return await self._admin.flush(command)
-                case Dump():
-                    return await self._admin.dump(command)
-        except BackendError as error:
-            return error.failed
-        raise TypeError(f"no such command: {command!r}")
 
 
 class _Pending(Waiting):

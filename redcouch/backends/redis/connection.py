@@ -199,7 +199,8 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         for script in self.link.scripts:
             await self.script_load(script.text)
         await self._check_commands()
-        await self._look_for_items()
+        if FRESH in self.link.scripts:
+            await self._look_for_items()
 
     async def _check_version(self) -> None:
         """
@@ -445,6 +446,11 @@ class Link:
             self._sentinels.stop()
         stopped: Deferred[None] = self._factory.disconnect()
         return stopped.addCallback(lambda _: None)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for a reply."""
+        return not self._early and (self._protocol is None or not self._protocol.waiting)
 
     def health(self) -> Health:
         """Whether commands reach Redis now, or are going to as soon as it is connected again."""
@@ -712,7 +718,9 @@ def _endpoint(location: Location, reactor: Any) -> IStreamClientEndpoint | None:
         return None
     host, port = location.addresses[0]
     plain: IStreamClientEndpoint = HostnameEndpoint(reactor, host, port, timeout=timeout)
-    return wrapClientTLS(_tls_options(location, host), plain) if location.tls else plain
+    if not location.tls:
+        return plain
+    return wrapClientTLS(_tls_options(location, location.tls_name or host), plain)
 
 
 def _tls_options(location: Location, host: str) -> Any:

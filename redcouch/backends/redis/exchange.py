@@ -43,6 +43,10 @@ class Exchange:
         (reply,) = await self.send(pack_command(command), 1)
         return check(reply)
 
+    async def ask_all(self, commands: Sequence[tuple[bytes, ...]]) -> Sequence[Any]:
+        """The replies to several commands, errors of Redis among them."""
+        return await self.send(b"".join(map(pack_command, commands)), len(commands))
+
     async def send_behind_scripts(self, payload: bytes, replies: int) -> Sequence[Any]:
         """The same as C{send}, after telling Redis the scripts, which it has forgotten."""
         load = self._load

@@ -57,16 +57,18 @@ class HashCodec(ScriptCodec):
         self._hmget = pack_hmget(prefix, (b"v", b"r", b"f"))
         self._hmget_cas = pack_hmget(prefix, (b"v", b"r", b"f", b"c"))
         self._hmget_meta = pack_hmget(prefix, (b"v", b"r", b"f", b"c", b"s", b"w"))
-        self._set = pack_store(prefix, scripts.SET, (layout.field, layout.other_field), 3)
+        fields = (layout.field, layout.other_field)
+        self._set = pack_store(prefix, layout.shared_keys, scripts.SET, fields, 3)
         large = (scripts.BEGIN, scripts.SETTLE)
-        self._set_large = pack_large_store(prefix, large, layout.field, layout.other_field)
+        self._set_large = pack_large_store(prefix, layout.shared_keys, large, *fields)
         self._assign = self._template("assign", 2)
         self._win = self._template("win", 1)
         self.packers[Get] = self._pack_get
         self.packers_among_changes = {**self.packers, MetaGet: super()._pack_meta_get}
 
     def _template(self, name: str, arguments: int) -> Callable[..., bytes]:
-        return pack_script(self.layout.prefix, self.script(name), arguments)
+        layout = self.layout
+        return pack_script(layout.prefix, layout.shared_keys, self.script(name), arguments)
 
     def _pack_get(self, command: Get) -> Packed:
         keys = command.keys

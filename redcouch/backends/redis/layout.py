@@ -56,10 +56,12 @@ class Layout:
     @ivar prefix: stands before every item's key; not empty, and apart from
         L{SYSTEM_PREFIX}.
     @ivar raw: values are written as they are, and not in hex.
+    @ivar cluster: Redis is a cluster.
     """
 
     prefix: bytes = b"rc:"
     raw: bool = False
+    cluster: bool = False
 
     def __post_init__(self) -> None:
         if not self.prefix:
@@ -68,6 +70,14 @@ class Layout:
             raise ConfigurationError(
                 f"prefix: must not run into {SYSTEM_PREFIX.decode()}, which holds the CAS counter"
             )
+
+    @property
+    def shared_keys(self) -> tuple[bytes, ...]:
+        """
+        The keys beside the item's that its scripts are given. None on a cluster: while
+        a slot moves, no script can have two keys.
+        """
+        return () if self.cluster else (CAS_COUNTER,)
 
     @property
     def field(self) -> bytes:

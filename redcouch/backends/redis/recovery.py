@@ -14,7 +14,7 @@ set should have replaced is removed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from redcouch.backends.redis.exchange import Exchange
 from redcouch.backends.redis.replies import LOST, NOTHING_DONE, Reader, Unfinished
@@ -46,35 +46,30 @@ def read_batch(
     return results, unfinished
 
 
-class Recovery:
-    """Finishes batches over one exchange."""
+class Runs(Protocol):
+    """Calls scripts."""
 
-    def __init__(self, exchange: Exchange, codec: ScriptCodec) -> None:
+    async def run(self, calls: Sequence[bytes]) -> Sequence[Any]:
+        """The replies to calls whose order does not matter. Raises L{BackendError}."""
+
+
+class Completion:
+    """Asks what is left to ask of a batch, and removes what must not live on."""
+
+    def __init__(self, exchange: Runs, codec: ScriptCodec) -> None:
         self._exchange = exchange
         self._codec = codec
 
-    async def finish(self, commands: Sequence[Command], read: Read) -> list[Result]:
+    async def complete(self, commands: Sequence[Command], read: Read) -> list[Result]:
         """
         The final results.
 
-        @raise BackendError: Redis could not be asked again.
+        @raise BackendError: a refused item could not be removed.
         """
-        for _ in range(_ATTEMPTS):
-            first = _first_to_repeat(commands, read)
-            if first is None:
-                break
-            read[first:] = await self._repeat(commands[first:])
         await self._ask_more(read)
-        results = [_so_far(one) for one in read]
+        results = [so_far(one) for one in read]
         await self._remove_refused(commands, results)
         return results
-
-    async def _repeat(self, commands: Sequence[Command]) -> Read:
-        packed = self._codec.pack(commands)
-        assert packed is not None  # they have been packed before
-        payload, expected, readers = packed
-        replies = await self._exchange.send_behind_scripts(payload, expected)
-        return read_batch(commands, readers, replies)[0]
 
     async def _ask_more(self, read: Read) -> None:
         questions = [
@@ -100,13 +95,41 @@ class Recovery:
         await self._exchange.run([*map(self._codec.pack_removal, refused)])
 
 
-def _first_to_repeat(commands: Sequence[Command], read: Read) -> int | None:
-    """Where to begin again: after the last change that was made, if any is left there."""
+class Recovery(Completion):
+    """Finishes batches over one exchange."""
+
+    def __init__(self, exchange: Exchange, codec: ScriptCodec) -> None:
+        super().__init__(exchange, codec)
+        self._scripts = exchange
+
+    async def finish(self, commands: Sequence[Command], read: Read) -> list[Result]:
+        """
+        The final results.
+
+        @raise BackendError: Redis could not be asked again.
+        """
+        for _ in range(_ATTEMPTS):
+            first = first_to_repeat(commands, read, [*map(_is_lost, read)])
+            if first is None:
+                break
+            read[first:] = await self._repeat(commands[first:])
+        return await self.complete(commands, read)
+
+    async def _repeat(self, commands: Sequence[Command]) -> Read:
+        packed = self._codec.pack(commands)
+        assert packed is not None  # they have been packed before
+        payload, expected, readers = packed
+        replies = await self._scripts.send_behind_scripts(payload, expected)
+        return read_batch(commands, readers, replies)[0]
+
+
+def first_to_repeat(commands: Sequence[Command], read: Read, undone: Sequence[bool]) -> int | None:
+    """Where to begin again: after the last change that was made, if any is left undone there."""
     begin = 0
     for index, (command, one) in enumerate(zip(commands, read, strict=True)):
-        if not _is_lost(one) and not _may_be_read_again(command, _so_far(one)):
+        if not undone[index] and not _may_be_read_again(command, so_far(one)):
             begin = index + 1
-    return next((index for index in range(begin, len(read)) if _is_lost(read[index])), None)
+    return next((index for index in range(begin, len(read)) if undone[index]), None)
 
 
 def _is_lost(one: Any) -> bool:
@@ -125,5 +148,6 @@ def _may_be_read_again(command: Command, result: Result) -> bool:
     return True
 
 
-def _so_far(one: Any) -> Result:
+def so_far(one: Any) -> Result:
+    """What is known of a result by now."""
     return one.result if one.__class__ is Unfinished else one

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 
 import hiredis
 
-from redcouch.backends.redis.layout import CAS_COUNTER
 from redcouch.backends.redis.scripts import Script
 from redcouch.limits import MAX_KEY
 
@@ -79,16 +78,18 @@ def _pack_each(
     return pack
 
 
-def pack_store(prefix: bytes, script: Script, before: Sequence[bytes], after: int) -> PackStore:
+def pack_store(
+    prefix: bytes, shared: Sequence[bytes], script: Script, before: Sequence[bytes], after: int
+) -> PackStore:
     """
     A function from an item's key (without prefix), a value, and what
     L{bulks} makes of the arguments after it, to EVALSHA of a script on that
-    item and the CAS counter: C{before}, the value, and C{after} arguments more.
+    item and the C{shared} keys: C{before}, the value, and C{after} arguments more.
     """
     arguments = len(before) + 1 + after
-    command = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n2\r\n" % (5 + arguments, script.sha)
+    command = _pack_evalsha(script, shared, arguments)
     starts = [command + b"$%d\r\n" % (len(prefix) + n) + prefix for n in range(MAX_KEY + 1)]
-    middle = b"\r\n" + bulks(CAS_COUNTER, *before)
+    middle = b"\r\n" + bulks(*shared, *before)
 
     def pack(key: bytes, value: bytes, rest: bytes) -> bytes:
         size = b"$%d\r\n" % len(value)
@@ -98,7 +99,11 @@ def pack_store(prefix: bytes, script: Script, before: Sequence[bytes], after: in
 
 
 def pack_large_store(
-    prefix: bytes, scripts: tuple[Script, Script], field: bytes, other_field: bytes
+    prefix: bytes,
+    shared: Sequence[bytes],
+    scripts: tuple[Script, Script],
+    field: bytes,
+    other_field: bytes,
 ) -> PackStore:
     """
     A function from an item's key (without prefix), a value, and L{bulks} of
@@ -110,9 +115,10 @@ def pack_large_store(
     Redis's time for each MiB; HSETNX copies it once.
     """
     begin, settle = scripts
-    before = b"*1\r\n$5\r\nMULTI\r\n*7\r\n" + bulks(b"EVAL", begin.text, b"2")
-    between = bulks(CAS_COUNTER, field, other_field) + b"*4\r\n$6\r\nHSETNX\r\n"
-    behind = b"\r\n*9\r\n" + bulks(b"EVAL", settle.text, b"2")
+    keys = b"%d" % (1 + len(shared))
+    before = b"*1\r\n$5\r\nMULTI\r\n*%d\r\n" % (6 + len(shared)) + bulks(b"EVAL", begin.text, keys)
+    between = bulks(*shared, field, other_field) + b"*4\r\n$6\r\nHSETNX\r\n"
+    behind = b"\r\n*%d\r\n" % (8 + len(shared)) + bulks(b"EVAL", settle.text, keys)
 
     def pack(key: bytes, value: bytes, rest: bytes) -> bytes:
         name = bulk(prefix + key)
@@ -127,7 +133,7 @@ def pack_large_store(
                 value,
                 behind,
                 name,
-                bulks(CAS_COUNTER, field),
+                bulks(*shared, field),
                 rest,
                 b"*1\r\n$4\r\nEXEC\r\n",
             )
@@ -136,18 +142,26 @@ def pack_large_store(
     return pack
 
 
-def pack_script(prefix: bytes, script: Script, arguments: int) -> Callable[..., bytes]:
+def _pack_evalsha(script: Script, shared: Sequence[bytes], arguments: int) -> bytes:
+    """The beginning of EVALSHA on one key more than C{shared}."""
+    keys = 1 + len(shared)
+    return b"*%d\r\n" % (3 + keys + arguments) + bulks(b"EVALSHA", script.sha, b"%d" % keys)
+
+
+def pack_script(
+    prefix: bytes, shared: Sequence[bytes], script: Script, arguments: int
+) -> Callable[..., bytes]:
     """
     A function from an item's key (without prefix) and this many arguments to
-    EVALSHA of a script on that item and the CAS counter.
+    EVALSHA of a script on that item and the C{shared} keys.
     """
     length = len(prefix)
     template = (
-        b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n2\r\n" % (5 + arguments, script.sha)
+        _pack_evalsha(script, shared, arguments)
         + b"$%d\r\n"
         + _escape(prefix)
         + b"%b\r\n"
-        + _escape(bulk(CAS_COUNTER))
+        + _escape(bulks(*shared))
         + b"$%d\r\n%b\r\n" * arguments
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import SplitResult, unquote
@@ -16,19 +17,33 @@ DEFAULT_TIMEOUT = 1.0
 
 _COMMON = ("prefix", "encoding", "layout", "flush", "timeout")
 _TLS = ("ca", "cert", "key")
-_ONE_REDIS = ("redis", "rediss", "redis+unix", "redis+sentinel")
-"""Schemes of a storage that is one Redis at a time, whose items may be cached."""
+_PARAMETERS: Mapping[str, tuple[str, ...]] = {
+    "redis": ("cache",),
+    "rediss": (*_TLS, "cache"),
+    "redis+unix": ("db", "cache"),
+    "redis+sentinel": ("sentinel_password", "cache"),
+    "redis+cluster": ("map",),
+    "rediss+cluster": (*_TLS, "map", "tls_name"),
+}
+"""What each scheme takes beside what all take. Items of one Redis at a time may be cached."""
 
 LEAST_CACHE = 2**20
+
+_Place = tuple[str, int | None]
+"""A host, and one of its ports or all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
     """
     @ivar shown: the URL as it may be logged.
-    @ivar addresses: host and port of the Redis, or of each sentinel.
+    @ivar addresses: host and port of the Redis, of each sentinel, or of some nodes of a cluster.
     @ivar socket: the unix socket, in place of addresses.
     @ivar master: the name that the sentinels know the Redis by.
+    @ivar cluster: it is a Redis Cluster.
+    @ivar reached_at: where nodes of a cluster are reached, by what they call themselves: host and
+        port, or no port for all of a host.
+    @ivar tls_name: the name that certificates have to be for, in place of the host.
     @ivar timeout: seconds in which Redis has to answer.
     @ivar cache: bytes of items that each process keeps in its own memory; 0 for none.
     """
@@ -45,6 +60,9 @@ class Location:
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    tls_name: str | None = None
+    cluster: bool = False
+    reached_at: tuple[tuple[_Place, _Place], ...] = ()
     timeout: float = DEFAULT_TIMEOUT
     cache: int = 0
     layout: Layout = Layout()  # noqa: RUF009 - it is frozen
@@ -57,24 +75,19 @@ def read_location(url: str) -> Location:
      - C{redis://[[user]:password@]host[:port][/database]}, C{rediss://} for TLS,
      - C{redis+unix://[[user]:password@]/path/to/socket?db=0},
      - C{redis+sentinel://[[user]:password@]host[:port],.../master[/database]}
+     - C{redis+cluster://[[user]:password@]host[:port],...}, C{rediss+cluster://} for TLS
 
-    with parameters C{prefix}, C{encoding}, C{layout}, C{flush}, C{timeout}, C{cache};
-    C{ca}, C{cert}, C{key} for TLS; C{sentinel_password}. Percent-encoding is undone everywhere.
+    with parameters C{prefix}, C{encoding}, C{layout}, C{flush}, C{timeout}; C{cache} but for a
+    cluster; C{ca}, C{cert}, C{key} for TLS; C{sentinel_password}; C{map} for a cluster, and
+    C{tls_name} for one with TLS. Percent-encoding is undone everywhere.
 
     @raise ConfigurationError: it is none of these.
     """
     shown = redact(url)
     parts = split_url(url)
     scheme = parts.scheme.lower()
-    known: tuple[str, ...] = _COMMON
-    if scheme == "rediss":
-        known += _TLS
-    elif scheme == "redis+unix":
-        known += ("db",)
-    elif scheme == "redis+sentinel":
-        known += ("sentinel_password",)
-    if scheme in _ONE_REDIS:
-        known += ("cache",)
+    known = _COMMON + _PARAMETERS.get(scheme, ())
+    cluster = scheme in ("redis+cluster", "rediss+cluster")
     _check_escapes(url, parts, shown)
     given = {
         name: value.decode("utf-8", "surrogateescape")
@@ -90,7 +103,7 @@ def read_location(url: str) -> Location:
         password=unquote(password) if colon else None,
         timeout=_read_timeout(given.get("timeout"), shown),
         cache=_read_cache(given.get("cache"), shown),
-        layout=_read_layout(given),
+        layout=_read_layout(given, cluster),
     )
     path = [unquote(part) for part in parts.path.split("/")[1:]]
     if scheme == "redis+unix":
@@ -106,13 +119,23 @@ def read_location(url: str) -> Location:
             sentinel_password=given.get("sentinel_password"),
         )
     addresses = _read_addresses(hosts, DEFAULT_PORT, shown)
-    if len(addresses) > 1 or len(path) > 1:
+    database = path[0] if path else ""
+    if cluster:
+        if len(path) > 1 or database not in ("", "0"):
+            raise ConfigurationError(f"{shown}: a cluster has no database but 0")
+        common = replace(
+            common,
+            cluster=True,
+            reached_at=_read_map(given.get("map"), shown),
+            tls_name=given.get("tls_name"),
+        )
+    elif len(addresses) > 1 or len(path) > 1:
         raise ConfigurationError(f"{shown}: write {scheme}://host:port/database")
     return replace(
         common,
         addresses=addresses,
-        database=_read_database(path[0] if path else "", shown),
-        tls=scheme == "rediss",
+        database=_read_database(database, shown),
+        tls=scheme.startswith("rediss"),
         ca=_read_file(given.get("ca"), shown),
         certificate=_read_file(given.get("cert"), shown),
         key=_read_file(given.get("key"), shown),
@@ -147,6 +170,29 @@ def _read_addresses(hosts: str, default_port: int, shown: str) -> tuple[tuple[st
     return tuple((host or "127.0.0.1", port) for host, port in addresses)
 
 
+def _read_map(text: str | None, shown: str) -> tuple[tuple[_Place, _Place], ...]:
+    """C{old=new,...}, each side C{host:port}, or both a host alone."""
+    known = []
+    for pair in text.split(",") if text else []:
+        try:
+            old, new = map(_read_place, pair.split("="))
+            if (old[1] is None) != (new[1] is None):
+                raise ValueError
+        except ValueError:
+            raise ConfigurationError(
+                f"{shown}: map: {pair!r} is no host:port=host:port or host=host"
+            ) from None
+        known.append((old, new))
+    return tuple(known)
+
+
+def _read_place(text: str) -> _Place:
+    ((host, port),) = read_hosts(text, DEFAULT_PORT)
+    if not host:
+        raise ValueError
+    return host, port if text.rpartition(":")[2].isdigit() else None
+
+
 def _read_database(text: str, shown: str) -> int:
     if not text:
         return 0
@@ -178,9 +224,11 @@ def _read_cache(text: str | None, shown: str) -> int:
     return size
 
 
-def _read_layout(given: dict[str, str]) -> Layout:
+def _read_layout(given: dict[str, str], cluster: bool) -> Layout:
     layout = given.get("layout", "hash")
     if layout == "string":
+        if cluster:
+            raise ConfigurationError("layout: string is not there for a cluster yet")
         return _read_string_layout(given)
     if layout != "hash":
         raise ConfigurationError(f"layout: {layout!r} is neither hash nor string")
@@ -190,7 +238,7 @@ def _read_layout(given: dict[str, str]) -> Layout:
     if encoding not in ("hex", "raw"):
         raise ConfigurationError(f"encoding: {encoding!r} is neither hex nor raw")
     prefix = given.get("prefix", "rc:").encode("utf-8", "surrogateescape")
-    return Layout(prefix=prefix, raw=encoding == "raw")
+    return Layout(prefix=prefix, raw=encoding == "raw", cluster=cluster)
 
 
 def _read_string_layout(given: dict[str, str]) -> Layout:

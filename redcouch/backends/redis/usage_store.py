@@ -11,14 +11,12 @@ C{looked}, when the last was.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 
-from redcouch.backends.redis.exchange import Exchange
 from redcouch.backends.redis.layout import SYSTEM_PREFIX
 from redcouch.backends.redis.replies import check, failed_by
-from redcouch.backends.redis.resp import pack_command
 from redcouch.results import Trouble
 from redcouch.telemetry.usage import KINDS, MOST, Inventory, Seen
 
@@ -46,26 +44,38 @@ SYSTEM_KEYS = (
 """Every key of the inventory."""
 
 
+class Asks(Protocol):
+    """Asks Redis; on a cluster, the node that has the key."""
+
+    async def ask(self, *command: bytes) -> Any:
+        """One command's reply. Raises C{BackendError} where there is none, or an error."""
+
+    async def ask_all(self, commands: Sequence[tuple[bytes, ...]]) -> Sequence[Any]:
+        """The replies to several commands, each about one key, errors of Redis among them."""
+
+
 class UsageStore:
-    """The inventory in one Redis. What fails raises a C{BackendError}."""
+    """The inventory beside the items. What fails raises a C{BackendError}."""
 
     _log = Logger()
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Asks) -> None:
         self._exchange = exchange
         self._told: set[bytes] = set()
 
     async def keep(self, seen: Sequence[Seen], now: int) -> None:
         """Add what was seen. Of a kind that has become too large, what was seen last stays."""
-        replies = [*map(check, await self._exchange.send(*pack_seen(seen, now)))]
+        replies = [*map(check, await self._exchange.ask_all(commands_noting(seen, now)))]
         for kind, size in zip(KINDS, replies[-len(KINDS) :], strict=True):
             if size > MOST:
                 fields = _fields(await self._exchange.ask(b"HGETALL", key_of(kind)))
-                await self._exchange.send(*pack_forget(kind, oldest(fields, MOST * 4 // 5)))
+                names = oldest(fields, MOST * 4 // 5)
+                keys = (key_of(kind), seconds_key_of(kind))
+                await self._exchange.ask_all([(b"HDEL", key, *names) for key in keys])
 
     async def read(self) -> Inventory:
         """All that has been kept. What makes no sense there is told once, and passed over."""
-        replies = await self._exchange.send(*pack_questions())
+        replies = await self._exchange.ask_all([(b"HGETALL", key) for key in SYSTEM_KEYS])
         for key, reply in zip(SYSTEM_KEYS, replies, strict=True):
             if failed_by(reply).trouble is Trouble.WRONG_TYPE:
                 self._tell(key)
@@ -89,8 +99,8 @@ class UsageStore:
             )
 
 
-def pack_seen(seen: Sequence[Seen], now: int) -> tuple[bytes, int]:
-    """The commands that note what was seen, and how many there are; the last are sizes."""
+def commands_noting(seen: Sequence[Seen], now: int) -> list[tuple[bytes, ...]]:
+    """The commands that note what was seen, each about one key; the last ask for sizes."""
     commands: list[tuple[bytes, ...]] = [
         (b"HSETNX", ROOT, b"since", b"%d" % now),
         (b"HSET", ROOT, b"looked", b"%d" % now),
@@ -98,19 +108,7 @@ def pack_seen(seen: Sequence[Seen], now: int) -> tuple[bytes, int]:
     for one in seen:
         commands.append((b"HSET", key_of(one.kind), one.name, b"%d" % one.last))
         commands.append((b"HINCRBY", seconds_key_of(one.kind), one.name, b"%d" % one.seconds))
-    commands += [(b"HLEN", key_of(kind)) for kind in KINDS]
-    return b"".join(map(pack_command, commands)), len(commands)
-
-
-def pack_questions() -> tuple[bytes, int]:
-    """The commands that ask for the whole inventory, and how many there are."""
-    return b"".join(pack_command((b"HGETALL", key)) for key in SYSTEM_KEYS), len(SYSTEM_KEYS)
-
-
-def pack_forget(kind: str, names: Sequence[bytes]) -> tuple[bytes, int]:
-    """The commands that forget names of a kind."""
-    keys = (key_of(kind), seconds_key_of(kind))
-    return b"".join(pack_command((b"HDEL", key, *names)) for key in keys), len(keys)
+    return commands + [(b"HLEN", key_of(kind)) for kind in KINDS]
 
 
 def oldest(fields: Sequence[bytes], keep: int) -> list[bytes]:

@@ -41,6 +41,6 @@ def test_hmget(prefix: bytes, fields: tuple[bytes, ...], keys: list[bytes]) -> N
 def test_script(prefix: bytes, script: object, key: bytes, arguments: list[bytes]) -> None:
     """A script is given the item and the counter as its keys, and then its arguments."""
     (chosen,) = [known for known in SCRIPTS if known is script]
-    pack = pack_script(prefix, chosen, len(arguments))
+    pack = pack_script(prefix, (CAS_COUNTER,), chosen, len(arguments))
     expected = [b"EVALSHA", chosen.sha, b"2", prefix + key, CAS_COUNTER, *arguments]
     assert read(pack(key, *arguments)) == [expected]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,10 @@ from hypothesis import strategies as st
 from redcouch.backends.redis.layout import Layout
 from redcouch.backends.redis.url import Location, read_location
 from redcouch.errors import ConfigurationError
+
+
+def _cluster(*addresses: tuple[str, int]) -> Location:
+    return Location("", addresses, cluster=True, layout=Layout(cluster=True))
 
 
 @pytest.mark.parametrize(
@@ -41,6 +46,23 @@ from redcouch.errors import ConfigurationError
         ),
         ("redis://host?encoding=hex", Location("", (("host", 6379),))),
         ("rediss://host", Location("", (("host", 6379),), tls=True)),
+        ("redis+cluster://a,b:7", _cluster(("a", 6379), ("b", 7))),
+        ("redis+cluster://u:pw@a/0", replace(_cluster(("a", 6379)), username="u", password="pw")),
+        (
+            "redis+cluster://a?map=10.0.0.1:1=b:2,10.0.0.2=c,[::1]:3=d:4",
+            replace(
+                _cluster(("a", 6379)),
+                reached_at=(
+                    (("10.0.0.1", 1), ("b", 2)),
+                    (("10.0.0.2", None), ("c", None)),
+                    (("::1", 3), ("d", 4)),
+                ),
+            ),
+        ),
+        (
+            "rediss+cluster://[::1]:7?tls_name=cache.example",
+            replace(_cluster(("::1", 7)), tls=True, tls_name="cache.example"),
+        ),
         ("redis+unix:///run/my%20redis", Location("", socket="/run/my redis")),
         (
             "redis+unix://u:pw@/run/redis?db=3",

@@ -2,7 +2,8 @@
 The operations that have to happen in one step, one Lua file for each.
 
 C{lib.lua} stands before every one of them. A script touches the item and the
-CAS counter, both declared as keys, and nothing else.
+CAS counter, both declared as keys, and nothing else; on a cluster, the item
+alone.
 """
 
 from __future__ import annotations
@@ -70,3 +71,6 @@ SCRIPTS = (
     FRESH,
 )
 """What the service calls by SHA-1; all are loaded before a connection is used."""
+
+ON_CLUSTER = frozenset(SCRIPTS) - {LEASE, FILL, DENY, FRESH}
+"""Those of them that a cluster has to know: what has one key."""

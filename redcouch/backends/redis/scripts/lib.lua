@@ -1,4 +1,5 @@
--- Stands before every script. KEYS[1] is the item, KEYS[2] the CAS counter.
+-- Stands before every script. KEYS[1] is the item, KEYS[2] the CAS counter; on a cluster there is
+-- the item alone.
 --
 -- Fields of an item: v (value in hex) or r (value as it is), f (flags), c (CAS
 -- token); s (marked stale), w (somebody has won), h (has been read). v counts
@@ -94,9 +95,47 @@ local function counter_error(refused)
   return redis.error_reply('COUNTER ' .. counter .. ' ' .. why)
 end
 
+-- Whether one decimal token is lower than another.
+local function lower(one, other)
+  return #one < #other or (#one == #other and one < other)
+end
+
+-- The next higher number, of one in decimal.
+local function successor(number)
+  local head, nines = string.match(number, '^(%d-)(9*)$')
+  local last = head == '' and '1' or string.char(string.byte(head, -1) + 1)
+  return string.sub(head, 1, -2) .. last .. string.rep('0', #nines)
+end
+
+-- A token that this item has never had, from the item alone: the clock in microseconds, or one more
+-- than its own token. A write that changes nothing goes before: what Redis refuses is known then.
+-- (SETRANGE finds a hash of another type, but only where it may write.)
+local function cas_by_clock()
+  local own = redis.call('HGET', item, 'c')
+  local tried
+  if own then
+    tried = redis.pcall('HSETNX', item, 'c', own)
+  else
+    tried = redis.pcall('SETRANGE', item, 0, '')
+  end
+  if type(tried) == 'table' and not is_error(tried, 'WRONGTYPE') then
+    return nil, tried
+  end
+  local now = redis.call('TIME')
+  local cas = string.format('%.0f', now[1] * 1000000 + now[2])
+  own = own and string.match(own, '^0*(%d+)$')
+  if own and not lower(own, cas) and lower(own, '18446744073709551615') then
+    return successor(own)
+  end
+  return cas
+end
+
 -- A token never given before. Where there is none it gives an error, as a second value, and
 -- has changed nothing. Numbers are exact up to 2^53; beyond, a token is text.
 local function next_cas()
+  if not counter then
+    return cas_by_clock()
+  end
   local cas = redis.pcall('INCR', counter)
   if type(cas) == 'table' then
     return nil, counter_error(cas)

@@ -4,11 +4,6 @@
 -- stale), token to compare, token to carry ('' for a new one).
 -- Gives the CAS token, or NS (not stored), EX (another token), NF (no item).
 
--- Whether one decimal token is lower than another.
-local function lower(one, other)
-  return #one < #other or (#one == #other and one < other)
-end
-
 local mode = ARGV[7]
 local stale, sent = false, false
 if mode == 'cas' or mode == 'stale' then

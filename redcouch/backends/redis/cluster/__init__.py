@@ -1,0 +1,31 @@
+"""
+Items in a Redis Cluster: C{redis+cluster://} and C{rediss+cluster://}.
+
+L{slots} knows the slot of each key, L{topology} which master serves it,
+L{router} sends there and asks again where the cluster says to. L{backend}
+splits a batch and puts its results together, L{admin} does what concerns all
+nodes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from redcouch.backends.redis.script_codec import ScriptCodec
+    from redcouch.backends.redis.url import Location
+    from redcouch.interfaces import IStorageBackend, Surroundings
+
+
+def make_cluster(
+    location: Location, codec: ScriptCodec, surroundings: Surroundings, reactor: Any
+) -> IStorageBackend:
+    """The backend for a cluster, whose connections use this reactor."""
+    from redcouch.backends.redis.cluster.backend import ClusterBackend
+    from redcouch.backends.redis.cluster.router import Router
+    from redcouch.backends.redis.scripts import ON_CLUSTER
+
+    scripts = [script for script in codec.scripts if script in ON_CLUSTER]
+    router = Router(location, reactor, scripts, surroundings.meter)
+    backend: IStorageBackend = ClusterBackend(router, codec, surroundings)
+    return backend

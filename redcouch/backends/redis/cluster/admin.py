@@ -1,0 +1,152 @@
+"""What concerns all items of a cluster, or its nodes: flushing, listing, statistics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from redcouch.backends.redis.admin import (
+    STATISTICS,
+    read_page,
+    read_scanned,
+    read_statistics,
+    scan_command,
+)
+from redcouch.backends.redis.cluster.asking import SlotExchange, call_on, send
+from redcouch.backends.redis.cluster.router import Router
+from redcouch.backends.redis.cluster.slots import slot_of
+from redcouch.backends.redis.cluster.topology import Address
+from redcouch.backends.redis.connection import Link
+from redcouch.backends.redis.flushing import Flushing
+from redcouch.backends.redis.replies import check
+from redcouch.backends.redis.resp import pack_command
+from redcouch.backends.redis.script_codec import ScriptCodec
+from redcouch.backends.redis.server_info import read_facts, read_info
+from redcouch.backends.redis.usage_store import SYSTEM_KEYS
+from redcouch.commands import Dump
+from redcouch.errors import BackendError
+from redcouch.interfaces import Surroundings
+from redcouch.results import Page, Trouble
+
+_SUMMED = (
+    *("replicas", "memory", "memory_limit", "memory_peak", "evicted", "expired"),
+    *("clients", "operations"),
+)
+"""What is said of a cluster as the sum over its masters."""
+
+
+class ClusterAdmin(Flushing):
+    """See the module. What a node refuses is raised as a L{BackendError}."""
+
+    def __init__(
+        self,
+        router: Router,
+        exchange: SlotExchange,
+        codec: ScriptCodec,
+        surroundings: Surroundings,
+    ) -> None:
+        super().__init__(exchange, codec, surroundings)
+        self._router = router
+
+    def _masters(self) -> list[tuple[Address, Link]]:
+        """All masters; raises L{BackendError} where none is known."""
+        masters = self._router.masters
+        if not masters:
+            raise BackendError(Trouble.UNAVAILABLE, "storage not reachable")
+        return masters
+
+    async def _unlink_all(self) -> None:
+        """On every master, and again on all where slots have moved meanwhile."""
+        while True:
+            table = [*self._router.table]
+            for _, link in self._masters():
+                await self._unlink_on(link)
+            if table == self._router.table:
+                return
+
+    async def _unlink_on(self, link: Link) -> None:
+        cursor = b""
+        while True:
+            cursor, items = await self._scan(link, cursor)
+            calls = [(slot_of(item), pack_command((b"UNLINK", item))) for item in items]
+            for reply in await call_on(self._router, link, calls):
+                check(reply)
+            if not cursor:
+                return
+
+    async def _scan(self, link: Link, cursor: bytes) -> tuple[bytes, list[bytes]]:
+        (reply,) = await send(link, [scan_command(self._layout, cursor)])
+        return read_scanned(self._layout, check(reply))
+
+    async def dump(self, command: Dump) -> Page:
+        """
+        Some of the items, as they are listed. The cursor names the node that it belongs
+        to; one after the other is listed, in the order of their addresses.
+        """
+        masters = self._masters()
+        address, cursor = _read_cursor(command.cursor) or (masters[0][0], b"")
+        link = dict(masters).get(address)
+        names: list[bytes] = []
+        if link is not None:
+            cursor, names = await self._scan(link, cursor)
+        if link is None or not cursor:
+            behind = [other for other, _ in masters if other > address]
+            further = _cursor(behind[0], b"0") if behind else b""
+        else:
+            further = _cursor(address, cursor)
+        keys = [name[len(self._layout.prefix) :] for name in names]
+        calls = [
+            (slot_of(name), self._codec.pack_inspection(key))
+            for name, key in zip(names, keys, strict=True)
+        ]
+        replies = [] if link is None else await call_on(self._router, link, calls)
+        return Page(read_page(keys, replies), further, self._now())
+
+    async def statistics(self) -> Mapping[str, int]:
+        """The sums over all masters that can be asked."""
+        sums: Counter[str] = Counter()
+        for _, link in self._masters():
+            try:
+                sums.update(read_statistics(await send(link, STATISTICS)))
+            except BackendError:
+                continue
+        if not sums:
+            raise BackendError(Trouble.UNAVAILABLE, "storage not reachable")
+        own = (self._codec.flush_key, *SYSTEM_KEYS)
+        replies = await self._asks.ask_all([(b"EXISTS", key) for key in own])
+        sums["curr_items"] -= sum(reply for reply in replies if isinstance(reply, int))
+        return {name: max(0, number) for name, number in sums.items()}
+
+    async def describe(self) -> Mapping[str, str | int]:
+        """
+        What L{IDescribedBackend<redcouch.interfaces.IDescribedBackend>} names: sums over
+        all masters that can be asked, and what one of them says of the rest.
+        """
+        all_facts = []
+        for _, link in self._masters():
+            try:
+                (reply,) = await send(link, [(b"INFO",)])
+                all_facts.append(read_facts(read_info(check(reply))))
+            except BackendError:
+                continue
+        if not all_facts:
+            raise BackendError(Trouble.UNAVAILABLE, "storage not reachable")
+        facts = all_facts[0] | {"kind": f"{all_facts[0]['kind']} Cluster"}
+        for name in _SUMMED:
+            numbers = [one[name] for one in all_facts if name in one]
+            if numbers:
+                facts[name] = sum(number for number in numbers if isinstance(number, int))
+        return facts
+
+
+def _cursor(address: Address, cursor: bytes) -> bytes:
+    return b"%b:%d/%b" % (address[0].encode(), address[1], cursor)
+
+
+def _read_cursor(cursor: bytes) -> tuple[Address, bytes] | None:
+    """What L{_cursor} has made; C{None} for the empty one, which begins."""
+    if not cursor:
+        return None
+    place, _, rest = cursor.rpartition(b"/")
+    host, _, port = place.rpartition(b":")
+    return (host.decode(), int(port)), rest

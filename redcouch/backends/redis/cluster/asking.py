@@ -1,0 +1,104 @@
+"""What is asked of the nodes of a cluster rarely enough to be awaited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.python.failure import Failure
+
+from redcouch.backends.redis.cluster.router import Errand, Router
+from redcouch.backends.redis.cluster.slots import slot_of
+from redcouch.backends.redis.connection import Link, Replies
+from redcouch.backends.redis.replies import check
+from redcouch.backends.redis.resp import pack_command
+from redcouch.errors import BackendError
+
+Call = tuple[int, bytes]
+"""A packed command, behind the slot that it is for."""
+
+
+class SlotExchange:
+    """Asks whichever node serves the key that stands behind a command's name."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    async def ask(self, *command: bytes) -> Any:
+        """One command's reply; raises L{BackendError} where there is none, or an error."""
+        (reply,) = await self.ask_all([command])
+        return check(reply)
+
+    async def ask_all(self, commands: Sequence[tuple[bytes, ...]]) -> Sequence[Any]:
+        """
+        The replies to several commands, errors of Redis among them. Those on one node
+        are done in their order.
+
+        @raise BackendError: one has none.
+        """
+        calls = [(slot_of(command[1]), pack_command(command)) for command in commands]
+        return await call_all(self._router, calls)
+
+
+class KeyExchange:
+    """Calls scripts on items of one slot."""
+
+    def __init__(self, router: Router, slot: int) -> None:
+        self._router = router
+        self._slot = slot
+
+    async def run(self, calls: Sequence[bytes]) -> Sequence[Any]:
+        """See L{Runs<redcouch.backends.redis.recovery.Runs>}."""
+        return await call_all(self._router, [(self._slot, call) for call in calls])
+
+
+async def call_all(router: Router, calls: Sequence[Call]) -> Sequence[Any]:
+    """
+    The replies to packed commands with one reply each, errors of Redis among them.
+
+    @raise BackendError: one has none.
+    """
+
+    def error(failure: Failure) -> BackendError:
+        failure.trap(BackendError)
+        why: BackendError = failure.value  # type: ignore[assignment]
+        return why
+
+    asked = [Deferred.fromCoroutine(router.ask(*call)).addErrback(error) for call in calls]
+    found: list[Any] = []
+    for one in await gatherResults(asked, consumeErrors=True):
+        if isinstance(one, BackendError):
+            raise one
+        found.append(one[0])
+    return found
+
+
+async def call_on(router: Router, link: Link, calls: Sequence[Call]) -> Sequence[Any]:
+    """The same for commands that this node is most likely the right one for."""
+    if not calls:
+        return []
+    replies = [*await _exchange(link, b"".join([call for _, call in calls]), len(calls))]
+    again = [place for place, reply in enumerate(replies) if Errand(b"", 1, (reply,)).undone]
+    repeated = await call_all(router, [calls[place] for place in again])
+    for place, reply in zip(again, repeated, strict=True):
+        replies[place] = reply
+    return replies
+
+
+async def send(link: Link, commands: Sequence[tuple[bytes, ...]]) -> Sequence[Any]:
+    """
+    The replies of one node, errors among them.
+
+    @raise BackendError: there are none.
+    """
+    return await _exchange(link, b"".join(map(pack_command, commands)), len(commands))
+
+
+async def _exchange(link: Link, payload: bytes, expected: int) -> Sequence[Any]:
+    answered: Deferred[Replies] = Deferred()
+    link.send(payload, expected, answered.callback)
+    replies = await answered
+    if isinstance(replies, BackendError):
+        raise replies
+    return replies

@@ -1,0 +1,35 @@
+"""The contract on clusters of three masters with replicas, in both encodings."""
+
+from __future__ import annotations
+
+from redcouch.interfaces import IStorageBackend
+from tests.contract import redis_storage
+from tests.support.cluster import shared_cluster
+
+
+class ClusterContract(redis_storage.RedisContract):
+    """The contract on a cluster of one version."""
+
+    version, encoding = "7.0", "hex"
+
+    def build(self) -> IStorageBackend:
+        cluster = shared_cluster(self.version)
+        cluster.clear()
+        self.client = cluster.client()
+        self.addCleanup(self.client.close)
+        self.over = redis_storage.RedisStorage(
+            f"{cluster.url}?encoding={self.encoding}", self.client
+        )
+        return self.over.storage
+
+
+class RawClusterContract(ClusterContract):
+    encoding = "raw"
+
+
+class Redis82ClusterContract(ClusterContract):
+    version = "8.2"
+
+
+class ValkeyClusterContract(ClusterContract):
+    version = "valkey 8.1"

@@ -1,0 +1,185 @@
+"""Slots move and masters are replaced under load."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import cycle
+
+import pytest
+
+from redcouch.backends.redis.cluster.slots import slot_of
+from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError, Survivor
+from tests.reliability.historians import KEYS, historians, judge, wait_for_more
+from tests.support import servers
+from tests.support.cluster import CLUSTER_VERSIONS, Cluster, ClusterNode, redis_cluster
+from tests.support.polling import eventually
+from tests.support.requirements import needs, redis_name
+from tests.support.servers import RedCouch
+from tests.support.wire import ask
+
+VERSIONS = [pytest.param(one, marks=needs(redis_name(one))) for one in CLUSTER_VERSIONS]
+KINDS = (Client, MetaClient, BinaryClient)
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A cluster that these tests leave well, but not with the same masters."""
+    with redis_cluster(version=request.param) as running:
+        yield running
+
+
+@contextmanager
+def two_services(cluster: Cluster) -> Iterator[list[RedCouch]]:
+    cluster.wait()
+    cluster.clear()
+    with ExitStack() as running:
+        yield [running.enter_context(servers.redcouch(cluster.url)) for _ in range(2)]
+
+
+@contextmanager
+def under_load(loads: list[Load]) -> Iterator[None]:
+    for load in loads:
+        load.start()
+    try:
+        yield
+    finally:
+        for load in loads:
+            load.finish()
+
+
+def wait_until_master(node: ClusterNode) -> None:
+    eventually(lambda: node.ask("ROLE")[0] == b"master")
+
+
+def wait_for_stored(loads: list[Load], many: int) -> None:
+    goals = [load.stored + many for load in loads]
+    eventually(
+        lambda: all(
+            load.stored >= goal or not load.is_alive()
+            for load, goal in zip(loads, goals, strict=True)
+        )
+    )
+
+
+def test_resharding(cluster: Cluster) -> None:
+    """
+    Slots move to and fro by the old method, each open for a while: no client is refused
+    anything, and one order explains all that those are told who share the moving keys.
+    """
+    loads: list[Load] = []
+    with two_services(cluster) as bridges:
+        loads += [
+            Load(kind(bridges[place % 2].address, f"load-{place}"), keys=2)
+            for place, kind in enumerate(KINDS)
+        ]
+        keys = [b"rc:k%d" % number for number in range(KEYS)]
+        keys += [b"rc:load-%d-0" % place for place in range(len(KINDS))]
+        addresses = [bridge.address for bridge in bridges]
+        with under_load(loads), historians(addresses, 100_000) as clients:
+            targets = cycle(cluster.masters)
+            for slot in [*map(slot_of, keys)] * 2:
+                target = next(targets)
+                if target is cluster.serving(slot):
+                    target = next(targets)
+                tag = next(key for key in keys if slot_of(key) == slot)
+                asks_in_order(bridges[0], tag)
+                with cluster.moving(slot, target):
+                    wait_for_more(clients, 5)
+                    wait_for_stored(loads, 3)
+                    asks_in_order(bridges[1], tag)
+                    asks_in_order(bridges[0], tag)
+                asks_in_order(bridges[0], tag)
+                wait_for_more(clients, 5)
+        judge(clients)
+    for load in loads:
+        assert (load.wrong, load.failed, load.refused) == ([], [], {})
+
+
+def asks_in_order(bridge: RedCouch, tag: bytes) -> None:
+    """Many changes of two keys of a slot, sent at once, of which each is right only in its turn."""
+    there, new = b"there{%b}" % tag, b"new{%b}" % tag
+    asked = b""
+    expected = b""
+    for key in (there, new):
+        asked += b"set %b 0 0 1\r\n5\r\n" % key
+        expected += b"STORED\r\n"
+        for number in range(6, 40):
+            asked += b"incr %b 1\r\nget %b\r\n" % (key, key)
+            size = len(b"%d" % number)
+            expected += b"%d\r\nVALUE %b 0 %d\r\n%d\r\nEND\r\n" % (number, key, size, number)
+    asked += b"delete %b\r\n" % new
+    expected += b"DELETED\r\n"
+    assert ask(bridge.address, asked, b"DELETED\r\n") == expected
+
+
+def test_planned_failover(cluster: Cluster) -> None:
+    """C{CLUSTER FAILOVER} loses nothing that was acknowledged."""
+    with two_services(cluster) as bridges:
+        with historians([bridge.address for bridge in bridges], 100_000) as clients:
+            wait_for_more(clients, 30)
+            for number in range(2):
+                master = cluster.serving(slot_of(b"rc:k%d" % number))
+                replica = cluster.replica_of(master)
+                replica.ask("CLUSTER FAILOVER")
+                wait_until_master(replica)
+                wait_for_more(clients, 30)
+        judge(clients)
+
+
+def test_killed_master(cluster: Cluster) -> None:
+    """
+    Only the dead node's keys fail, at once; they are served again within seconds of the
+    cluster's own recovery. Each answer is one to its request.
+    """
+    with two_services(cluster) as bridges:
+        slot = slot_of(b"rc:survivor-0")
+        dead = cluster.serving(slot)
+        replica = cluster.replica_of(dead)
+        other = next(
+            key
+            for key in (f"other-{number}" for number in range(100))
+            if cluster.serving(slot_of(b"rc:" + key.encode())) is not dead
+        )
+        loads: list[Load] = [
+            Survivor(kind(bridges[place % 2].address, f"survivor-{place}"))
+            for place, kind in enumerate(KINDS)
+        ]
+        client = Client(bridges[0].address, "client")
+        client.store("survivor-0", "before")
+        client.store(other, "before")
+        with under_load(loads):
+            wait_for_stored(loads, 20)
+            for load in loads:
+                load.strict = False  # type: ignore[attr-defined]
+            dead.kill()
+            begun = time.monotonic()
+            with pytest.raises(RefusedError, match=r"storage (connection lost|not reachable)"):
+                while True:
+                    client.store("survivor-0", "v")
+            assert time.monotonic() - begun < 0.5
+            assert client.get(other) == b"before"
+            wait_until_master(replica)
+            eventually(lambda: replica.cluster_info()["cluster_state"] == "ok")
+            recovered = time.monotonic()
+            eventually(lambda: _stores(client, "survivor-0"))
+            took = time.monotonic() - recovered
+            wait_for_stored(loads, 20)
+            for load in loads:
+                load.strict = True  # type: ignore[attr-defined]
+            wait_for_stored(loads, 20)
+        client.close()
+        for load in loads:
+            assert (load.wrong, load.failed, load.reconnected) == ([], [], 0)
+        assert took < 2.5
+        dead.start()
+        cluster.wait()
+
+
+def _stores(client: Client, key: str) -> bool:
+    try:
+        client.store(key, "v")
+    except RefusedError:
+        return False
+    return True
