@@ -27,11 +27,11 @@ from redcouch.backends.registry import make_backend
 from redcouch.dialects.detect import NAMES
 from redcouch.errors import ConfigurationError
 from redcouch.interfaces import (
+    BackendContext,
     IBoundedBackend,
     ILocalBackend,
     IStorageBackend,
     ITrafficBackend,
-    Surroundings,
 )
 from redcouch.limits import Limits
 from redcouch.options import VERSION, is_number, is_tls
@@ -44,10 +44,10 @@ from redcouch.server.tls import Contents, ServerTLS, over_tls
 from redcouch.telemetry.counters import Counters
 from redcouch.telemetry.latency import Meter
 from redcouch.telemetry.prefixes import PrefixCounts
-from redcouch.telemetry.service_status import OwnWatch
-from redcouch.telemetry.snapshot import Ledger, OwnLedger
+from redcouch.telemetry.service_status import OwnStatus
+from redcouch.telemetry.snapshot import OwnStats, StatsSource
 from redcouch.telemetry.stats_command import Reporter, Settings
-from redcouch.telemetry.usage_recorder import Watcher
+from redcouch.telemetry.usage_recorder import UsageRecorder
 from redcouch.urls import redact
 from redcouch.workers.supervisor import Supervisor, listening_port
 
@@ -64,8 +64,8 @@ class Role:
     What depends on whether a process is the whole service or a worker in it.
 
     @ivar fail: ends the whole service, as
-        L{Surroundings<redcouch.interfaces.Surroundings>} says.
-    @ivar ledger: the books of the whole service; C{None} where those of this
+        L{BackendContext<redcouch.interfaces.BackendContext>} says.
+    @ivar stats_source: the books of the whole service; C{None} where those of this
         process are.
     @ivar limit_memory: asks who started the storage to bound its memory.
     @ivar users: who may come in, if that has been read from the file already.
@@ -77,7 +77,7 @@ class Role:
     listen: Listen
     reload: Reload
     make_factory: Callable[[Shared, Any, int, float], ConnectionFactory] = ConnectionFactory
-    ledger: Ledger | None = None
+    stats_source: StatsSource | None = None
     users: dict[bytes, bytes] | None = None
     limit_memory: Callable[[int], Deferred[bool]] | None = None
     certificates: Contents | None = None
@@ -88,17 +88,17 @@ class Bridge:
     """
     What serves clients in one process.
 
-    @ivar watcher: keeps the inventory of who speaks memcached; C{None} where nobody wants it.
+    @ivar usage_recorder: notes in the storage who speaks memcached; C{None} where nobody wants it.
     """
 
     backend: IStorageBackend
     factory: ConnectionFactory
     listen: Listen
-    ledger: OwnLedger
+    stats_source: OwnStats
     authenticator: Authenticator | None
     tls: ServerTLS | None
-    watch: OwnWatch
-    watcher: Watcher | None
+    status_source: OwnStatus
+    usage_recorder: UsageRecorder | None
 
 
 def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
@@ -106,8 +106,8 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     limits = _limits(options)
     counters = Counters()
     meter = None if options["http"] is None else Meter(perf_counter)
-    surroundings = Surroundings(reactor, limits, time.time, role.fail, meter)
-    backend = make_storage(options, surroundings).outermost
+    context = BackendContext(reactor, limits, time.time, role.fail, meter)
+    backend = make_storage(options, context).outermost
     authenticator = _authenticator(options["auth-file"], counters, reactor, role.reload, role.users)
     version = options["version-string"] or VERSION
     settings = Settings(
@@ -124,18 +124,18 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     )
     prefixes = PrefixCounts(options["inventory-separator"].encode())
     spoken = {name: Counters() for name in NAMES}
-    own = OwnLedger(
-        counters, lambda: factory.describe(), reactor, spoken, meter, surroundings.counts, prefixes
+    own = OwnStats(
+        counters, lambda: factory.describe(), reactor, spoken, meter, context.counts, prefixes
     )
-    ledger: Ledger = role.ledger or own
-    reporter = Reporter(backend, ledger, limits, settings, reactor)
+    stats_source: StatsSource = role.stats_source or own
+    reporter = Reporter(backend, stats_source, limits, settings, reactor)
     shared = Shared(
         backend,
         counters,
         limits,
         version.encode(),
         reporter.report,
-        lambda: Deferred.fromCoroutine(ledger.reset()),
+        lambda: Deferred.fromCoroutine(stats_source.reset()),
         None if authenticator is None else authenticator.check,
         spoken,
         Admission(options["memory-limit"] // options["workers"]),
@@ -151,15 +151,15 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     factory = role.make_factory(
         shared, reactor, options["max-connections"], options["idle-timeout"]
     )
-    watcher = None
+    usage_recorder = None
     if not options["no-inventory"] and ITrafficBackend.providedBy(backend):
         separator = options["inventory-separator"].encode()
-        watcher = Watcher(backend, separator, time.time, reactor)
-        factory.on_leave = watcher.leaves
-    watch = OwnWatch(backend, ledger, factory.tally)
+        usage_recorder = UsageRecorder(backend, separator, time.time, reactor)
+        factory.on_leave = usage_recorder.leaves
+    status_source = OwnStatus(backend, stats_source, factory.count_clients)
     tls = _tls(options, role.reload, role.certificates)
     listen = role.listen if tls is None else _with_tls(options, tls, role.listen)
-    return Bridge(backend, factory, listen, own, authenticator, tls, watch, watcher)
+    return Bridge(backend, factory, listen, own, authenticator, tls, status_source, usage_recorder)
 
 
 def _numbered_endpoints(options: Mapping[str, Any]) -> frozenset[str]:
@@ -200,7 +200,7 @@ def make_supervisor(
     options: Mapping[str, Any], reactor: Any, fail: Callable[[str], None], reload: Reload
 ) -> Supervisor:
     """Build what looks after the workers. What they would refuse is refused here already."""
-    storage = make_storage(options, Surroundings(reactor, _limits(options), time.time, fail))
+    storage = make_storage(options, BackendContext(reactor, _limits(options), time.time, fail))
     local: Any = storage.innermost if ILocalBackend.providedBy(storage.innermost) else None
     workers_url = options["storage"]
     if local is not None:
@@ -252,15 +252,15 @@ class Storage:
     url_around: Callable[[str], str]
 
 
-def make_storage(options: Mapping[str, Any], surroundings: Surroundings) -> Storage:
+def make_storage(options: Mapping[str, Any], context: BackendContext) -> Storage:
     """The storage that the options ask for, not started yet, and the layers around it."""
     try:
-        return _make_storage(options["storage"], options["on-outage"], surroundings)
+        return _make_storage(options["storage"], options["on-outage"], context)
     except ConfigurationError as error:
         raise SystemExit(f"redcouch: --storage: {error}") from None
 
 
-def _make_storage(url: str, on_outage: str, surroundings: Surroundings) -> Storage:
+def _make_storage(url: str, on_outage: str, context: BackendContext) -> Storage:
     """
     Layers go from the inside to the outside, and none knows what is around it: what
     is read from old memcacheds is kept by the storage, and a miss takes the place of an
@@ -271,10 +271,10 @@ def _make_storage(url: str, on_outage: str, surroundings: Surroundings) -> Stora
     if url.lower().startswith(SCHEME):
         location = read_location(url)
         url, around = location.storage, location.around
-        layers.append(partial(warm, location=location, surroundings=surroundings))
+        layers.append(partial(warm, location=location, context=context))
     if on_outage == "miss":
         layers.append(MissesOnOutage)
-    innermost = make_backend(url, surroundings)
+    innermost = make_backend(url, context)
     outermost = reduce(lambda inner, layer: layer(inner), layers, innermost)
     return Storage(innermost, outermost, around)
 

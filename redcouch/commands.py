@@ -58,7 +58,7 @@ class Command:
     local: ClassVar[bool] = False
 
     #: Not performed together with others, but when all before it are answered.
-    alone: ClassVar[bool] = False
+    exclusive: ClassVar[bool] = False
 
     @property
     def keys(self) -> Sequence[bytes]:
@@ -317,7 +317,7 @@ class MetaGet(OneKeyCommand):
     to be renewed by one client. At most one reader of an item that is stale,
     due, or just created is told that it has won.
 
-    C{value} asks for the value, and not just its size; C{standing} for the
+    C{value} asks for the value, and not just its size; C{metadata} for the
     time to live, the last access and whether it has been read (what is not
     asked for may be left out). C{touch_first}: C{recache} looks at the expiry
     that C{touch} gives. C{no_update}: the read does not count as one.
@@ -328,7 +328,7 @@ class MetaGet(OneKeyCommand):
     key: bytes
     value: bool = True
     cas: bool = False
-    standing: bool = False
+    metadata: bool = False
     touch: int | None = None
     vivify: int | None = None
     recache: int | None = None
@@ -341,7 +341,7 @@ class MetaGet(OneKeyCommand):
         """Nothing but the item itself is asked for, and nothing changes."""
         return (
             self.value
-            and not self.standing
+            and not self.metadata
             and self.touch is None
             and self.vivify is None
             and self.recache is None
@@ -432,12 +432,12 @@ class Inspect(OneKeyCommand):
 class Dump(Command):
     """
     List some of the items, going on from C{cursor} (C{b""} to begin). The
-    result is a L{Page<redcouch.results.Page>}. Items that come or go meanwhile
+    result is a L{ListedPage<redcouch.results.ListedPage>}. Items that come or go meanwhile
     may or may not be listed; the others are, at least once.
     """
 
     cursor: bytes = b""
-    alone: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
 
 
 @dataclass(slots=True)
@@ -469,7 +469,7 @@ class Statistics(Command):
 
     group: bytes = b""
     local: ClassVar[bool] = True
-    alone: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
 
 
 @dataclass(slots=True)
@@ -477,7 +477,7 @@ class ResetStatistics(Command):
     """Set the counters back to zero. The result is C{None}."""
 
     local: ClassVar[bool] = True
-    alone: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
 
 
 @dataclass(slots=True)
@@ -489,7 +489,7 @@ class LimitMemory(Command):
 
     megabytes: int
     local: ClassVar[bool] = True
-    alone: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
 
 
 @dataclass(slots=True)
@@ -502,7 +502,7 @@ class Authenticate(Command):
     user: bytes
     password: bytes
     local: ClassVar[bool] = True
-    alone: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
 
 
 @dataclass(slots=True)
@@ -510,7 +510,7 @@ class Quit(Command):
     """End the conversation once everything before is answered."""
 
     local: ClassVar[bool] = True
-    alone: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
 
 
 def verb(kind: type[Command]) -> str:

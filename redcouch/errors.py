@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from redcouch.results import Failed, Trouble
+from redcouch.results import ErrorKind, Failed
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -38,7 +38,7 @@ class BackendError(Exception):
     The session answers each command concerned with C{failed}.
     """
 
-    def __init__(self, trouble: Trouble, message: str) -> None:
+    def __init__(self, trouble: ErrorKind, message: str) -> None:
         super().__init__(message)
         self.failed = Failed(trouble, message)
 

@@ -23,7 +23,7 @@ from redcouch.commands import Command
 from redcouch.limits import Limits
 from redcouch.results import Result
 from redcouch.telemetry.latency import Meter
-from redcouch.telemetry.usage import Inventory, Seen
+from redcouch.telemetry.usage import Usage, UsageSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class BackendContext:
     """
     What a backend is given to live with.
 
@@ -159,13 +159,13 @@ class IDescribedBackend(IStorageBackend):
 class ITrafficBackend(IStorageBackend):
     """A backend that can keep the inventory of memcached traffic beside the items."""
 
-    def keep_traffic(seen: Sequence[Seen], now: int) -> Deferred[None]:
+    def keep_traffic(seen: Sequence[UsageSample], now: int) -> Deferred[None]:
         """
         Add what was seen, and that somebody has looked at C{now} (UNIX time in
         seconds). Fails with L{BackendError<redcouch.errors.BackendError>}.
         """
 
-    def traffic() -> Deferred[Inventory]:
+    def traffic() -> Deferred[Usage]:
         """What has been kept, by all services on this storage. Fails with the same."""
 
 
@@ -214,7 +214,7 @@ class IStorageBackendFactory(Interface):
     scheme = Attribute("The URL scheme that it answers to, a str without the colon.")
     summary = Attribute("One line about it for --help, a str.")
 
-    def build(url: str, surroundings: Surroundings) -> IStorageBackend:
+    def build(url: str, context: BackendContext) -> IStorageBackend:
         """
         Make a backend that is not started yet.
 

@@ -19,7 +19,7 @@ _KEEP = 32 * 1024 * 1024
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
-def settle() -> None:
+def tune_process() -> None:
     """Called once, when everything that stays is made."""
     gc.collect()
     gc.freeze()
@@ -36,7 +36,7 @@ def _keep_memory() -> None:
     mallopt(_M_MMAP_THRESHOLD, _KEEP)
 
 
-def allow_descriptors(wanted: int) -> int:
+def raise_fd_limit(wanted: int) -> int:
     """
     Raise the number of files and sockets that this process may open, as
     memcached does for its -c. Gives how many it may open then, which is fewer

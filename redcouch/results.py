@@ -22,7 +22,7 @@ class Outcome(Enum):
     NON_NUMERIC = "non-numeric"
 
 
-class Trouble(Enum):
+class ErrorKind(Enum):
     """Why a backend could not do what it was asked."""
 
     UNAVAILABLE = "storage not available"
@@ -125,7 +125,7 @@ class Listed:
 
 
 @dataclass(slots=True)
-class Page:
+class ListedPage:
     """
     Part of a dump, as of C{now} (UNIX time in seconds). C{cursor} asks for the
     next part; C{b""} at the end.
@@ -144,14 +144,14 @@ class Failed:
     value, no password and no line break.
     """
 
-    trouble: Trouble
+    trouble: ErrorKind
     message: str
 
 
 #: An entry of a L{Get<redcouch.commands.Get>}'s result: an L{Item}, a failure, or a miss.
-Found: TypeAlias = tuple[bytes, int, int] | Failed | None
+KeyResult: TypeAlias = tuple[bytes, int, int] | Failed | None
 
 #: What L{IStorageBackend.execute<redcouch.interfaces.IStorageBackend.execute>}
-#: answers for one command: C{list[Found]}, L{Stored}, L{Number}, L{Outcome} or
+#: answers for one command: C{list[KeyResult]}, L{Stored}, L{Number}, L{Outcome} or
 #: L{Failed}. Each command's docstring says which.
 Result: TypeAlias = Any

@@ -30,18 +30,18 @@ from redcouch.build import (
     shared_ports,
 )
 from redcouch.errors import StartError
-from redcouch.http.service import SeenService
+from redcouch.http.service import ServiceWithPages
 from redcouch.interfaces import IStorageBackend
 from redcouch.json_log import JsonLog
 from redcouch.options import FLAGS, Options
-from redcouch.process_tuning import allow_descriptors, settle
+from redcouch.process_tuning import raise_fd_limit, tune_process
 from redcouch.reload import Reload
 from redcouch.server.connection import ConnectionFactory
 from redcouch.server.listeners import is_local, listening_service
 from redcouch.server.passwords import Authenticator
 from redcouch.systemd import Tell, nobody, notifier
-from redcouch.telemetry.service_status import Watch
-from redcouch.telemetry.usage_recorder import Watcher
+from redcouch.telemetry.service_status import StatusSource
+from redcouch.telemetry.usage_recorder import UsageRecorder
 from redcouch.urls import redact
 
 __all__ = ["Options", "RedCouchService", "makeService", "service_of"]
@@ -76,9 +76,9 @@ class RedCouchService(MultiService):
         self._reactor = reactor
         self._listen = listen
         #: Whether this is the whole service, and not a worker in it.
-        self.alone = True
+        self.is_whole = True
         #: Keeps the inventory of who speaks memcached.
-        self.watcher: Watcher | None = None
+        self.usage_recorder: UsageRecorder | None = None
         #: Tells the service manager how things stand.
         self.tell: Tell = nobody
 
@@ -96,9 +96,9 @@ class RedCouchService(MultiService):
 
     def startService(self) -> None:
         super().startService()
-        self._reactor.callWhenRunning(settle)
+        self._reactor.callWhenRunning(tune_process)
         self._reactor.callWhenRunning(lambda: self.tell("READY=1\nSTATUS=Serving"))
-        if self.alone:
+        if self.is_whole:
             self._log.info(
                 "RedCouch {version} listens on {endpoints} and keeps items in {storage}; "
                 "{workers} worker serves",
@@ -107,8 +107,8 @@ class RedCouchService(MultiService):
                 storage=redact(self._storage),
                 workers=1,
             )
-        if self.watcher is not None:
-            self.watcher.start(self._factory.connections)
+        if self.usage_recorder is not None:
+            self.usage_recorder.start(self._factory.connections)
         self._backend.start().addErrback(
             lambda failure: self._log.failure("The storage could not start", failure)
         )
@@ -127,8 +127,8 @@ class RedCouchService(MultiService):
         await drained
         if timer.active():
             timer.cancel()
-        if self.watcher is not None:
-            await self.watcher.stop()
+        if self.usage_recorder is not None:
+            await self.usage_recorder.stop()
         await self._backend.stop()
 
 
@@ -143,7 +143,7 @@ def service_of(bridge: Bridge, options: Mapping[str, Any], reactor: Any) -> RedC
         reactor,
         bridge.listen,
     )
-    service.watcher = bridge.watcher
+    service.usage_recorder = bridge.usage_recorder
     return service
 
 
@@ -196,18 +196,18 @@ def _make_service(options: Options) -> MultiService:
         supervisor = make_supervisor(options, reactor, _fail(reactor), reload)
         supervisor.tell = tell
         return _shown(
-            supervisor, supervisor.watch, options, supervisor.authenticator, reload, reactor
+            supervisor, supervisor.status_source, options, supervisor.authenticator, reload, reactor
         )
     listen = partial(listening_service, reload=reload, shared_ports=shared_ports(options))
     bridge = make_bridge(options, reactor, Role(_fail(reactor), listen, reload))
     service = service_of(bridge, options, reactor)
     service.tell = tell
-    return _shown(service, bridge.watch, options, bridge.authenticator, reload, reactor)
+    return _shown(service, bridge.status_source, options, bridge.authenticator, reload, reactor)
 
 
 def _shown(
     service: MultiService,
-    watch: Watch,
+    status_source: StatusSource,
     options: Mapping[str, Any],
     authenticator: Authenticator | None,
     reload: Reload,
@@ -220,7 +220,9 @@ def _shown(
     users = authenticator if options["http-auth"] else None
     flags = {name: bool(options[name]) for name in FLAGS}
     shown = dict(options) | flags
-    return SeenService(service, watch, shown, endpoint, users, reload, reactor, time.time)
+    return ServiceWithPages(
+        service, status_source, shown, endpoint, users, reload, reactor, time.time
+    )
 
 
 def _warn_if_open(options: Mapping[str, Any]) -> None:
@@ -244,7 +246,7 @@ def _ignore_further_signals() -> None:
 
 def _make_room(clients: int) -> None:
     """For so many clients' sockets, and say so where the system does not give it."""
-    allowed = allow_descriptors(clients + _OTHER_DESCRIPTORS)
+    allowed = raise_fd_limit(clients + _OTHER_DESCRIPTORS)
     if allowed < clients + _OTHER_DESCRIPTORS:
         Logger().warn(
             "The system allows {allowed} open files (ulimit -n), too few for {clients} clients "

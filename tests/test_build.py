@@ -15,11 +15,11 @@ from twisted.trial.unittest import TestCase
 from redcouch.backends.embedded.backend import EmbeddedBackend
 from redcouch.backends.memory import MemoryBackend
 from redcouch.backends.miss_on_outage import MissesOnOutage
-from redcouch.backends.origin.backend import WarmBackend
+from redcouch.backends.origin.backend import OriginBackend
 from redcouch.backends.redis.backend import RedisBackend
 from redcouch.build import Storage, make_storage, make_supervisor
 from redcouch.commands import Get, Store, StoreMode
-from redcouch.interfaces import IDirectBackend, ITrafficBackend, Surroundings
+from redcouch.interfaces import BackendContext, IDirectBackend, ITrafficBackend
 from redcouch.limits import Limits
 from redcouch.options import Options
 from redcouch.reload import Reload
@@ -29,8 +29,8 @@ OLD = "from=memcached://127.0.0.1:1"
 
 
 def made(url: str, on_outage: str = "error") -> Storage:
-    surroundings = Surroundings(reactor, Limits(), lambda: 0.0, print)
-    return make_storage({"storage": url, "on-outage": on_outage}, surroundings)
+    context = BackendContext(reactor, Limits(), lambda: 0.0, print)
+    return make_storage({"storage": url, "on-outage": on_outage}, context)
 
 
 def layers_of(storage: Storage) -> list[type]:
@@ -48,9 +48,9 @@ def layers_of(storage: Storage) -> list[type]:
     [
         ("memory:", "error", [MemoryBackend]),
         ("redis://h", "miss", [MissesOnOutage, RedisBackend]),
-        (f"warm:redis://h?{OLD}", "error", [WarmBackend, RedisBackend]),
-        (f"WARM:redis://h?{OLD}", "miss", [MissesOnOutage, WarmBackend, RedisBackend]),
-        (f"warm:embedded:?{OLD}", "miss", [MissesOnOutage, WarmBackend, EmbeddedBackend]),
+        (f"warm:redis://h?{OLD}", "error", [OriginBackend, RedisBackend]),
+        (f"WARM:redis://h?{OLD}", "miss", [MissesOnOutage, OriginBackend, RedisBackend]),
+        (f"warm:embedded:?{OLD}", "miss", [MissesOnOutage, OriginBackend, EmbeddedBackend]),
     ],
 )
 def test_order(url: str, on_outage: str, layers: list[type]) -> None:

@@ -85,7 +85,7 @@ def test_traits(
 
 def test_what_may_be_left_out() -> None:
     """A read whose client is gone changes nothing; a read that touches or creates does."""
-    reads: list[Command] = [Get([K]), MetaGet(K), MetaGet(K, standing=True), Inspect(K)]
+    reads: list[Command] = [Get([K]), MetaGet(K), MetaGet(K, metadata=True), Inspect(K)]
     others: list[Command] = [
         GetAndTouch([K], 5),
         MetaGet(K, touch=5),

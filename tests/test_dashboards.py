@@ -13,10 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from redcouch.commands import VERBS
 from redcouch.http.collect import View
 from redcouch.http.metrics import exposition, metric_names
-from redcouch.http.processes import Usage
+from redcouch.http.processes import ProcessUsage
 from redcouch.telemetry.counters import Counters
-from redcouch.telemetry.service_status import Glance, Place
-from redcouch.telemetry.snapshot import Figures
+from redcouch.telemetry.service_status import SlotStatus, WorkerStatus
+from redcouch.telemetry.snapshot import StatsSnapshot
 from tests.support.documents import quoted, rows
 
 _ROOT = Path(__file__).parent.parent
@@ -27,16 +27,18 @@ _MANUAL = _ROOT / "docs/metrics.md"
 
 def scraped() -> dict[str, dict[str, set[str]]]:
     """Every series of a scrape: the names of the metrics, their labels, and the labels' values."""
-    figures = Figures(1, 0.0, 0.0, 0.0, Counters(), {"text": Counters(), "binary": Counters()})
+    snapshot = StatsSnapshot(
+        1, 0.0, 0.0, 0.0, Counters(), {"text": Counters(), "binary": Counters()}
+    )
     warm = ("warm_hits", "warm_pulled", "warm_misses", "warm_errors")
     cache = ("cache_hits", "cache_misses", "cache_invalidations", "cache_bytes")
-    figures.storage = dict.fromkeys((*warm, *cache), 1)
-    place = Place(1, Glance(1, True, "", 0, 0))
+    snapshot.storage = dict.fromkeys((*warm, *cache), 1)
+    place = SlotStatus(1, WorkerStatus(1, True, "", 0, 0))
     names = ["curr_items", "bytes", "limit_maxbytes", "evictions", "reclaimed"]
     names += ["warm_barred", "warm_ended"]
     traffic = {"since": 1, "known": {}, "command": [{"name": "get", "last": 2}]}
-    used = Usage(0.0, 0, 0, 0.0)
-    view = View(figures, [(place, used)], dict.fromkeys(names, 1), traffic=traffic)
+    used = ProcessUsage(0.0, 0, 0, 0.0)
+    view = View(snapshot, [(place, used)], dict.fromkeys(names, 1), traffic=traffic)
     found: dict[str, dict[str, set[str]]] = {}
     for family in text_string_to_metric_families(exposition(view, 10).decode()):
         for sample in family.samples:

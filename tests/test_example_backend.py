@@ -20,7 +20,7 @@ from zope.interface.verify import verifyObject
 
 from redcouch.commands import Arithmetic, Flush, Get, Store, StoreMode
 from redcouch.errors import BackendError, ConfigurationError
-from redcouch.interfaces import ILocalBackend, IStorageBackend, Surroundings
+from redcouch.interfaces import BackendContext, ILocalBackend, IStorageBackend
 from redcouch.results import Item
 from tests.contract import contract
 from tests.contract.contract import START
@@ -53,8 +53,8 @@ class ExampleContract(contract.StorageContract):
 
     def build(self) -> IStorageBackend:
         self.clock = Clock()
-        surroundings = Surroundings(self.clock, contract.LIMITS, self.now, self.fail)
-        self.backend = example.make_backend(self.url(), surroundings)
+        context = BackendContext(self.clock, contract.LIMITS, self.now, self.fail)
+        self.backend = example.make_backend(self.url(), context)
         storage: IStorageBackend = self.backend
         return storage
 
@@ -89,8 +89,8 @@ class FileTests(TestCase):
 
     def open(self) -> Any:
         """A backend on the file, as a process of its own would have it."""
-        surroundings = Surroundings(self.clock, contract.LIMITS, self.clock.seconds, self.fail)
-        backend = example.make_backend(f"example:{self.path}", surroundings)
+        context = BackendContext(self.clock, contract.LIMITS, self.clock.seconds, self.fail)
+        backend = example.make_backend(f"example:{self.path}", context)
         self.addCleanup(backend.stop)
         return backend
 
@@ -136,7 +136,7 @@ class FileTests(TestCase):
 
     async def test_memory_is_not_shared(self) -> None:
         """Workers are refused where each would have items of its own."""
-        surroundings = Surroundings(self.clock, contract.LIMITS, self.clock.seconds, self.fail)
-        backend = example.make_backend("example:", surroundings)
+        context = BackendContext(self.clock, contract.LIMITS, self.clock.seconds, self.fail)
+        backend = example.make_backend("example:", context)
         self.addCleanup(backend.stop)
         assert backend.shared_url is None

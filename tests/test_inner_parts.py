@@ -19,7 +19,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from redcouch.backends.redis.connection import LinkFactory
+from redcouch.backends.redis.connection import RedisConnectionFactory
 from redcouch.server.direct_writer import direct_writer, unsent
 
 PLACES = {
@@ -64,7 +64,7 @@ class TxredisapiTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         link: Any = SimpleNamespace(was_good=False)
-        self.factory = LinkFactory(link)
+        self.factory = RedisConnectionFactory(link)
         self.events: list[LogEvent] = []
         note: Any = self.events.append
         globalLogPublisher.addObserver(note)
@@ -100,7 +100,7 @@ class TxredisapiTests(SynchronousTestCase):
     def test_connection_queue(self) -> None:
         """
         txredisapi puts each connection that is ready into
-        C{connectionQueue.pending}, and C{LinkFactory} takes it out.
+        C{connectionQueue.pending}, and C{RedisConnectionFactory} takes it out.
         """
         connection: Any = Connected()
         plain = txredisapi.RedisFactory(None, None, 1, isLazy=True)

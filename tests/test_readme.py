@@ -19,7 +19,7 @@ from redcouch.backends.registry import schemes
 from redcouch.build import make_storage
 from redcouch.dialects import auth as gate
 from redcouch.dialects import binary, meta, text
-from redcouch.interfaces import Surroundings
+from redcouch.interfaces import BackendContext
 from redcouch.limits import Limits
 from redcouch.options import Options
 from tests.backends.redis import access
@@ -159,7 +159,7 @@ def _options() -> Iterator[tuple[list[str], str]]:
 def test_storage_urls(document: Path) -> None:
     """Each form of URL that the documents show is understood, with and without what is optional."""
     title = "Storage URLs" if document is README else "Storage"
-    surroundings = Surroundings(reactor, Limits(), time.time, print)
+    context = BackendContext(reactor, Limits(), time.time, print)
     shown = set()
     for row in rows(section(document, title)):
         for form in quoted(row[0]):
@@ -168,7 +168,7 @@ def test_storage_urls(document: Path) -> None:
                 continue
             shown.add(scheme)
             for url in _urls(form):
-                make_storage({"storage": url, "on-outage": "error"}, surroundings)
+                make_storage({"storage": url, "on-outage": "error"}, context)
     assert shown == set(schemes()) - {"example"}
 
 

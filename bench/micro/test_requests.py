@@ -18,7 +18,7 @@ from redcouch.backends.redis.connection import Waiting
 from redcouch.backends.redis.hash_codec import HashCodec
 from redcouch.backends.redis.layout import Layout
 from redcouch.dialects.detect import dialect_for
-from redcouch.interfaces import Surroundings
+from redcouch.interfaces import BackendContext
 from redcouch.limits import Limits
 from redcouch.results import Result
 from redcouch.server.session import Session, Shared
@@ -41,9 +41,9 @@ class CannedLink:
 
 def make_backend(exchange: Exchange) -> RedisBackend:
     """The real backend on a link that answers at once."""
-    surroundings = Surroundings(Clock(), Limits(), time.time, print)
+    context = BackendContext(Clock(), Limits(), time.time, print)
     link: Any = CannedLink(exchange)
-    return RedisBackend(link, HashCodec(Layout(), surroundings), surroundings)
+    return RedisBackend(link, HashCodec(Layout(), context), context)
 
 
 def no_report(group: bytes) -> Deferred[list[tuple[bytes, bytes]] | None]:

@@ -28,16 +28,16 @@ from redcouch.commands import (
 )
 from redcouch.errors import ConfigurationError
 from redcouch.expiry import deadline, flush_deadline, seconds_left
-from redcouch.interfaces import IFillableBackend, ILocalBackend, IStorageBackend, Surroundings
+from redcouch.interfaces import BackendContext, IFillableBackend, ILocalBackend, IStorageBackend
 from redcouch.limits import FLAGS_OVERHEAD
 from redcouch.numbers import unsigned_64
 from redcouch.results import (
     Item,
     Listed,
+    ListedPage,
     MetaItem,
     Number,
     Outcome,
-    Page,
     Result,
     Stored,
     Touched,
@@ -46,11 +46,11 @@ from redcouch.results import (
 _TWO_64 = 1 << 64
 
 
-def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
+def make_backend(url: str, context: BackendContext) -> IStorageBackend:
     """C{memory:}, which takes no parameters."""
     if url.lower() not in ("memory:", "memory://"):
         raise ConfigurationError(f"{url!r}: memory: takes nothing behind the colon")
-    backend: IStorageBackend = MemoryBackend(surroundings)
+    backend: IStorageBackend = MemoryBackend(context)
     return backend
 
 
@@ -73,13 +73,13 @@ class MemoryBackend(PerCommandBackend):
     shared_url = None
     methods: ClassVar = {**PerCommandBackend.methods, **FILL_METHODS}
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._now = surroundings.now
-        self._limits = surroundings.limits
+    def __init__(self, context: BackendContext) -> None:
+        self._now = context.now
+        self._limits = context.limits
         self._entries: dict[bytes, _Entry] = {}
         self._last_cas = 0
         self._flush_at: float | None = None
-        self.leases = FillLeases(surroundings.now)
+        self.leases = FillLeases(context.now)
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
         live = [entry for key in list(self._entries) if (entry := self._find(key))]
@@ -262,10 +262,10 @@ class MemoryBackend(PerCommandBackend):
             entry.deadline = deadline(command.exptime, self._now())
         return Outcome.OK
 
-    def dump(self, cursor: bytes) -> Page:
+    def dump(self, cursor: bytes) -> ListedPage:
         """All of them at once: they are in memory already."""
         listed = map(self.inspect, list(self._entries))
-        return Page([item for item in listed if item is not None], b"", self._now())
+        return ListedPage([item for item in listed if item is not None], b"", self._now())
 
     def inspect(self, key: bytes) -> Listed | None:
         entry = self._find(key)

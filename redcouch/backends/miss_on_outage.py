@@ -19,7 +19,7 @@ from redcouch.backends.wrapper import BackendWrapper
 from redcouch.commands import Command
 from redcouch.errors import BackendError, as_failed
 from redcouch.interfaces import Answer
-from redcouch.results import Failed, Result, Trouble
+from redcouch.results import ErrorKind, Failed, Result
 
 
 class MissesOnOutage(BackendWrapper):
@@ -40,7 +40,7 @@ class MissesOnOutage(BackendWrapper):
 
 
 def _says_away(result: Result) -> bool:
-    return result.__class__ is Failed and result.trouble is Trouble.UNAVAILABLE
+    return result.__class__ is Failed and result.trouble is ErrorKind.UNAVAILABLE
 
 
 def _miss(command: Command, result: Result) -> Result:

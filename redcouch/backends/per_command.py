@@ -35,7 +35,7 @@ from redcouch.commands import (
 )
 from redcouch.errors import BackendError
 from redcouch.interfaces import Health, IStorageBackend
-from redcouch.results import Failed, Listed, MetaItem, Result, Stored, Trouble
+from redcouch.results import ErrorKind, Failed, Listed, MetaItem, Result, Stored
 
 
 @implementer(IStorageBackend)
@@ -108,7 +108,7 @@ class PerCommandBackend:
 
     def invalidate(self, command: Invalidate) -> Any:
         """The outcome OK, NOT_FOUND or EXISTS."""
-        raise BackendError(Trouble.REFUSED, "this storage knows no stale items")
+        raise BackendError(ErrorKind.REFUSED, "this storage knows no stale items")
 
     def inspect(self, key: bytes) -> Any:
         """L{Listed<redcouch.results.Listed>}, or C{None}."""
@@ -121,8 +121,8 @@ class PerCommandBackend:
         return Listed(key, None, 0, found.cas, False, len(found.value), found.flags)
 
     def dump(self, cursor: bytes) -> Any:
-        """A L{Page<redcouch.results.Page>} of the items."""
-        raise BackendError(Trouble.REFUSED, "this storage cannot list its items")
+        """A L{ListedPage<redcouch.results.ListedPage>} of the items."""
+        raise BackendError(ErrorKind.REFUSED, "this storage cannot list its items")
 
     # -- a batch as method calls -------------------------------------------------------------
 

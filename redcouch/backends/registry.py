@@ -14,7 +14,7 @@ from twisted.plugin import IPlugin, getPlugins
 from zope.interface import implementer
 
 from redcouch.errors import ConfigurationError
-from redcouch.interfaces import IStorageBackend, IStorageBackendFactory, Surroundings
+from redcouch.interfaces import BackendContext, IStorageBackend, IStorageBackendFactory
 from redcouch.urls import redact
 
 DEFAULT_STORAGE = "redis://127.0.0.1:6379/0"
@@ -28,7 +28,7 @@ class BackendMaker:
 
     The lazy twin of L{twisted.application.service.ServiceMaker}: C{module} is
     imported when a URL asks for the scheme, and its
-    C{make_backend(url, surroundings)} does the work.
+    C{make_backend(url, context)} does the work.
     """
 
     def __init__(self, scheme: str, module: str, summary: str) -> None:
@@ -36,9 +36,9 @@ class BackendMaker:
         self.module = module
         self.summary = summary
 
-    def build(self, url: str, surroundings: Surroundings) -> IStorageBackend:
+    def build(self, url: str, context: BackendContext) -> IStorageBackend:
         """Import the module and let it make the backend."""
-        backend: IStorageBackend = import_module(self.module).make_backend(url, surroundings)
+        backend: IStorageBackend = import_module(self.module).make_backend(url, context)
         return backend
 
 
@@ -58,7 +58,7 @@ def schemes() -> dict[str, str]:
     return {name: plugin.summary for name, plugin in factories().items()} | LAYER_SCHEMES
 
 
-def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
+def make_backend(url: str, context: BackendContext) -> IStorageBackend:
     """
     Build the backend that a storage URL asks for, without the layers around it.
 
@@ -71,4 +71,4 @@ def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
             f"{redact(url)!r} is no storage URL: it has to begin with one of "
             + ", ".join(f"{name}:" for name in sorted(schemes()))
         )
-    return factory.build(url, surroundings)
+    return factory.build(url, context)

@@ -25,7 +25,7 @@ from redcouch.interfaces import (
     performer,
 )
 from redcouch.results import Result
-from redcouch.telemetry.usage import Inventory, Seen
+from redcouch.telemetry.usage import Usage, UsageSample
 
 
 @implementer(IDirectBackend)
@@ -93,14 +93,14 @@ class BackendWrapper:
         described: Deferred[Mapping[str, str | int]] = self._inner.describe()
         return described
 
-    def keep_traffic(self, seen: Sequence[Seen], now: int) -> Deferred[None]:
+    def keep_traffic(self, seen: Sequence[UsageSample], now: int) -> Deferred[None]:
         """See L{ITrafficBackend<redcouch.interfaces.ITrafficBackend>}."""
         kept: Deferred[None] = self._inner.keep_traffic(seen, now)
         return kept
 
-    def traffic(self) -> Deferred[Inventory]:
+    def traffic(self) -> Deferred[Usage]:
         """See L{ITrafficBackend<redcouch.interfaces.ITrafficBackend>}."""
-        inventory: Deferred[Inventory] = self._inner.traffic()
+        inventory: Deferred[Usage] = self._inner.traffic()
         return inventory
 
     @property

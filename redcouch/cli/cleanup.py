@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import click
 
 from redcouch.backends.redis.layout import SIDE, SYSTEM_PREFIX, StringLayout
-from redcouch.backends.redis.url import Location
+from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
     NO,
-    Trouble,
+    CommandError,
     echo_json,
     json_option,
     rate_option,
@@ -45,7 +45,7 @@ def command(
     dry_run: bool,
     system: bool,
     rate: float | None,
-    storage: Location,
+    storage: RedisLocation,
     as_json: bool,
 ) -> None:
     """
@@ -80,19 +80,19 @@ def command(
     else:
         click.echo(("interrupted: " if stop.requested else "") + removal.text(dry_run))
     if trouble:
-        raise Trouble(trouble)
+        raise CommandError(trouble)
     raise click.exceptions.Exit(
         stop.status or (NO if removal.found and not (agreed or dry_run) else 0)
     )
 
 
-def _own(storage: Location) -> bytes:
+def _own(storage: RedisLocation) -> bytes:
     """What the keys begin with that RedCouch has put there for its items."""
     layout = storage.layout
     return (SIDE if isinstance(layout, StringLayout) else b"") + layout.prefix
 
 
-def _ask(removal: _Removal, storage: Location, stop: Stop) -> bool:
+def _ask(removal: _Removal, storage: RedisLocation, stop: Stop) -> bool:
     question = f"Remove {removal.found} keys under {removal.where} from {storage.shown}?"
     with stop.suspended():
         return click.confirm(question, err=True)

@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 import click
 
 from redcouch.backends.redis.layout import StringLayout
-from redcouch.backends.redis.url import Location
+from redcouch.backends.redis.url import RedisLocation
 from redcouch.backends.registry import DEFAULT_STORAGE, STORAGE_VARIABLE
 from redcouch.cli.storage import read_storage
 from redcouch.errors import ConfigurationError
@@ -30,7 +30,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class Trouble(click.ClickException):
+class CommandError(click.ClickException):
     """Ends the command with one line on standard error and status 3."""
 
     exit_code = FAILED
@@ -39,7 +39,7 @@ class Trouble(click.ClickException):
         click.echo("redcouch: " + " ".join(self.message.split()), file=file, err=True)
 
 
-class Interrupted(Trouble):
+class Interrupted(CommandError):  # noqa: N818 - nothing went wrong
     """Ends the command because somebody wanted it to, at once."""
 
     exit_code = 130
@@ -64,7 +64,7 @@ def read_span(ctx: click.Context, param: click.Parameter, text: str) -> int:
 
 
 def storage_option(function: Function) -> Function:
-    """C{--storage}, for the argument C{storage}: a L{Location}."""
+    """C{--storage}, for the argument C{storage}: a L{RedisLocation}."""
     return storage_url_option("-s", "--storage")(function)
 
 
@@ -74,9 +74,9 @@ def hash_storage_option(function: Function) -> Function:
 
 
 def storage_url_option(
-    *names: str, read: Callable[..., Location] | None = None
+    *names: str, read: Callable[..., RedisLocation] | None = None
 ) -> Callable[[Function], Function]:
-    """An option of any name that takes a storage URL and gives a L{Location}."""
+    """An option of any name that takes a storage URL and gives a L{RedisLocation}."""
     return click.option(
         *names,
         callback=read or _read_storage,
@@ -89,11 +89,11 @@ def storage_url_option(
     )
 
 
-def _read_storage(ctx: click.Context, param: click.Parameter, url: str) -> Location:
+def _read_storage(ctx: click.Context, param: click.Parameter, url: str) -> RedisLocation:
     return read_storage_url(url, ctx, param)
 
 
-def _read_hash_storage(ctx: click.Context, param: click.Parameter, url: str) -> Location:
+def _read_hash_storage(ctx: click.Context, param: click.Parameter, url: str) -> RedisLocation:
     location = read_storage_url(url, ctx, param)
     if isinstance(location.layout, StringLayout):
         raise click.BadParameter(
@@ -107,7 +107,7 @@ def _read_hash_storage(ctx: click.Context, param: click.Parameter, url: str) -> 
 
 def read_storage_url(
     url: str, ctx: click.Context, param: click.Parameter | None = None
-) -> Location:
+) -> RedisLocation:
     """A storage URL from the command line."""
     try:
         return read_storage(url)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 from redis.exceptions import ResponseError
 
-from redcouch.backends.redis.url import Location
-from redcouch.cli.common import Trouble, hash_storage_option
+from redcouch.backends.redis.url import RedisLocation
+from redcouch.cli.common import CommandError, hash_storage_option
 from redcouch.cli.storage import open_storage
 from redcouch.native.functions import NAME, library
 
@@ -29,7 +29,7 @@ def command() -> None:
 @command.command("load")
 @click.option("--replace", is_flag=True, help="Take the place of a library that is there.")
 @hash_storage_option
-def load(storage: Location, replace: bool) -> None:
+def load(storage: RedisLocation, replace: bool) -> None:
     """Load the library into Redis. It writes values in the encoding of the storage URL."""
     words = ("REPLACE",) if replace else ()
     with open_storage(storage) as opened:
@@ -37,13 +37,15 @@ def load(storage: Location, replace: bool) -> None:
             opened.client.execute_command("FUNCTION", "LOAD", *words, library(storage.layout.raw))
         except ResponseError as error:
             if "unknown command" in str(error).lower():
-                raise Trouble(f"{storage.shown}: this Redis has no functions; 7.0 has") from None
-            raise Trouble(f"{storage.shown}: {error}") from None
+                raise CommandError(
+                    f"{storage.shown}: this Redis has no functions; 7.0 has"
+                ) from None
+            raise CommandError(f"{storage.shown}: {error}") from None
     click.echo(f"Loaded the library {NAME}.")
 
 
 @command.command("dump")
 @hash_storage_option
-def dump(storage: Location) -> None:
+def dump(storage: RedisLocation) -> None:
     """Print the library that load would load, and ask no Redis."""
     click.echo(library(storage.layout.raw))

@@ -12,10 +12,10 @@ import click
 from redis.exceptions import ResponseError
 
 from redcouch.backends.redis.layout import SYSTEM_PREFIX
-from redcouch.backends.redis.url import Location
+from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
     NO,
-    Trouble,
+    CommandError,
     echo_json,
     json_option,
     nodes_argument,
@@ -29,8 +29,8 @@ from redcouch.cli.storage import Call, Storage, explain, open_storage
 from redcouch.errors import ServerError
 from redcouch.memcached_client.address import Address, ring_of
 from redcouch.memcached_client.item_reading import Copy, Fault
-from redcouch.memcached_client.key_listing import Entry
-from redcouch.memcached_client.node import BATCH, Node, by_weight
+from redcouch.memcached_client.key_listing import ListedKey
+from redcouch.memcached_client.node import BATCH, BlockingNode, by_weight
 from redcouch.memcached_client.rings import Ring
 
 _RESERVED = f"its key in Redis would begin with {SYSTEM_PREFIX.decode()}, which is RedCouch's own"
@@ -39,7 +39,7 @@ _KINDS = ("copied", "present", "expired", "gone", "failed")
 
 
 @dataclass
-class Tally:
+class ImportCounts:
     """
     What has become of the keys: C{copied}; C{present} in the storage already; C{expired} or
     otherwise C{gone} since they were listed; C{elsewhere}, on another node than their
@@ -96,7 +96,7 @@ class Tally:
 def command(
     nodes: Sequence[Address],
     ring: str | None,
-    storage: Location,
+    storage: RedisLocation,
     if_absent: bool,
     rate: float | None,
     as_json: bool,
@@ -122,24 +122,24 @@ def command(
     copied.
     """
     owners = ring_of(nodes, ring)
-    tally = Tally()
+    counts = ImportCounts()
     began = time.monotonic()
     with Stop() as stop:
         try:
             with open_storage(storage) as opened:
-                copier = _Copier(opened, owners, if_absent, stop, Pace(rate, stop), tally)
+                copier = _Copier(opened, owners, if_absent, stop, Pace(rate, stop), counts)
                 for place, address in enumerate(nodes):
                     copier.copy_node(place, address)
         except ServerError as error:
-            tally.troubles.append(str(error))
-    tally.seconds = time.monotonic() - began
+            counts.troubles.append(str(error))
+    counts.seconds = time.monotonic() - began
     if as_json:
-        echo_json(tally.json | {"interrupted": stop.requested})
+        echo_json(counts.json | {"interrupted": stop.requested})
     else:
-        click.echo(("interrupted: " if stop.requested else "") + tally.text)
-    if tally.troubles:
-        raise Trouble("; ".join(tally.troubles))
-    raise click.exceptions.Exit(stop.status or (NO if tally.counts["failed"] else 0))
+        click.echo(("interrupted: " if stop.requested else "") + counts.text)
+    if counts.troubles:
+        raise CommandError("; ".join(counts.troubles))
+    raise click.exceptions.Exit(stop.status or (NO if counts.counts["failed"] else 0))
 
 
 class _Copier:
@@ -152,21 +152,24 @@ class _Copier:
         if_absent: bool,
         stop: Stop,
         pace: Pace,
-        tally: Tally,
+        counts: ImportCounts,
     ) -> None:
         self._storage = storage
         self._ring = ring
         self._if_absent = if_absent
         self._stop = stop
         self._pace = pace
-        self._tally = tally
+        self._tally = counts
 
     def copy_node(self, place: int, address: Address) -> None:
         """Copy what the node of this place owns, or note in the tally why not all of it."""
         if self._stop.requested:
             return
         try:
-            with Node(address) as node, node.list_keys(lambda: self._stop.requested) as keys:
+            with (
+                BlockingNode(address) as node,
+                node.list_keys(lambda: self._stop.requested) as keys,
+            ):
                 self._tally.listed += len(keys)
                 with progress(address.shown, len(keys)) as advance:
                     for entries in keys.batches(self._pace.batch(BATCH)):
@@ -177,14 +180,16 @@ class _Copier:
         except ServerError as error:
             self._tally.troubles.append(str(error))
 
-    def _owned(self, place: int, entries: Sequence[Entry], advance: Advance) -> Sequence[Entry]:
+    def _owned(
+        self, place: int, entries: Sequence[ListedKey], advance: Advance
+    ) -> Sequence[ListedKey]:
         """Those of which the node is the owner."""
         owned = [entry for entry in entries if self._ring.owner(entry.key) == place]
         self._tally.counts["elsewhere"] += len(entries) - len(owned)
         advance(len(entries) - len(owned))
         return owned
 
-    def _copy(self, node: Node, entries: Sequence[Entry], advance: Advance) -> None:
+    def _copy(self, node: BlockingNode, entries: Sequence[ListedKey], advance: Advance) -> None:
         wanted = [entry for entry in entries if self._storage.may_hold(entry.key)]
         if len(wanted) < len(entries):
             self._tally.fail(_RESERVED, len(entries) - len(wanted))
@@ -200,14 +205,14 @@ class _Copier:
             self._store(copies)
             advance(len(found))
 
-    def _absent(self, entries: Sequence[Entry]) -> list[Entry]:
+    def _absent(self, entries: Sequence[ListedKey]) -> list[ListedKey]:
         """Those that the storage does not have."""
         there = self._storage.exist([entry.key for entry in entries])
         absent = [entry for entry, exists in zip(entries, there, strict=True) if not exists]
         self._tally.counts["present"] += len(entries) - len(absent)
         return absent
 
-    def _note_missing(self, node: Node, entry: Entry, found: Fault | None) -> None:
+    def _note_missing(self, node: BlockingNode, entry: ListedKey, found: Fault | None) -> None:
         if found is not None:
             self._tally.fail(found.reason)
         elif 0 <= entry.expires <= node.now:

@@ -8,17 +8,17 @@ from typing import Any
 import click
 
 from redcouch.backends.redis.layout import NO_CAS
-from redcouch.backends.redis.url import Location
+from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
     NO,
-    Trouble,
+    CommandError,
     echo_json,
     json_option,
     key_argument,
     show_key,
     storage_option,
 )
-from redcouch.cli.storage import Stored, open_storage
+from redcouch.cli.storage import StoredItem, open_storage
 from redcouch.results import Item
 
 _SHOWN = 256
@@ -33,7 +33,7 @@ _SHOWN = 256
 @storage_option
 @json_option
 def command(
-    key: str, encoded: bool, raw: bool, full: bool, storage: Location, as_json: bool
+    key: str, encoded: bool, raw: bool, full: bool, storage: RedisLocation, as_json: bool
 ) -> None:
     """
     Show the item of KEY, the key as memcached clients know it, without the prefix.
@@ -48,7 +48,7 @@ def command(
         (stored,) = opened.read([name])
         redis_key = opened.redis_key(name)
     if stored.fault is not None:
-        raise Trouble(f"{show_key(name)}: {stored.fault}")
+        raise CommandError(f"{show_key(name)}: {stored.fault}")
     if stored.item is None:
         click.echo(f"redcouch: {show_key(name)}: there is no such item", err=True)
         raise click.exceptions.Exit(NO)
@@ -60,7 +60,7 @@ def command(
         click.echo(_text(name, redis_key, stored, stored.item, full))
 
 
-def _text(key: bytes, redis_key: bytes, stored: Stored, item: Item, full: bool) -> str:
+def _text(key: bytes, redis_key: bytes, stored: StoredItem, item: Item, full: bool) -> str:
     ttl = "for ever" if stored.ttl is None else f"{stored.ttl:.3f} s"
     cas = "none yet" if item.cas == NO_CAS else str(item.cas)
     return "\n".join(
@@ -77,7 +77,7 @@ def _text(key: bytes, redis_key: bytes, stored: Stored, item: Item, full: bool) 
     )
 
 
-def _json(key: bytes, redis_key: bytes, stored: Stored, item: Item) -> dict[str, Any]:
+def _json(key: bytes, redis_key: bytes, stored: StoredItem, item: Item) -> dict[str, Any]:
     try:
         text = item.value.decode()
     except UnicodeDecodeError:

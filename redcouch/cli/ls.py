@@ -10,7 +10,7 @@ from typing import Any
 import click
 from redis.exceptions import ResponseError
 
-from redcouch.backends.redis.url import Location
+from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import NO, echo_json, json_option, show_key, storage_option
 from redcouch.cli.storage import Storage, explain, open_storage
 
@@ -54,7 +54,7 @@ _HEAD = f"{'SIZE':>10} {'TTL':>10} {'FLAGS':>10}  KEY"
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many.")
 @storage_option
 @json_option
-def command(pattern: str, limit: int | None, storage: Location, as_json: bool) -> None:
+def command(pattern: str, limit: int | None, storage: RedisLocation, as_json: bool) -> None:
     """
     List the items whose keys match PATTERN.
 

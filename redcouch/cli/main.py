@@ -20,7 +20,7 @@ from redcouch.cli import (
     traffic,
     verify,
 )
-from redcouch.cli.common import Interrupted, Trouble
+from redcouch.cli.common import CommandError, Interrupted
 from redcouch.errors import ConfigurationError, ServerError
 
 COMMANDS = (
@@ -49,11 +49,11 @@ class Program(click.Group):
         except KeyboardInterrupt:
             raise Interrupted from None
         except ServerError as error:
-            raise Trouble(str(error)) from None
+            raise CommandError(str(error)) from None
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of our output has gone
                 raise
-            raise Trouble(str(error)) from None
+            raise CommandError(str(error)) from None
 
 
 @click.group(

@@ -14,10 +14,10 @@ from redis.exceptions import RedisError, ResponseError
 
 from redcouch.backends.redis.layout import CAS_COUNTER, SIDE, SYSTEM_PREFIX
 from redcouch.backends.redis.scripts import PROMOTE
-from redcouch.backends.redis.url import Location
+from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
     NO,
-    Trouble,
+    CommandError,
     echo_json,
     hash_storage_option,
     json_option,
@@ -54,7 +54,7 @@ class Renaming:
 
 
 @dataclass
-class Tally:
+class PromoteCounts:
     """
     @ivar counts: items by what became of them.
     @ivar flagged: promoted items whose client flags were not 0, and are lost.
@@ -141,7 +141,7 @@ def command(
     with_flags: bool,
     dry_run: bool,
     rate: float | None,
-    storage: Location,
+    storage: RedisLocation,
     as_json: bool,
 ) -> None:
     """
@@ -160,14 +160,14 @@ def command(
     Exit status 1: some items stay as they are, and it is said why.
     """
     renaming = _read_renaming(rename, ctx)
-    tally = Tally()
+    counts = PromoteCounts()
     began = time.monotonic()
     trouble = ""
     with Stop() as stop:
         try:
             with open_storage(storage) as opened, progress("promoting") as advance:
                 promotion = _Promotion(
-                    opened, renaming, (overwrite, keep, dry_run, with_flags), tally
+                    opened, renaming, (overwrite, keep, dry_run, with_flags), counts
                 )
                 pace = Pace(rate, stop)
                 for keys in _in_turn(opened, os.fsencode(pattern), pace, stop):
@@ -175,14 +175,14 @@ def command(
                     advance(len(keys))
         except ServerError as error:
             trouble = str(error)
-    tally.seconds = time.monotonic() - began
+    counts.seconds = time.monotonic() - began
     if as_json:
-        echo_json(tally.json | {"dry_run": dry_run, "interrupted": stop.requested})
+        echo_json(counts.json | {"dry_run": dry_run, "interrupted": stop.requested})
     else:
-        click.echo(("interrupted: " if stop.requested else "") + tally.text(dry_run, with_flags))
+        click.echo(("interrupted: " if stop.requested else "") + counts.text(dry_run, with_flags))
     if trouble:
-        raise Trouble(trouble)
-    raise click.exceptions.Exit(stop.status or (NO if tally.undone else 0))
+        raise CommandError(trouble)
+    raise click.exceptions.Exit(stop.status or (NO if counts.undone else 0))
 
 
 def _read_renaming(text: str | None, ctx: click.Context) -> Renaming:
@@ -212,12 +212,12 @@ class _Promotion:
         storage: Storage,
         renaming: Renaming,
         choices: Sequence[bool],
-        tally: Tally,
+        counts: PromoteCounts,
     ) -> None:
         self._storage = storage
         self._renaming = renaming
         self._choices = ["1" if choice else "" for choice in choices]
-        self._tally = tally
+        self._tally = counts
 
     def promote(self, keys: Sequence[bytes]) -> None:
         """Promote those that may be, and count what became of each."""

@@ -9,11 +9,11 @@ from typing import TypeAlias
 
 import click
 
-from redcouch.backends.redis.url import Location
+from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import NO, echo_json, json_option, read_span, show_key, storage_option
 from redcouch.cli.storage import open_storage
 from redcouch.cli.traffic import ago, fetch
-from redcouch.telemetry.usage import Inventory, Seen
+from redcouch.telemetry.usage import Usage, UsageSample
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -44,7 +44,9 @@ def _read_networks(
 )
 @storage_option
 @json_option
-def command(quiet_for: int, ignore: tuple[Network, ...], storage: Location, as_json: bool) -> None:
+def command(
+    quiet_for: int, ignore: tuple[Network, ...], storage: RedisLocation, as_json: bool
+) -> None:
     """
     Tell whether the bridge is needed no more.
 
@@ -77,7 +79,9 @@ def command(quiet_for: int, ignore: tuple[Network, ...], storage: Location, as_j
         raise click.exceptions.Exit(NO)
 
 
-def _why_not(inventory: Inventory, speakers: list[Seen], quiet_for: int, now: float) -> str | None:
+def _why_not(
+    inventory: Usage, speakers: list[UsageSample], quiet_for: int, now: float
+) -> str | None:
     if inventory.since is None:
         return "no service has noted any traffic here"
     if speakers:
@@ -88,7 +92,7 @@ def _why_not(inventory: Inventory, speakers: list[Seen], quiet_for: int, now: fl
     return None
 
 
-def _is_ignored(one: Seen, networks: tuple[Network, ...]) -> bool:
+def _is_ignored(one: UsageSample, networks: tuple[Network, ...]) -> bool:
     try:
         address = ipaddress.ip_address(one.name.decode("ascii", "replace"))
     except ValueError:

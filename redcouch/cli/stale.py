@@ -11,7 +11,7 @@ import click
 
 from redcouch.cli.common import (
     NO,
-    Trouble,
+    CommandError,
     echo_json,
     json_option,
     nodes_argument,
@@ -23,8 +23,8 @@ from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
 from redcouch.errors import ServerError
 from redcouch.memcached_client.address import Address, ring_of
-from redcouch.memcached_client.key_listing import KeyList
-from redcouch.memcached_client.node import BATCH, Node
+from redcouch.memcached_client.key_listing import ListedKeys
+from redcouch.memcached_client.node import BATCH, BlockingNode
 from redcouch.memcached_client.rings import Ring
 
 _MOST_ELSEWHERE = 1 / 3
@@ -32,7 +32,7 @@ _MOST_ELSEWHERE = 1 / 3
 
 
 @dataclass
-class Tally:
+class StaleCounts:
     """
     @ivar listed: keys that the memcacheds have named.
     @ivar named: the first copies elsewhere: key, node, owner.
@@ -98,29 +98,29 @@ def command(
     Exit status 1: there are some, or not all could be removed.
     """
     owners = ring_of(nodes, ring)
-    tally = Tally()
+    counts = StaleCounts()
     trouble = refused = ""
     with Stop() as stop, ExitStack() as stack:
         try:
-            opened = [stack.enter_context(Node(address)) for address in nodes]
+            opened = [stack.enter_context(BlockingNode(address)) for address in nodes]
             lists = [stack.enter_context(node.list_keys(lambda: stop.requested)) for node in opened]
-            search = _Search(opened, lists, owners, Pace(rate, stop), stop, tally)
+            search = _Search(opened, lists, owners, Pace(rate, stop), stop, counts)
             search.name(show)
-            if delete and not force and tally.elsewhere > tally.listed * _MOST_ELSEWHERE:
+            if delete and not force and counts.elsewhere > counts.listed * _MOST_ELSEWHERE:
                 refused = "so many that the ring may be a wrong one: see --force"
             elif delete:
                 search.delete()
         except ServerError as error:
             trouble = str(error)
     if as_json:
-        echo_json(tally.json | {"complete": not (trouble or stop.requested)})
+        echo_json(counts.json | {"complete": not (trouble or stop.requested)})
     else:
-        click.echo(("interrupted: " if stop.requested else "") + tally.text)
+        click.echo(("interrupted: " if stop.requested else "") + counts.text)
     if trouble:
-        raise Trouble(trouble)
+        raise CommandError(trouble)
     if refused:
         click.echo(f"redcouch: {refused}", err=True)
-    left = tally.elsewhere - tally.deleted
+    left = counts.elsewhere - counts.deleted
     raise click.exceptions.Exit(stop.status or (NO if left else 0))
 
 
@@ -129,19 +129,19 @@ class _Search:
 
     def __init__(
         self,
-        nodes: Sequence[Node],
-        lists: Sequence[KeyList],
+        nodes: Sequence[BlockingNode],
+        lists: Sequence[ListedKeys],
         ring: Ring,
         pace: Pace,
         stop: Stop,
-        tally: Tally,
+        counts: StaleCounts,
     ) -> None:
         self._nodes = nodes
         self._lists = lists
         self._ring = ring
         self._pace = pace
         self._stop = stop
-        self._tally = tally
+        self._tally = counts
 
     def name(self, most: int) -> None:
         """Count the copies elsewhere, and name the first of them."""

@@ -15,7 +15,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from redcouch.backends.embedded import url as embedded
-from redcouch.backends.embedded.directory import choose_place
+from redcouch.backends.embedded.directory import choose_directory
 from redcouch.backends.origin.url import storage_of
 from redcouch.backends.redis import scripts
 from redcouch.backends.redis.layout import (
@@ -29,7 +29,7 @@ from redcouch.backends.redis.layout import (
 from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.scripts import strings as string_scripts
 from redcouch.backends.redis.server_info import read_greeting, why_too_old
-from redcouch.backends.redis.url import Location, read_location
+from redcouch.backends.redis.url import RedisLocation, read_location
 from redcouch.errors import ConfigurationError, ServerError
 from redcouch.results import Failed, Item
 from redcouch.urls import redact
@@ -51,7 +51,7 @@ Call = Sequence[bytes | str | int]
 _ATTEMPTS = 5
 
 
-def read_storage(url: str) -> Location:
+def read_storage(url: str) -> RedisLocation:
     """
     Where the items of a storage URL are. C{warm:} does not matter to the commands.
 
@@ -72,9 +72,9 @@ def read_storage(url: str) -> Location:
     )
 
 
-def _embedded(url: str) -> Location:
+def _embedded(url: str) -> RedisLocation:
     options = embedded.parse(url)
-    place = choose_place(options.directory)
+    place = choose_directory(options.directory)
     if place.temporary:
         raise ConfigurationError(
             f"{url}: only the service itself knows where this one's socket is; "
@@ -83,7 +83,7 @@ def _embedded(url: str) -> Location:
     return read_location(options.redis_url(place.socket))
 
 
-def connect(location: Location) -> redis.Redis:
+def connect(location: RedisLocation) -> redis.Redis:
     """A client for the Redis of a location. It does nothing yet, and retries nothing."""
     common: dict[str, Any] = {
         "db": location.database,
@@ -123,7 +123,7 @@ def connect(location: Location) -> redis.Redis:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredItem:
     """
     What is in an item's place.
 
@@ -151,7 +151,7 @@ class Storage:
     _list = scripts.LIST
     _store = scripts.STORE
 
-    def __init__(self, location: Location, client: redis.Redis) -> None:
+    def __init__(self, location: RedisLocation, client: redis.Redis) -> None:
         self.location = location
         self.layout = location.layout
         self.client = client
@@ -191,7 +191,7 @@ class Storage:
         replies = self.pipeline(("TYPE", self.redis_key(key)) for key in keys)
         return [check(reply) == self._type for reply in replies]
 
-    def read(self, keys: Sequence[bytes]) -> list[Stored]:
+    def read(self, keys: Sequence[bytes]) -> list[StoredItem]:
         """The items of these keys."""
         fields = self.pipeline(("HMGET", self.redis_key(key), "v", "r", "f", "c") for key in keys)
         left = self.pipeline(("PTTL", self.redis_key(key)) for key in keys)
@@ -264,13 +264,15 @@ class StringStorage(Storage):
         """The side keys. The strings are native data, which outlives the bridge."""
         return batches(self._scan(SIDE + self.layout.pattern))
 
-    def read(self, keys: Sequence[bytes]) -> list[Stored]:
+    def read(self, keys: Sequence[bytes]) -> list[StoredItem]:
         """The items of these keys."""
         names = [self.redis_key(key) for key in keys]
         both = self.pipeline(("MGET", name, SIDE + name) for name in names)
         rest = iter(self.pipeline(c for name in names for c in (("STRLEN", name), ("PTTL", name))))
         return [
-            _stored_string(check(found), next(rest), next(rest)) if self.may_hold(key) else Stored()
+            _stored_string(check(found), next(rest), next(rest))
+            if self.may_hold(key)
+            else StoredItem()
             for key, found in zip(keys, both, strict=True)
         ]
 
@@ -286,34 +288,34 @@ def _evalsha(script: Script, keys: Call, arguments: Call) -> Call:
     return ("EVALSHA", script.sha, len(keys), *keys, *arguments)
 
 
-def _stored(fields: Any, left: Any) -> Stored:
+def _stored(fields: Any, left: Any) -> StoredItem:
     if isinstance(fields, ResponseError):
         if "WRONGTYPE" not in str(fields):
             raise fields
-        return Stored(fault=NOT_AN_ITEM)
+        return StoredItem(fault=NOT_AN_ITEM)
     found = read_item(fields)
     if found is None or check(left) == -2:
-        return Stored()
+        return StoredItem()
     ttl = None if left < 0 else left / 1000
     if isinstance(found, Failed):
-        return Stored(ttl=ttl, fault=found.message)
-    return Stored(found, ttl, "hex" if fields[0] is not None else "raw")
+        return StoredItem(ttl=ttl, fault=found.message)
+    return StoredItem(found, ttl, "hex" if fields[0] is not None else "raw")
 
 
-def _stored_string(both: Sequence[bytes | None], length: Any, left: Any) -> Stored:
+def _stored_string(both: Sequence[bytes | None], length: Any, left: Any) -> StoredItem:
     """C{length} tells a key of another type, which MGET gives as nothing, from no key."""
     value, line = both
     if isinstance(length, ResponseError):
         if "WRONGTYPE" not in str(length):
             raise length
-        return Stored(fault=NOT_AN_ITEM)
+        return StoredItem(fault=NOT_AN_ITEM)
     if value is None or check(left) == -2:
-        return Stored()
-    return Stored(read_string(value, line), None if left < 0 else left / 1000, "string")
+        return StoredItem()
+    return StoredItem(read_string(value, line), None if left < 0 else left / 1000, "string")
 
 
 @contextmanager
-def open_storage(location: Location) -> Iterator[Storage]:
+def open_storage(location: RedisLocation) -> Iterator[Storage]:
     """
     The storage at a location, which has answered once.
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from redcouch.backends.redis.url import Location
+from redcouch.backends.redis.url import RedisLocation
 from redcouch.backends.redis.usage_store import ROOT, key_of, read_inventory, seconds_key_of
 from redcouch.cli.common import NO, echo_json, json_option, show_key, storage_option
 from redcouch.cli.storage import Storage, check, open_storage
-from redcouch.telemetry.usage import KINDS, Inventory, Seen
+from redcouch.telemetry.usage import KINDS, Usage, UsageSample
 
 _TITLES = {
     "client": "CLIENT",
@@ -26,7 +26,7 @@ _TITLES = {
 @click.command("traffic")
 @storage_option
 @json_option
-def command(storage: Location, as_json: bool) -> None:
+def command(storage: RedisLocation, as_json: bool) -> None:
     """
     Show who still speaks memcached.
 
@@ -47,7 +47,7 @@ def command(storage: Location, as_json: bool) -> None:
         raise click.exceptions.Exit(NO)
 
 
-def fetch(storage: Storage) -> Inventory:
+def fetch(storage: Storage) -> Usage:
     """What the services on this Redis have noted."""
     keys = [ROOT, *map(key_of, KINDS), *map(seconds_key_of, KINDS)]
     root, *rest = (check(reply) for reply in storage.pipeline(("HGETALL", key) for key in keys))
@@ -66,7 +66,7 @@ def _pairs(reply: Any) -> dict[bytes, bytes]:
     return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
-def show_name(seen: Seen) -> str:
+def show_name(seen: UsageSample) -> str:
     """A name of the inventory, as text that can be printed."""
     return show_key(seen.name) or "(none)"
 
@@ -83,7 +83,7 @@ def ago(seconds: float) -> str:
     return " ".join(f"{number}{unit}" for number, unit in parts[:2])
 
 
-def _show(inventory: Inventory, now: float) -> None:
+def _show(inventory: Usage, now: float) -> None:
     if inventory.since is None or inventory.looked is None:
         click.echo("Nothing has been noted yet.")
         return
@@ -96,12 +96,12 @@ def _show(inventory: Inventory, now: float) -> None:
             _show_names(found, now)
 
 
-def _show_names(found: Sequence[Seen], now: float) -> None:
+def _show_names(found: Sequence[UsageSample], now: float) -> None:
     for one in found:
         click.echo(f"{ago(now - one.last) + ' ago':>12} {one.seconds:>10}  {show_name(one)}")
 
 
-def _as_json(inventory: Inventory) -> dict[str, Any]:
+def _as_json(inventory: Usage) -> dict[str, Any]:
     return {
         "since": inventory.since,
         "looked": inventory.looked,

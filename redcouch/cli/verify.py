@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import click
 
-from redcouch.backends.redis.url import Location
+from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
     NO,
-    Trouble,
+    CommandError,
     echo_json,
     json_option,
     rate_option,
@@ -27,12 +27,12 @@ from redcouch.cli.common import (
 )
 from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
-from redcouch.cli.storage import NOT_AN_ITEM, Storage, Stored, batches, open_storage
+from redcouch.cli.storage import NOT_AN_ITEM, Storage, StoredItem, batches, open_storage
 from redcouch.errors import ServerError
 from redcouch.memcached_client.address import ring_of
-from redcouch.memcached_client.item_reading import Copy, Fault, Outcome
-from redcouch.memcached_client.key_listing import Entry, KeyList
-from redcouch.memcached_client.node import BATCH, Node, by_weight
+from redcouch.memcached_client.item_reading import Copy, Fault, ReadOutcome
+from redcouch.memcached_client.key_listing import ListedKey, ListedKeys
+from redcouch.memcached_client.node import BATCH, BlockingNode, by_weight
 from redcouch.memcached_client.rings import Ring
 
 TOLERANCE = 5.0
@@ -159,7 +159,7 @@ def command(
     show: int,
     ring: str | None,
     rate: float | None,
-    storage: Location,
+    storage: RedisLocation,
     as_json: bool,
 ) -> None:
     """
@@ -190,7 +190,7 @@ def command(
         try:
             with ExitStack() as stack:
                 opened = stack.enter_context(open_storage(storage))
-                nodes = [stack.enter_context(Node(address)) for address in addresses]
+                nodes = [stack.enter_context(BlockingNode(address)) for address in addresses]
                 _Comparison(
                     opened, nodes, owners, sample, ttl_tolerance, Pace(rate, stop), stop, report
                 ).run()
@@ -204,7 +204,7 @@ def command(
     else:
         click.echo(("" if whole else "not complete: ") + report.text)
     if trouble:
-        raise Trouble(trouble)
+        raise CommandError(trouble)
     raise click.exceptions.Exit(stop.status or (NO if report.counts else 0))
 
 
@@ -214,7 +214,7 @@ class _Comparison:
     def __init__(
         self,
         storage: Storage,
-        nodes: Sequence[Node],
+        nodes: Sequence[BlockingNode],
         ring: Ring,
         sample: int | None,
         tolerance: float,
@@ -242,7 +242,7 @@ class _Comparison:
             self._compare_all(lists)
         self._look_for_extras()
 
-    def _compare_all(self, lists: Sequence[tuple[Node, KeyList]]) -> None:
+    def _compare_all(self, lists: Sequence[tuple[BlockingNode, ListedKeys]]) -> None:
         total = min(self._report.memcached, self._sample or self._report.memcached)
         with progress("comparing", total) as advance:
             for node, several in self._chosen(lists):
@@ -252,17 +252,17 @@ class _Comparison:
                 owned = [entry for entry in several if self._owner(entry.key) is node]
                 elsewhere = [entry.key for entry in several if self._owner(entry.key) is not node]
                 self._name_elsewhere(node, elsewhere)
-                doubtful: list[Entry] = []
+                doubtful: list[ListedKey] = []
                 for found in by_weight(node.fetch(owned)):
                     doubtful += self._compare(found)
                 for entry in doubtful:  # only now that all of the answer has been taken
                     self._look_again(entry)
                 advance(len(several))
 
-    def _owner(self, key: bytes) -> Node:
+    def _owner(self, key: bytes) -> BlockingNode:
         return self._nodes[self._ring.owner(key)]
 
-    def _name_elsewhere(self, node: Node, keys: Sequence[bytes]) -> None:
+    def _name_elsewhere(self, node: BlockingNode, keys: Sequence[bytes]) -> None:
         for key, there in zip(keys, node.present(keys), strict=True):
             if there:
                 owner = self._owner(key).address.shown
@@ -270,8 +270,8 @@ class _Comparison:
                 self._report.add(found)
 
     def _chosen(
-        self, lists: Sequence[tuple[Node, KeyList]]
-    ) -> Iterator[tuple[Node, Sequence[Entry]]]:
+        self, lists: Sequence[tuple[BlockingNode, ListedKeys]]
+    ) -> Iterator[tuple[BlockingNode, Sequence[ListedKey]]]:
         """All keys of all nodes, or a sample of them."""
         if self._sample is None:
             for node, keys in lists:
@@ -281,7 +281,7 @@ class _Comparison:
         for node, entry in choose(pairs, self._sample):
             yield node, [entry]
 
-    def _compare(self, found: Sequence[tuple[Entry, Outcome]]) -> Iterator[Entry]:
+    def _compare(self, found: Sequence[tuple[ListedKey, ReadOutcome]]) -> Iterator[ListedKey]:
         """Those that seem to differ."""
         there = self._storage.read([entry.key for entry, _ in found])
         for (entry, outcome), stored in zip(found, there, strict=True):
@@ -291,7 +291,7 @@ class _Comparison:
             if self._difference(entry.key, outcome, stored) is not None:
                 yield entry
 
-    def _look_again(self, entry: Entry) -> None:
+    def _look_again(self, entry: ListedKey) -> None:
         """Add the difference, if there still is one."""
         ((_, outcome),) = self._owner(entry.key).fetch([entry])
         (stored,) = self._storage.read([entry.key])
@@ -299,7 +299,9 @@ class _Comparison:
         if found is not None:
             self._report.add(found)
 
-    def _difference(self, key: bytes, outcome: Copy | Fault, stored: Stored) -> Difference | None:
+    def _difference(
+        self, key: bytes, outcome: Copy | Fault, stored: StoredItem
+    ) -> Difference | None:
         if isinstance(outcome, Fault):
             return Difference("unreadable", key, outcome.reason, "not compared")
         if stored.fault is not None:

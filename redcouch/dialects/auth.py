@@ -36,7 +36,7 @@ def _say_text(proven: bool) -> bytes:
     return b"STORED\r\n" if proven else _FAILURE
 
 
-class TextGate:
+class TextAuth:
     """Waits for C{set <anything> <anything> <anything> <bytes>} and C{user password}."""
 
     def __init__(self, limits: Limits) -> None:
@@ -138,7 +138,7 @@ def _say_binary(frame: Frame, proven: bool) -> bytes:
     return answer(frame, value=b"Authenticated") if proven else error(frame, Status.AUTH_ERROR)
 
 
-class BinaryGate(BinaryDialect):
+class BinaryAuth(BinaryDialect):
     """Offers SASL PLAIN (RFC 4616), also to a client that is in already."""
 
     def __init__(self, limits: Limits) -> None:

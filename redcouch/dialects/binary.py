@@ -33,7 +33,7 @@ from redcouch.commands import (
 from redcouch.dialects.buffer import ReceiveBuffer
 from redcouch.dialects.request import MUCH, Dialect, Request, answered
 from redcouch.limits import MAX_KEY, Limits
-from redcouch.results import Failed, Number, Outcome, Result, Stored, Touched, Trouble
+from redcouch.results import ErrorKind, Failed, Number, Outcome, Result, Stored, Touched
 
 MAGIC_REQUEST = 0x80
 MAGIC_RESPONSE = 0x81
@@ -129,9 +129,9 @@ def error(frame: Frame, status: Status) -> bytes:
 
 def _failure(frame: Frame, failed: Failed) -> bytes:
     """A backend's failure. It never looks like a hit, a miss or a success."""
-    if failed.trouble is Trouble.OUT_OF_MEMORY:
+    if failed.trouble is ErrorKind.OUT_OF_MEMORY:
         return error(frame, Status.OUT_OF_MEMORY)
-    away = failed.trouble is Trouble.UNAVAILABLE
+    away = failed.trouble is ErrorKind.UNAVAILABLE
     status = Status.TEMPORARY if away else Status.INTERNAL
     return answer(frame, status, value=failed.message.encode())
 

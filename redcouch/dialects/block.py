@@ -9,7 +9,7 @@ from typing import TypeAlias
 from redcouch.dialects.key_list import KeyList
 from redcouch.dialects.request import Request, answered
 from redcouch.limits import Limits
-from redcouch.results import Failed, Trouble
+from redcouch.results import ErrorKind, Failed
 
 ERROR = b"ERROR\r\n"
 BAD_LINE = b"CLIENT_ERROR bad command line format\r\n"
@@ -47,7 +47,7 @@ Parse: TypeAlias = Callable[[list[bytes], Limits], Parsed]
 
 def server_error(failed: Failed) -> bytes:
     """A backend's failure, in memcached's words where it has some."""
-    if failed.trouble is Trouble.OUT_OF_MEMORY:
+    if failed.trouble is ErrorKind.OUT_OF_MEMORY:
         return b"SERVER_ERROR out of memory storing object\r\n"
     return b"SERVER_ERROR %b\r\n" % failed.message.encode()
 

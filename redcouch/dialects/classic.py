@@ -40,7 +40,7 @@ from redcouch.dialects.key_list import Ask, KeyList, has_long_word, next_word, s
 from redcouch.dialects.request import Request, answered
 from redcouch.limits import MAX_KEY, Limits
 from redcouch.numbers import signed_32, unsigned_32, unsigned_64
-from redcouch.results import Failed, Found, Number, Outcome, Result, Stored, Touched
+from redcouch.results import Failed, KeyResult, Number, Outcome, Result, Stored, Touched
 
 _MAX_LENGTH = 2**31 - 1 - 2
 
@@ -93,7 +93,7 @@ class _KeyListReply:
         self._cas = cas
         self._error = b""
 
-    def piece(self, keys: list[bytes], last: bool, result: list[Found] | Failed) -> bytes:
+    def piece(self, keys: list[bytes], last: bool, result: list[KeyResult] | Failed) -> bytes:
         if isinstance(result, Failed):
             self._error = server_error(result)
             return self._error if last else b""

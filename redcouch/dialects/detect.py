@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redcouch.dialects.auth import BinaryGate, TextGate
+from redcouch.dialects.auth import BinaryAuth, TextAuth
 from redcouch.dialects.binary import MAGIC_REQUEST, BinaryDialect
 from redcouch.dialects.request import Dialect
 from redcouch.dialects.text import TextDialect
@@ -24,5 +24,5 @@ def dialect_for(data: bytes, limits: Limits, guarded: bool = False) -> Dialect:
     @param guarded: the client has to prove who it is first.
     """
     if data[0] == MAGIC_REQUEST:
-        return BinaryGate(limits) if guarded else BinaryDialect(limits)
-    return TextGate(limits) if guarded else TextDialect(limits)
+        return BinaryAuth(limits) if guarded else BinaryDialect(limits)
+    return TextAuth(limits) if guarded else TextDialect(limits)

@@ -14,12 +14,12 @@ from functools import partial
 from redcouch.commands import Get, GetAndTouch
 from redcouch.dialects.request import Request
 from redcouch.limits import MAX_KEY
-from redcouch.results import Failed, Found
+from redcouch.results import Failed, KeyResult
 
 Ask = Callable[[list[bytes]], Get | GetAndTouch]
 """Makes the command for some keys."""
 
-Say = Callable[[list[bytes], bool, "list[Found] | Failed"], bytes]
+Say = Callable[[list[bytes], bool, list[KeyResult] | Failed], bytes]
 """Says what was found of some keys, and whether they are the last of the line."""
 
 

@@ -18,7 +18,7 @@ from redcouch.dialects.block import Parsed, server_error
 from redcouch.dialects.request import Request, answered
 from redcouch.limits import FLAGS_OVERHEAD, ITEM_OVERHEAD, Limits
 from redcouch.numbers import unsigned_32
-from redcouch.results import Failed, Listed, Page
+from redcouch.results import Failed, Listed, ListedPage
 
 _CLASSES = 64
 _MOST_CACHEDUMP = 2 * 1024 * 1024
@@ -53,7 +53,7 @@ class _Listing:
         """The request for the page at this cursor."""
         return Request(Dump(cursor), self._encode, self._follow)
 
-    def _encode(self, page: Page | Failed) -> bytes:
+    def _encode(self, page: ListedPage | Failed) -> bytes:
         if isinstance(page, Failed):
             self._over = True
             return server_error(page)
@@ -72,7 +72,7 @@ class _Listing:
             lines.append(self._end)
         return b"".join(lines)
 
-    def _follow(self, page: Page) -> Request | None:
+    def _follow(self, page: ListedPage) -> Request | None:
         return None if self._over else self.request(page.cursor)
 
 

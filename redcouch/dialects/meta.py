@@ -375,7 +375,7 @@ def _parse_get(tokens: list[bytes], limits: Limits) -> Parsed:
         flags.key,
         value=118 in seen,
         cas=99 in seen,
-        standing=bool(seen & _STANDING),
+        metadata=bool(seen & _STANDING),
         touch=flags.number(b"T"),
         vivify=_exptime_of_new(flags),
         recache=flags.number(b"R"),

@@ -19,13 +19,13 @@ class Request:
     @ivar command: what to do, in no dialect.
     @ivar encode: the result, as bytes for the client; C{b""} where the client
         asked for silence.
-    @ivar follow: for an answer that comes in parts: the request for the next
+    @ivar next_page: for an answer that comes in parts: the request for the next
         part, or C{None} after the last. Such a request is performed alone.
     """
 
     command: Command
     encode: Callable[[Result], bytes]
-    follow: Callable[[Result], Request | None] | None = None
+    next_page: Callable[[Result], Request | None] | None = None
 
 
 class Dialect(Protocol):

@@ -58,7 +58,7 @@ _MOST_CONNECTIONS = 256
 _MOST_CHECKS = 16
 
 
-class Answer(Exception):  # noqa: N818 - most are no errors
+class HttpAnswer(Exception):  # noqa: N818 - most are no errors
     """What is answered: a status, a type of content and the content."""
 
     def __init__(self, status: int, content: bytes, kind: str = "text/plain; charset=utf-8"):
@@ -68,11 +68,11 @@ class Answer(Exception):  # noqa: N818 - most are no errors
         self.kind = kind
 
 
-Page = Callable[[Request], Awaitable[Answer]]
+PageFunction = Callable[[Request], Awaitable[HttpAnswer]]
 """Answers a request for one path."""
 
 
-class Doorkeeper:
+class Authorizer:
     """Lets in who knows a password, if there is one to know."""
 
     def __init__(self, authenticator: Authenticator | None) -> None:
@@ -94,7 +94,7 @@ class Doorkeeper:
         if not user and not password:
             return False
         if self._checks >= _MOST_CHECKS:
-            raise Answer(503, b"too many passwords are being checked, try again\n")
+            raise HttpAnswer(503, b"too many passwords are being checked, try again\n")
         self._checks += 1
         try:
             return await self._authenticator.check(user, password, client)
@@ -119,14 +119,14 @@ def is_ours(host: str, names: frozenset[str]) -> bool:
     return True
 
 
-class Gate(Resource):
+class AccessControl(Resource):
     """Every path there is, and the way to it."""
 
     isLeaf = True
     _log = Logger()
 
     def __init__(
-        self, pages: dict[bytes, Page], names: frozenset[str], doorkeeper: Doorkeeper
+        self, pages: dict[bytes, PageFunction], names: frozenset[str], doorkeeper: Authorizer
     ) -> None:
         super().__init__()
         self._pages = pages
@@ -141,39 +141,39 @@ class Gate(Resource):
         asked.addCallback(_say, request)
         return NOT_DONE_YET
 
-    async def _answer(self, request: Any) -> Answer:
+    async def _answer(self, request: Any) -> HttpAnswer:
         page = self._pages.get(request.path)
         if request.path not in PROBES:
             await self._check(request)
         if page is None:
-            return Answer(404, b"There is nothing here. Try /\n")
+            return HttpAnswer(404, b"There is nothing here. Try /\n")
         if request.method not in (b"GET", b"HEAD"):
             request.setHeader(b"allow", b"GET, HEAD")
-            return Answer(405, b"only GET and HEAD\n")
+            return HttpAnswer(405, b"only GET and HEAD\n")
         return await page(request)
 
     async def _check(self, request: Any) -> None:
         """Raises what to answer to somebody who may not see it."""
         host = request.getHeader(b"host")  # which only an old tool leaves out, and no browser
         if host is not None and not is_ours(host.decode("latin-1"), self._names):
-            raise Answer(
+            raise HttpAnswer(
                 421, b"This service is not known under that name: see --http-host in --help\n"
             )
         peer = request.getClientAddress()
         client = f"http:{peer.host}:{peer.port}" if hasattr(peer, "host") else "http"
         if not await self._doorkeeper.allows(request.getUser(), request.getPassword(), client):
             request.setHeader(b"www-authenticate", b'Basic realm="RedCouch", charset="UTF-8"')
-            raise Answer(401, b"user and password, please\n")
+            raise HttpAnswer(401, b"user and password, please\n")
 
-    def _fault(self, failure: Failure) -> Answer:
+    def _fault(self, failure: Failure) -> HttpAnswer:
         error = failure.value
-        if isinstance(error, Answer):
+        if isinstance(error, HttpAnswer):
             return error
         self._log.failure("Could not answer over HTTP", failure)
-        return Answer(500, b"internal error\n")
+        return HttpAnswer(500, b"internal error\n")
 
 
-def _say(answer: Answer, request: Any) -> None:
+def _say(answer: HttpAnswer, request: Any) -> None:
     if request.channel is None:  # the client has gone
         return
     request.setResponseCode(answer.status, _REASONS.get(answer.status))
@@ -216,12 +216,12 @@ class _Site(Site):
 
 
 @implementer(IProtocolNegotiationFactory)
-class Door(WrappingFactory):
+class HttpFactory(WrappingFactory):
     """Takes connections, up to so many."""
 
     noisy = False
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: AccessControl) -> None:
         super().__init__(_Site(gate, requestFactory=_Request, timeout=_SILENCE))
 
     def acceptableProtocols(self) -> list[bytes]:

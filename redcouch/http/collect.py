@@ -12,9 +12,15 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from redcouch.errors import BackendError
-from redcouch.http.processes import Usage, usage
-from redcouch.telemetry.service_status import Facts, Place, Statistics, Traffic, Watch
-from redcouch.telemetry.snapshot import Figures
+from redcouch.http.processes import ProcessUsage, usage
+from redcouch.telemetry.service_status import (
+    Facts,
+    SlotStatus,
+    StatusSource,
+    StorageStatistics,
+    Traffic,
+)
+from redcouch.telemetry.snapshot import StatsSnapshot
 
 
 @dataclass(slots=True)
@@ -24,60 +30,64 @@ class View:
     @ivar statistics: the storage's; empty where it cannot be asked.
     """
 
-    figures: Figures
-    places: list[tuple[Place, Usage | None]]
-    statistics: Statistics
+    snapshot: StatsSnapshot
+    places: list[tuple[SlotStatus, ProcessUsage | None]]
+    statistics: StorageStatistics
     facts: Facts = field(default_factory=dict)
     traffic: Traffic = field(default_factory=dict)
 
     @property
     def trouble(self) -> str:
         """Why clients cannot be served as they should; nothing, if they can."""
-        glances = [place.glance for place, _ in self.places if place.glance is not None]
+        glances = [
+            place.worker_status for place, _ in self.places if place.worker_status is not None
+        ]
         if not glances:
             return "no worker serves"
-        return next((glance.reason for glance in glances if not glance.ready), "")
+        return next(
+            (worker_status.reason for worker_status in glances if not worker_status.ready), ""
+        )
 
 
-class Watcher:
+class StatusCollector:
     """Looks at a service."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, status_source: StatusSource) -> None:
+        self._status_source = status_source
 
     async def trouble(self) -> str:
         """As L{View.trouble}, for less work."""
         return View(_NONE, await self._places(), {}).trouble
 
-    async def figures(self) -> Figures:
+    async def snapshot(self) -> StatsSnapshot:
         """What has been counted."""
-        return await self._watch.ledger.figures()
+        return await self._status_source.stats_source.snapshot()
 
     async def view(self) -> View:
         """Everything that is counted. All is asked at once: a worker may take its time."""
-        figures, places = _begun(self.figures()), _begun(self._places())
-        statistics = _begun(_known(self._watch.statistics))
-        traffic = _begun(_known(self._watch.traffic))
+        snapshot, places = _begun(self.snapshot()), _begun(self._places())
+        statistics = _begun(_known(self._status_source.statistics))
+        traffic = _begun(_known(self._status_source.traffic))
         return View(
-            await figures, await places, await statistics or {}, traffic=await traffic or {}
+            await snapshot, await places, await statistics or {}, traffic=await traffic or {}
         )
 
     async def full_view(self) -> View:
         """The same, and what more there is to tell."""
-        facts = _begun(_known(self._watch.facts))
+        facts = _begun(_known(self._status_source.facts))
         view = await self.view()
         view.facts = await facts or {}
         return view
 
     async def clients(self) -> list[dict[str, str]]:
         """Who is connected."""
-        found = await _known(self._watch.ledger.clients) or []
+        found = await _known(self._status_source.stats_source.clients) or []
         return [{"number": number, "address": address} for number, address in found]
 
-    async def _places(self) -> list[tuple[Place, Usage | None]]:
+    async def _places(self) -> list[tuple[SlotStatus, ProcessUsage | None]]:
         return [
-            (place, None if place.glance is None else usage(place.glance.pid))
-            for place in await self._watch.places()
+            (place, None if place.worker_status is None else usage(place.worker_status.pid))
+            for place in await self._status_source.places()
         ]
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from redcouch.telemetry.counters import Counters
-from redcouch.telemetry.snapshot import Figures
+from redcouch.telemetry.snapshot import StatsSnapshot
 
 STEP = 3.0
 """Seconds from one point to the next."""
@@ -75,23 +75,23 @@ class History:
 
     def __init__(self) -> None:
         self._points: deque[Point] = deque(maxlen=int(SPAN / STEP))
-        self._before: tuple[float, Figures] | None = None
+        self._before: tuple[float, StatsSnapshot] | None = None
         self.last_traffic: float | None = None
         self.natives: int | None = None
 
-    def note(self, now: float, figures: Figures) -> None:
+    def note(self, now: float, snapshot: StatsSnapshot) -> None:
         """Add a point, with what happened since the last time. Now is UNIX seconds."""
         before = self._before
-        self._before = (now, figures)
+        self._before = (now, snapshot)
         if before is None:
-            if asked(figures.counters):
+            if asked(snapshot.counters):
                 self.last_traffic = now
             return
         then, earlier = before
         if now <= then:  # the clock was set back: begin again from here
             self._points.clear()
             return
-        point = _point(now, now - then, earlier, figures)
+        point = _point(now, now - then, earlier, snapshot)
         if point.operations:
             self.last_traffic = now
         self._points.append(point)
@@ -106,13 +106,13 @@ class History:
         return self._points[-1] if self._points else None
 
 
-def _point(now: float, seconds: float, earlier: Figures, figures: Figures) -> Point:
-    then, counters = earlier.counters, figures.counters
+def _point(now: float, seconds: float, earlier: StatsSnapshot, snapshot: StatsSnapshot) -> Point:
+    then, counters = earlier.counters, snapshot.counters
 
     def rate(grown: int) -> float:
         return round(max(0, grown) / seconds, 2)  # a reset sets them back
 
-    requests = figures.requests.since(earlier.requests)
+    requests = snapshot.requests.since(earlier.requests)
     return Point(
         time=round(now, 3),
         operations=rate(asked(counters) - asked(then)),
@@ -121,7 +121,7 @@ def _point(now: float, seconds: float, earlier: Figures, figures: Figures) -> Po
         errors=rate(counters.storage_errors - then.storage_errors),
         median=_milliseconds(requests.quantile(0.5)),
         slow=_milliseconds(requests.quantile(0.99)),
-        storage=_milliseconds(figures.round_trips.since(earlier.round_trips).quantile(0.5)),
+        storage=_milliseconds(snapshot.round_trips.since(earlier.round_trips).quantile(0.5)),
         connections=counters.curr_connections,
     )
 

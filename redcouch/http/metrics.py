@@ -66,13 +66,15 @@ def exposition(view: View, limit: int) -> bytes:
 
 def metric_names() -> dict[str, str]:
     """What each of our metrics is about, by its name; for the documents."""
-    from redcouch.http.processes import Usage
-    from redcouch.telemetry.service_status import Glance, Place
-    from redcouch.telemetry.snapshot import Figures
+    from redcouch.http.processes import ProcessUsage
+    from redcouch.telemetry.service_status import SlotStatus, WorkerStatus
+    from redcouch.telemetry.snapshot import StatsSnapshot
 
-    place = Place(1, Glance(1, True, "", 0, 0))
-    figures = Figures(0, 0.0, 0.0, 0.0, Counters(), storage=dict.fromkeys((*_WARM, *_CACHE), 0))
-    view = View(figures, [(place, Usage(0.0, 0, 0, 0.0))], {})
+    place = SlotStatus(1, WorkerStatus(1, True, "", 0, 0))
+    snapshot = StatsSnapshot(
+        0, 0.0, 0.0, 0.0, Counters(), storage=dict.fromkeys((*_WARM, *_CACHE), 0)
+    )
+    view = View(snapshot, [(place, ProcessUsage(0.0, 0, 0, 0.0))], {})
     view.statistics = dict.fromkeys(_STORAGE, 0)
     view.traffic = {"since": 0, "known": {}, "command": []}
     return {
@@ -92,7 +94,7 @@ class _Collected(Collector):
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        counters = self._view.figures.counters
+        counters = self._view.snapshot.counters
         yield _one("redcouch_build_info", "The version, as a label.", 1, version=__version__)
         yield _one(
             "redcouch_ready",
@@ -112,28 +114,28 @@ class _Collected(Collector):
             "Commands answered; each key of a get counts. Meta commands are in dialect text.",
             labels=("dialect", "command", "outcome"),
         )
-        for dialect, counters in sorted(self._view.figures.spoken.items()):
+        for dialect, counters in sorted(self._view.snapshot.spoken.items()):
             for command, outcome, number in outcomes(counters):
                 family.add_metric((dialect, command, outcome), number)
         return family
 
     def _times(self) -> Iterator[Metric]:
-        figures = self._view.figures
+        snapshot = self._view.snapshot
         yield _histogram(
             "redcouch_request_duration_seconds",
             "From when a batch of requests goes to the storage until its replies are written; "
             "one batch in seven is measured.",
-            figures.requests,
+            snapshot.requests,
         )
         yield _histogram(
             "redcouch_storage_round_trip_seconds",
             "From when the storage is asked until it answers, once for each read from it.",
-            figures.round_trips,
+            snapshot.round_trips,
         )
         yield _count(
             "redcouch_storage_reconnections",
             "Connections to the storage that were made again.",
-            figures.reconnections,
+            snapshot.reconnections,
         )
 
     def _connections(self, counters: Counters) -> Iterator[Metric]:
@@ -159,11 +161,13 @@ class _Collected(Collector):
 
     def _workers(self) -> Iterator[Metric]:
         places = self._view.places
-        here = [(place, place.glance) for place, _ in places if place.glance is not None]
+        here = [
+            (place, place.worker_status) for place, _ in places if place.worker_status is not None
+        ]
         used = [(place, usage) for place, usage in places if usage is not None]
         yield _each(
             GaugeMetricFamily("redcouch_worker_up", "1 if it answers.", labels=("worker",)),
-            ((place.number, int(place.glance is not None)) for place, _ in places),
+            ((place.number, int(place.worker_status is not None)) for place, _ in places),
         )
         yield _each(
             CounterMetricFamily(
@@ -175,13 +179,13 @@ class _Collected(Collector):
             GaugeMetricFamily(
                 "redcouch_storage_up", "1 if the worker reaches the storage.", labels=("worker",)
             ),
-            ((place.number, int(glance.ready)) for place, glance in here),
+            ((place.number, int(worker_status.ready)) for place, worker_status in here),
         )
         yield _each(
             GaugeMetricFamily(
                 "redcouch_worker_connections", "Clients connected to it.", labels=("worker",)
             ),
-            ((place.number, glance.connections) for place, glance in here),
+            ((place.number, worker_status.connections) for place, worker_status in here),
         )
         yield _each(
             GaugeMetricFamily(
@@ -189,7 +193,7 @@ class _Collected(Collector):
                 "Clients whose requests are being answered.",
                 labels=("worker",),
             ),
-            ((place.number, glance.in_flight) for place, glance in here),
+            ((place.number, worker_status.in_flight) for place, worker_status in here),
         )
         yield _each(
             CounterMetricFamily(
@@ -216,12 +220,12 @@ class _Collected(Collector):
             if there in self._view.statistics:
                 yield kind(name, documentation, value=self._view.statistics[there])
         for there, documentation in _WARM.items():
-            if there in self._view.figures.storage:
-                count = self._view.figures.storage[there]
+            if there in self._view.snapshot.storage:
+                count = self._view.snapshot.storage[there]
                 yield _count(f"redcouch_{there}", documentation, count)
         for there, (documentation, make) in _CACHE.items():
-            if there in self._view.figures.storage:
-                yield make(f"redcouch_{there}", documentation, self._view.figures.storage[there])
+            if there in self._view.snapshot.storage:
+                yield make(f"redcouch_{there}", documentation, self._view.snapshot.storage[there])
 
     def _traffic(self) -> Iterator[Metric]:
         """The inventory, where one is kept, without what clients chose: verbs and numbers."""

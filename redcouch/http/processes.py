@@ -14,7 +14,7 @@ _USER, _SYSTEM, _STARTED, _RESIDENT = 11, 12, 19, 21
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class ProcessUsage:
     """
     @ivar cpu: seconds of CPU time so far.
     @ivar memory: bytes resident.
@@ -28,7 +28,7 @@ class Usage:
     age: float
 
 
-def usage(pid: int, proc: Path = Path("/proc")) -> Usage | None:
+def usage(pid: int, proc: Path = Path("/proc")) -> ProcessUsage | None:
     """What a process uses; C{None} where the system does not say (it is gone, or no Linux)."""
     try:
         fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
@@ -36,7 +36,7 @@ def usage(pid: int, proc: Path = Path("/proc")) -> Usage | None:
         files = len(os.listdir(proc / str(pid) / "fd"))
     except OSError:
         return None
-    return Usage(
+    return ProcessUsage(
         cpu=(int(fields[_USER]) + int(fields[_SYSTEM])) / _TICKS,
         memory=int(fields[_RESIDENT]) * _PAGE,
         files=files,

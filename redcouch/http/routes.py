@@ -10,8 +10,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.web.http import Request
 
-from redcouch.http.access import Answer, Page
-from redcouch.http.collect import Watcher
+from redcouch.http.access import HttpAnswer, PageFunction
+from redcouch.http.collect import StatusCollector
 from redcouch.http.history import History
 from redcouch.http.metrics import CONTENT_TYPE, exposition
 from redcouch.http.status import status
@@ -36,7 +36,7 @@ class Pages:
 
     def __init__(
         self,
-        watcher: Watcher,
+        collector: StatusCollector,
         history: History,
         options: Mapping[str, Any],
         now: Callable[[], float],
@@ -46,14 +46,14 @@ class Pages:
         @param now: gives the UNIX time in seconds.
         """
         self.draining = False
-        self._watcher = watcher
+        self._collector = collector
         self._history = history
         self._options = options
         self._now = now
 
-    def by_path(self) -> dict[bytes, Page]:
+    def by_path(self) -> dict[bytes, PageFunction]:
         """Every page."""
-        pages: dict[bytes, Page] = {
+        pages: dict[bytes, PageFunction] = {
             b"/metrics": self._metrics,
             b"/healthz": self._alive,
             b"/readyz": self._ready,
@@ -65,40 +65,40 @@ class Pages:
             pages[path] = _constant((folder / name).read_bytes(), kind)
         return pages
 
-    async def _metrics(self, request: Request) -> Answer:
-        text = exposition(await self._watcher.view(), self._options["max-connections"])
-        return Answer(200, text, CONTENT_TYPE)
+    async def _metrics(self, request: Request) -> HttpAnswer:
+        text = exposition(await self._collector.view(), self._options["max-connections"])
+        return HttpAnswer(200, text, CONTENT_TYPE)
 
-    async def _alive(self, request: Request) -> Answer:
-        return Answer(200, b"alive\n")
+    async def _alive(self, request: Request) -> HttpAnswer:
+        return HttpAnswer(200, b"alive\n")
 
-    async def _ready(self, request: Request) -> Answer:
-        trouble = "draining" if self.draining else await self._watcher.trouble()
+    async def _ready(self, request: Request) -> HttpAnswer:
+        trouble = "draining" if self.draining else await self._collector.trouble()
         if trouble:
-            return Answer(503, f"{trouble}\n".encode())
-        return Answer(200, b"ready\n")
+            return HttpAnswer(503, f"{trouble}\n".encode())
+        return HttpAnswer(200, b"ready\n")
 
-    async def _status(self, request: Request) -> Answer:
-        clients = Deferred.fromCoroutine(self._watcher.clients())
-        view = await self._watcher.full_view()
+    async def _status(self, request: Request) -> HttpAnswer:
+        clients = Deferred.fromCoroutine(self._collector.clients())
+        view = await self._collector.full_view()
         now = self._now()
         return _json(status(view, self._history, self._options, await clients, now, self.draining))
 
-    async def _since(self, request: Request) -> Answer:
+    async def _since(self, request: Request) -> HttpAnswer:
         """The points after C{?since=}, UNIX seconds."""
         try:
             since = float(request.args.get(b"since", [b"0"])[0])
         except ValueError:
-            return Answer(400, b"since has to be a number of seconds\n")
+            return HttpAnswer(400, b"since has to be a number of seconds\n")
         return _json({"points": self._history.since(since)})
 
 
-def _json(content: Any) -> Answer:
-    return Answer(200, json.dumps(content).encode(), _JSON)
+def _json(content: Any) -> HttpAnswer:
+    return HttpAnswer(200, json.dumps(content).encode(), _JSON)
 
 
-def _constant(content: bytes, kind: str) -> Page:
-    async def page(request: Request) -> Answer:
-        return Answer(200, content, kind)
+def _constant(content: bytes, kind: str) -> PageFunction:
+    async def page(request: Request) -> HttpAnswer:
+        return HttpAnswer(200, content, kind)
 
     return page

@@ -15,17 +15,17 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from redcouch.errors import BackendError, StartError
-from redcouch.http.access import Door, Doorkeeper, Gate, own_names
-from redcouch.http.collect import Watcher
+from redcouch.http.access import AccessControl, Authorizer, HttpFactory, own_names
+from redcouch.http.collect import StatusCollector
 from redcouch.http.history import STEP, History
 from redcouch.http.routes import Pages
 from redcouch.reload import Reload
 from redcouch.server.listeners import is_local, listening_service
 from redcouch.server.passwords import Authenticator
-from redcouch.telemetry.service_status import Watch
+from redcouch.telemetry.service_status import StatusSource
 
 
-class SeenService(MultiService):
+class ServiceWithPages(MultiService):
     """A service, and the pages that show it."""
 
     _log = Logger()
@@ -33,7 +33,7 @@ class SeenService(MultiService):
     def __init__(
         self,
         shown: MultiService,
-        watch: Watch,
+        status_source: StatusSource,
         options: Mapping[str, Any],
         endpoint: str,
         authenticator: Authenticator | None,
@@ -53,12 +53,12 @@ class SeenService(MultiService):
         self._is_open = authenticator is None
         self._now = now
         self._history = History()
-        self._watcher = Watcher(watch)
-        self._pages = Pages(self._watcher, self._history, options, now)
-        gate = Gate(
-            self._pages.by_path(), own_names(options["http-hosts"]), Doorkeeper(authenticator)
+        self._collector = StatusCollector(status_source)
+        self._pages = Pages(self._collector, self._history, options, now)
+        gate = AccessControl(
+            self._pages.by_path(), own_names(options["http-hosts"]), Authorizer(authenticator)
         )
-        self._door = Door(gate)
+        self._door = HttpFactory(gate)
         self._pulse = LoopingCall(self._note)
         self._pulse.clock = reactor
         self._site = MultiService()
@@ -106,7 +106,7 @@ class SeenService(MultiService):
 
     async def _note_figures(self) -> None:
         try:
-            figures = await self._watcher.figures()
+            snapshot = await self._collector.snapshot()
         except BackendError:
             return
-        self._history.note(self._now(), figures)
+        self._history.note(self._now(), snapshot)

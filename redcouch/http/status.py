@@ -61,15 +61,15 @@ def status(
     draining: bool,
 ) -> dict[str, Any]:
     """The whole status, fit for JSON."""
-    figures = view.figures
-    counters = figures.counters
+    snapshot = view.snapshot
+    counters = snapshot.counters
     if (others := natives(view)) is not None:
         history.natives = others  # which counts while it cannot be asked
     signs = _signs(view, history, now)
     return {
         "version": __version__,
         "now": now,
-        "uptime": figures.uptime,
+        "uptime": snapshot.uptime,
         "ready": not (draining or view.trouble),
         "reason": "draining" if draining else view.trouble,
         "phase": asdict(phase(signs)),
@@ -84,15 +84,15 @@ def status(
         },
         "commands": [
             {"dialect": dialect, "command": command, "outcome": outcome, "count": number}
-            for dialect, spoken in sorted(figures.spoken.items())
+            for dialect, spoken in sorted(snapshot.spoken.items())
             for command, outcome, number in outcomes(spoken)
             if number
         ],
-        "requests": _quantiles(figures.requests),
+        "requests": _quantiles(snapshot.requests),
         "storage": {
             "url": redact(options["storage"]),
-            "reconnections": figures.reconnections,
-            "round_trips": _quantiles(figures.round_trips),
+            "reconnections": snapshot.reconnections,
+            "round_trips": _quantiles(snapshot.round_trips),
             "facts": dict(view.facts),
             "statistics": dict(view.statistics),
         },
@@ -102,7 +102,7 @@ def status(
             {
                 "number": place.number,
                 "restarts": place.restarts,
-                "glance": None if place.glance is None else asdict(place.glance),
+                "glance": None if place.worker_status is None else asdict(place.worker_status),
                 "usage": None if used is None else asdict(used),
             }
             for place, used in view.places
@@ -117,16 +117,18 @@ def status(
 def natives(view: View) -> int | None:
     """Connections to the storage that are not the service's; C{None} where it does not tell."""
     connected = view.facts.get("clients")
-    own = sum(place.glance is not None and place.glance.ready for place, _ in view.places)
+    own = sum(
+        place.worker_status is not None and place.worker_status.ready for place, _ in view.places
+    )
     return max(0, connected - own) if isinstance(connected, int) else None
 
 
 def _warmth(view: View) -> dict[str, Any] | None:
     """What is known of filling the storage from an old memcached; C{None} where it is not."""
-    if not view.figures.filled:
+    if not view.snapshot.filled:
         return None
     states = {name: view.statistics.get(name) for name in ("warm_barred", "warm_ended")}
-    return {"share": view.figures.warm, **_named(view, "warm_"), **states}
+    return {"share": view.snapshot.warm, **_named(view, "warm_"), **states}
 
 
 def _cache(view: View) -> dict[str, int] | None:
@@ -136,24 +138,24 @@ def _cache(view: View) -> dict[str, int] | None:
 
 def _named(view: View, prefix: str) -> dict[str, int]:
     """What the storage's backend has counted under such names."""
-    counts = view.figures.storage
+    counts = view.snapshot.storage
     return {name: count for name, count in counts.items() if name.startswith(prefix)}
 
 
 def _signs(view: View, history: History, now: float) -> Signs:
-    last, watched = history.last_traffic, view.figures.uptime
+    last, watched = history.last_traffic, view.snapshot.uptime
     if view.traffic.get("since") is not None:  # which goes back further, and knows of others
         watched = max(0.0, view.traffic["looked"] - view.traffic["since"])
         used = (one for one in view.traffic["command"] if one["name"] not in _WATCHING)
         last = max((last or 0.0, *(one["last"] for one in used))) or None
-    warm = view.figures.warm
+    warm = view.snapshot.warm
     return Signs(
-        clients=view.figures.counters.curr_connections,
+        clients=view.snapshot.counters.curr_connections,
         quiet=None if last is None else max(0.0, now - last),
         watched=watched,
         natives=history.natives,
         reachable=bool(view.facts) or not view.trouble,
-        warm=1.0 if view.figures.filled and warm is None else warm,
+        warm=1.0 if view.snapshot.filled and warm is None else warm,
     )
 
 

@@ -31,7 +31,7 @@ LARGEST = 1024 * 1024 * 1024
 _READ = 256 * 1024
 
 
-class Connection:
+class BlockingClient:
     """
     Requests and their replies. Use it in a C{with} statement.
 
@@ -65,7 +65,7 @@ class Connection:
             self.close()
             raise self.trouble(f"refused the password: {show(reply)}")
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> BlockingClient:
         return self
 
     def __exit__(

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 from zlib import crc32
 
-from redcouch.memcached_client.blocking_client import Connection, show
-from redcouch.memcached_client.key_listing import NEVER, UNKNOWN, Entry
+from redcouch.memcached_client.blocking_client import BlockingClient, show
+from redcouch.memcached_client.key_listing import NEVER, UNKNOWN, ListedKey
 from redcouch.memcached_client.protocol import (
     Read,
     Reply,
@@ -48,7 +48,7 @@ class Fault:
     reason: str
 
 
-Outcome: TypeAlias = Copy | Fault | None
+ReadOutcome: TypeAlias = Copy | Fault | None
 """What was found for a key: C{None} where there is no such item any more."""
 
 
@@ -82,14 +82,14 @@ BINARY = Getter(binary_get, read_binary)
 
 
 def read_items(
-    connection: Connection, getter: Getter, entries: Sequence[Entry], now: float
-) -> Iterator[Outcome]:
+    connection: BlockingClient, getter: Getter, entries: Sequence[ListedKey], now: float
+) -> Iterator[ReadOutcome]:
     """
     What is found for each entry in turn, as it arrives: so what waits for the caller waits
     in the socket.
 
     @param now: memcached's own clock, in UNIX time.
-    @raise ServerError: as all of L{Connection}; and where the reply is none to this request,
+    @raise ServerError: as all of L{BlockingClient}; and where the reply is none to this request,
         or says of the item what cannot be.
     """
     request = b"".join(getter.request(entry.key) for entry in entries)
@@ -103,7 +103,7 @@ def read_items(
             raise connection.trouble(f"says what cannot be of an item: {show(reply)}") from None
 
 
-def probe(connection: Connection, keys: Sequence[bytes]) -> Iterator[bool]:
+def probe(connection: BlockingClient, keys: Sequence[bytes]) -> Iterator[bool]:
     """Whether the items are there, by meta commands."""
     request = b"".join(_meta_get(key, b"u") for key in keys)
     return (reply.code != b"EN" for reply in connection.ask(request, len(keys)))
@@ -148,7 +148,7 @@ def _number(told: bytes | None, most: int) -> int:
     return int(told)
 
 
-def _outcome(reply: Reply, entry: Entry, now: float) -> Outcome:
+def _outcome(reply: Reply, entry: ListedKey, now: float) -> ReadOutcome:
     if reply.code == b"EN":
         return None
     if reply.value is None:

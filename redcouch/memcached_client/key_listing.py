@@ -23,7 +23,7 @@ from types import TracebackType
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from redcouch.limits import MAX_KEY
-from redcouch.memcached_client.blocking_client import Connection, show
+from redcouch.memcached_client.blocking_client import BlockingClient, show
 from redcouch.memcached_client.protocol import Reply
 
 NEVER = -1
@@ -38,7 +38,7 @@ _EXPIRY = re.compile(rb"-1|[0-9]{1,12}")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ListedKey:
     """
     @ivar expires: UNIX time by memcached's clock, L{NEVER}, or L{UNKNOWN}.
     """
@@ -47,14 +47,14 @@ class Entry:
     expires: int
 
 
-class KeyList:
+class ListedKeys:
     """Keys in a temporary file. Use it in a C{with} statement."""
 
     def __init__(self) -> None:
         self._file = TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._count = 0
 
-    def __enter__(self) -> KeyList:
+    def __enter__(self) -> ListedKeys:
         return self
 
     def __exit__(
@@ -68,17 +68,17 @@ class KeyList:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: ListedKey) -> None:
         self._file.write(b"%d %s\n" % (entry.expires, quote_from_bytes(entry.key).encode()))
         self._count += 1
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[ListedKey]:
         self._file.seek(0)
         for line in self._file:
             expires, _, key = line.rstrip(b"\n").partition(b" ")
-            yield Entry(unquote_to_bytes(key), int(expires))
+            yield ListedKey(unquote_to_bytes(key), int(expires))
 
-    def batches(self, size: int) -> Iterator[list[Entry]]:
+    def batches(self, size: int) -> Iterator[list[ListedKey]]:
         """All of them, in lists."""
         remaining = iter(self)
         while batch := list(islice(remaining, size)):
@@ -91,10 +91,10 @@ class _Form:
 
     request: bytes
     end: bytes
-    read: Callable[[Reply], Entry | None]
+    read: Callable[[Reply], ListedKey | None]
 
 
-def _read_metadump(reply: Reply) -> Entry | None:
+def _read_metadump(reply: Reply) -> ListedKey | None:
     fields = dict(word.partition(b"=")[::2] for word in (reply.code, *reply.words))
     expires = fields.get(b"exp", b"")
     if _EXPIRY.fullmatch(expires) is None:
@@ -102,11 +102,11 @@ def _read_metadump(reply: Reply) -> Entry | None:
     return _entry(unquote_to_bytes(fields.get(b"key", b"")), int(expires))
 
 
-def _entry(key: bytes, expires: int) -> Entry | None:
-    return Entry(key, expires) if 0 < len(key) <= MAX_KEY else None
+def _entry(key: bytes, expires: int) -> ListedKey | None:
+    return ListedKey(key, expires) if 0 < len(key) <= MAX_KEY else None
 
 
-def _read_mgdump(reply: Reply) -> Entry | None:
+def _read_mgdump(reply: Reply) -> ListedKey | None:
     try:
         match reply.code, *reply.words:
             case [b"mg", key]:
@@ -128,7 +128,7 @@ _FORMS = (
 _REFUSALS = frozenset((b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR", b"BADCLASS", b"BUSY"))
 
 
-def list_keys(connection: Connection, stopped: Callable[[], bool]) -> KeyList:
+def list_keys(connection: BlockingClient, stopped: Callable[[], bool]) -> ListedKeys:
     """
     Every key that memcached has, for the caller to close. What is left out of a
     list that is stopped is not in it.
@@ -145,7 +145,7 @@ def list_keys(connection: Connection, stopped: Callable[[], bool]) -> KeyList:
 
 
 def _ask(
-    connection: Connection, request: bytes, stopped: Callable[[], bool]
+    connection: BlockingClient, request: bytes, stopped: Callable[[], bool]
 ) -> tuple[Reply, Iterator[Reply]]:
     """The first line of the answer, and the others, once the crawler has time."""
     deadline = time.monotonic() + BUSY_SECONDS
@@ -158,9 +158,9 @@ def _ask(
 
 
 def _read(
-    connection: Connection, form: _Form, lines: Iterable[Reply], stopped: Callable[[], bool]
-) -> KeyList:
-    keys = KeyList()
+    connection: BlockingClient, form: _Form, lines: Iterable[Reply], stopped: Callable[[], bool]
+) -> ListedKeys:
+    keys = ListedKeys()
     try:
         for reply in lines:
             entry = form.read(reply)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from redcouch.errors import ServerError
 from redcouch.limits import MAX_KEY
 from redcouch.memcached_client.address import Address
-from redcouch.memcached_client.blocking_client import Connection, show
+from redcouch.memcached_client.blocking_client import BlockingClient, show
 from redcouch.memcached_client.item_reading import (
     BINARY,
     META,
@@ -19,11 +19,11 @@ from redcouch.memcached_client.item_reading import (
     Copy,
     Fault,
     Getter,
-    Outcome,
+    ReadOutcome,
     probe,
     read_items,
 )
-from redcouch.memcached_client.key_listing import NEVER, Entry, KeyList, list_keys
+from redcouch.memcached_client.key_listing import NEVER, ListedKey, ListedKeys, list_keys
 from redcouch.memcached_client.protocol import (
     BINARY_PROBE,
     PROBE,
@@ -43,7 +43,7 @@ WEIGHT = 4 * 1024 * 1024
 """Bytes of values that are held together, if they are more than one."""
 
 
-class Node:
+class BlockingNode:
     """
     Use it in a C{with} statement, which connects.
 
@@ -54,10 +54,10 @@ class Node:
         self.address = address
         self._clock = clock
         self._open = ExitStack()
-        self._binary: Connection | None = None
+        self._binary: BlockingClient | None = None
         self._without_binary = ""  # why, once that is known
 
-    def __enter__(self) -> Node:
+    def __enter__(self) -> BlockingNode:
         self._connection = self._connect()
         stats = self._stats()
         told = stats.get("time", "0")
@@ -82,17 +82,17 @@ class Node:
         """What memcached's own clock says, in UNIX time."""
         return self._clock() + self._ahead
 
-    def list_keys(self, stopped: Callable[[], bool]) -> KeyList:
+    def list_keys(self, stopped: Callable[[], bool]) -> ListedKeys:
         """Every key, for the caller to close; what it has so far once it is stopped."""
-        with Connection(self.address) as connection:
+        with BlockingClient(self.address) as connection:
             return list_keys(connection, stopped)
 
-    def fetch(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Outcome]]:
+    def fetch(self, entries: Sequence[ListedKey]) -> Iterator[tuple[ListedKey, ReadOutcome]]:
         """
         What is found for up to L{BATCH} entries, in no order, as it arrives.
         All of it has to be taken.
         """
-        ways: dict[Getter, list[Entry]] = {}
+        ways: dict[Getter, list[ListedKey]] = {}
         for entry in entries:
             ways.setdefault(self._getter(entry.key), []).append(entry)
         for getter, several in ways.items():
@@ -112,7 +112,7 @@ class Node:
             probed = probe(self._connection, possible)
             there = {key for key, known in zip(possible, probed, strict=True) if known}
         else:
-            entries = [Entry(key, NEVER) for key in possible]
+            entries = [ListedKey(key, NEVER) for key in possible]
             there = {entry.key for entry, found in self.fetch(entries) if found is not None}
         yield from (key in there for key in keys)
 
@@ -138,7 +138,9 @@ class Node:
             return META
         return TEXT if is_plain(key) and not self.has_meta else BINARY
 
-    def _fetch_binary(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Outcome]]:
+    def _fetch_binary(
+        self, entries: Sequence[ListedKey]
+    ) -> Iterator[tuple[ListedKey, ReadOutcome]]:
         try:
             if not self._without_binary:
                 self._binary = self._binary or self._connect_in_binary()
@@ -151,13 +153,13 @@ class Node:
             found = read_items(self._binary, BINARY, entries, self.now)
             yield from zip(entries, found, strict=True)
 
-    def _connect_in_binary(self) -> Connection:
+    def _connect_in_binary(self) -> BlockingClient:
         connection = self._connect()
         list(connection.ask(BINARY_PROBE, 1, read_binary))
         return connection
 
-    def _connect(self) -> Connection:
-        return self._open.enter_context(Connection(self.address))
+    def _connect(self) -> BlockingClient:
+        return self._open.enter_context(BlockingClient(self.address))
 
     def _stats(self) -> dict[str, str]:
         """C{stats}, by name."""
@@ -171,12 +173,12 @@ class Node:
         return stats
 
 
-Found: TypeAlias = tuple[Entry, Outcome]
+ReadItem: TypeAlias = tuple[ListedKey, ReadOutcome]
 
 
-def by_weight(found: Iterable[Found]) -> Iterator[list[Found]]:
+def by_weight(found: Iterable[ReadItem]) -> Iterator[list[ReadItem]]:
     """The same in lists, each with no more values than memory should hold."""
-    several: list[Found] = []
+    several: list[ReadItem] = []
     weight = 0
     for entry, outcome in found:
         several.append((entry, outcome))

@@ -14,15 +14,15 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from redcouch.expiry import MAX_RELATIVE
 from redcouch.memcached_client.protocol import Reply, delete, look, name, read
-from redcouch.memcached_client.time_budget import Patience
-from redcouch.memcached_client.twisted_client import AwayError, Node
+from redcouch.memcached_client.time_budget import TimeBudget
+from redcouch.memcached_client.twisted_client import AwayError, OriginNode
 
 _PORTION = 256 * 1024
 """Bytes of values that are asked for together: what one timeout is meant for."""
 
 
 @dataclass(frozen=True, slots=True)
-class OldItem:
+class OriginItem:
     """
     An item of an old memcached.
 
@@ -34,11 +34,11 @@ class OldItem:
     exptime: int
 
 
-Places = Mapping[bytes, tuple[Node, int]]
+Places = Mapping[bytes, tuple[OriginNode, int]]
 """For keys: the node that has the item, and bytes of its value."""
 
 
-class Old:
+class OriginPool:
     """
     @ivar nodes: the old memcacheds, in the order in which the clients have them.
     @ivar owner: gives the place among them of the node that has a key.
@@ -46,7 +46,7 @@ class Old:
 
     def __init__(
         self,
-        nodes: Sequence[Node],
+        nodes: Sequence[OriginNode],
         owner: Callable[[bytes], int],
         largest: int,
         now: Callable[[], float],
@@ -79,26 +79,26 @@ class Old:
         for node in self.nodes:
             node.stop()
 
-    async def find(self, keys: Iterable[bytes], patience: Patience) -> Places:
+    async def find(self, keys: Iterable[bytes], time_budget: TimeBudget) -> Places:
         """Which of these are there, and on which node."""
         named = _named(keys)
-        found: dict[bytes, tuple[Node, int]] = {}
+        found: dict[bytes, tuple[OriginNode, int]] = {}
         looks = [(key, look(name)) for key, name in named.items()]
-        for key, reply in zip(named, await self.tell(looks, patience), strict=True):
+        for key, reply in zip(named, await self.tell(looks, time_budget), strict=True):
             size = reply.number(b"s") if reply is not None and reply.code == b"HD" else None
             if size is not None and size <= self._largest:
                 found[key] = self.nodes[self.owner(key)], size
         return found
 
     async def read(
-        self, node: Node, keys: Iterable[bytes], patience: Patience
-    ) -> dict[bytes, OldItem]:
+        self, node: OriginNode, keys: Iterable[bytes], time_budget: TimeBudget
+    ) -> dict[bytes, OriginItem]:
         """The items that a node still has. One that is marked stale counts as gone."""
         named = _named(keys)
-        items: dict[bytes, OldItem] = {}
-        with patience.spending():
+        items: dict[bytes, OriginItem] = {}
+        with time_budget.spending():
             replies = await self._ask(
-                node, b"".join(map(read, named.values())), len(named), patience
+                node, b"".join(map(read, named.values())), len(named), time_budget
             )
         for key, reply in zip(named, replies or (), strict=False):
             item = self._read_item(reply)
@@ -106,7 +106,7 @@ class Old:
                 items[key] = item
         return items
 
-    def _read_item(self, reply: Reply) -> OldItem | None:
+    def _read_item(self, reply: Reply) -> OriginItem | None:
         flags, left = reply.number(b"f"), reply.number(b"t")
         stale = reply.flag(b"X") is not None
         if reply.value is None or stale or flags is None or not left:  # 0: over in this second
@@ -115,17 +115,17 @@ class Old:
             left = 0
         elif left > MAX_RELATIVE:
             left += int(self._now())
-        return OldItem(reply.value, flags, left)
+        return OriginItem(reply.value, flags, left)
 
     async def delete(
-        self, keys: Iterable[bytes], patience: Patience
+        self, keys: Iterable[bytes], time_budget: TimeBudget
     ) -> tuple[set[bytes], list[bytes]]:
         """Remove items. Which were there, and of which nobody knows whether they still are."""
         named = _named(keys)
         had: set[bytes] = set()
         untold: list[bytes] = []
         removals = [(key, delete(name)) for key, name in named.items()]
-        for key, reply in zip(named, await self.tell(removals, patience), strict=True):
+        for key, reply in zip(named, await self.tell(removals, time_budget), strict=True):
             if reply is None or reply.code not in (b"HD", b"NF"):
                 untold.append(key)
             elif reply.code == b"HD":
@@ -133,7 +133,7 @@ class Old:
         return had, untold
 
     async def tell(
-        self, requests: Sequence[tuple[bytes, bytes]], patience: Patience
+        self, requests: Sequence[tuple[bytes, bytes]], time_budget: TimeBudget
     ) -> list[Reply | None]:
         """
         What is answered to requests, each of one key, by the node that has the key;
@@ -148,39 +148,39 @@ class Old:
                 index: (b"".join(requests[place][1] for place in places), len(places))
                 for index, places in nodes.items()
             },
-            patience,
+            time_budget,
         )
         for places, answer in zip(nodes.values(), answers, strict=True):
             for place, reply in zip(places, answer or (), strict=False):
                 replies[place] = reply
         return replies
 
-    async def tell_all(self, request: bytes, patience: Patience) -> list[Reply | None]:
+    async def tell_all(self, request: bytes, time_budget: TimeBudget) -> list[Reply | None]:
         """What each node answers to one request; C{None} if it does not, or not in time."""
         everywhere = dict.fromkeys(range(len(self.nodes)), (request, 1))
-        answers = await self._tell_nodes(everywhere, patience)
+        answers = await self._tell_nodes(everywhere, time_budget)
         return [None if answer is None else answer[0] for answer in answers]
 
     async def _tell_nodes(
-        self, requests: Mapping[int, tuple[bytes, int]], patience: Patience
+        self, requests: Mapping[int, tuple[bytes, int]], time_budget: TimeBudget
     ) -> list[list[Reply] | None]:
         """The answers of nodes to requests of so many replies, at the same time."""
         if not requests:
             return []
-        with patience.spending():
+        with time_budget.spending():
             asked = [
-                Deferred.fromCoroutine(self._ask(self.nodes[index], request, expected, patience))
+                Deferred.fromCoroutine(self._ask(self.nodes[index], request, expected, time_budget))
                 for index, (request, expected) in requests.items()
             ]
             return [await answer for answer in asked]
 
     async def _ask(
-        self, node: Node, request: bytes, expected: int, patience: Patience
+        self, node: OriginNode, request: bytes, expected: int, time_budget: TimeBudget
     ) -> list[Reply] | None:
-        if patience.left <= 0:
+        if time_budget.left <= 0:
             return None
         try:
-            return await patience.limit(node.ask(request, expected))
+            return await time_budget.limit(node.ask(request, expected))
         except (AwayError, CancelledError):
             self._on_error()
             return None
@@ -192,9 +192,9 @@ def _named(keys: Iterable[bytes]) -> dict[bytes, bytes]:
     return {key: named for key, named in names if named is not None}
 
 
-def portions(places: Places) -> Iterator[tuple[Node, list[bytes]]]:
+def portions(places: Places) -> Iterator[tuple[OriginNode, list[bytes]]]:
     """Keys of one node, so many that their values are not too large together."""
-    nodes: dict[Node, list[bytes]] = {}
+    nodes: dict[OriginNode, list[bytes]] = {}
     for key, (node, _) in places.items():
         nodes.setdefault(node, []).append(key)
     for node, keys in nodes.items():

@@ -80,7 +80,7 @@ class _IncompleteError(Exception):
     """What is to be read has not come whole."""
 
 
-class ReceiveBuffer:
+class ReplyBuffer:
     """
     What has come and is not read yet.
 
@@ -126,11 +126,11 @@ class ReceiveBuffer:
         return block[:-2]
 
 
-Read: TypeAlias = Callable[[ReceiveBuffer], Reply]
+Read: TypeAlias = Callable[[ReplyBuffer], Reply]
 """Reads one reply. Raises L{GarbageError}."""
 
 
-def read_meta(buffer: ReceiveBuffer) -> Reply:
+def read_meta(buffer: ReplyBuffer) -> Reply:
     """The reply to a meta command, and any other of one line."""
     code, *words = buffer.line().split(b" ")
     if code not in _CODES:
@@ -140,7 +140,7 @@ def read_meta(buffer: ReceiveBuffer) -> Reply:
     return Reply(code, words[1:], buffer.value(words[0] if words else b""))
 
 
-def read_text(buffer: ReceiveBuffer) -> Reply:
+def read_text(buffer: ReplyBuffer) -> Reply:
     """The reply to C{get} of one key, as that to a meta command."""
     line = buffer.line()
     if line == b"END":
@@ -159,7 +159,7 @@ _REQUEST, _REPLY, _NOOP, _GET = 0x80, 0x81, 0x0A, 0x0C
 _FOUND, _NOT_FOUND = 0, 1
 
 
-def read_binary(buffer: ReceiveBuffer) -> Reply:
+def read_binary(buffer: ReplyBuffer) -> Reply:
     """The reply to L{binary_get} or L{BINARY_PROBE}, as that to a meta command."""
     header = buffer.exactly(_HEADER.size)
     magic, opcode, key_length, extras, _, status, length, _, _ = _HEADER.unpack(header)
@@ -181,7 +181,7 @@ def read_binary(buffer: ReceiveBuffer) -> Reply:
     return Reply(b"VA", [flags, b"k" + body[extras:front]], body[front:])
 
 
-def read_line(buffer: ReceiveBuffer) -> Reply:
+def read_line(buffer: ReplyBuffer) -> Reply:
     """Any line, as its words."""
     return Reply(*_split(buffer.line()))
 
@@ -236,7 +236,7 @@ class RequestQueue(Generic[Pending]):
     def __init__(self, largest: int = maxsize) -> None:
         """@param largest: bytes of a value beyond which it is garbage."""
         self.pending: deque[Pending] = deque()
-        self._buffer = ReceiveBuffer(largest)
+        self._buffer = ReplyBuffer(largest)
 
     def add(self, request: Pending) -> None:
         """A request is sent."""

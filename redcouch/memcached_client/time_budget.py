@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall
 T = TypeVar("T")
 
 
-class Patience:
+class TimeBudget:
     """
     Seconds that are spent on one request, however many questions it takes.
     Only what is spent on the old side counts.

@@ -65,7 +65,7 @@ class _TimedRequest(PendingRequest):
         self.answer: Deferred[list[Reply]] = Deferred()
 
 
-class Talk(Protocol):
+class MemcachedClientProtocol(Protocol):
     """Questions and answers, in order, on one connection."""
 
     transport: Any
@@ -159,14 +159,14 @@ class _Talks(Factory):
 
     noisy = False
 
-    def __init__(self, talk: Talk) -> None:
-        self._talk = talk
+    def __init__(self, client: MemcachedClientProtocol) -> None:
+        self._client = client
 
-    def buildProtocol(self, addr: Any) -> Talk:
-        return self._talk
+    def buildProtocol(self, addr: Any) -> MemcachedClientProtocol:
+        return self._client
 
 
-class Node:
+class OriginNode:
     """
     An old memcached.
 
@@ -187,7 +187,7 @@ class Node:
         self._timeout = timeout
         self._largest = largest
         self._reactor = reactor
-        self._talk: Talk | None = None
+        self._client: MemcachedClientProtocol | None = None
         self._trying: Deferred[None] | None = None
         self._next: Any = None
         self._pause = _FIRST_PAUSE
@@ -209,14 +209,14 @@ class Node:
             self._next = None
         if self._trying is not None:
             self._trying.cancel()
-        if self._talk is not None:
-            self._talk.end("the service ends")
+        if self._client is not None:
+            self._client.end("the service ends")
         self._fail_early("the service ends")
 
     def ask(self, request: bytes, expected: int) -> Deferred[list[Reply]]:
         """So many replies to a request. Fails with L{AwayError}, at once while it is away."""
-        if self._talk is not None:
-            return self._talk.ask(request, expected)
+        if self._client is not None:
+            return self._client.ask(request, expected)
         if not self.up:
             return fail(AwayError("it is away"))
         answer: Deferred[list[Reply]] = Deferred()
@@ -232,19 +232,19 @@ class Node:
         return trying
 
     async def _try(self) -> None:
-        talk = Talk(self._timeout, self._largest, self._reactor)
+        client = MemcachedClientProtocol(self._timeout, self._largest, self._reactor)
         try:
-            await self._endpoint().connect(_Talks(talk))
+            await self._endpoint().connect(_Talks(client))
         except CancelledError:
             raise
         except Exception as error:
             raise AwayError(f"it cannot be reached: {_in_short(error)}") from None
         try:
-            await self._greet(talk)
+            await self._greet(client)
         except BaseException:
-            talk.end("it is not used")
+            client.end("it is not used")
             raise
-        self._is_up(talk)
+        self._is_up(client)
 
     def _endpoint(self) -> Any:
         address = self.address
@@ -252,21 +252,21 @@ class Node:
             return UNIXClientEndpoint(self._reactor, address.socket, _CONNECT_SECONDS)
         return HostnameEndpoint(self._reactor, address.host, address.port, _CONNECT_SECONDS)
 
-    async def _greet(self, talk: Talk) -> None:
+    async def _greet(self, client: MemcachedClientProtocol) -> None:
         if self.address.password is not None:
             secret = authenticate(self.address.username or "", self.address.password)
-            (reply,) = await talk.ask(secret, 1)
+            (reply,) = await client.ask(secret, 1)
             if reply.code != b"STORED":
                 raise AwayError("it refuses the password")
-        (reply,) = await talk.ask(PROBE, 1)
+        (reply,) = await client.ask(PROBE, 1)
         if reply.code != b"MN":
             raise AwayError("it does not speak the meta commands of memcached 1.6")
 
-    def _is_up(self, talk: Talk) -> None:
+    def _is_up(self, client: MemcachedClientProtocol) -> None:
         self._trying = None
-        self._talk = talk
+        self._client = client
         self._since = self._reactor.seconds()
-        talk.on_end = self._lost
+        client.on_end = self._lost
         if not self.up:
             self.up = True
             self._log.info(
@@ -281,12 +281,12 @@ class Node:
             self.ask(request, expected).chainDeferred(answer)
 
     def _lost(self, why: str) -> None:
-        talk, self._talk = self._talk, None
-        assert talk is not None
+        client, self._client = self._client, None
+        assert client is not None
         lasted = self._reactor.seconds() - self._since
         if lasted >= _GOOD:
             self._pause = _FIRST_PAUSE
-        if talk.closed_idle and lasted >= _SETTLED and self._running:
+        if client.closed_idle and lasted >= _SETTLED and self._running:
             self._connect()
         else:
             self._away(why)

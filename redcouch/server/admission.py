@@ -91,7 +91,7 @@ class Admission:
         if self._small or self._others or (self._large and size):
             self._admit()
 
-    def hold(self, size: int) -> None:
+    def pause(self, size: int) -> None:
         """A client does not take so many bytes just now."""
         self.held += size
 

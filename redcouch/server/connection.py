@@ -31,7 +31,7 @@ from redcouch.dialects.detect import dialect_for, dialect_name
 from redcouch.dialects.request import Dialect, Request
 from redcouch.server.alarm import Alarm
 from redcouch.server.direct_writer import direct_writer, unsent
-from redcouch.server.epoll_reader import MOST, Gatherer
+from redcouch.server.epoll_reader import MOST, EpollReader
 from redcouch.server.hangups import Hangups, end_now
 from redcouch.server.run_queue import RunQueue
 from redcouch.server.session import Session, Shared
@@ -61,8 +61,8 @@ class Connection(Protocol):
         self._shared = shared
         self._counters = shared.counters
         self._dialect: Dialect | None = None
-        self._deaf = False
-        self._choked = False
+        self._closing = False
+        self._write_paused = False
         self._half_closed = False
         self._draining = False
         self._gone = False
@@ -82,10 +82,15 @@ class Connection(Protocol):
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)
         self.session = Session(
-            self._shared, self._write, self.close, self._read_on, self._on_proof, self.address
+            self._shared,
+            self._write,
+            self.close,
+            self._read_on,
+            self._on_authenticated,
+            self.address,
         )
         self.transport.registerProducer(self, True)
-        self._reading = self.factory.gatherer.reading(self.transport)
+        self._reading = self.factory.epoll_reader.reading(self.transport)
         self.factory.opened(self)
 
     @property
@@ -119,7 +124,7 @@ class Connection(Protocol):
         self._send(data)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._deaf:
+        if self._closing:
             return
         self.heard = self.spoke = True
         self._counters.bytes_read += len(data)
@@ -128,7 +133,7 @@ class Connection(Protocol):
             guarded = self._shared.authenticate is not None
             dialect = self._dialect = dialect_for(data, self._shared.limits, guarded)
             self.dialect_name = dialect_name(data)
-            self.session.speaks(self.dialect_name)
+            self.session.set_dialect(self.dialect_name)
             if data.startswith(_TLS_HANDSHAKE):
                 self.factory.misfits.say(
                     self.address, "it speaks TLS to a port that does not (see --tls-cert)"
@@ -143,12 +148,12 @@ class Connection(Protocol):
 
     def _submit(self, dialect: Dialect, requests: list[Request]) -> None:
         """Hand on what the client asks; see whether it has to be waited for, or with."""
-        crowded = self.session.submit(requests) if requests else False
+        backlog_full = self.session.submit(requests) if requests else False
         if dialect.broken:
             self.drain()
         elif dialect.pending:
             self._await_turn()
-        elif crowded or dialect.waiting:
+        elif backlog_full or dialect.waiting:
             self._reading.pause()
 
     def _await_turn(self) -> None:
@@ -161,7 +166,7 @@ class Connection(Protocol):
         """See L{Runner<redcouch.server.run_queue.Runner>}."""
         self._queued = False
         dialect = self._dialect
-        if dialect is None or self._deaf:
+        if dialect is None or self._closing:
             return
         self._submit(dialect, dialect.receive(b""))
         if dialect.pending:
@@ -170,11 +175,11 @@ class Connection(Protocol):
             self._end_if_asked()
             self._read_on()
 
-    def _on_proof(self, proven: bool) -> None:
+    def _on_authenticated(self, proven: bool) -> None:
         """The client knows whether it is let in: understand what it sent meanwhile."""
         assert self._dialect is not None
         self._dialect, rest = self._dialect.authenticated(proven)
-        if self._deaf:
+        if self._closing:
             return
         self._submit(self._dialect, self._dialect.receive(rest))
         if not self._dialect.waiting:
@@ -184,7 +189,7 @@ class Connection(Protocol):
     @property
     def closing(self) -> bool:
         """Nothing more is heard from this client."""
-        return self._deaf or self._draining
+        return self._closing or self._draining
 
     def drain(self) -> None:
         """Listen to no more; answer what was asked, then close."""
@@ -195,16 +200,16 @@ class Connection(Protocol):
     def _end_if_asked(self) -> None:
         """End, if nothing more is to come of this client and all is understood that has come."""
         dialect = self._dialect
-        if self._deaf or (dialect is not None and dialect.pending):
+        if self._closing or (dialect is not None and dialect.pending):
             return
         waits = dialect is not None and dialect.waiting
         if self._draining or (self._half_closed and not waits):
-            self._deaf = True
+            self._closing = True
             self.session.end()
 
     def close(self) -> None:
         """Close, after what has been written."""
-        self._deaf = True
+        self._closing = True
         self._reading.stop()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
@@ -221,14 +226,16 @@ class Connection(Protocol):
 
     def abort(self) -> None:
         """Close now."""
-        self._deaf = True
+        self._closing = True
         self.transport.abortConnection()
 
     def _read_on(self) -> None:
         """Read again, unless something is in the way; understand first what there is."""
         if self._dialect is not None and self._dialect.pending:
             self._await_turn()
-        elif not (self._choked or self._half_closed or self._draining or self.session.crowded):
+        elif not (
+            self._write_paused or self._half_closed or self._draining or self.session.backlog_full
+        ):
             self._reading.resume()
 
     # -- IHalfCloseableProtocol: `printf ... | nc` closes its side before it reads ------------
@@ -245,7 +252,7 @@ class Connection(Protocol):
         if self._dialect is None and isinstance(reason.value, TLSError):
             self.factory.misfits.say(self.address, _explain_tls(reason.value))
         self._reading.stop()
-        self.session.mute()
+        self.session.detach_client()
         if self._dialect is not None and self._dialect.pending:
             self._await_turn()
         self.factory.closed(self)
@@ -253,12 +260,12 @@ class Connection(Protocol):
     # -- IPushProducer: the transport says when the client does not take its replies ----------
 
     def pauseProducing(self) -> None:
-        self._choked = True
-        self.session.hold(unsent(self.transport))
+        self._write_paused = True
+        self.session.pause(unsent(self.transport))
         self._reading.pause()
 
     def resumeProducing(self) -> None:
-        self._choked = False
+        self._write_paused = False
         self.session.release()
         self._read_on()
 
@@ -319,13 +326,13 @@ class ConnectionFactory(Factory):
         """
         self._shared = shared
         self._reactor = reactor
-        self.gatherer = Gatherer(reactor)
+        self.epoll_reader = EpollReader(reactor)
         self.run_queue = RunQueue(reactor)
         self._max_connections = max_connections
         self._idle_timeout = idle_timeout
         self._full = Alarm(
             reactor,
-            lambda: self.crowd() < max_connections * 0.9,
+            lambda: self.client_count() < max_connections * 0.9,
             lambda: self._log.info("Accepting clients again"),
         )
         self._hangups = Hangups()
@@ -342,9 +349,9 @@ class ConnectionFactory(Factory):
             self._sweeper.clock = reactor
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        if self.crowd() >= self._max_connections:
+        if self.client_count() >= self._max_connections:
             self._make_room()
-            if self.crowd() >= self._max_connections:
+            if self.client_count() >= self._max_connections:
                 self._shared.counters.rejected_connections += 1
                 self._say_full()
                 return Refusal()
@@ -352,7 +359,7 @@ class ConnectionFactory(Factory):
         connection.factory = self
         return connection
 
-    def crowd(self) -> int:
+    def client_count(self) -> int:
         """How many clients the service has, of those that it may have."""
         return self.staying
 
@@ -409,7 +416,7 @@ class ConnectionFactory(Factory):
         """Each client's address, by a number that is its own."""
         return [(str(connection.number), connection.address) for connection in self.connections]
 
-    def tally(self) -> tuple[int, int]:
+    def count_clients(self) -> tuple[int, int]:
         """How many clients there are, and how many of them wait for an answer."""
         waiting = sum(not connection.session.idle for connection in self.connections)
         return len(self.connections), waiting

@@ -69,12 +69,12 @@ class Reading:
             end_now(transport)
 
 
-class _GatheredReading(Reading):
-    """The same for a socket that a L{Gatherer} watches."""
+class _EpollReading(Reading):
+    """The same for a socket that a L{EpollReader} watches."""
 
-    def __init__(self, transport: tcp.Connection, gatherer: Gatherer) -> None:
+    def __init__(self, transport: tcp.Connection, epoll_reader: EpollReader) -> None:
         super().__init__(transport)
-        self._gatherer = gatherer
+        self._gatherer = epoll_reader
         self._descriptor = transport.fileno()
         self._reads = False
         transport.stopReading()
@@ -98,7 +98,7 @@ class _GatheredReading(Reading):
 
 
 @implementer(IReadDescriptor)
-class Gatherer:
+class EpollReader:
     """Watches sockets on behalf of a reactor. One is made for a service."""
 
     _log = Logger()
@@ -114,7 +114,7 @@ class Gatherer:
         """Take over the reading of a transport that has just connected, where that helps."""
         if not hasattr(select, "epoll") or not _is_plain(transport):
             return Reading(transport)
-        return _GatheredReading(transport, self)
+        return _EpollReading(transport, self)
 
     def watch(self, descriptor: int, transport: tcp.Connection) -> None:
         """Read from a transport whenever there is something."""

@@ -62,7 +62,7 @@ def complete(description: str) -> str:
     return description
 
 
-class Shortage:
+class DescriptorShortage:
     """Tells the operator once that clients cannot be accepted, and once that they can again."""
 
     _log = Logger()
@@ -94,7 +94,7 @@ class Shortage:
         self._alarm.stop()
 
 
-class PatientSocket:
+class RetryingSocket:
     """
     A listening socket in the hands of a Twisted port, with an C{accept} that
     waits for better times where descriptors run out.
@@ -105,7 +105,7 @@ class PatientSocket:
         self._port = port
         self._socket: socket.socket = port.socket
         self._reactor = reactor
-        self._shortage = Shortage(reactor)
+        self._shortage = DescriptorShortage(reactor)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
@@ -135,8 +135,8 @@ class PatientSocket:
 
 
 @implementer(IStreamServerEndpoint)
-class PatientEndpoint:
-    """Another endpoint, whose port accepts through a L{PatientSocket}."""
+class RetryingEndpoint:
+    """Another endpoint, whose port accepts through a L{RetryingSocket}."""
 
     def __init__(self, inner: Any, reactor: Any, last_look: bool = False) -> None:
         """
@@ -153,7 +153,7 @@ class PatientEndpoint:
 
     def _make_patient(self, port: Any) -> Any:
         if hasattr(port, "socket"):
-            port.socket = PatientSocket(port, self._reactor)
+            port.socket = RetryingSocket(port, self._reactor)
             if self._last_look:
                 port.stopListening = _last_look_first(port, self._reactor)
         return port
@@ -287,5 +287,5 @@ def listening_service(
     shared = description in shared_ports
     endpoint = server_endpoint(description, reactor, shared, reload)
     return ListeningService(
-        description, PatientEndpoint(endpoint, reactor, last_look=shared), factory
+        description, RetryingEndpoint(endpoint, reactor, last_look=shared), factory
     )

@@ -39,11 +39,11 @@ from redcouch.dialects.request import Request
 from redcouch.errors import as_failed
 from redcouch.interfaces import Answer, IStorageBackend, performer
 from redcouch.limits import Limits
-from redcouch.results import Failed, Result, Trouble
+from redcouch.results import ErrorKind, Failed, Result
 from redcouch.server.admission import Admission, Charge
 from redcouch.telemetry.counters import Counters, count
 
-_INTERNAL = Failed(Trouble.INTERNAL, "internal error")
+_INTERNAL = Failed(ErrorKind.INTERNAL, "internal error")
 
 _FIRST_ROOM = 8
 """Keys in a client's first batch, while nobody knows how large its values are."""
@@ -115,10 +115,10 @@ class Session:
         "_client",
         "_counters",
         "_finish",
-        "_held",
         "_light_keys",
-        "_on_proof",
+        "_on_authenticated",
         "_on_room",
+        "_paused",
         "_per_key",
         "_perform",
         "_queue",
@@ -127,7 +127,7 @@ class Session:
         "_shared",
         "_unsent",
         "_wanted",
-        "_was_crowded",
+        "_was_backlog_full",
         "_write",
         "finished",
         "user",
@@ -141,7 +141,7 @@ class Session:
         write: Callable[[bytes], None],
         finish: Callable[[], None],
         on_room: Callable[[], None],
-        on_proof: Callable[[bool], None],
+        on_authenticated: Callable[[bool], None],
         client: str,
     ) -> None:
         """
@@ -149,7 +149,7 @@ class Session:
         @param finish: ends the connection, after what has been said.
         @param on_room: called when a crowded session has room again, or one of
             whom more was L{wanted<wants_more>} has nothing waiting.
-        @param on_proof: called after the client has been told whether it has
+        @param on_authenticated: called after the client has been told whether it has
             proved who it is.
         @param client: the client's address, for the log.
         """
@@ -157,7 +157,7 @@ class Session:
         self._write = write
         self._finish = finish
         self._on_room = on_room
-        self._on_proof = on_proof
+        self._on_authenticated = on_authenticated
         self._client = client
         self._perform = shared.perform
         self._counters = shared.counters
@@ -165,8 +165,8 @@ class Session:
         self._batch: Sequence[Request] = ()
         self._busy = False
         self._advancing = False
-        self._held = False
-        self._was_crowded = False
+        self._paused = False
+        self._was_backlog_full = False
         self._wanted = False
         self._admission = shared.admission
         self._charge: Charge | None = None
@@ -187,11 +187,11 @@ class Session:
         return not self._busy and not self._queue
 
     @property
-    def crowded(self) -> bool:
+    def backlog_full(self) -> bool:
         """So much waits that the client should not be read from."""
         limits = self._shared.limits
         if len(self._queue) > limits.backlog or self._queued_bytes > limits.backlog_bytes:
-            self._was_crowded = True
+            self._was_backlog_full = True
             return True
         return False
 
@@ -211,21 +211,21 @@ class Session:
         """
         return self._batch[-1].command if self._batch else None
 
-    def speaks(self, dialect: str) -> None:
+    def set_dialect(self, dialect: str) -> None:
         """The client speaks a dialect of this name."""
         self._counters = self._shared.spoken.get(dialect, self._counters)
 
     def submit(self, requests: Sequence[Request]) -> bool:
         """
         Take requests, in order. They are performed as their turn comes. Whether
-        the session is L{crowded} then.
+        the session is L{backlog_full} then.
         """
         if self.finished:
             return False
-        if len(requests) == 1 and not (self._queue or self._busy or self._held):
+        if len(requests) == 1 and not (self._queue or self._busy or self._paused):
             command = requests[0].command
             # Nearly always so: no need to queue, and too little to count.
-            if not (command.local or command.alone) and self._is_light(command):
+            if not (command.local or command.exclusive) and self._is_light(command):
                 self._busy = True
                 self._batch = requests
                 try:
@@ -239,7 +239,7 @@ class Session:
         self._queued_bytes += sum(request.command.size for request in requests)
         if not self._busy:
             self._advance()
-        return self.crowded
+        return self.backlog_full
 
     def _is_light(self, command: Command) -> bool:
         """Whether it takes no time and no memory to speak of."""
@@ -251,26 +251,26 @@ class Session:
         """Finish, once everything submitted before is answered."""
         self.submit((Request(Quit(), _silence),))
 
-    def hold(self, unsent: int = 0) -> None:
+    def pause(self, unsent: int = 0) -> None:
         """Perform nothing more for now: the client does not take its replies, so many bytes."""
-        self._held = True
-        self._admission.hold(unsent - self._unsent)
+        self._paused = True
+        self._admission.pause(unsent - self._unsent)
         self._unsent = unsent
 
     def release(self) -> None:
-        """Go on after L{hold}."""
-        self._held = False
+        """Go on after L{pause}."""
+        self._paused = False
         if self._unsent:
             self._admission.free(0, self._unsent)
             self._unsent = 0
         self._advance()
 
-    def mute(self) -> None:
+    def detach_client(self) -> None:
         """
         The client is gone. What it has asked for is still performed, unheard; but
         nothing is read any more that nobody will see.
         """
-        self._write = self._finish = self._on_room = self._on_proof = _nothing
+        self._write = self._finish = self._on_room = self._on_authenticated = _nothing
         self._queue = deque(one for one in self._queue if not one.command.reply_only)
         self._queued_bytes = sum(request.command.size for request in self._queue)
         self.release()
@@ -282,19 +282,19 @@ class Session:
             return
         self._advancing = True
         try:
-            while self._queue and not self._busy and not self._held:
+            while self._queue and not self._busy and not self._paused:
                 self._perform_next()
         except Exception:
             self._fault(Failure())
         self._advancing = False
-        if (self._was_crowded and not self.crowded) or (self._wanted and not self._queue):
-            self._was_crowded = self._wanted = False
+        if (self._was_backlog_full and not self.backlog_full) or (self._wanted and not self._queue):
+            self._was_backlog_full = self._wanted = False
             self._on_room()
 
     def _perform_next(self) -> None:
         queue = self._queue
-        if queue[0].command.alone:
-            self._perform_alone(queue.popleft())
+        if queue[0].command.exclusive:
+            self._perform_exclusive(queue.popleft())
             return
         batch = self._batch = self._next_batch()
         if all(request.command.local for request in batch):
@@ -337,7 +337,7 @@ class Session:
             room = 1  # of which it may go at once
         room -= batch[0].command.weight
         size = batch[0].command.size
-        while queue and not queue[0].command.alone:
+        while queue and not queue[0].command.exclusive:
             command = queue[0].command
             room -= command.weight
             size += command.size
@@ -378,7 +378,7 @@ class Session:
         if charge is not None:
             self._charge = None
             self._admission.free(charge.work, charge.size)
-        if self._queue or self._was_crowded or self._wanted:
+        if self._queue or self._was_backlog_full or self._wanted:
             self._advance()
 
     def _count(self, batch: Sequence[Request], results: list[Result]) -> None:
@@ -428,7 +428,7 @@ class Session:
 
     # -- requests that stand alone -----------------------------------------------------------
 
-    def _perform_alone(self, request: Request) -> None:
+    def _perform_exclusive(self, request: Request) -> None:
         command = request.command
         if isinstance(command, Statistics):
             self._wait_for(self._shared.report(command.group), request)
@@ -456,22 +456,22 @@ class Session:
         self._busy = True
         if request.command.__class__ is not Authenticate:  # where a failure lets nobody in
             result.addErrback(as_failed)
-        result.addCallback(self._on_alone, request)
+        result.addCallback(self._on_exclusive, request)
         result.addErrback(self._fault)
 
-    def _on_alone(self, result: Result, request: Request) -> None:
+    def _on_exclusive(self, result: Result, request: Request) -> None:
         self._busy = False
         reply = request.encode(result)
         if reply:
             self._write(reply)
-        if request.follow is not None and self._write is not _nothing:
-            following = request.follow(result)
+        if request.next_page is not None and self._write is not _nothing:
+            following = request.next_page(result)
             if following is not None:
                 self._queue.appendleft(following)
         elif isinstance(request.command, Authenticate):
             if result is True:
                 self.user = request.command.user
-            self._on_proof(result is True)
+            self._on_authenticated(result is True)
         self._advance()
 
     def _fault(self, failure: Failure) -> None:
@@ -482,7 +482,7 @@ class Session:
 
     def _stop(self) -> None:
         self.finished = True
-        self._was_crowded = self._wanted = False
+        self._was_backlog_full = self._wanted = False
         self._queue.clear()
         self._queued_bytes = 0
         self._finish()

@@ -25,7 +25,7 @@ from redcouch.commands import (
     StoreMode,
     Touch,
 )
-from redcouch.results import Failed, Number, Outcome, Result, Stored, Touched, Trouble
+from redcouch.results import ErrorKind, Failed, Number, Outcome, Result, Stored, Touched
 
 
 @dataclass(slots=True)
@@ -217,7 +217,7 @@ def count(counters: Counters, command: Command, result: Result) -> None:
     """Add one answered command to the counters."""
     if result.__class__ is Failed:
         counters.storage_errors += 1
-        if result.trouble is Trouble.OUT_OF_MEMORY:
+        if result.trouble is ErrorKind.OUT_OF_MEMORY:
             counters.store_no_memory += 1
         _count_error(counters, command)
         return

@@ -3,7 +3,7 @@ How a service is at this moment: which processes serve, whether they reach the
 storage, and what that says of itself.
 
 What has been counted is in the books (L{redcouch.telemetry.snapshot}); this is what an
-operator sees beside them. Whoever shows it asks a L{Watch} and need not know
+operator sees beside them. Whoever shows it asks a L{StatusSource} and need not know
 how many processes there are.
 """
 
@@ -17,20 +17,20 @@ from itertools import islice
 from typing import Any, Protocol
 
 from redcouch.interfaces import IDescribedBackend, IStorageBackend, ITrafficBackend
-from redcouch.telemetry.snapshot import Ledger
-from redcouch.telemetry.usage import KINDS, Inventory
+from redcouch.telemetry.snapshot import StatsSource
+from redcouch.telemetry.usage import KINDS, Usage
 
 Facts = Mapping[str, str | int]
 """What L{IDescribedBackend.describe} tells."""
 
-Statistics = Mapping[str, int]
+StorageStatistics = Mapping[str, int]
 """What L{IStorageBackend.statistics} tells."""
 
 
 Traffic = Mapping[str, Any]
 """
 The inventory of memcached traffic, fit for JSON: C{since} and C{looked} as
-L{Inventory} has them, and by kind the names seen last, each with C{name} (text),
+L{Usage} has them, and by kind the names seen last, each with C{name} (text),
 C{last} and C{seconds}; C{known} has how many there are of each kind. Empty where none
 is kept.
 """
@@ -40,7 +40,7 @@ _MOST = 200
 
 
 @dataclass(slots=True)
-class Glance:
+class WorkerStatus:
     """
     One process that serves.
 
@@ -57,28 +57,28 @@ class Glance:
 
 
 @dataclass(slots=True)
-class Place:
+class SlotStatus:
     """
     The place of one worker: what it says of itself, C{None} while there is
     none or it does not answer; and how often another had to be started there.
     """
 
     number: int
-    glance: Glance | None
+    worker_status: WorkerStatus | None
     restarts: int = 0
 
 
-class Watch(Protocol):
+class StatusSource(Protocol):
     """Where to look."""
 
     @property
-    def ledger(self) -> Ledger:
+    def stats_source(self) -> StatsSource:
         """The books of the whole service."""
 
-    async def places(self) -> list[Place]:
+    async def places(self) -> list[SlotStatus]:
         """Every process that serves, or should."""
 
-    async def statistics(self) -> Statistics:
+    async def statistics(self) -> StorageStatistics:
         """The storage's. Raises L{redcouch.errors.BackendError}."""
 
     async def facts(self) -> Facts:
@@ -88,26 +88,29 @@ class Watch(Protocol):
         """Who speaks memcached. Raises the same."""
 
 
-class OwnWatch:
+class OwnStatus:
     """This process alone."""
 
     def __init__(
-        self, backend: IStorageBackend, ledger: Ledger, clients: Callable[[], tuple[int, int]]
+        self,
+        backend: IStorageBackend,
+        stats_source: StatsSource,
+        clients: Callable[[], tuple[int, int]],
     ) -> None:
         """@param clients: gives how many there are, and how many of them wait."""
-        self.ledger = ledger
+        self.stats_source = stats_source
         self._backend = backend
         self._clients = clients
 
-    def glance(self) -> Glance:
+    def worker_status(self) -> WorkerStatus:
         """How it is just now."""
         health = self._backend.health()
-        return Glance(os.getpid(), health.ready, health.reason, *self._clients())
+        return WorkerStatus(os.getpid(), health.ready, health.reason, *self._clients())
 
-    async def places(self) -> list[Place]:
-        return [Place(1, self.glance())]
+    async def places(self) -> list[SlotStatus]:
+        return [SlotStatus(1, self.worker_status())]
 
-    async def statistics(self) -> Statistics:
+    async def statistics(self) -> StorageStatistics:
         said: Any = await self._backend.statistics()
         return dict(said)
 
@@ -123,7 +126,7 @@ class OwnWatch:
         return _as_json(await self._backend.traffic())
 
 
-def _as_json(inventory: Inventory) -> Traffic:
+def _as_json(inventory: Usage) -> Traffic:
     kinds = {
         kind: [
             {"name": _text(one.name), "last": one.last, "seconds": one.seconds}

@@ -2,7 +2,7 @@
 The books: what has been counted and who is connected, for one process or for
 all that serve together.
 
-Whoever reports asks a L{Ledger} and need not know how many processes there
+Whoever reports asks a L{StatsSource} and need not know how many processes there
 are.
 """
 
@@ -32,7 +32,7 @@ Clients = list[tuple[str, str]]
 
 
 @dataclass(slots=True)
-class Figures:
+class StatsSnapshot:
     """
     What there is to say about a process, or several that are one service.
 
@@ -62,15 +62,15 @@ class Figures:
     prefixes: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, message: dict[str, Any]) -> Figures:
+    def read(cls, message: dict[str, Any]) -> StatsSnapshot:
         """Figures that came from another process, as C{asdict} makes them."""
-        figures = cls(**message)
-        figures.counters = Counters(**message["counters"])
+        snapshot = cls(**message)
+        snapshot.counters = Counters(**message["counters"])
         spoken = message.get("spoken", {})
-        figures.spoken = {name: Counters(**counters) for name, counters in spoken.items()}
-        figures.requests = Distribution(**message.get("requests", {}))
-        figures.round_trips = Distribution(**message.get("round_trips", {}))
-        return figures
+        snapshot.spoken = {name: Counters(**counters) for name, counters in spoken.items()}
+        snapshot.requests = Distribution(**message.get("requests", {}))
+        snapshot.round_trips = Distribution(**message.get("round_trips", {}))
+        return snapshot
 
     @property
     def filled(self) -> bool:
@@ -86,7 +86,7 @@ class Figures:
         hits, pulled = (self.storage.get(name, 0) for name in ("warm_hits", "warm_pulled"))
         return hits / (hits + pulled) if hits + pulled else None
 
-    def add(self, more: Figures) -> None:
+    def add(self, more: StatsSnapshot) -> None:
         """Add those of another process of the same service."""
         self.user += more.user
         self.system += more.system
@@ -113,10 +113,10 @@ class Figures:
         self.round_trips.reset()
 
 
-class Ledger(Protocol):
-    """Where to look up L{Figures} and clients."""
+class StatsSource(Protocol):
+    """Where to look up L{StatsSnapshot} and clients."""
 
-    async def figures(self) -> Figures:
+    async def snapshot(self) -> StatsSnapshot:
         """What has been counted. Raises L{redcouch.errors.BackendError} where nobody can say."""
 
     async def clients(self) -> Clients:
@@ -129,7 +129,7 @@ class Ledger(Protocol):
         """Begin or cease to count by prefix."""
 
 
-class OwnLedger:
+class OwnStats:
     """The books of this process alone."""
 
     def __init__(
@@ -157,22 +157,22 @@ class OwnLedger:
         self._clock = clock
         self._started = clock.seconds()
 
-    async def figures(self) -> Figures:
+    async def snapshot(self) -> StatsSnapshot:
         uptime = self._clock.seconds() - self._started
         used = resource.getrusage(resource.RUSAGE_SELF)
-        figures = Figures(
+        snapshot = StatsSnapshot(
             os.getpid(), uptime, used.ru_utime, used.ru_stime, replace(self._counters)
         )
         for name, counters in self._spoken.items():
-            figures.spoken[name] = replace(counters)
-            figures.counters.add(counters)
+            snapshot.spoken[name] = replace(counters)
+            snapshot.counters.add(counters)
         if self._meter is not None:
-            figures.requests.add(self._meter.requests)
-            figures.round_trips.add(self._meter.round_trips)
-            figures.reconnections = self._meter.reconnections
-        figures.storage = dict(self._counts)
-        figures.prefixes = self._prefixes.shown()
-        return figures
+            snapshot.requests.add(self._meter.requests)
+            snapshot.round_trips.add(self._meter.round_trips)
+            snapshot.reconnections = self._meter.reconnections
+        snapshot.storage = dict(self._counts)
+        snapshot.prefixes = self._prefixes.shown()
+        return snapshot
 
     async def clients(self) -> Clients:
         return list(self._clients())

@@ -22,7 +22,7 @@ from redcouch.errors import BackendError
 from redcouch.interfaces import IStorageBackend
 from redcouch.limits import Limits
 from redcouch.telemetry.prefixes import dump
-from redcouch.telemetry.snapshot import Figures, Ledger
+from redcouch.telemetry.snapshot import StatsSnapshot, StatsSource
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -57,9 +57,9 @@ def _yes(so: bool) -> str:
     return "yes" if so else "no"
 
 
-def _warmth(figures: Figures) -> list[tuple[str, object]]:
+def _warmth(snapshot: StatsSnapshot) -> list[tuple[str, object]]:
     """Of the items read, what the storage had itself, where others are filled in."""
-    warm = figures.warm
+    warm = snapshot.warm
     return [] if warm is None else [("warm_percent", f"{100 * warm:.1f}")]
 
 
@@ -69,14 +69,14 @@ class Reporter:
     def __init__(
         self,
         backend: IStorageBackend,
-        ledger: Ledger,
+        stats_source: StatsSource,
         limits: Limits,
         settings: Settings,
         clock: Any,
     ) -> None:
         """@param clock: the reactor."""
         self._backend = backend
-        self._ledger = ledger
+        self._stats_source = stats_source
         self._limits = limits
         self._settings = settings
         self._clock = clock
@@ -116,18 +116,18 @@ class Reporter:
         return self._storage
 
     async def _general(self) -> list[tuple[str, object]]:
-        figures = await self._ledger.figures()
-        counters = figures.counters
+        snapshot = await self._stats_source.snapshot()
+        counters = snapshot.counters
         head: list[tuple[str, object]] = [
-            ("pid", figures.pid),
-            ("uptime", int(figures.uptime)),
+            ("pid", snapshot.pid),
+            ("uptime", int(snapshot.uptime)),
             ("time", int(time.time())),
             # Prometheus' exporter takes a service for down that gives a line of four words.
             ("version", self._settings.version.replace(" ", "-")),
             ("redcouch_version", __version__),
             ("pointer_size", _POINTER_BITS),
-            ("rusage_user", f"{figures.user:.6f}"),
-            ("rusage_system", f"{figures.system:.6f}"),
+            ("rusage_user", f"{snapshot.user:.6f}"),
+            ("rusage_system", f"{snapshot.system:.6f}"),
             ("max_connections", self._settings.max_connections),
         ]
         counted = [(field.name, getattr(counters, field.name)) for field in fields(counters)]
@@ -139,8 +139,8 @@ class Reporter:
             ("connection_structures", counters.curr_connections),  # none is kept for later
             ("threads", self._settings.workers),
         ]
-        own = {**storage, **figures.storage}
-        return head + counted + tail + sorted(own.items()) + _warmth(figures)
+        own = {**storage, **snapshot.storage}
+        return head + counted + tail + sorted(own.items()) + _warmth(snapshot)
 
     async def _all_settings(self) -> list[tuple[str, object]]:
         settings = self._settings
@@ -183,12 +183,12 @@ class Reporter:
         return [("active_slabs", 0), ("total_malloced", storage.get("bytes", 0))]
 
     async def _detail(self, on: bool) -> list[tuple[str, object]]:
-        await self._ledger.detail(on)
+        await self._stats_source.detail(on)
         return []
 
     async def _detail_dump(self) -> list[tuple[str, object]]:
         """As in memcached's binary protocol: one value that is the whole text."""
-        return [("detailed", dump((await self._ledger.figures()).prefixes))]
+        return [("detailed", dump((await self._stats_source.snapshot()).prefixes))]
 
     async def _sizes(self) -> list[tuple[str, object]]:
         return [("sizes_status", "disabled")]
@@ -199,6 +199,6 @@ class Reporter:
         listening = self._settings.listening
         for number, address in enumerate(listening, 1):
             found += [(f"{number}:addr", address), (f"{number}:state", "conn_listening")]
-        for client, address in await self._ledger.clients():
+        for client, address in await self._stats_source.clients():
             found.append((f"{int(client) + len(listening)}:addr", address))
         return found

@@ -18,7 +18,7 @@ MOST = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class UsageSample:
     """
     One name of the inventory.
 
@@ -33,7 +33,7 @@ class Seen:
 
 
 @dataclass(slots=True)
-class Notes:
+class UsageSamples:
     """What has been seen since it was last written down; bounded as the inventory is."""
 
     _seen: dict[tuple[str, bytes], list[int]] = field(default_factory=dict)
@@ -51,16 +51,16 @@ class Notes:
             note[0] = now
             note[1] += 1
 
-    def take(self) -> list[Seen]:
+    def take(self) -> list[UsageSample]:
         """Everything noted, which is then forgotten."""
-        taken = [Seen(*where, *note) for where, note in self._seen.items()]
+        taken = [UsageSample(*where, *note) for where, note in self._seen.items()]
         self._seen = {}
         self._counts = {}
         return taken
 
 
 @dataclass(frozen=True, slots=True)
-class Inventory:
+class Usage:
     """
     What is known of the traffic.
 
@@ -72,8 +72,8 @@ class Inventory:
 
     since: int | None
     looked: int | None
-    seen: list[Seen]
+    seen: list[UsageSample]
 
-    def of(self, kind: str) -> Iterator[Seen]:
+    def of(self, kind: str) -> Iterator[UsageSample]:
         """What has been seen of one kind."""
         return (one for one in self.seen if one.kind == kind)

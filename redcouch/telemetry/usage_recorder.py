@@ -19,14 +19,14 @@ from twisted.logger import Logger
 from redcouch.commands import verb
 from redcouch.errors import BackendError
 from redcouch.interfaces import IStorageBackend, ITrafficBackend
-from redcouch.telemetry.usage import Notes
+from redcouch.telemetry.usage import UsageSamples
 
 _LOOK = 1.0
 _WRITE_EVERY = 5
 _LONGEST_PREFIX = 64
 
 
-class Watcher:
+class UsageRecorder:
     """
     Keeps the inventory of one process's clients. A connection has C{spoke} (set
     when it is heard from), C{host}, C{user}, C{dialect_name} and
@@ -40,7 +40,7 @@ class Watcher:
         self._backend: Any = backend if ITrafficBackend.providedBy(backend) else None
         self._separator = separator
         self._now = now
-        self._notes = Notes()
+        self._notes = UsageSamples()
         self._looks = 0
         self._refused = False
         self._connections: Iterable[Any] = ()

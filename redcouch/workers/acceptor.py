@@ -7,7 +7,7 @@ a worker that has more clients than another leaves a new one to that other for
 a moment, and takes it only if it is still waiting then.
 
 Endpoints stay in charge of what they know: an endpoint string is read as ever,
-but with L{Handed} in the place of the reactor, and where it asks for a port to
+but with L{InheritedSocket} in the place of the reactor, and where it asks for a port to
 listen on it is given an L{Acceptor} of the socket that the parent has opened.
 """
 
@@ -33,10 +33,10 @@ from redcouch.server.listeners import (
     EXHAUSTED,
     REST,
     TO_BE_HEARD,
-    Shortage,
+    DescriptorShortage,
     make_renewable,
 )
-from redcouch.workers.client_counts import Crowd
+from redcouch.workers.client_counts import ClientCounts
 
 #: Endpoints that listen in a way that can be shared out.
 SHAREABLE = ("tcp", "tcp4", "tcp6", "unix", "ssl", "haproxy", "systemd")
@@ -61,7 +61,7 @@ class Acceptor:
         self,
         listening: socket.socket,
         factory: IProtocolFactory,
-        crowd: Crowd,
+        client_counts: ClientCounts,
         number: int,
         reactor: Any,
         last_look: bool = False,
@@ -72,11 +72,11 @@ class Acceptor:
         """
         self._socket = listening
         self._factory = factory
-        self._crowd = crowd
+        self._crowd = client_counts
         self._number = number
         self._reactor = reactor
         self._waiting: Any = None
-        self._shortage = Shortage(reactor)
+        self._shortage = DescriptorShortage(reactor)
         self._last_look = last_look
         self._stopped = False
 
@@ -184,18 +184,23 @@ class Acceptor:
             self._reactor.removeReader(self)
 
 
-class Handed:
+class InheritedSocket:
     """Stands for the reactor where an endpoint is going to listen."""
 
     def __init__(
-        self, descriptor: int, crowd: Crowd, number: int, reactor: Any, last_look: bool = False
+        self,
+        descriptor: int,
+        client_counts: ClientCounts,
+        number: int,
+        reactor: Any,
+        last_look: bool = False,
     ) -> None:
         """
         @param descriptor: the listening socket.
         @param last_look: see L{Acceptor}.
         """
         self._descriptor = descriptor
-        self._crowd = crowd
+        self._crowd = client_counts
         self._number = number
         self._reactor = reactor
         self._last_look = last_look
@@ -247,7 +252,7 @@ class Handed:
 
 
 def accepting_service(
-    description: str, factory: IProtocolFactory, handed: Handed, reload: Reload
+    description: str, factory: IProtocolFactory, inherited_socket: InheritedSocket, reload: Reload
 ) -> StreamServerEndpointService:
     """
     As L{twisted.application.strports.service}, for a socket that is open already.
@@ -255,7 +260,9 @@ def accepting_service(
     @param reload: is given what can be read again.
     """
     inherited = description.startswith("systemd:")
-    endpoint: Any = handed if inherited else serverFromString(handed, description)
+    endpoint: Any = (
+        inherited_socket if inherited else serverFromString(inherited_socket, description)
+    )
     make_renewable(endpoint, description, reload)
     service = StreamServerEndpointService(endpoint, factory)
     service._raiseSynchronously = True

@@ -8,25 +8,31 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList
 
 from redcouch.errors import BackendError
-from redcouch.results import Trouble
-from redcouch.telemetry.service_status import Facts, Glance, Place, Statistics, Traffic
-from redcouch.telemetry.snapshot import Ledger
+from redcouch.results import ErrorKind
+from redcouch.telemetry.service_status import (
+    Facts,
+    SlotStatus,
+    StorageStatistics,
+    Traffic,
+    WorkerStatus,
+)
+from redcouch.telemetry.snapshot import StatsSource
 from redcouch.workers.channel import Unanswered
 
 
-class AllWatch:
-    """See L{redcouch.telemetry.service_status.Watch}."""
+class AllStatus:
+    """See L{redcouch.telemetry.service_status.StatusSource}."""
 
-    def __init__(self, posts: Sequence[Any], ledger: Ledger) -> None:
-        """@param posts: the L{Post<redcouch.workers.supervisor.Post>} of each worker."""
-        self.ledger = ledger
-        self._posts = posts
+    def __init__(self, slots: Sequence[Any], stats_source: StatsSource) -> None:
+        """@param slots: each worker's L{WorkerSlot<redcouch.workers.supervisor.WorkerSlot>}."""
+        self.stats_source = stats_source
+        self._slots = slots
 
-    async def places(self) -> list[Place]:
-        looks = [Deferred.fromCoroutine(_look(post)) for post in self._posts]
+    async def places(self) -> list[SlotStatus]:
+        looks = [Deferred.fromCoroutine(_look(slot)) for slot in self._slots]
         return [place for _, place in await DeferredList(looks, fireOnOneErrback=True)]
 
-    async def statistics(self) -> Statistics:
+    async def statistics(self) -> StorageStatistics:
         said: dict[str, int] = await self._ask_one("statistics")
         return said
 
@@ -40,17 +46,17 @@ class AllWatch:
 
     async def _ask_one(self, name: str) -> Any:
         """What the first worker that can say it says."""
-        for post in self._posts:
+        for slot in self._slots:
             try:
-                return await post.ask(name)
+                return await slot.ask(name)
             except Unanswered:
                 continue
-        raise BackendError(Trouble.UNAVAILABLE, "no worker can ask the storage")
+        raise BackendError(ErrorKind.UNAVAILABLE, "no worker can ask the storage")
 
 
-async def _look(post: Any) -> Place:
+async def _look(slot: Any) -> SlotStatus:
     try:
-        glance = Glance(**await post.ask("glance"))
+        worker_status = WorkerStatus(**await slot.ask("glance"))
     except Unanswered:
-        return Place(post.number, None, post.restarts)
-    return Place(post.number, glance, post.restarts)
+        return SlotStatus(slot.number, None, slot.restarts)
+    return SlotStatus(slot.number, worker_status, slot.restarts)

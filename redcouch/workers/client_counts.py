@@ -24,13 +24,13 @@ def make_memory(workers: int) -> int:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     os.ftruncate(descriptor, workers * _SIZE)
-    crowd = Crowd(descriptor, workers)
+    client_counts = ClientCounts(descriptor, workers)
     for number in range(workers):
-        crowd.leave(number)
+        client_counts.leave(number)
     return descriptor
 
 
-class Crowd:
+class ClientCounts:
     """The numbers of clients, as seen by the parent or by one worker."""
 
     def __init__(self, descriptor: int, workers: int, most: float = float("inf")) -> None:

@@ -47,15 +47,21 @@ class WorkerProcess(ProcessProtocol):
         self.channel = Channel({"log": self._log_event, **responds}, _nothing, reactor)
         self._partial = {1: b"", 2: b""}
 
-    def spawn(self, reactor: Any, sockets: Sequence[int], crowd: int) -> None:
+    def spawn(self, reactor: Any, sockets: Sequence[int], client_counts: int) -> None:
         """
         Start it.
 
         @param sockets: descriptors of the listening sockets.
-        @param crowd: the descriptor of the common memory.
+        @param client_counts: the descriptor of the common memory.
         @raise OSError: the system cannot.
         """
-        descriptors: dict[int, str | int] = {0: "w", 1: "r", 2: "r", SPEAK: "r", CROWD: crowd}
+        descriptors: dict[int, str | int] = {
+            0: "w",
+            1: "r",
+            2: "r",
+            SPEAK: "r",
+            CROWD: client_counts,
+        }
         descriptors.update(enumerate(sockets, FIRST_SOCKET))
         # Safe path (-P): the working directory is none to import from.
         command = [sys.executable, "-P", "-m", "redcouch.workers.worker", str(self.number)]

@@ -27,12 +27,12 @@ from redcouch.server.passwords import Authenticator
 from redcouch.server.tls import ServerTLS
 from redcouch.systemd import Tell, nobody
 from redcouch.telemetry.counters import Counters
-from redcouch.telemetry.snapshot import Clients, Figures, OwnLedger
+from redcouch.telemetry.snapshot import Clients, OwnStats, StatsSnapshot
 from redcouch.urls import redact
 from redcouch.workers.acceptor import SHAREABLE
-from redcouch.workers.aggregate import AllWatch
+from redcouch.workers.aggregate import AllStatus
 from redcouch.workers.channel import Respond, Unanswered, write_users
-from redcouch.workers.client_counts import Crowd, make_memory
+from redcouch.workers.client_counts import ClientCounts, make_memory
 from redcouch.workers.process import WorkerProcess
 
 FIRST_DELAY = 0.1
@@ -55,7 +55,7 @@ class RedCouch(Factory):
     noisy = False
 
 
-class Post:
+class WorkerSlot:
     """
     The place of one worker, whichever process has it.
 
@@ -63,16 +63,16 @@ class Post:
     @ivar restarts: how often a worker that had ended was followed by another.
     """
 
-    def __init__(self, number: int, employ: Callable[[Post], None], reactor: Any) -> None:
+    def __init__(self, number: int, spawn: Callable[[WorkerSlot], None], reactor: Any) -> None:
         """
         @param number: from 1.
-        @param employ: starts a worker and puts it here.
+        @param spawn: starts a worker and puts it here.
         """
         self.number = number
         self.worker: WorkerProcess | None = None
         self.last = _nothing()
         self.restarts = 0
-        self._employ = employ
+        self._employ = spawn
         self._reactor = reactor
         self._delay = FIRST_DELAY
         self._next: Any = None
@@ -90,7 +90,7 @@ class Post:
         self._delay = min(delay * 2, LAST_DELAY)
         return delay
 
-    def vacate(self) -> WorkerProcess:
+    def clear(self) -> WorkerProcess:
         """The worker is no more; gives it."""
         worker, self.worker = self.worker, None
         assert worker is not None
@@ -118,56 +118,56 @@ class Post:
             self.worker.channel.tell(name, argument)
 
 
-class AllLedger:
+class AllStats:
     """
     The books of all workers together. What a worker had counted when it was
     last asked stays in them after its end, so that no count ever goes back.
     """
 
-    def __init__(self, posts: list[Post], own: OwnLedger) -> None:
+    def __init__(self, slots: list[WorkerSlot], own: OwnStats) -> None:
         """@param own: the parent's."""
-        self._posts = posts
+        self._slots = slots
         self._own = own
         self._former = _nothing()
         #: Whether workers count by prefix. One that starts later has to be told.
         self.detailed = False
 
-    async def figures(self) -> Figures:
-        await _together([self._update(post) for post in self._posts])
-        total = await self._own.figures()
-        for figures in (self._former, *(post.last for post in self._posts)):
-            total.add(figures)
+    async def snapshot(self) -> StatsSnapshot:
+        await _together([self._update(slot) for slot in self._slots])
+        total = await self._own.snapshot()
+        for snapshot in (self._former, *(slot.last for slot in self._slots)):
+            total.add(snapshot)
         return total
 
-    async def _update(self, post: Post) -> None:
-        said = await post.ask("figures")
-        post.last = Figures.read(said)
+    async def _update(self, slot: WorkerSlot) -> None:
+        said = await slot.ask("figures")
+        slot.last = StatsSnapshot.read(said)
 
     async def clients(self) -> Clients:
         found: Clients = []
 
-        async def ask(post: Post) -> None:
-            found.extend((number, address) for number, address in await post.ask("clients"))
+        async def ask(slot: WorkerSlot) -> None:
+            found.extend((number, address) for number, address in await slot.ask("clients"))
 
-        await _together([ask(post) for post in self._posts])
+        await _together([ask(slot) for slot in self._slots])
         return sorted(found, key=lambda client: int(client[0]))
 
     async def reset(self) -> None:
         self._former.reset()
-        for post in self._posts:
-            post.last.reset()
-        await _together([post.ask("reset") for post in self._posts])
+        for slot in self._slots:
+            slot.last.reset()
+        await _together([slot.ask("reset") for slot in self._slots])
 
     async def detail(self, on: bool) -> None:
         self.detailed = on
-        for post in self._posts:
-            post.tell("detail", on)
+        for slot in self._slots:
+            slot.tell("detail", on)
 
-    def close(self, post: Post) -> None:
+    def close(self, slot: WorkerSlot) -> None:
         """The worker in that place is no more."""
-        post.last.counters.curr_connections = 0
-        self._former.add(post.last)
-        post.last = _nothing()
+        slot.last.counters.curr_connections = 0
+        self._former.add(slot.last)
+        slot.last = _nothing()
 
 
 class Supervisor(MultiService):
@@ -215,9 +215,11 @@ class Supervisor(MultiService):
         self._ports: list[Any] = []
         self._places: list[str] = []
         workers = options["workers"]
-        self._posts = [Post(number, self._employ, reactor) for number in range(1, workers + 1)]
-        self.ledger = AllLedger(self._posts, OwnLedger(Counters(), list, reactor))
-        self.watch = AllWatch(self._posts, self.ledger)
+        self._slots = [
+            WorkerSlot(number, self._employ, reactor) for number in range(1, workers + 1)
+        ]
+        self.stats_source = AllStats(self._slots, OwnStats(Counters(), list, reactor))
+        self.status_source = AllStatus(self._slots, self.stats_source)
         self._drain_timeout: float = options["drain-timeout"]
         self._one_was_ready = False
         self._stopping = False
@@ -248,10 +250,10 @@ class Supervisor(MultiService):
             version=__version__,
             endpoints=", ".join(self._places),
             storage=redact(self._options["storage"]),
-            workers=len(self._posts),
+            workers=len(self._slots),
         )
-        self._memory = make_memory(len(self._posts))
-        self._crowd = Crowd(self._memory, len(self._posts))
+        self._memory = make_memory(len(self._slots))
+        self._crowd = ClientCounts(self._memory, len(self._slots))
         self._reactor.callWhenRunning(self._start)
 
     def _start(self) -> None:
@@ -262,15 +264,15 @@ class Supervisor(MultiService):
         if self._storage is not None:
             await self._storage.start()
             await deferLater(self._reactor, 0)  # if it could not start, we are stopping by then
-        for post in self._posts:
+        for slot in self._slots:
             if not self._stopping:
-                post.fill()
+                slot.fill()
 
     def _pass_on(self) -> None:
         """Tell all workers what has been read again."""
         files = self._files()
-        for post in self._posts:
-            post.tell("reload", files)
+        for slot in self._slots:
+            slot.tell("reload", files)
 
     def _files(self) -> dict[str, Any]:
         """What stands in files that only this process reads."""
@@ -281,27 +283,27 @@ class Supervisor(MultiService):
 
     # -- workers -----------------------------------------------------------------------------
 
-    def _employ(self, post: Post) -> None:
-        ledger = self.ledger
+    def _employ(self, slot: WorkerSlot) -> None:
+        stats_source = self.stats_source
         responds: dict[str, Respond] = {
-            "figures": lambda _: Deferred.fromCoroutine(_as_message(ledger.figures())),
-            "clients": lambda _: Deferred.fromCoroutine(ledger.clients()),
-            "reset": lambda _: Deferred.fromCoroutine(ledger.reset()),
-            "detail": lambda on: Deferred.fromCoroutine(ledger.detail(on)),
+            "figures": lambda _: Deferred.fromCoroutine(_as_message(stats_source.snapshot())),
+            "clients": lambda _: Deferred.fromCoroutine(stats_source.clients()),
+            "reset": lambda _: Deferred.fromCoroutine(stats_source.reset()),
+            "detail": lambda on: Deferred.fromCoroutine(stats_source.detail(on)),
             "limit_memory": self._limit_memory,
             "ready": lambda _: self._on_ready(),
             "fail": self._fail,
         }
-        worker = WorkerProcess(post.number, responds, self._reactor)
+        worker = WorkerProcess(slot.number, responds, self._reactor)
         try:
             worker.spawn(self._reactor, [port.fileno() for port in self._ports], self._memory)
         except OSError as error:
-            self._on_no_start(post, error)
+            self._on_no_start(slot, error)
             return
-        post.worker = worker
-        worker.ended.addCallback(lambda how: self._on_end(post, how))
+        slot.worker = worker
+        worker.ended.addCallback(lambda how: self._on_end(slot, how))
         worker.channel.tell("serve", {"options": self._worker_options, **self._files()})
-        if ledger.detailed:
+        if stats_source.detailed:
             worker.channel.tell("detail", True)
 
     def _limit_memory(self, size: int) -> Deferred[bool]:
@@ -310,14 +312,14 @@ class Supervisor(MultiService):
             return limited
         return succeed(False)
 
-    def _on_no_start(self, post: Post, error: OSError) -> None:
+    def _on_no_start(self, slot: WorkerSlot, error: OSError) -> None:
         if not self._one_was_ready:
             self._give_up(f"cannot start a worker: {error}")
             return
-        delay = post.refill()
+        delay = slot.refill()
         self._log.error(
             "Cannot start worker {number}: {error}. Trying again in {delay:g} s",
-            number=post.number,
+            number=slot.number,
             error=error,
             delay=delay,
         )
@@ -333,22 +335,22 @@ class Supervisor(MultiService):
             self.tell("READY=1\nSTATUS=Serving")
         self._one_was_ready = True
 
-    def _on_end(self, post: Post, how: str) -> None:
-        worker = post.vacate()
-        lost = self._crowd.leave(post.number - 1)
-        self.ledger.close(post)
+    def _on_end(self, slot: WorkerSlot, how: str) -> None:
+        worker = slot.clear()
+        lost = self._crowd.leave(slot.number - 1)
+        self.stats_source.close(slot)
         if self._stopping:
             self._look_whether_vacant()
             return
         if not (self._one_was_ready or worker.signalled):
             words = worker.last_words.removeprefix("redcouch: ") or "it did not say why"
-            self._give_up(f"worker {post.number} {how} before it served: {words}")
+            self._give_up(f"worker {slot.number} {how} before it served: {words}")
             return
-        delay = post.refill()
+        delay = slot.refill()
         self._log.error(
             "Worker {number} (process {pid}) {how}; {lost} clients are lost. "
             "Starting another in {delay:g} s",
-            number=post.number,
+            number=slot.number,
             pid=worker.pid,
             how=how,
             lost=lost,
@@ -372,9 +374,9 @@ class Supervisor(MultiService):
 
     async def _stop_workers(self) -> None:
         vacant = self._vacant = Deferred()
-        for post in self._posts:
-            post.close()
-            post.tell("end")
+        for slot in self._slots:
+            slot.close()
+            slot.tell("end")
         last_resort = self._reactor.callLater(self._drain_timeout + GRACE, self._kill)
         self._look_whether_vacant()
         await vacant
@@ -385,14 +387,14 @@ class Supervisor(MultiService):
         vacant = self._vacant
         if vacant is None or vacant.called:
             return
-        if all(post.worker is None for post in self._posts):
+        if all(slot.worker is None for slot in self._slots):
             vacant.callback(None)
 
     def _kill(self) -> None:
-        for post in self._posts:
-            if post.worker is not None:
-                self._log.warn("Worker {number} does not end: killing it", number=post.number)
-                post.worker.kill()
+        for slot in self._slots:
+            if slot.worker is not None:
+                self._log.warn("Worker {number} does not end: killing it", number=slot.number)
+                slot.worker.kill()
 
 
 def listening_port(
@@ -419,12 +421,12 @@ def listening_port(
     return port
 
 
-def _nothing() -> Figures:
-    return Figures(0, 0.0, 0.0, 0.0, Counters())
+def _nothing() -> StatsSnapshot:
+    return StatsSnapshot(0, 0.0, 0.0, 0.0, Counters())
 
 
-async def _as_message(figures: Coroutine[Any, Any, Figures]) -> dict[str, Any]:
-    return asdict(await figures)
+async def _as_message(snapshot: Coroutine[Any, Any, StatsSnapshot]) -> dict[str, Any]:
+    return asdict(await snapshot)
 
 
 async def _together(questions: list[Coroutine[Any, Any, None]]) -> None:

@@ -30,13 +30,13 @@ from redcouch.build import Bridge, Role, make_bridge, shared_ports
 from redcouch.errors import BackendError
 from redcouch.json_log import described
 from redcouch.reload import Reload
-from redcouch.results import Trouble
+from redcouch.results import ErrorKind
 from redcouch.server.connection import ConnectionFactory
 from redcouch.server.session import Shared
 from redcouch.service import RedCouchService, service_of
-from redcouch.telemetry.service_status import OwnWatch
-from redcouch.telemetry.snapshot import Clients, Figures, OwnLedger
-from redcouch.workers.acceptor import Handed, accepting_service
+from redcouch.telemetry.service_status import OwnStatus
+from redcouch.telemetry.snapshot import Clients, OwnStats, StatsSnapshot
+from redcouch.workers.acceptor import InheritedSocket, accepting_service
 from redcouch.workers.channel import (
     CROWD,
     FIRST_SOCKET,
@@ -47,7 +47,7 @@ from redcouch.workers.channel import (
     Unanswered,
     read_users,
 )
-from redcouch.workers.client_counts import Crowd
+from redcouch.workers.client_counts import ClientCounts
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ def ignore_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, UNHEARD)
 
 
-class WholeLedger:
+class ServiceStats:
     """The books of the whole service, which the parent keeps."""
 
     def __init__(self, channel: Channel) -> None:
@@ -73,12 +73,12 @@ class WholeLedger:
             return await self._channel.ask(name, argument, seconds=PATIENCE)
         except Unanswered:
             raise BackendError(
-                Trouble.UNAVAILABLE, "the process that knows does not answer"
+                ErrorKind.UNAVAILABLE, "the process that knows does not answer"
             ) from None
 
-    async def figures(self) -> Figures:
+    async def snapshot(self) -> StatsSnapshot:
         answer = await self._ask("figures")
-        return Figures.read(answer)
+        return StatsSnapshot.read(answer)
 
     async def clients(self) -> Clients:
         return [(number, address) for number, address in await self._ask("clients")]
@@ -90,23 +90,23 @@ class WholeLedger:
         await self._ask("detail", on)
 
 
-class CrowdedFactory(ConnectionFactory):
+class CountedConnectionFactory(ConnectionFactory):
     """Counts its clients among those of all workers."""
 
-    crowd_of_all: Crowd
+    all_clients: ClientCounts
     place: int
 
-    def crowd(self) -> int:
-        self.crowd_of_all.set(self.place, self.staying)
-        return self.crowd_of_all.total()
+    def client_counts(self) -> int:
+        self.all_clients.set(self.place, self.staying)
+        return self.all_clients.total()
 
     def opened(self, connection: Any) -> None:
         super().opened(connection)
-        self.crowd_of_all.set(self.place, self.staying)
+        self.all_clients.set(self.place, self.staying)
 
     def closed(self, connection: Any) -> None:
         super().closed(connection)
-        self.crowd_of_all.set(self.place, self.staying)
+        self.all_clients.set(self.place, self.staying)
 
 
 @implementer(ILogObserver)
@@ -118,11 +118,11 @@ class TellingObserver:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._choked = False
+        self._write_paused = False
         self._dropped = 0
 
     def __call__(self, event: LogEvent) -> None:
-        if self._choked:
+        if self._write_paused:
             self._dropped += 1
             return
         level, namespace, text, fields = described(event)
@@ -135,16 +135,16 @@ class TellingObserver:
     # -- IPushProducer, of what is written to the parent --------------------------------------
 
     def pauseProducing(self) -> None:
-        self._choked = True
+        self._write_paused = True
 
     def resumeProducing(self) -> None:
-        self._choked = False
+        self._write_paused = False
         dropped, self._dropped = self._dropped, 0
         if dropped:
             self._tell("warn", __name__, f"{dropped} lines of this worker's log are lost", {})
 
     def stopProducing(self) -> None:
-        self._choked = True
+        self._write_paused = True
 
 
 class Worker:
@@ -166,14 +166,14 @@ class Worker:
         self._done = False
         responds: dict[str, Respond] = {
             "serve": self._serve,
-            "figures": self._figures,
+            "figures": self._snapshot,
             "clients": self._clients,
             "reset": self._reset,
             "detail": self._detail,
-            "glance": self._glance,
-            "statistics": lambda _: self._ask_storage(OwnWatch.statistics),
-            "facts": lambda _: self._ask_storage(OwnWatch.facts),
-            "traffic": lambda _: self._ask_storage(OwnWatch.traffic),
+            "glance": self._worker_status,
+            "statistics": lambda _: self._ask_storage(OwnStatus.statistics),
+            "facts": lambda _: self._ask_storage(OwnStatus.facts),
+            "traffic": lambda _: self._ask_storage(OwnStatus.traffic),
             "reload": self._reload_files,
             "end": lambda _: self.end(),
         }
@@ -185,7 +185,7 @@ class Worker:
         try:
             bridge = self._make_bridge(what)
             service = service_of(bridge, what["options"], self._reactor)
-            service.alone = False
+            service.is_whole = False
             service.privilegedStartService()
         except SystemExit as refusal:
             print(refusal.code, file=sys.stderr, flush=True)
@@ -200,19 +200,21 @@ class Worker:
         options = what["options"]
         place = self._number - 1
         self._workers = options["workers"]
-        crowd = Crowd(CROWD, self._workers, options["max-connections"])
-        crowd.set(place, 0)
+        client_counts = ClientCounts(CROWD, self._workers, options["max-connections"])
+        client_counts.set(place, 0)
         shared = shared_ports(options)
         descriptors = iter(range(FIRST_SOCKET, FIRST_SOCKET + len(options["ports"])))
 
         def listen(endpoint: str, factory: ConnectionFactory) -> Any:
             last_look = endpoint in shared
-            handed = Handed(next(descriptors), crowd, place, self._reactor, last_look)
-            return accepting_service(endpoint, factory, handed, self._reload)
+            inherited_socket = InheritedSocket(
+                next(descriptors), client_counts, place, self._reactor, last_look
+            )
+            return accepting_service(endpoint, factory, inherited_socket, self._reload)
 
         def make_factory(shared: Shared, *rest: Any) -> ConnectionFactory:
-            factory = CrowdedFactory(shared, *rest)
-            factory.crowd_of_all = crowd
+            factory = CountedConnectionFactory(shared, *rest)
+            factory.all_clients = client_counts
             factory.place = place
             return factory
 
@@ -221,7 +223,7 @@ class Worker:
             listen=listen,
             reload=Reload(),  # of what the parent reads
             make_factory=make_factory,
-            ledger=WholeLedger(self.channel),
+            stats_source=ServiceStats(self.channel),
             limit_memory=self._limit_memory,
             users=None if what["users"] is None else read_users(what["users"]),
             certificates=what["certificates"],
@@ -229,38 +231,38 @@ class Worker:
         return make_bridge(options, self._reactor, role)
 
     @property
-    def _watch(self) -> OwnWatch:
+    def _status_source(self) -> OwnStatus:
         if self._bridge is None:
             raise Unanswered("not serving yet")
-        return self._bridge.watch
+        return self._bridge.status_source
 
     @property
-    def _ledger(self) -> OwnLedger:
+    def _stats_source(self) -> OwnStats:
         if self._bridge is None:
             raise Unanswered("not serving yet")
-        return self._bridge.ledger
+        return self._bridge.stats_source
 
-    async def _figures(self, _: object) -> dict[str, Any]:
-        return asdict(await self._ledger.figures())
+    async def _snapshot(self, _: object) -> dict[str, Any]:
+        return asdict(await self._stats_source.snapshot())
 
     async def _clients(self, _: object) -> Clients:
         """With numbers that no client of another worker has."""
         return [
             (str((int(number) - 1) * self._workers + self._number), address)
-            for number, address in await self._ledger.clients()
+            for number, address in await self._stats_source.clients()
         ]
 
-    def _glance(self, _: object) -> dict[str, Any]:
-        return asdict(self._watch.glance())
+    def _worker_status(self, _: object) -> dict[str, Any]:
+        return asdict(self._status_source.worker_status())
 
-    async def _ask_storage(self, question: Callable[[OwnWatch], Awaitable[T]]) -> T:
+    async def _ask_storage(self, question: Callable[[OwnStatus], Awaitable[T]]) -> T:
         try:
-            return await question(self._watch)
+            return await question(self._status_source)
         except BackendError as error:
             raise Unanswered(str(error)) from None
 
     async def _reset(self, _: object) -> None:
-        await self._ledger.reset()
+        await self._stats_source.reset()
 
     def _limit_memory(self, size: int) -> Deferred[bool]:
         """Ask the parent, which has started the storage, if anybody has."""
@@ -273,7 +275,7 @@ class Worker:
         return limited.addErrback(unanswered)
 
     async def _detail(self, on: bool) -> None:
-        await self._ledger.detail(on)
+        await self._stats_source.detail(on)
 
     def _reload_files(self, files: dict[str, Any]) -> None:
         """Use what the parent has read; read again what each reads by itself."""

@@ -27,7 +27,7 @@ from zope.interface import implementer
 from redcouch.backends.embedded.backend import EmbeddedBackend
 from redcouch.backends.embedded.ping import ping
 from redcouch.commands import Command
-from redcouch.interfaces import Health, IStorageBackend, Surroundings
+from redcouch.interfaces import BackendContext, Health, IStorageBackend
 from redcouch.limits import Limits
 from redcouch.results import Outcome, Result
 
@@ -43,10 +43,10 @@ def say(*words: str) -> None:
 class Inner:
     """Stands where the Redis backend does."""
 
-    def __init__(self, url: str, surroundings: Surroundings) -> None:
+    def __init__(self, url: str, context: BackendContext) -> None:
         self.url = url
         self.socket = unquote(urlsplit(url).path)
-        self._reactor = surroundings.reactor
+        self._reactor = context.reactor
         self._started = False
 
     def start(self) -> Deferred[None]:
@@ -79,8 +79,8 @@ def main(url: str, reactor: Any) -> None:
         reactor.callLater(0, reactor.stop)
 
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
-    surroundings = Surroundings(reactor, Limits(), time.time, fail)
-    backend = EmbeddedBackend.from_url(url, surroundings, Inner)
+    context = BackendContext(reactor, Limits(), time.time, fail)
+    backend = EmbeddedBackend.from_url(url, context, Inner)
     reactor.callWhenRunning(backend.start)
     reactor.addSystemEventTrigger("before", "shutdown", backend.stop)
     reactor.run()

@@ -30,13 +30,13 @@ from zope.interface.verify import verifyObject
 from redcouch.backends.embedded import binary, guard, make_backend
 from redcouch.backends.embedded.backend import EmbeddedBackend
 from redcouch.backends.embedded.binary import find_server
-from redcouch.backends.embedded.directory import LOCK, Place, choose_place
+from redcouch.backends.embedded.directory import LOCK, ServerDirectory, choose_directory
 from redcouch.backends.embedded.server import describe_exit, read_log_line
-from redcouch.backends.embedded.url import Options, parse
+from redcouch.backends.embedded.url import EmbeddedOptions, parse
 from redcouch.backends.redis import make_backend as make_redis_backend
 from redcouch.commands import Delete, Get, Store, StoreMode
 from redcouch.errors import BackendError, ConfigurationError
-from redcouch.interfaces import CAPABILITIES, IStorageBackend, Surroundings
+from redcouch.interfaces import CAPABILITIES, BackendContext, IStorageBackend
 from redcouch.limits import Limits
 from redcouch.results import Outcome, Stored
 from tests.support.polling import PATIENCE, eventually, eventually_in_reactor
@@ -80,7 +80,7 @@ def short() -> Iterator[Path]:
 
 def test_no_directory() -> None:
     """The shortest URL asks for a temporary place and for nothing special."""
-    assert parse("embedded:") == Options()
+    assert parse("embedded:") == EmbeddedOptions()
 
 
 def test_directory() -> None:
@@ -94,7 +94,7 @@ def test_parameters() -> None:
     assert options.server == "/x/redis-server"
     assert options.maxmemory == 256 * 1024 * 1024
     assert options.redis_url("/t m/s") == "redis+unix:///t%20m/s?prefix=a%2Bb%26&timeout=2"
-    assert Options().redis_url("/s") == "redis+unix:///s"
+    assert EmbeddedOptions().redis_url("/s") == "redis+unix:///s"
 
 
 @pytest.mark.parametrize(
@@ -206,11 +206,11 @@ def test_server_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_temporary_place(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A temporary place lies where temporary files do, under a new name each time."""
     monkeypatch.setattr(tempfile, "tempdir", str(short))
-    place = choose_place(None)
+    place = choose_directory(None)
     assert place.volatile
     assert place.directory.startswith(f"{short}/redcouch-")
     assert place.socket == f"{place.directory}/redis.sock"
-    assert choose_place(None) != place
+    assert choose_directory(None) != place
     place.check()
     place.prepare()
     assert os.listdir(short) == []
@@ -220,8 +220,8 @@ def test_deep_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """A socket's path stays within what the system allows, however deep the directory."""
     deep = f"{tmp_path}/{'d' * 100}"
     monkeypatch.setattr(tempfile, "tempdir", deep)
-    assert choose_place(None).directory.startswith("/tmp/redcouch-")
-    place = choose_place(deep)
+    assert choose_directory(None).directory.startswith("/tmp/redcouch-")
+    place = choose_directory(deep)
     assert place.directory == deep
     assert not place.volatile
     assert place.socket.startswith(place.temporary + "/")
@@ -232,7 +232,7 @@ def test_nowhere_to_put_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None
     """A system without any temporary directory gets a clear error too."""
     monkeypatch.setattr(tempfile, "gettempdir", mock.Mock(side_effect=FileNotFoundError(2, "none")))
     with pytest.raises(ConfigurationError, match="none"):
-        choose_place(None)
+        choose_directory(None)
 
 
 def test_directory_is_made_private(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_directory_is_made_private(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir(mode=0o755)
     for directory in (tmp_path / "a" / "b", empty):
-        place = choose_place(str(directory))
+        place = choose_directory(str(directory))
         place.check()
         place.prepare()
         assert mode(directory) == 0o700
@@ -250,12 +250,12 @@ def test_directory_of_something_else(tmp_path: Path) -> None:
     """A directory in use for something else is left alone, its permissions too."""
     tmp_path.chmod(0o755)
     (tmp_path / "letter.txt").write_text("Dear")
-    for step in (choose_place(str(tmp_path)).check, choose_place(str(tmp_path)).prepare):
+    for step in (choose_directory(str(tmp_path)).check, choose_directory(str(tmp_path)).prepare):
         with pytest.raises(ConfigurationError, match="holds other files"):
             step()
     assert mode(tmp_path) == 0o755
     with pytest.raises(ConfigurationError, match="/ holds other files"):
-        choose_place("/").check()
+        choose_directory("/").check()
 
 
 def test_directory_that_is_none(tmp_path: Path) -> None:
@@ -263,18 +263,18 @@ def test_directory_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to(tmp_path / "missing" / "x")
     with pytest.raises(ConfigurationError, match="is not a directory"):
-        choose_place(str(tmp_path / "file")).check()
+        choose_directory(str(tmp_path / "file")).check()
     with pytest.raises(ConfigurationError, match="cannot read the directory"):
-        choose_place(str(tmp_path / "link")).check()
+        choose_directory(str(tmp_path / "link")).check()
     with pytest.raises(ConfigurationError, match="cannot make the directory"):
-        choose_place(str(tmp_path / "file" / "below")).prepare()
+        choose_directory(str(tmp_path / "file" / "below")).prepare()
 
 
 @needs_root
 def test_directory_of_somebody_else(tmp_path: Path) -> None:
     """Another user's directory is refused once it is known who the service runs as."""
     os.chown(tmp_path, 12345, 12345)
-    place = choose_place(str(tmp_path))
+    place = choose_directory(str(tmp_path))
     place.check()
     with pytest.raises(ConfigurationError, match="belongs to another user"):
         place.prepare()
@@ -284,14 +284,14 @@ def test_other_users_are_told_early(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Anybody but root will run the service as he is, and so is told before it starts."""
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     with pytest.raises(ConfigurationError, match="belongs to another user"):
-        choose_place(str(tmp_path)).check()
+        choose_directory(str(tmp_path)).check()
 
 
 def test_directory_without_write_permission(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A directory that cannot be written or closed is refused."""
-    place = choose_place(str(tmp_path))
+    place = choose_directory(str(tmp_path))
     with monkeypatch.context() as patched:
         patched.setattr(os, "chmod", mock.Mock(side_effect=PermissionError(1, "not allowed")))
         with pytest.raises(ConfigurationError, match="to others: not allowed"):
@@ -411,8 +411,8 @@ class EmbeddedTests(TestCase):
         self.failed: list[str] = []
 
     def backend(self, url: str = "embedded:") -> EmbeddedBackend:
-        surroundings = Surroundings(reactor, Limits(), time.time, self.failed.append)
-        return EmbeddedBackend.from_url(url, surroundings, make_redis_backend)
+        context = BackendContext(reactor, Limits(), time.time, self.failed.append)
+        return EmbeddedBackend.from_url(url, context, make_redis_backend)
 
     def server_script(self, text: str) -> str:
         versioned = f'[ "$1" = --version ] && exec echo Redis server v=7.0.0\n{text}'
@@ -504,7 +504,7 @@ class EmbeddedTests(TestCase):
         """A server that ends by itself is started again, however often; stop works any time."""
         backend = self.backend()
         await backend.start()
-        place: Place = backend._place
+        place: ServerDirectory = backend._place
         for _ in range(2):
             with connection(place.socket) as client:
                 pid = client.info("server")["process_id"]
@@ -804,8 +804,8 @@ def test_broken_file(host: StartHost, short: Path) -> None:
 def test_make_backend(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plugin's way in gives the backend around the real Redis backend."""
     monkeypatch.setattr(tempfile, "tempdir", str(short))
-    surroundings = Surroundings(reactor, Limits(), time.time, lambda reason: None)
-    backend = make_backend("embedded:?prefix=x:&encoding=raw&timeout=2", surroundings)
+    context = BackendContext(reactor, Limits(), time.time, lambda reason: None)
+    backend = make_backend("embedded:?prefix=x:&encoding=raw&timeout=2", context)
     verifyObject(IStorageBackend, backend)
     with pytest.raises(ConfigurationError):
-        make_backend("embedded:?encoding=rot13", surroundings)
+        make_backend("embedded:?encoding=rot13", context)

@@ -11,7 +11,7 @@ from redcouch.backends.memory import MemoryBackend
 from redcouch.backends.registry import make_backend
 from redcouch.commands import Command, Flush, Get, Store, StoreMode
 from redcouch.errors import ConfigurationError
-from redcouch.interfaces import Surroundings
+from redcouch.interfaces import BackendContext
 from redcouch.limits import Limits
 from redcouch.results import Outcome, Result
 
@@ -21,8 +21,8 @@ class MemoryTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.surroundings = Surroundings(self.clock, Limits(), self.clock.seconds, self.fail)
-        self.storage = MemoryBackend(self.surroundings)
+        self.context = BackendContext(self.clock, Limits(), self.clock.seconds, self.fail)
+        self.storage = MemoryBackend(self.context)
 
     def all(self, commands: Iterable[Command]) -> list[Result]:
         return self.successResultOf(self.storage.execute(list(commands)))
@@ -33,10 +33,10 @@ class MemoryTests(SynchronousTestCase):
     def test_url(self) -> None:
         """The URL is just the scheme, with or without slashes, in any case."""
         for url in ("memory:", "memory://", "MEMORY:"):
-            self.assertIsInstance(make_backend(url, self.surroundings), MemoryBackend)
+            self.assertIsInstance(make_backend(url, self.context), MemoryBackend)
         for url in ("memory://host", "memory:?size=1", "memory:x"):
             with self.assertRaisesRegex(ConfigurationError, "nothing behind the colon"):
-                make_backend(url, self.surroundings)
+                make_backend(url, self.context)
 
     def test_statistics(self) -> None:
         """Items that are over do not count."""

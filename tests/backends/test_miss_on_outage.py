@@ -25,13 +25,13 @@ from redcouch.commands import (
 )
 from redcouch.errors import BackendError
 from redcouch.interfaces import Health, IDirectBackend, IStorageBackend
-from redcouch.results import Failed, Outcome, Result, Trouble
+from redcouch.results import ErrorKind, Failed, Outcome, Result
 from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.wire import ask
 
-AWAY = Failed(Trouble.UNAVAILABLE, "storage not reachable")
-FULL = Failed(Trouble.OUT_OF_MEMORY, "full")
+AWAY = Failed(ErrorKind.UNAVAILABLE, "storage not reachable")
+FULL = Failed(ErrorKind.OUT_OF_MEMORY, "full")
 
 READS: list[tuple[Command, Result]] = [
     (Get([b"a", b"b"]), [None, None]),

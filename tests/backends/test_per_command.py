@@ -28,6 +28,7 @@ from redcouch.commands import (
 from redcouch.errors import BackendError
 from redcouch.interfaces import Health, IStorageBackend
 from redcouch.results import (
+    ErrorKind,
     Failed,
     Item,
     MetaItem,
@@ -35,10 +36,9 @@ from redcouch.results import (
     Outcome,
     Stored,
     Touched,
-    Trouble,
 )
 
-BROKEN = BackendError(Trouble.REFUSED, "not this one")
+BROKEN = BackendError(ErrorKind.REFUSED, "not this one")
 
 
 class Recorder(PerCommandBackend):
@@ -207,4 +207,4 @@ class PerCommandTests(SynchronousTestCase):
         self.assertEqual(results[2], Outcome.OK)
         for result in results[:2]:
             self.assertIsInstance(result, Failed)
-            self.assertIs(result.trouble, Trouble.REFUSED)
+            self.assertIs(result.trouble, ErrorKind.REFUSED)

@@ -13,10 +13,10 @@ from zope.interface.verify import verifyClass, verifyObject
 from redcouch.backends.memory import MemoryBackend
 from redcouch.backends.registry import BackendMaker, factories, make_backend
 from redcouch.errors import ConfigurationError
-from redcouch.interfaces import IStorageBackendFactory, Surroundings
+from redcouch.interfaces import BackendContext, IStorageBackendFactory
 from redcouch.limits import Limits
 
-SURROUNDINGS = Surroundings(Clock(), Limits(), lambda: 0.0, print)
+SURROUNDINGS = BackendContext(Clock(), Limits(), lambda: 0.0, print)
 
 SCHEMES = {"memory", "embedded", "redis", "rediss", "redis+unix", "redis+sentinel"}
 

@@ -13,10 +13,10 @@ from redcouch.backends.cached.connection import TrackedLink
 from redcouch.backends.redis import make_codec
 from redcouch.backends.redis.backend import RedisBackend
 from redcouch.backends.redis.cluster import make_cluster
-from redcouch.backends.redis.connection import Link
+from redcouch.backends.redis.connection import RedisConnection
 from redcouch.backends.redis.layout import FLUSH_AT
 from redcouch.backends.redis.url import read_location
-from redcouch.interfaces import IStorageBackend, Surroundings
+from redcouch.interfaces import BackendContext, IStorageBackend
 from tests.contract import contract
 from tests.support.requirements import OnRedis
 from tests.support.servers import shared_redis
@@ -43,18 +43,18 @@ class RedisStorage:
         self._start = time.time()
         location = read_location(url)
         self._flush_key = FLUSH_AT + location.layout.prefix
-        surroundings = Surroundings(self.clock, contract.LIMITS, self.now, print)
-        codec = make_codec(location.layout, surroundings)
+        context = BackendContext(self.clock, contract.LIMITS, self.now, print)
+        codec = make_codec(location.layout, context)
         self.storage: IStorageBackend
         if location.cluster:
-            self.storage = make_cluster(location, codec, surroundings, reactor)
+            self.storage = make_cluster(location, codec, context, reactor)
         elif location.cache:
-            tracked = TrackedLink(location, reactor, codec.scripts, surroundings.counts)
-            inner = RedisBackend(tracked, codec, surroundings)
+            tracked = TrackedLink(location, reactor, codec.scripts, context.counts)
+            inner = RedisBackend(tracked, codec, context)
             self.storage = CachedBackend(inner, tracked, codec)
         else:
-            link = Link(location, reactor, codec.scripts)
-            self.storage = RedisBackend(link, codec, surroundings)
+            link = RedisConnection(location, reactor, codec.scripts)
+            self.storage = RedisBackend(link, codec, context)
 
     def now(self) -> float:
         return self._start + self.clock.seconds()

@@ -38,7 +38,7 @@ from redcouch.commands import (
     StoreMode,
     Touch,
 )
-from redcouch.interfaces import IStorageBackend, Surroundings
+from redcouch.interfaces import BackendContext, IStorageBackend
 from redcouch.results import Item, Listed, Outcome, Result
 from tests.contract import contract, redis_storage
 from tests.contract.numbers import TWO_64
@@ -110,7 +110,7 @@ commands = st.one_of(
         keys,
         value=st.booleans(),
         cas=st.booleans(),
-        standing=st.booleans(),
+        metadata=st.booleans(),
         touch=maybe_exptimes,
         vivify=maybe_exptimes,
         recache=st.sampled_from([None, 33, 333]),
@@ -128,8 +128,8 @@ class Both:
     def __init__(self, over_redis: redis_storage.RedisStorage) -> None:
         self.over_redis = over_redis
         self.clock = over_redis.clock
-        surroundings = Surroundings(self.clock, contract.LIMITS, over_redis.now, print)
-        self.memory: IStorageBackend = MemoryBackend(surroundings)
+        context = BackendContext(self.clock, contract.LIMITS, over_redis.now, print)
+        self.memory: IStorageBackend = MemoryBackend(context)
         self._elapsed = 0.0
         self._tokens: list[tuple[int, int]] = []
 
@@ -197,7 +197,7 @@ class Both:
             return True  # by Redis' own clock
         if name == "cas":
             return not getattr(command, "cas", True) or self._agree_on_token(here, there)
-        if name in STANDING and isinstance(command, MetaGet) and not command.standing:
+        if name in STANDING and isinstance(command, MetaGet) and not command.metadata:
             return True
         if name == "ttl":
             return here == there or (None not in (here, there) and abs(here - there) < 30)

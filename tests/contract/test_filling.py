@@ -23,7 +23,7 @@ from redcouch.backends.fill_leases import (
 from redcouch.backends.memory import MemoryBackend
 from redcouch.backends.redis import fill_leases as redis_fill_leases
 from redcouch.commands import Command, Delete, Get, MetaGet, Store, StoreMode
-from redcouch.interfaces import Surroundings
+from redcouch.interfaces import BackendContext
 from redcouch.results import Failed, Outcome, Result, Stored
 from tests.contract import contract
 from tests.contract.contract import START
@@ -57,7 +57,7 @@ class FillingTests:
             assert isinstance(stored, Stored)
             (found,) = await self.one(Get([key], cas=True))
             assert tuple(found) == (b"value\0", 7, stored.cas)
-            item = await self.one(MetaGet(key, standing=True))
+            item = await self.one(MetaGet(key, metadata=True))
             assert item.ttl in (99, 100)
 
     async def test_only_once(self) -> None:
@@ -165,8 +165,8 @@ class MemoryFilling(FillingTests, TestCase):
         self.clock = Clock()
         self.patch(fill_leases, "MOST_DENIED", 5)
         self.now = lambda: START + self.clock.seconds()
-        surroundings = Surroundings(self.clock, contract.LIMITS, self.now, self.fail)
-        self.storage = MemoryBackend(surroundings)
+        context = BackendContext(self.clock, contract.LIMITS, self.now, self.fail)
+        self.storage = MemoryBackend(context)
 
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)

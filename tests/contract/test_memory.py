@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 
 from redcouch.backends.memory import MemoryBackend
-from redcouch.interfaces import IStorageBackend, Surroundings
+from redcouch.interfaces import BackendContext, IStorageBackend
 from tests.contract import contract
 from tests.contract.contract import START
 
@@ -15,8 +15,8 @@ class MemoryContract(contract.StorageContract):
 
     def build(self) -> IStorageBackend:
         self.clock = Clock()
-        surroundings = Surroundings(self.clock, contract.LIMITS, self.now, self.fail)
-        self.memory = MemoryBackend(surroundings)
+        context = BackendContext(self.clock, contract.LIMITS, self.now, self.fail)
+        self.memory = MemoryBackend(context)
         storage: IStorageBackend = self.memory
         return storage
 

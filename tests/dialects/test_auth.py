@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redcouch.commands import Authenticate, Command, Get, Noop, Quit, Store, StoreMode, Version
-from redcouch.dialects.auth import BinaryGate, TextGate
+from redcouch.dialects.auth import BinaryAuth, TextAuth
 from redcouch.dialects.request import Dialect
 from redcouch.dialects.text import TextDialect
 from redcouch.limits import Limits
@@ -34,11 +34,11 @@ OPAQUE = 0xDEADBEEF
 
 
 def text_gate() -> Dialect:
-    return TextGate(LIMITS)
+    return TextAuth(LIMITS)
 
 
 def binary_gate() -> Dialect:
-    return BinaryGate(LIMITS)
+    return BinaryAuth(LIMITS)
 
 
 def commands(heard: Heard) -> list[Command]:
@@ -133,7 +133,7 @@ def test_a_client_that_is_not_let_in_may_try_again() -> None:
 
 def test_nothing_is_read_while_the_password_is_checked() -> None:
     """Until the check has ended, what follows waits."""
-    gate = TextGate(LIMITS)
+    gate = TextAuth(LIMITS)
     (request,) = gate.receive(b"set a 0 0 4\r\nu pw\r\nget k\r\n")
     assert gate.waiting
     assert gate.receive(b"get j\r\n") == []
@@ -163,7 +163,7 @@ def test_a_block_that_is_too_long() -> None:
     data = b"set a 0 0 %d\r\n%b\r\nmn\r\n" % (len(block), block)
     heard, _ = in_any_pieces(text_gate, data)
     assert said(heard) == [BAD_FORM, b"MN\r\n"]
-    gate = TextGate(LIMITS)
+    gate = TextAuth(LIMITS)
     gate.receive(b"set a 0 0 4294967295\r\n")
     for _ in range(50):
         assert receive(gate, [b"get k\r\n" * 9000]) == []
@@ -176,7 +176,7 @@ def test_a_block_that_is_too_long() -> None:
 
 def test_a_line_without_end() -> None:
     """A client that sends no line end is let go before it fills the memory."""
-    gate = TextGate(LIMITS)
+    gate = TextAuth(LIMITS)
     gate.receive(b"x" * LIMITS.max_line)
     assert not gate.broken
     gate.receive(b"x")
@@ -265,7 +265,7 @@ def test_a_wrong_password_leaves_the_door_shut() -> None:
 
 def test_who_is_in_can_be_thrown_out() -> None:
     """A client that is in and authenticates again, wrongly, is out again."""
-    gate = BinaryGate(LIMITS)
+    gate = BinaryAuth(LIMITS)
     gate.receive(PLAIN)
     assert gate.authenticated(True) == (gate, b"")
     assert [request.command for request in gate.receive(frame(GET, b"k"))] == [
@@ -319,7 +319,7 @@ def test_wrong_lengths_end_the_connection(data: bytes) -> None:
 
 def test_the_size_of_a_value_is_still_minded() -> None:
     """Whoever is in has the same limits as everybody."""
-    gate = BinaryGate(Limits(max_item_size=200))
+    gate = BinaryAuth(Limits(max_item_size=200))
     gate.receive(PLAIN)
     gate.authenticated(True)
     extras = struct.pack(">II", 0, 0)

@@ -35,16 +35,16 @@ from redcouch.commands import (
 )
 from redcouch.dialects.binary import BinaryDialect, Status
 from redcouch.limits import Limits
-from redcouch.results import Failed, Item, Number, Outcome, Result, Stored, Touched, Trouble
+from redcouch.results import ErrorKind, Failed, Item, Number, Outcome, Result, Stored, Touched
 from tests.dialects.reading import receive
 from tests.fuzz.feeding import feed, in_any_pieces, split
 
 LIMITS = Limits(max_item_size=200)
 ROOM = LIMITS.value_room(b"k")
 
-AWAY = Failed(Trouble.UNAVAILABLE, "storage not available")
-FULL = Failed(Trouble.OUT_OF_MEMORY, "Redis says OOM")
-ODD = Failed(Trouble.WRONG_TYPE, "key in Redis is not an item")
+AWAY = Failed(ErrorKind.UNAVAILABLE, "storage not available")
+FULL = Failed(ErrorKind.OUT_OF_MEMORY, "Redis says OOM")
+ODD = Failed(ErrorKind.WRONG_TYPE, "key in Redis is not an item")
 
 OPAQUE = 0xDEADBEEF
 K250, K251 = b"k" * 250, b"k" * 251

@@ -33,6 +33,7 @@ from redcouch.commands import (
 from redcouch.dialects.text import TextDialect
 from redcouch.limits import Limits
 from redcouch.results import (
+    ErrorKind,
     Failed,
     Item,
     Number,
@@ -40,16 +41,15 @@ from redcouch.results import (
     Result,
     Stored,
     Touched,
-    Trouble,
 )
 from tests.dialects.reading import VERSION, asked, bytewise, receive, said
 
 LIMITS = Limits(max_item_size=200, keys_per_get=3)
 ROOM = LIMITS.value_room(b"k")
 
-AWAY = Failed(Trouble.UNAVAILABLE, "storage not available")
-FULL = Failed(Trouble.OUT_OF_MEMORY, "Redis says OOM")
-ODD = Failed(Trouble.WRONG_TYPE, "key in Redis is not an item")
+AWAY = Failed(ErrorKind.UNAVAILABLE, "storage not available")
+FULL = Failed(ErrorKind.OUT_OF_MEMORY, "Redis says OOM")
+ODD = Failed(ErrorKind.WRONG_TYPE, "key in Redis is not an item")
 
 LONG = b"k" * 250
 LONGER = b"k" * 251
@@ -550,7 +550,7 @@ def test_lists(line: bytes) -> None:
     """The lists of items are asked for page by page."""
     (request,) = TextDialect(LIMITS).receive(line)
     assert request.command == Dump(b"")
-    assert request.follow is not None
+    assert request.next_page is not None
 
 
 def test_a_long_list_of_keys_is_one_answer() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redcouch.commands import Get, Version
-from redcouch.dialects.auth import BinaryGate, TextGate
+from redcouch.dialects.auth import BinaryAuth, TextAuth
 from redcouch.dialects.binary import BinaryDialect
 from redcouch.dialects.detect import dialect_for
 from redcouch.dialects.request import Dialect
@@ -23,7 +23,7 @@ BINARY_VERSION = b"\x80\x0b" + bytes(22)
 def test_first_byte(first: int, guarded: bool) -> None:
     """0x80 speaks binary, every other byte text, each behind its gate where there is one."""
     dialect = dialect_for(bytes([first]) + b"get", LIMITS, guarded)
-    binary, text = (BinaryGate, TextGate) if guarded else (BinaryDialect, TextDialect)
+    binary, text = (BinaryAuth, TextAuth) if guarded else (BinaryDialect, TextDialect)
     assert type(dialect) is (binary if first == 0x80 else text)
 
 

@@ -14,7 +14,7 @@ from redcouch.commands import Dump, Noop
 from redcouch.dialects.request import Request
 from redcouch.dialects.text import TextDialect
 from redcouch.limits import Limits
-from redcouch.results import Failed, Listed, Page, Trouble
+from redcouch.results import ErrorKind, Failed, Listed, ListedPage
 
 NOW = 1_700_000_000.75
 
@@ -38,7 +38,7 @@ def refusal(line: bytes, limits: Limits | None = None) -> bytes:
     """What is said to a line without the storage being asked."""
     request = ask(line, limits)
     assert isinstance(request.command, Noop)
-    assert request.follow is None
+    assert request.next_page is None
     return request.encode(None)
 
 
@@ -49,10 +49,10 @@ def dump(line: bytes, *pages: list[Listed]) -> bytes:
     for number, items in enumerate(pages, 1):
         assert request is not None
         assert request.command == Dump(b"" if number == 1 else b"%d" % (number - 1))
-        page = Page(items, b"" if number == len(pages) else b"%d" % number, NOW)
+        page = ListedPage(items, b"" if number == len(pages) else b"%d" % number, NOW)
         said += request.encode(page)
-        assert request.follow is not None
-        request = request.follow(page)
+        assert request.next_page is not None
+        request = request.next_page(page)
     assert request is None
     return said
 
@@ -105,26 +105,26 @@ def test_a_list_comes_in_pages(line: bytes) -> None:
 def test_a_storage_that_goes_away(line: bytes) -> None:
     """The list ends with the error, and no END that would make it look complete."""
     first = ask(line)
-    page = Page([listed(b"a")], b"1", NOW)
+    page = ListedPage([listed(b"a")], b"1", NOW)
     assert b"a" in first.encode(page)
-    assert first.follow is not None
-    second = first.follow(page)
+    assert first.next_page is not None
+    second = first.next_page(page)
     assert second is not None
-    failed = Failed(Trouble.UNAVAILABLE, "storage not available")
+    failed = Failed(ErrorKind.UNAVAILABLE, "storage not available")
     assert second.encode(failed) == b"SERVER_ERROR storage not available\r\n"
-    assert second.follow is not None
-    assert second.follow(failed) is None
+    assert second.next_page is not None
+    assert second.next_page(failed) is None
 
 
 def test_cachedump_ends_where_it_is_to_end() -> None:
     """A client that wants two items gets two, and no further page is asked for."""
     pages = [[listed(b"a"), listed(b"a b"), listed(b"b"), listed(b"c")]]
     request = ask(b"stats cachedump 1 2")
-    page = Page(pages[0], b"1", NOW)
+    page = ListedPage(pages[0], b"1", NOW)
     said = request.encode(page)
     assert said == b"ITEM a [3 b; 0 s]\r\nITEM b [3 b; 0 s]\r\nEND\r\n"
-    assert request.follow is not None
-    assert request.follow(page) is None
+    assert request.next_page is not None
+    assert request.next_page(page) is None
 
 
 def test_cachedump_ends_at_two_megabytes() -> None:
@@ -134,12 +134,12 @@ def test_cachedump_ends_at_two_megabytes() -> None:
     cursor = 0
     while request is not None:
         cursor += 1
-        page = Page(
+        page = ListedPage(
             [listed(b"k%0200d" % (cursor * 1000 + n)) for n in range(1000)], b"%d" % cursor, NOW
         )
         said += request.encode(page)
-        assert request.follow is not None
-        request = request.follow(page)
+        assert request.next_page is not None
+        request = request.next_page(page)
     assert 2 * 1024 * 1024 - 300 < len(said) < 2 * 1024 * 1024
     assert said.endswith(b" s]\r\nEND\r\n")
 

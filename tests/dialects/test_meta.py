@@ -28,6 +28,7 @@ from redcouch.commands import (
 from redcouch.dialects.text import TextDialect
 from redcouch.limits import Limits
 from redcouch.results import (
+    ErrorKind,
     Failed,
     Listed,
     MetaItem,
@@ -35,7 +36,6 @@ from redcouch.results import (
     Outcome,
     Result,
     Stored,
-    Trouble,
 )
 from tests.fuzz.feeding import feed, in_any_pieces, split
 
@@ -57,8 +57,8 @@ NON_NUMERIC = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n
 TOO_MANY = b"CLIENT_ERROR options flags too long\r\n"
 MG_TOO_MANY = b"CLIENT_ERROR options flags are too long\r\n"
 
-AWAY = Failed(Trouble.UNAVAILABLE, "storage not available")
-FULL = Failed(Trouble.OUT_OF_MEMORY, "Redis says OOM")
+AWAY = Failed(ErrorKind.UNAVAILABLE, "storage not available")
+FULL = Failed(ErrorKind.OUT_OF_MEMORY, "Redis says OOM")
 SAID_AWAY = b"SERVER_ERROR storage not available\r\n"
 SAID_FULL = b"SERVER_ERROR out of memory storing object\r\n"
 
@@ -224,71 +224,71 @@ def asks_get(**asked: object) -> MetaGet:
         (b" q v", asks_get(value=True), ITEM, b"VA 2\r\nab\r\n"),
         (
             b" s v t f c k",
-            asks_get(value=True, cas=True, standing=True),
+            asks_get(value=True, cas=True, metadata=True),
             ITEM,
             b"VA 2 s2 t30 f7 c5 ka\r\nab\r\n",
         ),
         (
             b" k c f t s v " + O32,
-            asks_get(value=True, cas=True, standing=True),
+            asks_get(value=True, cas=True, metadata=True),
             ITEM,
             b"VA 2 ka c5 f7 t30 s2 %b\r\nab\r\n" % O32,
         ),
-        (b" h l t", asks_get(standing=True), ITEM, b"HD h0 l4 t30\r\n"),
+        (b" h l t", asks_get(metadata=True), ITEM, b"HD h0 l4 t30\r\n"),
         (
             b" h l t",
-            asks_get(standing=True),
+            asks_get(metadata=True),
             MetaItem(b"", 2, 0, 5, None, 9, True),
             b"HD h1 l9 t-1\r\n",
         ),
         (b" u P L x I", asks_get(no_update=True), ITEM, b"HD\r\n"),
         (
             b" t T60 v",
-            asks_get(value=True, standing=True, touch=60, touch_first=True),
+            asks_get(value=True, metadata=True, touch=60, touch_first=True),
             MetaItem(b"ab", 2, 0, 5, 30),
             b"VA 2 t30\r\nab\r\n",
         ),
         (
             b" T60 t",
-            asks_get(standing=True, touch=60, touch_first=True),
+            asks_get(metadata=True, touch=60, touch_first=True),
             MetaItem(b"", 2, 0, 5, 30),
             b"HD t60\r\n",
         ),
         (
             b" N30 t v",
-            asks_get(value=True, standing=True, vivify=30),
+            asks_get(value=True, metadata=True, vivify=30),
             MetaItem(b"", 0, 0, 5, won=True, created=True),
             b"VA 0 t30 W\r\n\r\n",
         ),
         (
             b" t N30",
-            asks_get(standing=True, vivify=30),
+            asks_get(metadata=True, vivify=30),
             MetaItem(b"", 0, 0, 5, won=True, created=True),
             b"HD t-1 W\r\n",
         ),
-        (b" T-1 t", asks_get(standing=True, touch=-1, touch_first=True), ITEM, b"HD t0\r\n"),
-        (b" t T-1", asks_get(standing=True, touch=-1, touch_first=True), ITEM, b"HD t30\r\n"),
+        (b" T-1 t", asks_get(metadata=True, touch=-1, touch_first=True), ITEM, b"HD t0\r\n"),
+        (b" t T-1", asks_get(metadata=True, touch=-1, touch_first=True), ITEM, b"HD t30\r\n"),
         (
             b" T2592001 t",  # long past
-            asks_get(standing=True, touch=2592001, touch_first=True),
+            asks_get(metadata=True, touch=2592001, touch_first=True),
             ITEM,
             b"HD t0\r\n",
         ),
         (
             b" N-1 t",
-            asks_get(standing=True, vivify=-1),
+            asks_get(metadata=True, vivify=-1),
             MetaItem(b"", 0, 0, 5, won=True, created=True),
             b"HD t0 W\r\n",
         ),
         (
             b" N30 t T60",
-            asks_get(standing=True, vivify=60, touch=60, touch_first=True),
+            asks_get(metadata=True, vivify=60, touch=60, touch_first=True),
             MetaItem(b"", 0, 0, 5, won=True, created=True),
             b"HD t30 W\r\n",
         ),
         (
             b" N60 t T0",
-            asks_get(standing=True, vivify=0, touch=0, touch_first=True),
+            asks_get(metadata=True, vivify=0, touch=0, touch_first=True),
             ITEM,  # which was there, so that N does nothing
             b"HD t30\r\n",
         ),

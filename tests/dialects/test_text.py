@@ -31,7 +31,7 @@ from redcouch.commands import (
 from redcouch.dialects.request import Request
 from redcouch.dialects.text import TextDialect
 from redcouch.limits import Limits
-from redcouch.results import Item, MetaItem, Number, Outcome, Page, Result, Stored, Touched
+from redcouch.results import Item, ListedPage, MetaItem, Number, Outcome, Result, Stored, Touched
 from tests.dialects.reading import VERSION, asked, bytewise, cut, plain, receive, said
 
 LIMITS = Limits(max_item_size=300, keys_per_get=3)
@@ -68,7 +68,7 @@ _RESULTS: dict[type[Command], Result] = {
     Inspect: None,
     Touch: Touched(0, 1),
     Flush: Outcome.OK,
-    Dump: Page([], b"", 0.0),
+    Dump: ListedPage([], b"", 0.0),
     Version: VERSION,
     Statistics: [(b"pid", b"1")],
 }

@@ -33,17 +33,17 @@ from redcouch.commands import (
 )
 from redcouch.dialects.request import Dialect, Request
 from redcouch.results import (
+    ErrorKind,
     Failed,
     Item,
     Listed,
+    ListedPage,
     MetaItem,
     Number,
     Outcome,
-    Page,
     Result,
     Stored,
     Touched,
-    Trouble,
 )
 
 Make = Callable[[], Dialect]
@@ -51,9 +51,9 @@ Make = Callable[[], Dialect]
 LISTED = Listed(b"k y", 30, 5, 9, True, 3, 7)
 
 FAILURES: list[Result] = [
-    Failed(Trouble.OUT_OF_MEMORY, "out of memory"),
-    Failed(Trouble.UNAVAILABLE, "storage not available"),
-    Failed(Trouble.WRONG_TYPE, "another type"),
+    Failed(ErrorKind.OUT_OF_MEMORY, "out of memory"),
+    Failed(ErrorKind.UNAVAILABLE, "storage not available"),
+    Failed(ErrorKind.WRONG_TYPE, "another type"),
 ]
 
 #: Every kind of result that a command may have.
@@ -78,7 +78,7 @@ RESULTS: dict[type[Command], list[Result]] = {
     Touch: [Touched(7, 5), Outcome.NOT_FOUND],
     Flush: [Outcome.OK],
     Inspect: [None, LISTED, Listed(b"k", None, 0, 0, False, 0, 0)],
-    Dump: [Page([], b"", 100.0), Page([LISTED], b"12", 100.0)],
+    Dump: [ListedPage([], b"", 100.0), ListedPage([LISTED], b"12", 100.0)],
     Statistics: [None, [], [(b"pid", b"1"), (b"time", b"2")]],
     ResetStatistics: [None],
     Version: [b"1.6.18"],

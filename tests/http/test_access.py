@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from redcouch.http.access import Answer, Doorkeeper, is_ours, own_names
+from redcouch.http.access import Authorizer, HttpAnswer, is_ours, own_names
 from redcouch.server.passwords import FAILURE_DELAY, Authenticator
 from redcouch.telemetry.counters import Counters
 
@@ -57,14 +57,14 @@ class DoorkeeperTests(SynchronousTestCase):
         self.path.write_text("ann:secret\n")
         self.counters = Counters()
         self.authenticator = Authenticator(self.path, self.counters, self.clock)
-        self.doorkeeper = Doorkeeper(self.authenticator)
+        self.doorkeeper = Authorizer(self.authenticator)
 
     def ask(self, user: bytes, password: bytes) -> Deferred[Any]:
         return Deferred.fromCoroutine(self.doorkeeper.allows(user, password, "http:10.0.0.9"))
 
     def test_nobody_to_ask(self) -> None:
         """Without a file of users everybody may come in."""
-        allowed = Deferred.fromCoroutine(Doorkeeper(None).allows(b"", b"", ""))
+        allowed = Deferred.fromCoroutine(Authorizer(None).allows(b"", b"", ""))
         self.assertTrue(self.successResultOf(allowed))
 
     def test_right(self) -> None:
@@ -93,7 +93,7 @@ class DoorkeeperTests(SynchronousTestCase):
         self.successResultOf(self.ask(b"ann", b"secret"))
         for number in range(16):
             self.assertNoResult(self.ask(b"ann", b"%d" % number))
-        answer = self.failureResultOf(self.ask(b"ann", b"x"), Answer).value
+        answer = self.failureResultOf(self.ask(b"ann", b"x"), HttpAnswer).value
         self.assertEqual(answer.status, 503)
         self.assertTrue(self.successResultOf(self.ask(b"ann", b"secret")))
         self.clock.advance(FAILURE_DELAY)

@@ -11,19 +11,19 @@ from redcouch.http.processes import usage
 from redcouch.http.status import settings, status
 from redcouch.options import Options
 from redcouch.telemetry.counters import Counters
-from redcouch.telemetry.service_status import Glance, Place
-from redcouch.telemetry.snapshot import Figures
+from redcouch.telemetry.service_status import SlotStatus, WorkerStatus
+from redcouch.telemetry.snapshot import StatsSnapshot
 
-UP = Place(1, Glance(11, True, "", 1, 0))
-DOWN = Place(2, Glance(12, False, "Redis at x: refused", 0, 0), restarts=3)
-NOBODY = Place(3, None)
+UP = SlotStatus(1, WorkerStatus(11, True, "", 1, 0))
+DOWN = SlotStatus(2, WorkerStatus(12, False, "Redis at x: refused", 0, 0), restarts=3)
+NOBODY = SlotStatus(3, None)
 
 
-def view(*places: Place, **facts: Any) -> View:
+def view(*places: SlotStatus, **facts: Any) -> View:
     """A view of these workers."""
-    figures = Figures(1, 60.0, 0.0, 0.0, Counters(curr_connections=1))
-    figures.spoken = {"text": Counters(get_hits=5, cmd_get=5)}
-    return View(figures, [(place, None) for place in places], {"curr_items": 3}, facts)
+    snapshot = StatsSnapshot(1, 60.0, 0.0, 0.0, Counters(curr_connections=1))
+    snapshot.spoken = {"text": Counters(get_hits=5, cmd_get=5)}
+    return View(snapshot, [(place, None) for place in places], {"curr_items": 3}, facts)
 
 
 def options(*words: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
 from redcouch.memcached_client.address import Address, read_address
-from redcouch.memcached_client.twisted_client import AwayError, Node
+from redcouch.memcached_client.twisted_client import AwayError, OriginNode
 from tests.backends.redis.case import RedisCase
 from tests.support import servers
 from tests.support.polling import eventually_in_reactor
@@ -36,10 +36,10 @@ class Idle(Protocol):
 class NodeTests(RedisCase):
     """A node over loopback."""
 
-    async def begin(self, address: Address) -> Node:
+    async def begin(self, address: Address) -> OriginNode:
         """A node that has connected."""
         self.lines = self.logged()
-        node = Node(address, 1.0, 1024, reactor)
+        node = OriginNode(address, 1.0, 1024, reactor)
         self.addCleanup(node.stop)
         self.ups = 0
         node.on_up = self.up
@@ -59,8 +59,8 @@ class NodeTests(RedisCase):
         server = self.enterContext(servers.memcached("-o", "idle_timeout=1"))
         node = await self.begin(read_address(f"memcached://127.0.0.1:{server.port}"))
         for _ in range(3):
-            talk = node._talk
-            await eventually_in_reactor(lambda talk=talk: node._talk is not talk)  # type: ignore[misc]
+            client = node._client
+            await eventually_in_reactor(lambda client=client: node._client is not client)  # type: ignore[misc]
             self.assertTrue(node.up)
             (reply,) = await node.ask(b"mg none v\r\n", 1)
             self.assertEqual(reply.code, b"EN")
@@ -80,7 +80,7 @@ class NodeTests(RedisCase):
         for one in factory.connections:
             one.transport.abortConnection()
 
-    async def settled(self, node: Node) -> None:
+    async def settled(self, node: OriginNode) -> None:
         """Wait until a connection that is closed is one that was in use."""
         await eventually_in_reactor(lambda: reactor.seconds() - node._since > 0.6)
 
@@ -90,8 +90,8 @@ class NodeTests(RedisCase):
         node = await self.begin(
             read_address(f"memcached://127.0.0.1:{fake.listening.getHost().port}")
         )
-        assert node._talk is not None
-        handle = node._talk.transport.getHandle()
+        assert node._client is not None
+        handle = node._client.transport.getHandle()
         self.assertTrue(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
 
     async def test_does_not_come_back(self) -> None:
@@ -103,7 +103,7 @@ class NodeTests(RedisCase):
         await self.settled(node)
         await fake.listening.stopListening()
         fake.connections[0].transport.loseConnection()
-        await eventually_in_reactor(lambda: node._talk is None)
+        await eventually_in_reactor(lambda: node._client is None)
         self.assertTrue(node.up)
         with self.assertRaisesRegex(AwayError, "cannot be reached"):
             await node.ask(b"mg none v\r\n", 1)

@@ -18,12 +18,12 @@ class Client:
     @ivar reconnected: how often it had to.
     """
 
-    def __init__(self, address: Address, name: str, patience: float = 0.0) -> None:
-        """@param patience: seconds in which a server may be away that is started again."""
+    def __init__(self, address: Address, name: str, time_budget: float = 0.0) -> None:
+        """@param time_budget: seconds in which a server may be away that is started again."""
         self.name = name
         self.reconnected = 0
         self._address = address
-        self._patience = patience
+        self._time_budget = time_budget
         self._wire: Wire | None = None
 
     def close(self) -> None:
@@ -38,7 +38,7 @@ class Client:
         @raise OSError: the server is not there, three times in a row, and for
             longer than patience lasts.
         """
-        until = time.monotonic() + self._patience
+        until = time.monotonic() + self._time_budget
         attempt = 0
         while True:
             try:
@@ -120,8 +120,8 @@ class BinaryClient(Client):
 
     _HEADER = struct.Struct(">BBHBBHIIQ")
 
-    def __init__(self, address: Address, name: str, patience: float = 0.0) -> None:
-        super().__init__(address, name, patience)
+    def __init__(self, address: Address, name: str, time_budget: float = 0.0) -> None:
+        super().__init__(address, name, time_budget)
         self._opaque = 0
 
     def store(self, key: str, value: str) -> None:

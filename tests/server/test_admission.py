@@ -26,18 +26,18 @@ class Client:
         """It is answered, and does not take so many bytes."""
         assert self.charge is not None
         if unsent:
-            self.admission.hold(unsent)
+            self.admission.pause(unsent)
         self.admission.free(self.charge.work, self.charge.size)
 
 
-def crowd(count: int, memory_limit: int = 64 * MIB) -> list[Client]:
+def client_count(count: int, memory_limit: int = 64 * MIB) -> list[Client]:
     admission = Admission(memory_limit)
     return [Client(admission) for _ in range(count)]
 
 
 def test_keys() -> None:
     """So many keys at a time; the rest in the order in which they came."""
-    clients = crowd(6)
+    clients = client_count(6)
     went = [client.ask(KEYS_AT_A_TIME // 4) for client in clients]
     assert went == [True] * 4 + [False] * 2
     clients[1].done()
@@ -48,7 +48,7 @@ def test_keys() -> None:
 
 def test_new_ones_first() -> None:
     """Who asks for one key is not behind those who ask for many."""
-    clients = crowd(6)
+    clients = client_count(6)
     for client in clients[:5]:
         client.ask(KEYS_AT_A_TIME // 4)
     clients[5].ask(KEYS_AT_A_TIME // 4, small=True)
@@ -58,7 +58,7 @@ def test_new_ones_first() -> None:
 
 def test_however_large() -> None:
     """What is more than all goes when nothing else does."""
-    one, other = crowd(2, MIB)
+    one, other = client_count(2, MIB)
     assert one.ask(1, 100 * MIB)
     assert not other.ask(1, 100 * MIB)
     one.done()
@@ -69,7 +69,7 @@ def test_however_large() -> None:
 
 def test_memory() -> None:
     """While others do not take what they have asked for, the large wait and the small do not."""
-    holder, large, small, new = crowd(4, 16 * MIB)
+    holder, large, small, new = client_count(4, 16 * MIB)
     assert holder.ask(1, MIB)
     holder.done(unsent=15 * MIB)
     assert not large.ask(2, 2 * MIB)

@@ -27,7 +27,7 @@ from zope.interface.verify import verifyObject
 
 from redcouch.backends.memory import MemoryBackend
 from redcouch.commands import Delete, Get
-from redcouch.interfaces import IStorageBackend, Surroundings
+from redcouch.interfaces import BackendContext, IStorageBackend
 from redcouch.limits import Limits
 from redcouch.server.alarm import QUIET
 from redcouch.server.connection import Connection, ConnectionFactory, Refusal
@@ -55,7 +55,7 @@ class Stuck(Transport):
 
 def memory(limits: Limits | None = None) -> MemoryBackend:
     """A storage that works."""
-    return MemoryBackend(Surroundings(Clock(), limits or Limits(), lambda: 0.0, print))
+    return MemoryBackend(BackendContext(Clock(), limits or Limits(), lambda: 0.0, print))
 
 
 class Service:
@@ -562,7 +562,7 @@ class LoopbackTests(TestCase):
         drained = self.factory.drain()
         self.factory.abort()
         await drained
-        self.factory.gatherer.stop()
+        self.factory.epoll_reader.stop()
         await eventually_in_reactor(lambda: not self.callers_left())
 
     def callers_left(self) -> list[Caller]:
@@ -645,7 +645,7 @@ class LoopbackTests(TestCase):
         sent = counters.bytes_read
         caller = await self.call(*[b"get a\r\n" * 10] * (count // 10), reads=False)
         connection = await self.only_connection()
-        await eventually_in_reactor(lambda: connection._choked)
+        await eventually_in_reactor(lambda: connection._write_paused)
         counted = counters.cmd_get
         for _ in range(20):
             await deferLater(real, 0)
@@ -667,10 +667,10 @@ class LoopbackTests(TestCase):
         flood = b"get a\r\n" * 1_000_000
         caller = await self.call(flood, reads=False)
         await eventually_in_reactor(lambda: self.shared.counters.cmd_get)
-        choked = [one for one in self.factory.connections if one._choked]
+        choked = [one for one in self.factory.connections if one._write_paused]
         while not choked:
             await deferLater(real, 0.001)
-            choked = [one for one in self.factory.connections if one._choked]
+            choked = [one for one in self.factory.connections if one._write_paused]
         read = self.shared.counters.bytes_read
         for _ in range(50):
             await deferLater(real, 0)
@@ -685,7 +685,7 @@ class LoopbackTests(TestCase):
         caller = await self.call()
         asked = 0
         connection = await self.only_connection()
-        while not connection.session.crowded:
+        while not connection.session.backlog_full:
             caller.transport.write(b"get a\r\n")
             asked += 1
             await deferLater(real, 0)
@@ -723,7 +723,9 @@ class LoopbackTests(TestCase):
         client = await self.call(b"set a 0 0 %d\r\n%b\r\n" % (len(LARGE), LARGE))
         await client.until(8)
         victim = await self.call(b"get a\r\n" * 500, reads=False)
-        await eventually_in_reactor(lambda: any(one._choked for one in self.factory.connections))
+        await eventually_in_reactor(
+            lambda: any(one._write_paused for one in self.factory.connections)
+        )
         victim.transport.abortConnection()
         await eventually_in_reactor(lambda: len(self.factory.connections) == 1)
         client.transport.write(b"version\r\n")
@@ -752,7 +754,7 @@ class LoopbackTests(TestCase):
         await caller.until(100)
         caller.transport.pauseProducing()
         connection = await self.only_connection()
-        await eventually_in_reactor(lambda: connection._choked)
+        await eventually_in_reactor(lambda: connection._write_paused)
         caller.transport.resumeProducing()
         heard = await caller.until(8 + 200 * len(reply))
         self.assertTrue(heard == b"STORED\r\n" + reply * 200)

@@ -37,12 +37,12 @@ def test_crowd() -> None:
     with servers.redcouch("memory:") as server, ExitStack() as clients:
         os.kill(server.pid, signal.SIGSTOP)
         try:
-            crowd = [clients.enter_context(_connect(server.port)) for _ in range(300)]
+            client_count = [clients.enter_context(_connect(server.port)) for _ in range(300)]
         finally:
             os.kill(server.pid, signal.SIGCONT)
-        for client in crowd:
+        for client in client_count:
             client.sendall(b"version\r\n")
-        for client in crowd:
+        for client in client_count:
             assert client.recv(100).startswith(b"VERSION ")
 
 

@@ -35,7 +35,7 @@ from redcouch.dialects.request import Request, answered
 from redcouch.errors import BackendError
 from redcouch.interfaces import Answer, IDirectBackend, IStorageBackend
 from redcouch.limits import Limits
-from redcouch.results import Failed, Item, Outcome, Page, Result, Stored, Trouble
+from redcouch.results import ErrorKind, Failed, Item, ListedPage, Outcome, Result, Stored
 from redcouch.server.session import Session, Shared
 from redcouch.telemetry.counters import Counters
 from tests.support.storages import Direct, Idle, Prompt, Slow
@@ -82,7 +82,7 @@ class Client:
         self.finished += 1
 
     def _on_room(self) -> None:
-        assert not self.session.crowded
+        assert not self.session.backlog_full
         self.rooms += 1
 
     def _report(self, group: bytes) -> Deferred[Pairs | None]:
@@ -220,7 +220,7 @@ class OrderTests(SynchronousTestCase):
         client = Client(backend)
         client.ask(*numbered(8 + 16 + 16 + 3))
         backend.next().succeed()
-        backend.next().fail(BackendError(Trouble.UNAVAILABLE, "gone"))
+        backend.next().fail(BackendError(ErrorKind.UNAVAILABLE, "gone"))
         backend.answer_all()
         self.assertEqual([len(batch) for batch in backend.seen], [8, 16, 16, 3])
 
@@ -357,7 +357,7 @@ class Talk:
             assert client.heard == expected
             assert client.session.idle
             assert not client.finished
-            assert not client.session.crowded
+            assert not client.session.backlog_full
 
 
 KINDS = st.sampled_from(["get", "get", "get", "silent", "version", "stats", "reset"])
@@ -373,7 +373,7 @@ STEPS = st.one_of(
 def test_any_order_of_answers(clients: int, steps: list[tuple[Any, ...]]) -> None:
     """Whenever the storage answers whom, each client hears its replies in its own order."""
     talk = Talk(clients)
-    crowded = [0] * clients
+    backlog_full = [0] * clients
     for name, *arguments in steps:
         if name == "ask" or name == "answer":
             getattr(talk, name)(*arguments)
@@ -381,9 +381,9 @@ def test_any_order_of_answers(clients: int, steps: list[tuple[Any, ...]]) -> Non
             getattr(talk.clients[arguments[0] % clients].session, name)()
         talk.check()
         for index, client in enumerate(talk.clients):
-            crowded[index] += client.session.crowded
+            backlog_full[index] += client.session.backlog_full
     talk.finish()
-    for client, was_crowded in zip(talk.clients, crowded, strict=True):
+    for client, was_crowded in zip(talk.clients, backlog_full, strict=True):
         assert bool(client.rooms) == bool(was_crowded)
 
 
@@ -398,10 +398,10 @@ class FlowTests(SynchronousTestCase):
         """A client is not read from while more of it waits than may, and then is again."""
         self.assertFalse(self.client.ask(*numbered(5)))
         self.assertTrue(self.client.get(b"x"))
-        self.assertTrue(self.client.session.crowded)
+        self.assertTrue(self.client.session.backlog_full)
         self.backend.next().succeed()
         self.assertEqual(self.client.rooms, 1)
-        self.assertFalse(self.client.session.crowded)
+        self.assertFalse(self.client.session.backlog_full)
         self.backend.answer_all()
         self.assertEqual(self.client.rooms, 1)
         self.assertEqual(self.client.heard, replies(5) + b"x;")
@@ -427,7 +427,7 @@ class FlowTests(SynchronousTestCase):
             client = Client(self.backend, Limits(backlog=3))
             self.assertTrue(client.ask(STATS, *[behind] * 9))
             while client.reports:
-                self.assertEqual(client.rooms, 0 if client.session.crowded else 1)
+                self.assertEqual(client.rooms, 0 if client.session.backlog_full else 1)
                 client.reports.pop(0)[1].callback([])
             self.assertEqual(client.rooms, 1)
             self.assertTrue(client.session.idle)
@@ -441,7 +441,7 @@ class FlowTests(SynchronousTestCase):
 
     def test_room_after_release(self) -> None:
         """And so does a crowd that waited for the client to read."""
-        self.client.session.hold()
+        self.client.session.pause()
         self.assertTrue(self.client.ask(*[VERSION] * 9))
         self.assertEqual(self.client.rooms, 0)
         self.client.session.release()
@@ -450,7 +450,7 @@ class FlowTests(SynchronousTestCase):
     def test_hold(self) -> None:
         """While a client does not read, nothing more is performed; what is, is answered."""
         self.client.ask(*numbered(3))
-        self.client.session.hold()
+        self.client.session.pause()
         self.backend.next().succeed()
         self.client.get(b"a")
         self.assertEqual(self.client.heard, replies(2))
@@ -461,7 +461,7 @@ class FlowTests(SynchronousTestCase):
 
     def test_held_at_rest(self) -> None:
         """A request of a client that does not read waits, even if it is the only one."""
-        self.client.session.hold()
+        self.client.session.pause()
         self.client.get(b"a")
         self.assertEqual(self.backend.seen, [])
         self.client.session.release()
@@ -474,7 +474,7 @@ class FlowTests(SynchronousTestCase):
 
         def write_and_hold(data: bytes) -> None:
             write(data)
-            client.session.hold()
+            client.session.pause()
 
         client.session._write = write_and_hold
         self.assertTrue(client.ask(*numbered(10)))
@@ -514,7 +514,7 @@ class EndTests(SynchronousTestCase):
         self.assertTrue(client.ask(get(b"a"), *[QUIT] * 9))
         self.backend.next().succeed()
         self.assertEqual((client.finished, client.rooms), (1, 0))
-        self.assertFalse(client.session.crowded)
+        self.assertFalse(client.session.backlog_full)
 
     def test_end(self) -> None:
         """The end that a service asks for comes after all that the client has asked for."""
@@ -533,32 +533,32 @@ class EndTests(SynchronousTestCase):
         """What a client has asked for is done, though it has gone before it was answered."""
         self.client.ask(*deletions(2))
         self.client.ask(*deletions(1))
-        self.client.session.mute()
+        self.client.session.detach_client()
         self.backend.answer_all()
         self.assertEqual(self.backend.seen, [[Delete(b"0"), Delete(b"1")], [Delete(b"0")]])
         self.assertEqual((self.client.heard, self.client.finished), (b"", 0))
 
     def test_mute_while_held(self) -> None:
         """Even if it had not read for a while."""
-        self.client.session.hold()
+        self.client.session.pause()
         self.client.ask(*deletions(2))
-        self.client.session.mute()
+        self.client.session.detach_client()
         self.backend.answer_all()
         self.assertEqual(len(self.backend.seen[0]), 2)
 
     def test_nothing_is_read_for_nobody(self) -> None:
         """What only reads is left out then, but not what also writes."""
-        self.client.session.hold()
+        self.client.session.pause()
         self.client.ask(*numbered(2), Request(MetaGet(b"m"), say), *deletions(1))
         self.client.ask(Request(MetaGet(b"t", touch=60), say), *numbered(2))
-        self.client.session.mute()
+        self.client.session.detach_client()
         self.backend.answer_all()
         self.assertEqual(self.backend.seen, [[Delete(b"0"), MetaGet(b"t", touch=60)]])
 
     def test_mute_and_quit(self) -> None:
         """A client that says C{quit} and goes is not closed once more."""
         self.client.ask(get(b"a"), QUIT)
-        self.client.session.mute()
+        self.client.session.detach_client()
         self.backend.answer_all()
         self.assertEqual(self.client.finished, 0)
         self.assertTrue(self.client.session.finished)
@@ -598,7 +598,7 @@ class AloneTests(SynchronousTestCase):
     def test_statistics_of_a_storage_in_trouble(self) -> None:
         """What the storage cannot say is a server error, and no end."""
         self.client.ask(STATS, get(b"a"))
-        trouble = BackendError(Trouble.UNAVAILABLE, "storage not available")
+        trouble = BackendError(ErrorKind.UNAVAILABLE, "storage not available")
         self.client.reports.pop()[1].errback(trouble)
         self.backend.answer_all()
         self.assertEqual(self.client.heard, b"SERVER_ERROR storage not available;a;")
@@ -618,18 +618,18 @@ class AloneTests(SynchronousTestCase):
         self.assertEqual(self.client.counters.cmd_get, 0)
 
     def dump(self, cursor: bytes = b"") -> Request:
-        def follow(page: Page) -> Request | None:
+        def next_page(page: ListedPage) -> Request | None:
             return self.dump(page.cursor) if page.cursor else None
 
-        return Request(Dump(cursor), lambda page: b"page %b;" % cursor, follow)
+        return Request(Dump(cursor), lambda page: b"page %b;" % cursor, next_page)
 
     def test_list_in_pages(self) -> None:
         """A list of items comes page by page, before what was asked after it."""
         self.client.ask(get(b"a"), self.dump(), get(b"b"))
         self.backend.next().succeed()
-        self.backend.next().answer.callback([Page([], b"1", 0.0)])
+        self.backend.next().answer.callback([ListedPage([], b"1", 0.0)])
         self.assertEqual(self.client.heard, b"a;page ;")
-        self.backend.next().answer.callback([Page([], b"", 0.0)])
+        self.backend.next().answer.callback([ListedPage([], b"", 0.0)])
         self.backend.next().succeed()
         self.assertEqual(self.client.heard, b"a;page ;page 1;b;")
         self.assertEqual(self.backend.seen[1:3], [[Dump(b"")], [Dump(b"1")]])
@@ -637,8 +637,8 @@ class AloneTests(SynchronousTestCase):
     def test_list_that_nobody_reads(self) -> None:
         """The next page is not fetched while the client does not take this one."""
         self.client.ask(self.dump())
-        self.client.session.hold()
-        self.backend.next().answer.callback([Page([], b"1", 0.0)])
+        self.client.session.pause()
+        self.backend.next().answer.callback([ListedPage([], b"1", 0.0)])
         self.assertEqual(self.backend.waiting, [])
         self.client.session.release()
         self.assertEqual(len(self.backend.waiting), 1)
@@ -646,14 +646,14 @@ class AloneTests(SynchronousTestCase):
     def test_list_for_nobody(self) -> None:
         """Nor at all once the client is gone."""
         self.client.ask(self.dump())
-        self.client.session.mute()
-        self.backend.next().answer.callback([Page([], b"1", 0.0)])
+        self.client.session.detach_client()
+        self.backend.next().answer.callback([ListedPage([], b"1", 0.0)])
         self.assertEqual(self.backend.waiting, [])
 
     def test_list_of_a_storage_in_trouble(self) -> None:
         """A storage that cannot list says so, and the conversation goes on."""
         self.client.ask(Request(Dump(), say), get(b"a"))
-        self.backend.next().fail(BackendError(Trouble.REFUSED, "no lists"))
+        self.backend.next().fail(BackendError(ErrorKind.REFUSED, "no lists"))
         self.backend.answer_all()
         self.assertEqual(self.client.heard, b"SERVER_ERROR no lists;a;")
 
@@ -689,10 +689,10 @@ class TroubleTests(SynchronousTestCase):
         backend = Slow()
         client = Client(backend)
         client.ask(get(b"a"), VERSION, silent(b"b"), get(b"c"))
-        backend.next().fail(BackendError(Trouble.UNAVAILABLE, "away"))
+        backend.next().fail(BackendError(ErrorKind.UNAVAILABLE, "away"))
         self.assertEqual(client.heard, b"SERVER_ERROR away;version 1.2.3;SERVER_ERROR away;")
         client.get(b"d")
-        backend.next().fail(BackendError(Trouble.UNAVAILABLE, "away"))
+        backend.next().fail(BackendError(ErrorKind.UNAVAILABLE, "away"))
         self.assertTrue(client.heard.endswith(b";SERVER_ERROR away;"))
         client.get(b"e")
         backend.next().succeed()
@@ -704,7 +704,7 @@ class TroubleTests(SynchronousTestCase):
         """A storage may also raise what it would have failed with."""
 
         def refuse(commands: Sequence[Command]) -> Any:
-            raise BackendError(Trouble.REFUSED, "no")
+            raise BackendError(ErrorKind.REFUSED, "no")
 
         client = Client(Broken(refuse))
         client.get(b"a")
@@ -786,7 +786,7 @@ class TroubleTests(SynchronousTestCase):
         backend = Slow()
         client = Client(backend)
         client.get(b"a")
-        client.session.mute()
+        client.session.detach_client()
         backend.next().fail(ZeroDivisionError())
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(client.heard, b"")
@@ -796,7 +796,7 @@ class TroubleTests(SynchronousTestCase):
 
         @implementer(IDirectBackend)
         class Failing(Direct):
-            failure = Failure(BackendError(Trouble.UNAVAILABLE, "away"))
+            failure = Failure(BackendError(ErrorKind.UNAVAILABLE, "away"))
 
             def perform(self, commands: Sequence[Command], answer: Answer) -> None:
                 answer(self.failure)

@@ -22,6 +22,7 @@ from redcouch.commands import (
     Touch,
 )
 from redcouch.results import (
+    ErrorKind,
     Failed,
     Item,
     MetaItem,
@@ -30,15 +31,14 @@ from redcouch.results import (
     Result,
     Stored,
     Touched,
-    Trouble,
 )
 from redcouch.telemetry.counters import Counters, count
 
 SET, REPLACE, APPEND = StoreMode.SET, StoreMode.REPLACE, StoreMode.APPEND
 X = Item(b"x", 0, 1)
 META = MetaItem(b"x", 1, 0, 1)
-AWAY = Failed(Trouble.UNAVAILABLE, "away")
-FULL = Failed(Trouble.OUT_OF_MEMORY, "full")
+AWAY = Failed(ErrorKind.UNAVAILABLE, "away")
+FULL = Failed(ErrorKind.OUT_OF_MEMORY, "full")
 
 COUNTED: list[tuple[Command, Result, dict[str, int]]] = [
     (Get([b"a"]), [X], {"cmd_get": 1, "get_hits": 1}),

@@ -13,9 +13,9 @@ from zope.interface import implementer
 from redcouch.errors import BackendError
 from redcouch.interfaces import IStorageBackend
 from redcouch.limits import Limits
-from redcouch.results import Trouble
+from redcouch.results import ErrorKind
 from redcouch.telemetry.counters import Counters
-from redcouch.telemetry.snapshot import OwnLedger
+from redcouch.telemetry.snapshot import OwnStats
 from redcouch.telemetry.stats_command import Reporter, Settings
 from tests.support.storages import Prompt
 
@@ -50,8 +50,8 @@ class ReportTests(SynchronousTestCase):
         self.reporter = self.make(Settings(11210, "127.0.0.1", 1024, 0.5, "1.2.3", False))
 
     def make(self, settings: Settings, limits: Limits | None = None) -> Reporter:
-        ledger = OwnLedger(self.counters, lambda: self.clients, self.clock)
-        return Reporter(self.storage, ledger, limits or Limits(), settings, self.clock)
+        stats_source = OwnStats(self.counters, lambda: self.clients, self.clock)
+        return Reporter(self.storage, stats_source, limits or Limits(), settings, self.clock)
 
     def stats(self, group: bytes = b"", reporter: Reporter | None = None) -> Statistics:
         pairs = self.successResultOf((reporter or self.reporter).report(group))
@@ -132,7 +132,7 @@ class ReportTests(SynchronousTestCase):
         """C{stats} answers though the storage cannot."""
         self.assertIn(b"curr_items", self.stats())
         self.clock.advance(1)
-        self.storage.answer = lambda: fail(BackendError(Trouble.UNAVAILABLE, "away"))
+        self.storage.answer = lambda: fail(BackendError(ErrorKind.UNAVAILABLE, "away"))
         stats = self.stats()
         self.assertNotIn(b"curr_items", stats)
         self.assertEqual(stats[b"cmd_get"], b"5")

@@ -22,8 +22,8 @@ from zope.interface.verify import verifyObject
 
 from redcouch.reload import Reload
 from redcouch.server.listeners import REST
-from redcouch.workers.acceptor import MOMENT, Acceptor, Handed, accepting_service
-from redcouch.workers.client_counts import Crowd, make_memory
+from redcouch.workers.acceptor import MOMENT, Acceptor, InheritedSocket, accepting_service
+from redcouch.workers.client_counts import ClientCounts, make_memory
 
 
 class ReactorOfOne(Clock):
@@ -57,15 +57,15 @@ class AcceptorTests(SynchronousTestCase):
         self.reactor = ReactorOfOne()
         memory = make_memory(2)
         self.addCleanup(os.close, memory)
-        self.crowd = Crowd(memory, 2)
-        self.crowd.set(0, 0)
-        self.crowd.set(1, 0)
+        self.client_counts = ClientCounts(memory, 2)
+        self.client_counts.set(0, 0)
+        self.client_counts.set(1, 0)
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.listening.setblocking(False)
         self.addCleanup(self.listening.close)
         self.factory = Factory()
         self.factory.noisy = False
-        self.acceptor = Acceptor(self.listening, self.factory, self.crowd, 0, self.reactor)
+        self.acceptor = Acceptor(self.listening, self.factory, self.client_counts, 0, self.reactor)
         self.acceptor.startListening()
 
     def come(self) -> None:
@@ -94,7 +94,7 @@ class AcceptorTests(SynchronousTestCase):
 
     def test_leaves_it_to_another(self) -> None:
         """A worker that is ahead waits, and takes what is still there after that."""
-        self.crowd.set(0, 5)
+        self.client_counts.set(0, 5)
         for _ in range(3):
             self.come()
         self.acceptor.doRead()
@@ -135,7 +135,7 @@ class AcceptorTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """It stops in any state, more than once."""
-        self.crowd.set(0, 5)
+        self.client_counts.set(0, 5)
         self.acceptor.doRead()
         self.acceptor.stopListening()
         self.acceptor.connectionLost(Failure(ConnectionError()))
@@ -152,7 +152,7 @@ class EndpointTests(SynchronousTestCase):
         self.reactor = ReactorOfOne()
         memory = make_memory(1)
         self.addCleanup(os.close, memory)
-        self.crowd = Crowd(memory, 1)
+        self.client_counts = ClientCounts(memory, 1)
         self.factory = Factory()
         self.factory.noisy = False
 
@@ -163,9 +163,9 @@ class EndpointTests(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, place)
         listening.bind(("127.0.0.1", 0) if family == socket.AF_INET else f"{place}/socket")
         listening.listen()
-        handed = Handed(listening.detach(), self.crowd, 0, self.reactor)
+        inherited_socket = InheritedSocket(listening.detach(), self.client_counts, 0, self.reactor)
         service: StreamServerEndpointService = accepting_service(
-            description, self.factory, handed, Reload()
+            description, self.factory, inherited_socket, Reload()
         )
         service.privilegedStartService()
         service.startService()
@@ -189,10 +189,10 @@ class EndpointTests(SynchronousTestCase):
 
     def test_tls(self) -> None:
         """As the reactor does it."""
-        handed = Handed(
-            socket.create_server(("127.0.0.1", 0)).detach(), self.crowd, 0, self.reactor
+        inherited_socket = InheritedSocket(
+            socket.create_server(("127.0.0.1", 0)).detach(), self.client_counts, 0, self.reactor
         )
-        acceptor = handed.listenSSL(1, self.factory, CertificateOptions())
+        acceptor = inherited_socket.listenSSL(1, self.factory, CertificateOptions())
         self.addCleanup(acceptor.stopListening)
         wrapped = acceptor._factory
         assert isinstance(wrapped, TLSMemoryBIOFactory)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from redcouch.workers.client_counts import Crowd, make_memory
+from redcouch.workers.client_counts import ClientCounts, make_memory
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def memory() -> Iterator[int]:
 
 def test_common(memory: int) -> None:
     """What one writes the others read."""
-    one, other = Crowd(memory, 3), Crowd(memory, 3)
+    one, other = ClientCounts(memory, 3), ClientCounts(memory, 3)
     assert other.total() == 0
     one.set(0, 5)
     other.set(2, 7)
@@ -31,13 +31,13 @@ def test_common(memory: int) -> None:
 
 def test_ahead(memory: int) -> None:
     """Who has two more than another is ahead. Workers that are not there do not count."""
-    crowd = Crowd(memory, 3)
-    crowd.set(0, 9)
-    assert not crowd.is_ahead(0)
-    crowd.set(1, 8)
-    assert not crowd.is_ahead(0)
-    crowd.set(1, 7)
-    assert crowd.is_ahead(0)
-    assert not crowd.is_ahead(1)
-    crowd.leave(1)
-    assert not crowd.is_ahead(0)
+    client_counts = ClientCounts(memory, 3)
+    client_counts.set(0, 9)
+    assert not client_counts.is_ahead(0)
+    client_counts.set(1, 8)
+    assert not client_counts.is_ahead(0)
+    client_counts.set(1, 7)
+    assert client_counts.is_ahead(0)
+    assert not client_counts.is_ahead(1)
+    client_counts.leave(1)
+    assert not client_counts.is_ahead(0)

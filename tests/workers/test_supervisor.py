@@ -214,7 +214,7 @@ class SupervisorTests(SynchronousTestCase):
         process.protocol.childDataReceived(1, b"x" * 20_000)
         self.assertEqual(len(self.log[-1]), 20_011)
 
-    def figures(self, **counters: int) -> dict[str, Any]:
+    def snapshot(self, **counters: int) -> dict[str, Any]:
         counted = {name: counters.get(name, 0) for name in Counters.__slots__}
         return {"pid": 1, "uptime": 1.0, "user": 0.5, "system": 0.25, "counters": counted}
 
@@ -222,39 +222,39 @@ class SupervisorTests(SynchronousTestCase):
         """Sums of all; of one that is silent or gone, what it said before."""
         service = self.start_well()
         one, two = self.machine.processes
-        asked = Deferred.fromCoroutine(service.ledger.figures())
-        one.answer("figures", self.figures(cmd_get=1, curr_connections=3))
-        two.answer("figures", self.figures(cmd_get=10, curr_connections=4))
-        figures = self.successResultOf(asked)
-        self.assertEqual((figures.counters.cmd_get, figures.counters.curr_connections), (11, 7))
-        self.assertGreater(figures.user, 1.0)
+        asked = Deferred.fromCoroutine(service.stats_source.snapshot())
+        one.answer("figures", self.snapshot(cmd_get=1, curr_connections=3))
+        two.answer("figures", self.snapshot(cmd_get=10, curr_connections=4))
+        snapshot = self.successResultOf(asked)
+        self.assertEqual((snapshot.counters.cmd_get, snapshot.counters.curr_connections), (11, 7))
+        self.assertGreater(snapshot.user, 1.0)
         one.end(None, 9)
-        asked = Deferred.fromCoroutine(service.ledger.figures())
+        asked = Deferred.fromCoroutine(service.stats_source.snapshot())
         self.machine.advance(parent.PATIENCE)
-        figures = self.successResultOf(asked)
-        self.assertEqual((figures.counters.cmd_get, figures.counters.curr_connections), (11, 4))
-        self.assertGreater(figures.user, 1.0)
+        snapshot = self.successResultOf(asked)
+        self.assertEqual((snapshot.counters.cmd_get, snapshot.counters.curr_connections), (11, 4))
+        self.assertGreater(snapshot.user, 1.0)
 
     def test_reset(self) -> None:
         """Past and present workers count from zero."""
         service = self.start_well()
         one, two = self.machine.processes
-        asked = Deferred.fromCoroutine(service.ledger.figures())
+        asked = Deferred.fromCoroutine(service.stats_source.snapshot())
         for process in (one, two):
-            process.answer("figures", self.figures(cmd_get=1, curr_connections=1))
+            process.answer("figures", self.snapshot(cmd_get=1, curr_connections=1))
         one.end(None, 9)
-        reset = Deferred.fromCoroutine(service.ledger.reset())
+        reset = Deferred.fromCoroutine(service.stats_source.reset())
         two.answer("reset", None)
         self.successResultOf(reset)
-        asked = Deferred.fromCoroutine(service.ledger.figures())
-        two.answer("figures", self.figures(curr_connections=1))
+        asked = Deferred.fromCoroutine(service.stats_source.snapshot())
+        two.answer("figures", self.snapshot(curr_connections=1))
         counters = self.successResultOf(asked).counters
         self.assertEqual((counters.cmd_get, counters.curr_connections), (0, 1))
 
     def test_clients(self) -> None:
         """All, by their numbers."""
         service = self.start_well()
-        asked = Deferred.fromCoroutine(service.ledger.clients())
+        asked = Deferred.fromCoroutine(service.stats_source.clients())
         self.machine.processes[1].answer("clients", [["10", "tcp:c"], ["2", "tcp:b"]])
         self.machine.processes[0].answer("clients", [["1", "tcp:a"]])
         self.assertEqual(
@@ -271,7 +271,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual(one.said[-1], [2, 7, "", [["1", "tcp:a"], ["2", "tcp:b"]]])
         one.say(1, 8, "figures", None)
         for process in (one, two):
-            process.answer("figures", self.figures(cmd_get=2))
+            process.answer("figures", self.snapshot(cmd_get=2))
         self.assertEqual(one.said[-1][3]["counters"]["cmd_get"], 4)
 
     def test_worker_fails(self) -> None:

@@ -20,10 +20,10 @@ from redcouch.backends.per_command import PerCommandBackend
 from redcouch.commands import Arithmetic, Command, Delete, Store, StoreMode
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.expiry import deadline, flush_deadline
-from redcouch.interfaces import ILocalBackend, IStorageBackend, Surroundings
+from redcouch.interfaces import BackendContext, ILocalBackend, IStorageBackend
 from redcouch.limits import FLAGS_OVERHEAD
 from redcouch.numbers import unsigned_64
-from redcouch.results import Item, Number, Outcome, Result, Stored, Touched, Trouble
+from redcouch.results import ErrorKind, Item, Number, Outcome, Result, Stored, Touched
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS items (
@@ -40,7 +40,7 @@ _Row = tuple[bytes, int, int, float | None]
 """Value, flags, CAS token, and when it ends."""
 
 
-def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
+def make_backend(url: str, context: BackendContext) -> IStorageBackend:
     """The backend for an C{example:} URL: a path behind the colon, or nothing."""
     path = unquote(url.partition(":")[2]).removeprefix("//")
     try:
@@ -52,7 +52,7 @@ def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
     except sqlite3.Error as error:
         database.close()
         raise ConfigurationError(f"{path}: {error}") from None
-    backend: IStorageBackend = SqliteBackend(database, surroundings, url if path else None)
+    backend: IStorageBackend = SqliteBackend(database, context, url if path else None)
     return backend
 
 
@@ -65,12 +65,12 @@ class SqliteBackend(PerCommandBackend):
     """
 
     def __init__(
-        self, database: sqlite3.Connection, surroundings: Surroundings, shared_url: str | None
+        self, database: sqlite3.Connection, context: BackendContext, shared_url: str | None
     ) -> None:
         self.shared_url = shared_url
         self._database = database
-        self._now = surroundings.now
-        self._limits = surroundings.limits
+        self._now = context.now
+        self._limits = context.limits
 
     def stop(self) -> Deferred[None]:
         self._database.close()
@@ -92,7 +92,7 @@ class SqliteBackend(PerCommandBackend):
                 self._forget_what_has_ended()
                 return await super().execute(commands)
         except sqlite3.Error as error:
-            raise BackendError(Trouble.UNAVAILABLE, f"SQLite cannot be used: {error}") from error
+            raise BackendError(ErrorKind.UNAVAILABLE, f"SQLite cannot be used: {error}") from error
 
     # -- one method per command --------------------------------------------------------------
 

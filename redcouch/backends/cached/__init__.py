@@ -20,19 +20,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from redcouch.backends.redis.script_codec import ScriptCodec
-    from redcouch.backends.redis.url import Location
-    from redcouch.interfaces import IStorageBackend, Surroundings
+    from redcouch.backends.redis.url import RedisLocation
+    from redcouch.interfaces import BackendContext, IStorageBackend
 
 
 def make_cached(
-    location: Location, codec: ScriptCodec, surroundings: Surroundings
+    location: RedisLocation, codec: ScriptCodec, context: BackendContext
 ) -> IStorageBackend:
     """The Redis backend, with the layer around it."""
     from redcouch.backends.cached.backend import CachedBackend
     from redcouch.backends.cached.connection import TrackedLink
     from redcouch.backends.redis.backend import RedisBackend
 
-    link = TrackedLink(location, surroundings.reactor, codec.scripts, surroundings.counts)
-    link.meter = surroundings.meter
-    backend: IStorageBackend = CachedBackend(RedisBackend(link, codec, surroundings), link, codec)
+    link = TrackedLink(location, context.reactor, codec.scripts, context.counts)
+    link.meter = context.meter
+    backend: IStorageBackend = CachedBackend(RedisBackend(link, codec, context), link, codec)
     return backend

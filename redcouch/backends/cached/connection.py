@@ -15,9 +15,15 @@ from typing import Any
 import hiredis
 
 from redcouch.backends.cached.table import Table
-from redcouch.backends.redis.connection import Link, LinkProtocol, RedisError, Replies, Waiting
+from redcouch.backends.redis.connection import (
+    RedisConnection,
+    RedisConnectionProtocol,
+    RedisError,
+    Replies,
+    Waiting,
+)
 from redcouch.backends.redis.layout import SYSTEM_PREFIX
-from redcouch.backends.redis.url import Location
+from redcouch.backends.redis.url import RedisLocation
 
 PING = b"*1\r\n$4\r\nPING\r\n"
 
@@ -51,7 +57,7 @@ class _Pong(Waiting):
             self.calls.popleft()(replies)
 
 
-class TrackedProtocol(LinkProtocol):
+class TrackedProtocol(RedisConnectionProtocol):
     """
     @ivar table: what is known over this connection; C{None} until it is prepared, and where
         Redis does not tell what changes.
@@ -89,9 +95,9 @@ class TrackedProtocol(LinkProtocol):
         self.table = Table(self.link.location.cache, self.link.counts)
 
 
-class TrackedLink(Link):
+class TrackedLink(RedisConnection):
     """
-    A L{Link} that knows what the connection in use knows.
+    A L{RedisConnection} that knows what the connection in use knows.
 
     @ivar counts: what is counted, by the names in C{stats}.
     """
@@ -100,7 +106,7 @@ class TrackedLink(Link):
 
     def __init__(
         self,
-        location: Location,
+        location: RedisLocation,
         reactor: Any,
         scripts: Sequence[Any],
         counts: MutableMapping[str, int],
@@ -147,8 +153,8 @@ class TrackedLink(Link):
             self.submit(PING, pong)
         super()._end_turn()
 
-    def on_lost(self, protocol: LinkProtocol, reason: Any) -> None:
-        """See L{Link}. What was known over the connection is forgotten with it."""
+    def on_lost(self, protocol: RedisConnectionProtocol, reason: Any) -> None:
+        """See L{RedisConnection}. What was known over the connection is forgotten with it."""
         if isinstance(protocol, TrackedProtocol) and protocol.table is not None:
             protocol.table.clear()
             protocol.table = None

@@ -27,10 +27,10 @@ How it is kept from outliving the service is in L{redcouch.backends.embedded.gua
 
 from __future__ import annotations
 
-from redcouch.interfaces import IStorageBackend, Surroundings
+from redcouch.interfaces import BackendContext, IStorageBackend
 
 
-def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
+def make_backend(url: str, context: BackendContext) -> IStorageBackend:
     """
     A backend that is not started yet; nothing is run or created before it is.
 
@@ -40,4 +40,4 @@ def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
     from redcouch.backends.embedded.backend import EmbeddedBackend
     from redcouch.backends.redis import make_backend as make_redis_backend
 
-    return EmbeddedBackend.from_url(url, surroundings, make_redis_backend)
+    return EmbeddedBackend.from_url(url, context, make_redis_backend)

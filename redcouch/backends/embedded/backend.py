@@ -10,22 +10,22 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from redcouch.backends.embedded.binary import find_server
-from redcouch.backends.embedded.directory import Place, choose_place
+from redcouch.backends.embedded.directory import ServerDirectory, choose_directory
 from redcouch.backends.embedded.server import PrivateServer, ServerEndedError
-from redcouch.backends.embedded.url import Options, parse
+from redcouch.backends.embedded.url import EmbeddedOptions, parse
 from redcouch.backends.wrapper import BackendWrapper
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.interfaces import (
+    BackendContext,
     Health,
     IBoundedBackend,
     ILocalBackend,
     IStorageBackend,
-    Surroundings,
 )
-from redcouch.results import Trouble
-from redcouch.telemetry.usage import Inventory, Seen
+from redcouch.results import ErrorKind
+from redcouch.telemetry.usage import Usage, UsageSample
 
-MakeBackend: TypeAlias = Callable[[str, Surroundings], IStorageBackend]
+MakeBackend: TypeAlias = Callable[[str, BackendContext], IStorageBackend]
 
 
 _NOT_YET = "the embedded Redis does not answer yet"
@@ -47,7 +47,7 @@ class EmbeddedBackend(BackendWrapper):
         inner: IStorageBackend,
         shared_url: str,
         server: PrivateServer,
-        place: Place,
+        place: ServerDirectory,
         fail_service: Callable[[str], None],
     ) -> None:
         super().__init__(inner)
@@ -60,19 +60,19 @@ class EmbeddedBackend(BackendWrapper):
 
     @classmethod
     def from_url(
-        cls, url: str, surroundings: Surroundings, make_inner: MakeBackend
+        cls, url: str, context: BackendContext, make_inner: MakeBackend
     ) -> EmbeddedBackend:
         """
         @param make_inner: makes the Redis backend for a C{redis+unix:} URL.
         @raise ConfigurationError: something in the URL is wrong.
         """
         options = parse(url)
-        place = choose_place(options.directory)
+        place = choose_directory(options.directory)
         place.check()
         command = [find_server(options.server), *settings(options, place)]
         url = options.redis_url(place.socket)
-        server = PrivateServer(surroundings.reactor, place, command)
-        return cls(make_inner(url, surroundings), url, server, place, surroundings.fail)
+        server = PrivateServer(context.reactor, place, command)
+        return cls(make_inner(url, context), url, server, place, context.fail)
 
     @property
     def shared_url(self) -> str | None:
@@ -128,18 +128,18 @@ class EmbeddedBackend(BackendWrapper):
         """See L{IBoundedBackend}."""
         return Deferred.fromCoroutine(self._server.limit_memory(size))
 
-    def keep_traffic(self, seen: Sequence[Seen], now: int) -> Deferred[None]:
+    def keep_traffic(self, seen: Sequence[UsageSample], now: int) -> Deferred[None]:
         return super().keep_traffic(seen, now) if self._up else fail(_not_yet())
 
-    def traffic(self) -> Deferred[Inventory]:
+    def traffic(self) -> Deferred[Usage]:
         return super().traffic() if self._up else fail(_not_yet())
 
 
 def _not_yet() -> BackendError:
-    return BackendError(Trouble.UNAVAILABLE, _NOT_YET)
+    return BackendError(ErrorKind.UNAVAILABLE, _NOT_YET)
 
 
-def settings(options: Options, place: Place) -> list[str]:
+def settings(options: EmbeddedOptions, place: ServerDirectory) -> list[str]:
     """The redis-server's command line; all of it is understood since Redis 6.2."""
     chosen = {
         "port": "0",

@@ -28,7 +28,7 @@ a little, since Redis may bind it under a temporary name first.
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ServerDirectory:
     """
     @ivar directory: Redis' working directory.
     @ivar socket: the path of its unix socket.
@@ -89,18 +89,18 @@ class Place:
             shutil.rmtree(self.temporary, ignore_errors=True)
 
 
-def choose_place(directory: str | None) -> Place:
+def choose_directory(directory: str | None) -> ServerDirectory:
     """The place for items that are kept in a directory; C{None} for a temporary one."""
     if directory is None:
         temporary = _temporary_directory()
-        return Place(temporary, os.path.join(temporary, SOCKET), temporary)
+        return ServerDirectory(temporary, os.path.join(temporary, SOCKET), temporary)
     directory = os.path.normpath(directory)
     lock = os.path.join(directory, LOCK)
     socket = os.path.join(directory, SOCKET)
     if _fits(socket):
-        return Place(directory, socket, lock=lock)
+        return ServerDirectory(directory, socket, lock=lock)
     temporary = _temporary_directory()
-    return Place(directory, os.path.join(temporary, SOCKET), temporary, lock)
+    return ServerDirectory(directory, os.path.join(temporary, SOCKET), temporary, lock)
 
 
 def _temporary_directory() -> str:

@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from redcouch.backends.embedded import guard
-from redcouch.backends.embedded.directory import Place
+from redcouch.backends.embedded.directory import ServerDirectory
 from redcouch.backends.embedded.ping import LOADING, PONG, ping
 from redcouch.errors import ConfigurationError
 
@@ -141,7 +141,7 @@ class PrivateServer:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, place: Place, command: list[str]) -> None:
+    def __init__(self, reactor: Any, place: ServerDirectory, command: list[str]) -> None:
         self._reactor = reactor
         self._place = place
         self._command = command

@@ -19,7 +19,7 @@ LEAST_MEMORY = 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class EmbeddedOptions:
     """
     @ivar directory: where the items are kept; C{None} for a temporary place.
     @ivar server: the redis-server binary; C{None} to look for one.
@@ -38,7 +38,7 @@ class Options:
         return "redis+unix://" + quote(os.fsencode(socket)) + (query and "?" + query)
 
 
-def parse(url: str) -> Options:
+def parse(url: str) -> EmbeddedOptions:
     """
     Read a URL.
 
@@ -48,7 +48,7 @@ def parse(url: str) -> Options:
     parameters = read_parameters(parts.query, KNOWN, url)
     server = parameters.get("server")
     maxmemory = parameters.get("maxmemory")
-    return Options(
+    return EmbeddedOptions(
         directory=_directory(parts),
         server=None if server is None else os.fsdecode(server),
         maxmemory=None if maxmemory is None else parse_memory(os.fsdecode(maxmemory)),

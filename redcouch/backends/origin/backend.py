@@ -34,24 +34,24 @@ from redcouch.backends.fill_leases import (
     RevokeAllLeases,
     RevokeLeases,
 )
-from redcouch.backends.origin.fetch import Puller
-from redcouch.backends.origin.progress import Warmth
+from redcouch.backends.origin.fetch import Fetcher
+from redcouch.backends.origin.progress import Progress
 from redcouch.backends.origin.replicate import (
-    Echo,
+    ReplicatedChange,
     echoes,
     effect_of,
     missed,
 )
-from redcouch.backends.origin.url import Location
+from redcouch.backends.origin.url import OriginLocation
 from redcouch.backends.wrapper import BackendWrapper
 from redcouch.commands import Command, Delete, Effect, Get, Inspect, MetaGet
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.expiry import flush_deadline
-from redcouch.interfaces import Answer, IFillableBackend, IStorageBackend, Surroundings
+from redcouch.interfaces import Answer, BackendContext, IFillableBackend, IStorageBackend
 from redcouch.memcached_client import protocol as wire
-from redcouch.memcached_client.pool import Old
-from redcouch.memcached_client.time_budget import Patience
-from redcouch.memcached_client.twisted_client import Node
+from redcouch.memcached_client.pool import OriginPool
+from redcouch.memcached_client.time_budget import TimeBudget
+from redcouch.memcached_client.twisted_client import OriginNode
 from redcouch.results import Failed, Listed, Outcome, Result
 from redcouch.urls import redact
 
@@ -75,7 +75,9 @@ _DENY_AGAIN = 1.0
 _TOO_MUCH = "it has missed too many changes"
 
 
-def warm(inner: IStorageBackend, location: Location, surroundings: Surroundings) -> WarmBackend:
+def warm(
+    inner: IStorageBackend, location: OriginLocation, context: BackendContext
+) -> OriginBackend:
     """
     The layer that fills a storage from old memcacheds.
 
@@ -85,17 +87,18 @@ def warm(inner: IStorageBackend, location: Location, surroundings: Surroundings)
         raise ConfigurationError(
             f"warm: {redact(location.storage)} cannot be filled from another cache"
         )
-    reactor, limits = surroundings.reactor, surroundings.limits
+    reactor, limits = context.reactor, context.limits
     nodes = [
-        Node(address, location.timeout, limits.max_item_size, reactor) for address in location.nodes
+        OriginNode(address, location.timeout, limits.max_item_size, reactor)
+        for address in location.nodes
     ]
-    warmth = Warmth(surroundings.counts, redact(location.storage), reactor)
+    warmth = Progress(context.counts, redact(location.storage), reactor)
     owner = location.ring.owner
-    old = Old(nodes, owner, limits.max_item_size, surroundings.now, warmth.error)
-    return WarmBackend(inner, old, warmth, location, surroundings)
+    old = OriginPool(nodes, owner, limits.max_item_size, context.now, warmth.error)
+    return OriginBackend(inner, old, warmth, location, context)
 
 
-class WarmBackend(BackendWrapper):
+class OriginBackend(BackendWrapper):
     """See the module."""
 
     hidden = frozenset({IFillableBackend})
@@ -105,18 +108,18 @@ class WarmBackend(BackendWrapper):
     def __init__(
         self,
         inner: IStorageBackend,
-        old: Old,
-        warmth: Warmth,
-        location: Location,
-        surroundings: Surroundings,
+        old: OriginPool,
+        warmth: Progress,
+        location: OriginLocation,
+        context: BackendContext,
     ) -> None:
         super().__init__(inner)
         self._old = old
         self._warmth = warmth
         self._location = location
-        self._now = surroundings.now
-        self._reactor = surroundings.reactor
-        self._puller = Puller(self._ask, old, warmth.pulled, self._end)
+        self._now = context.now
+        self._reactor = context.reactor
+        self._puller = Fetcher(self._ask, old, warmth.pulled, self._end)
         #: Batches that wait until each old memcached has answered, or failed to, or it takes
         #: too long; then None.
         self._waiting: list[Deferred[None]] | None = []
@@ -211,7 +214,7 @@ class WarmBackend(BackendWrapper):
                 self._warmth.found(len(results[0]), 0)
                 answer(results)
             else:
-                reading = self._complete([command], results, self._patience())
+                reading = self._complete([command], results, self._time_budget())
                 Deferred.fromCoroutine(reading).addBoth(answer)
 
         self._perform_inner([command], found)
@@ -224,28 +227,28 @@ class WarmBackend(BackendWrapper):
         for effect, run in groupby(commands, lambda command: effect_of(command, now)):
             together = list(run)
             try:
-                results += await self._ways[effect](self, together, self._patience())
+                results += await self._ways[effect](self, together, self._time_budget())
             except BackendError as error:
                 results += [error.failed] * len(together)
         return results
 
-    def _patience(self, seconds: float | None = None) -> Patience:
-        return Patience(self._location.timeout if seconds is None else seconds, self._reactor)
+    def _time_budget(self, seconds: float | None = None) -> TimeBudget:
+        return TimeBudget(self._location.timeout if seconds is None else seconds, self._reactor)
 
-    async def _pass_on(self, run: list[Command], patience: Patience) -> list[Result]:
+    async def _pass_on(self, run: list[Command], time_budget: TimeBudget) -> list[Result]:
         return await self._ask(run)
 
     # -- reading -----------------------------------------------------------------------------
 
-    async def _read(self, run: list[Command], patience: Patience) -> list[Result]:
-        return await self._complete(run, await self._ask(run), patience)
+    async def _read(self, run: list[Command], time_budget: TimeBudget) -> list[Result]:
+        return await self._complete(run, await self._ask(run), time_budget)
 
     async def _complete(
-        self, run: Sequence[Command], results: list[Result], patience: Patience
+        self, run: Sequence[Command], results: list[Result], time_budget: TimeBudget
     ) -> list[Result]:
         """The results of reading, with what the old side has where there was nothing."""
         lacking = [key for one in zip(run, results, strict=True) for key in missed(*one)]
-        pulled = await self._puller.pull(lacking, patience) if lacking else {}
+        pulled = await self._puller.pull(lacking, time_budget) if lacking else {}
         counted = sum(len(one.keys) for one in run if isinstance(one, Get | MetaGet))
         self._warmth.found(counted - len(lacking), len(lacking) - len(pulled))
         again: list[int] = []
@@ -262,17 +265,17 @@ class WarmBackend(BackendWrapper):
                 results[place] = result
         return results
 
-    async def _pull_lacking(self, keys: Iterable[bytes], patience: Patience) -> None:
+    async def _pull_lacking(self, keys: Iterable[bytes], time_budget: TimeBudget) -> None:
         """Bring over those that the storage does not have."""
         keys = list(dict.fromkeys(keys))
         if keys:
             there = await self._ask([*map(Inspect, keys)])
             lacking = [key for key, listed in zip(keys, there, strict=True) if listed is None]
-            await self._puller.pull(lacking, patience)
+            await self._puller.pull(lacking, time_budget)
 
     # -- changing ----------------------------------------------------------------------------
 
-    async def _change(self, run: list[Command], patience: Patience) -> list[Result]:
+    async def _change(self, run: list[Command], time_budget: TimeBudget) -> list[Result]:
         keys = [key for command in run for key in command.keys]
         several = len(set(keys)) < len(keys)
         # Where a key is there twice, trying again would turn the order round.
@@ -282,17 +285,17 @@ class WarmBackend(BackendWrapper):
             if command.conditional and (several or command.creates)
             for key in command.keys
         ]
-        await self._pull_lacking(ahead, patience)
+        await self._pull_lacking(ahead, time_budget)
         was_there = self._inner.health().ready
         try:
             results = await self._make(run)
             if not several:
-                await self._try_again(run, results, patience)
+                await self._try_again(run, results, time_budget)
         except BackendError:
             if was_there:  # it may have been done, unanswered
-                await self._remove_old(keys, patience)
+                await self._remove_old(keys, time_budget)
             raise
-        await self._echo(echoes(run, results), patience)
+        await self._echo(echoes(run, results), time_budget)
         return results
 
     async def _make(self, run: Sequence[Command]) -> list[Result]:
@@ -306,7 +309,7 @@ class WarmBackend(BackendWrapper):
         return (await self._ask([RevokeLeases(keys), *run]))[1:]
 
     async def _try_again(
-        self, run: Sequence[Command], results: list[Result], patience: Patience
+        self, run: Sequence[Command], results: list[Result], time_budget: TimeBudget
     ) -> None:
         """What has found nothing in the storage may find what the old side has."""
         lacking: dict[int, list[bytes]] = {}
@@ -317,17 +320,17 @@ class WarmBackend(BackendWrapper):
                     lacking[place] = keys
         if not (lacking and self._old.up):
             return
-        await self._puller.pull((key for keys in lacking.values() for key in keys), patience)
+        await self._puller.pull((key for keys in lacking.values() for key in keys), time_budget)
         # Even if nothing was pulled: another process may have been faster.
         again = await self._make([run[place] for place in lacking])
         for place, result in zip(lacking, again, strict=True):
             results[place] = result
 
-    async def _echo(self, told: Sequence[Echo], patience: Patience) -> None:
+    async def _echo(self, told: Sequence[ReplicatedChange], time_budget: TimeBudget) -> None:
         """Repeat on the old side what was done, and remove there what is not the same."""
         if not told:
             return
-        replies = await self._old.tell([(echo.key, echo.request) for echo in told], patience)
+        replies = await self._old.tell([(echo.key, echo.request) for echo in told], time_budget)
         answers = list(zip(told, replies, strict=True))
         unheard = [echo.key for echo, reply in answers if reply is None]
         if unheard:
@@ -337,9 +340,9 @@ class WarmBackend(BackendWrapper):
         }
         doubtful |= await self._changed_since(told)
         if doubtful:
-            await self._remove_old(list(doubtful), patience)
+            await self._remove_old(list(doubtful), time_budget)
 
-    async def _changed_since(self, told: Sequence[Echo]) -> set[bytes]:
+    async def _changed_since(self, told: Sequence[ReplicatedChange]) -> set[bytes]:
         """The keys whose item in the storage is no longer what these changes have made."""
         tokens: dict[bytes, int] = {}
         for echo in told:
@@ -359,13 +362,13 @@ class WarmBackend(BackendWrapper):
 
     # -- removing ----------------------------------------------------------------------------
 
-    async def _remove(self, run: list[Command], patience: Patience) -> list[Result]:
+    async def _remove(self, run: list[Command], time_budget: TimeBudget) -> list[Result]:
         asking = [key for command in run if command.conditional for key in command.keys]
-        await self._pull_lacking(asking, patience)
+        await self._pull_lacking(asking, time_budget)
         refused = await self._other_tokens(run)
         removing = [command for place, command in enumerate(run) if place not in refused]
         keys = [key for command in removing for key in command.keys]
-        had = await self._remove_old(keys, patience)
+        had = await self._remove_old(keys, time_budget)
         made = iter((await self._ask([RevokeLeases(keys), *removing]))[1:])
         results = [Outcome.EXISTS if place in refused else next(made) for place in range(len(run))]
         for place, command in enumerate(run):
@@ -375,9 +378,9 @@ class WarmBackend(BackendWrapper):
                 had.discard(command.key)
         return results
 
-    async def _remove_old(self, keys: Sequence[bytes], patience: Patience) -> set[bytes]:
+    async def _remove_old(self, keys: Sequence[bytes], time_budget: TimeBudget) -> set[bytes]:
         """Remove items on the old side, or see to it that they are never pulled. Which it had."""
-        had, untold = await self._old.delete(keys, patience)
+        had, untold = await self._old.delete(keys, time_budget)
         if untold:
             await self._deny(untold)
         return had
@@ -402,10 +405,10 @@ class WarmBackend(BackendWrapper):
             if isinstance(listed, Listed) and listed.cas != token
         }
 
-    async def _flush(self, run: list[Command], patience: Patience) -> list[Result]:
-        return [await self._flush_once(command, patience) for command in run]
+    async def _flush(self, run: list[Command], time_budget: TimeBudget) -> list[Result]:
+        return [await self._flush_once(command, time_budget) for command in run]
 
-    async def _flush_once(self, command: Any, patience: Patience) -> Result:
+    async def _flush_once(self, command: Any, time_budget: TimeBudget) -> Result:
         """
         Both sides. The storage comes first, since it may refuse; and once more
         after the old side, for what was pulled between the two.
@@ -413,7 +416,7 @@ class WarmBackend(BackendWrapper):
         (result,) = await self._ask([command])
         if result is not Outcome.OK:
             return result
-        answers = await self._old.tell_all(wire.flush(command.exptime), patience)
+        answers = await self._old.tell_all(wire.flush(command.exptime), time_budget)
         done = all(reply is not None and reply.code == b"OK" for reply in answers)
         if not done:
             await self._deny_all("a flush_all did not reach it")
@@ -482,7 +485,7 @@ class WarmBackend(BackendWrapper):
             if not keys:
                 break
             missed_by = {key: self._untold.pop(key) for key in keys}
-            _, untold = await self._old.delete(keys, self._patience(_FOR_MISSED))
+            _, untold = await self._old.delete(keys, self._time_budget(_FOR_MISSED))
             if untold:
                 if not self._ended:
                     self._untold.update((key, missed_by[key]) for key in untold)

@@ -14,18 +14,22 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from redcouch.backends.fill_leases import Fill, TakeLease
 from redcouch.commands import Command, Get
-from redcouch.memcached_client.pool import Old, OldItem, portions
-from redcouch.memcached_client.time_budget import Patience
+from redcouch.memcached_client.pool import OriginItem, OriginPool, portions
+from redcouch.memcached_client.time_budget import TimeBudget
 from redcouch.results import Failed, Item, Outcome, Result, Stored
 
 Execute = Callable[[Sequence[Command]], Awaitable[list[Result]]]
 
 
-class Puller:
+class Fetcher:
     """Pulls from an old side into a storage."""
 
     def __init__(
-        self, execute: Execute, old: Old, count: Callable[[int], None], on_end: Callable[[], None]
+        self,
+        execute: Execute,
+        old: OriginPool,
+        count: Callable[[int], None],
+        on_end: Callable[[], None],
     ) -> None:
         """
         @param execute: performs commands on the storage.
@@ -38,18 +42,18 @@ class Puller:
         self._count = count
         self._on_end = on_end
 
-    async def pull(self, keys: Iterable[bytes], patience: Patience) -> dict[bytes, Item]:
+    async def pull(self, keys: Iterable[bytes], time_budget: TimeBudget) -> dict[bytes, Item]:
         """
         The items of those keys that the old side has, and the storage then too;
         where patience ends before, none, or some of them.
 
         @raise redcouch.errors.BackendError: the storage cannot be reached.
         """
-        places = await self._old.find(dict.fromkeys(keys), patience) if self._old.up else {}
+        places = await self._old.find(dict.fromkeys(keys), time_budget) if self._old.up else {}
         leases = await self._lease(list(places))
         items: dict[bytes, Item] = {}
         for node, portion in portions({key: places[key] for key in leases}):
-            items |= await self._fill(leases, await self._old.read(node, portion, patience))
+            items |= await self._fill(leases, await self._old.read(node, portion, time_budget))
         self._count(len(items))
         return items
 
@@ -65,7 +69,7 @@ class Puller:
         return leases
 
     async def _fill(
-        self, leases: Mapping[bytes, bytes], there: Mapping[bytes, OldItem]
+        self, leases: Mapping[bytes, bytes], there: Mapping[bytes, OriginItem]
     ) -> dict[bytes, Item]:
         items: dict[bytes, Item] = {}
         if not there:

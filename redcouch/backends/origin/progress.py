@@ -15,7 +15,7 @@ _ENOUGH_READS = 1000
 _COLD_SHARE = 0.01
 
 
-class Warmth:
+class Progress:
     """Counts for one process, into a dict that L{redcouch.telemetry.snapshot} sums up."""
 
     _log = Logger()

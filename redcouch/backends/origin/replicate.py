@@ -47,7 +47,7 @@ def missed(command: Command, result: Result) -> Iterator[bytes]:
 
 
 @dataclass(frozen=True, slots=True)
-class Echo:
+class ReplicatedChange:
     """
     A change, as the old side is told of it.
 
@@ -65,7 +65,7 @@ class Echo:
     sure: bool = False
 
 
-def echoes(commands: Iterable[Command], results: Iterable[Result]) -> list[Echo]:
+def echoes(commands: Iterable[Command], results: Iterable[Result]) -> list[ReplicatedChange]:
     """What changes mean for the old side, in their order."""
     return [
         echo
@@ -81,39 +81,41 @@ def _part(result: Result, place: int) -> Result:
     return result[place] if isinstance(result, list) else result
 
 
-def _echo(command: Command, result: Result, key: bytes, named: bytes) -> Iterator[Echo]:
+def _echo(command: Command, result: Result, key: bytes, named: bytes) -> Iterator[ReplicatedChange]:
     match command, result:
         case _, Failed():  # nobody knows what has become of it
-            yield Echo(key, wire.delete(named), _is_gone)
+            yield ReplicatedChange(key, wire.delete(named), _is_gone)
         case Store(), Stored():
             yield _echo_of_store(command, result, named)
         case Arithmetic(), Number():
             yield from _echo_of_arithmetic(command, result, named)
         case (Touch(exptime=exptime), Touched()) | (GetAndTouch(exptime=exptime), tuple()):
-            yield Echo(key, wire.touch(named, exptime), _is_touched)
+            yield ReplicatedChange(key, wire.touch(named, exptime), _is_touched)
         case MetaGet(touch=int() as exptime), MetaItem():
-            yield Echo(key, wire.touch(named, exptime), _is_touched)
+            yield ReplicatedChange(key, wire.touch(named, exptime), _is_touched)
 
 
-def _echo_of_store(command: Store, stored: Stored, named: bytes) -> Echo:
+def _echo_of_store(command: Store, stored: Stored, named: bytes) -> ReplicatedChange:
     key, mode = command.key, command.mode
     if command.invalidate:  # it may be marked stale
-        return Echo(key, wire.delete(named), _is_gone)
+        return ReplicatedChange(key, wire.delete(named), _is_gone)
     if command.appends:
         request = wire.concatenate(named, command.value, mode is StoreMode.PREPEND)
-        return Echo(key, request, _is_longer, stored.cas)
+        return ReplicatedChange(key, request, _is_longer, stored.cas)
     request = wire.store(named, command.value, command.flags, command.exptime)
-    return Echo(key, request, _is_stored, stored.cas)
+    return ReplicatedChange(key, request, _is_stored, stored.cas)
 
 
-def _echo_of_arithmetic(command: Arithmetic, number: Number, named: bytes) -> Iterator[Echo]:
+def _echo_of_arithmetic(
+    command: Arithmetic, number: Number, named: bytes
+) -> Iterator[ReplicatedChange]:
     text = b"%d" % number.value
     if number.created:
         request = wire.store(named, text, 0, command.exptime)
-        yield Echo(command.key, request, _is_stored, number.cas)
+        yield ReplicatedChange(command.key, request, _is_stored, number.cas)
         return
     request = wire.count(named, command.delta, command.decrement)
-    yield Echo(
+    yield ReplicatedChange(
         command.key,
         request,
         lambda reply: reply.code == b"NF" or reply.value == text,
@@ -121,7 +123,7 @@ def _echo_of_arithmetic(command: Arithmetic, number: Number, named: bytes) -> It
         sure=True,
     )
     if command.touch is not None:  # by itself: ma, where it makes a new item, forgets it
-        yield Echo(command.key, wire.touch(named, command.touch), _is_touched)
+        yield ReplicatedChange(command.key, wire.touch(named, command.touch), _is_touched)
 
 
 def _is_gone(reply: Reply) -> bool:

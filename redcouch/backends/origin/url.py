@@ -23,7 +23,7 @@ Part: TypeAlias = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
+class OriginLocation:
     """
     @ivar storage: the storage's own URL.
     @ivar parameters: what a storage's URL needs behind it to be a C{warm:} one again.
@@ -43,7 +43,7 @@ class Location:
         return f"{SCHEME}{storage}{'&' if '?' in storage else '?'}{self.parameters}"
 
 
-def read_location(url: str) -> Location:
+def read_location(url: str) -> OriginLocation:
     """
     Understand C{warm:STORAGE?from=memcached://...}, where STORAGE is a storage
     URL with or without parameters of its own. C{from} may be given several
@@ -71,7 +71,7 @@ def read_location(url: str) -> Location:
         raise ConfigurationError(f"{shown}: has warm: twice; give from twice")
     addresses = tuple(map(read_address, nodes))
     ring = [*rings, *("".join(part) for part in own if part[0] in PARAMETERS)]
-    return Location(
+    return OriginLocation(
         storage + ("?" + _join(others) if others else ""),
         _join(own),
         addresses,

@@ -17,37 +17,37 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from redcouch.backends.redis.layout import Layout
     from redcouch.backends.redis.script_codec import ScriptCodec
-    from redcouch.interfaces import IStorageBackend, Surroundings
+    from redcouch.interfaces import BackendContext, IStorageBackend
 
 
-def make_backend(url: str, surroundings: Surroundings) -> IStorageBackend:
+def make_backend(url: str, context: BackendContext) -> IStorageBackend:
     """The backend for one of the URLs above; raises L{ConfigurationError}."""
     from redcouch.backends.redis.backend import RedisBackend
-    from redcouch.backends.redis.connection import Link
+    from redcouch.backends.redis.connection import RedisConnection
     from redcouch.backends.redis.url import read_location
 
     location = read_location(url)
-    codec = make_codec(location.layout, surroundings)
+    codec = make_codec(location.layout, context)
     if location.cache:
         from redcouch.backends.cached import make_cached
 
-        return make_cached(location, codec, surroundings)
+        return make_cached(location, codec, context)
     if location.cluster:
         from redcouch.backends.redis.cluster import make_cluster
 
-        return make_cluster(location, codec, surroundings, surroundings.reactor)
-    link = Link(location, surroundings.reactor, codec.scripts)
-    link.meter = surroundings.meter
-    backend: IStorageBackend = RedisBackend(link, codec, surroundings)
+        return make_cluster(location, codec, context, context.reactor)
+    link = RedisConnection(location, context.reactor, codec.scripts)
+    link.meter = context.meter
+    backend: IStorageBackend = RedisBackend(link, codec, context)
     return backend
 
 
-def make_codec(layout: Layout, surroundings: Surroundings) -> ScriptCodec:
+def make_codec(layout: Layout, context: BackendContext) -> ScriptCodec:
     """What packs and reads commands on items of this layout."""
     from redcouch.backends.redis.hash_codec import HashCodec
     from redcouch.backends.redis.layout import StringLayout
     from redcouch.backends.redis.string_codec import StringCodec
 
     if isinstance(layout, StringLayout):
-        return StringCodec(layout, surroundings)
-    return HashCodec(layout, surroundings)
+        return StringCodec(layout, context)
+    return HashCodec(layout, context)

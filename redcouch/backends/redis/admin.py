@@ -16,8 +16,8 @@ from redcouch.backends.redis.script_codec import ScriptCodec, read_listed
 from redcouch.backends.redis.server_info import read_facts, read_info
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS
 from redcouch.commands import Dump
-from redcouch.interfaces import Surroundings
-from redcouch.results import Listed, Page
+from redcouch.interfaces import BackendContext
+from redcouch.results import Listed, ListedPage
 
 _SCAN_STEP = b"500"
 
@@ -25,8 +25,8 @@ _SCAN_STEP = b"500"
 class RedisAdmin(Flushing):
     """See the module. What Redis refuses is raised as a L{BackendError}."""
 
-    def __init__(self, exchange: Exchange, codec: ScriptCodec, surroundings: Surroundings) -> None:
-        super().__init__(exchange, codec, surroundings)
+    def __init__(self, exchange: Exchange, codec: ScriptCodec, context: BackendContext) -> None:
+        super().__init__(exchange, codec, context)
         self._exchange = exchange
 
     async def _unlink_all(self) -> None:
@@ -46,12 +46,12 @@ class RedisAdmin(Flushing):
 
     # -- listing -----------------------------------------------------------------------------
 
-    async def dump(self, command: Dump) -> Page:
+    async def dump(self, command: Dump) -> ListedPage:
         """Some of the items, as they are listed."""
         cursor, names = await self._scan(command.cursor)
         keys = [name[len(self._layout.prefix) :] for name in names]
         replies = await self._exchange.run([*map(self._codec.pack_inspection, keys)])
-        return Page(read_page(keys, replies), cursor, self._now())
+        return ListedPage(read_page(keys, replies), cursor, self._now())
 
     # -- statistics --------------------------------------------------------------------------
 

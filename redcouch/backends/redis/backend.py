@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from redcouch.backends.redis.admin import RedisAdmin
-from redcouch.backends.redis.connection import Link, Replies, Waiting
+from redcouch.backends.redis.connection import RedisConnection, Replies, Waiting
 from redcouch.backends.redis.exchange import Exchange
 from redcouch.backends.redis.in_parts import InParts
 from redcouch.backends.redis.recovery import Read, Recovery, read_batch
@@ -26,28 +26,28 @@ from redcouch.commands import Command
 from redcouch.errors import BackendError
 from redcouch.interfaces import (
     Answer,
+    BackendContext,
     Health,
     IDescribedBackend,
     IDirectBackend,
     IFillableBackend,
     ITrafficBackend,
-    Surroundings,
 )
 from redcouch.results import Result
-from redcouch.telemetry.usage import Inventory, Seen
+from redcouch.telemetry.usage import Usage, UsageSample
 
 
 @implementer(IDescribedBackend, IDirectBackend, IFillableBackend, ITrafficBackend)
 class RedisBackend:
     """See the module. C{link} is the backend's own: it starts and stops it."""
 
-    def __init__(self, link: Link, codec: ScriptCodec, surroundings: Surroundings) -> None:
+    def __init__(self, link: RedisConnection, codec: ScriptCodec, context: BackendContext) -> None:
         self._link = link
         self._codec = codec
         self._packers = codec.packers
         exchange = Exchange(link, codec.scripts)
         self._recovery = Recovery(exchange, codec)
-        self._admin = RedisAdmin(exchange, codec, surroundings)
+        self._admin = RedisAdmin(exchange, codec, context)
         self._in_parts = InParts(codec.packers, self.execute, self._admin)
         self._usage = UsageStore(exchange)
 
@@ -69,10 +69,10 @@ class RedisBackend:
     def describe(self) -> Deferred[Mapping[str, str | int]]:
         return Deferred.fromCoroutine(self._admin.describe())
 
-    def keep_traffic(self, seen: Sequence[Seen], now: int) -> Deferred[None]:
+    def keep_traffic(self, seen: Sequence[UsageSample], now: int) -> Deferred[None]:
         return Deferred.fromCoroutine(self._usage.keep(seen, now))
 
-    def traffic(self) -> Deferred[Inventory]:
+    def traffic(self) -> Deferred[Usage]:
         return Deferred.fromCoroutine(self._usage.read())
 
     # -- performing --------------------------------------------------------------------------

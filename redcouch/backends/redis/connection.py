@@ -41,10 +41,10 @@ from redcouch.backends.redis.replies import UNFIT, error_code
 from redcouch.backends.redis.scripts import FRESH, Script
 from redcouch.backends.redis.sentinel import NoMasterError, Opinion, Sentinels, explain
 from redcouch.backends.redis.server_info import read_greeting, read_info, why_too_old
-from redcouch.backends.redis.url import Location
+from redcouch.backends.redis.url import RedisLocation
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.interfaces import Health
-from redcouch.results import Trouble
+from redcouch.results import ErrorKind
 from redcouch.server.direct_writer import direct_writer
 from redcouch.telemetry.latency import Meter
 
@@ -61,7 +61,7 @@ def _nobody(event: LogEvent) -> None:
 
 
 class _QuietClientService(ClientService):
-    """Keeps to itself that it tries again: the operator is told once, by L{Link}."""
+    """Keeps to itself that it tries again: the operator is told once, by L{RedisConnection}."""
 
     _log = Logger(observer=_nobody)
 
@@ -151,7 +151,7 @@ class _Caller(Waiting):
         self._call(replies)
 
 
-class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
+class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
     """
     One connection. While it is prepared, replies go txredisapi's way; after
     that, they go to those who wait in C{waiting}.
@@ -162,7 +162,7 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
 
     _log = Logger()
 
-    link: Link
+    link: RedisConnection
     waiting: deque[Waiting]
     heard_at: float
     role = ""
@@ -335,12 +335,12 @@ class LinkProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         except Exception:
             self._log.failure("Could not understand a reply of Redis")
             self.transport.abortConnection()
-            caller.done(BackendError(Trouble.INTERNAL, "storage answered something unknown"))
+            caller.done(BackendError(ErrorKind.INTERNAL, "storage answered something unknown"))
             return False
         return True
 
 
-class LinkFactory(txredisapi.RedisFactory):  # type: ignore[misc]
+class RedisConnectionFactory(txredisapi.RedisFactory):  # type: ignore[misc]
     """
     Connects, and connects again within a second of Redis coming back; at once
     where a good connection was lost.
@@ -350,15 +350,15 @@ class LinkFactory(txredisapi.RedisFactory):  # type: ignore[misc]
     factor = 1.6
     maxDelay = 1.0
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: RedisConnection) -> None:
         super().__init__(
             uuid=None, dbid=None, poolsize=1, isLazy=True, charset=None, convertNumbers=False
         )
         self.link = link
         self.protocol = link.protocol
 
-    def buildProtocol(self, addr: Any) -> LinkProtocol:
-        protocol: LinkProtocol = super().buildProtocol(addr)
+    def buildProtocol(self, addr: Any) -> RedisConnectionProtocol:
+        protocol: RedisConnectionProtocol = super().buildProtocol(addr)
         protocol.link = self.link
         self.link.newest = protocol
         return protocol
@@ -370,13 +370,13 @@ class LinkFactory(txredisapi.RedisFactory):  # type: ignore[misc]
         delay: float = super().retryDelay(attempt)
         return delay
 
-    def addConnection(self, connection: LinkProtocol) -> None:
+    def addConnection(self, connection: RedisConnectionProtocol) -> None:
         super().addConnection(connection)
         # Nobody takes connections from the queue: left there, each would be kept for ever.
         self.connectionQueue.pending.clear()
 
 
-class Link:
+class RedisConnection:
     """
     A connection to one Redis that is made again whenever it is lost.
 
@@ -384,11 +384,11 @@ class Link:
     @ivar state: see L{State}.
     """
 
-    protocol: ClassVar[type[LinkProtocol]] = LinkProtocol
+    protocol: ClassVar[type[RedisConnectionProtocol]] = RedisConnectionProtocol
 
     _log = Logger()
 
-    def __init__(self, location: Location, reactor: Any, scripts: Sequence[Script]) -> None:
+    def __init__(self, location: RedisLocation, reactor: Any, scripts: Sequence[Script]) -> None:
         """
         @param scripts: what Redis has to know before the connection is used.
         @raise ConfigurationError: the location's certificates cannot be used.
@@ -398,13 +398,13 @@ class Link:
         self.scripts = scripts
         self.state = State.FIRST_ATTEMPT
         self._endpoint = _endpoint(location, reactor)
-        self._factory = LinkFactory(self)
+        self._factory = RedisConnectionFactory(self)
         self._sentinels: Sentinels | None = None
         #: What the sentinels said when the connection was made, or tried.
         self._chosen: Opinion | None = None
-        self._protocol: LinkProtocol | None = None
+        self._protocol: RedisConnectionProtocol | None = None
         #: The connection that was made last, which may not be prepared yet.
-        self.newest: LinkProtocol | None = None
+        self.newest: RedisConnectionProtocol | None = None
         #: The connection lost last was in use for a while: the next is tried at once.
         self.was_good = False
         self._reason = "not tried yet"
@@ -440,7 +440,7 @@ class Link:
         self.state = State.STOPPED
         if self._watch.running:
             self._watch.stop()
-        self._release_early(BackendError(Trouble.UNAVAILABLE, "shutting down"))
+        self._release_early(BackendError(ErrorKind.UNAVAILABLE, "shutting down"))
         self._end_search()
         if self._sentinels is not None:
             self._sentinels.stop()
@@ -470,7 +470,7 @@ class Link:
         """Let the attempt be over for Twisted before anybody is told, who may stop this."""
         self.reactor.callLater(0, self.on_attempt_failed, failure)
 
-    def on_up(self, protocol: LinkProtocol) -> None:
+    def on_up(self, protocol: RedisConnectionProtocol) -> None:
         """A connection is prepared."""
         self._sentinels_say()
         if protocol.trouble is not None:
@@ -506,11 +506,11 @@ class Link:
             self._told = ""  # Redis is there, and says itself what is wrong
         self._go_down(_advise(failure))
 
-    def is_in_use(self, protocol: LinkProtocol) -> bool:
+    def is_in_use(self, protocol: RedisConnectionProtocol) -> bool:
         """Whether requests go over this connection."""
         return protocol is self._protocol
 
-    def on_lost(self, protocol: LinkProtocol, reason: Failure) -> None:
+    def on_lost(self, protocol: RedisConnectionProtocol, reason: Failure) -> None:
         """
         A connection is gone. Everybody who waited on it is told. Where nobody
         did, as when Redis closes what is idle, another is made before anybody
@@ -527,7 +527,7 @@ class Link:
                 else:
                     self.state = State.RECONNECTING
         self.reactor.callLater(0, self._mind_next_attempt)  # when this one is over for txredisapi
-        error = BackendError(Trouble.UNAVAILABLE, "storage connection lost")
+        error = BackendError(ErrorKind.UNAVAILABLE, "storage connection lost")
         while protocol.waiting:
             protocol.waiting.popleft().done(error)
 
@@ -546,7 +546,7 @@ class Link:
         self._release_early(self._unavailable())
 
     def _unavailable(self) -> BackendError:
-        return BackendError(Trouble.UNAVAILABLE, "storage not reachable")
+        return BackendError(ErrorKind.UNAVAILABLE, "storage not reachable")
 
     def _take_early(self) -> list[tuple[bytes, Waiting]]:
         early, self._early = self._early, []
@@ -586,7 +586,7 @@ class Link:
         elif sentinels.is_replacing():
             self._leave(protocol, "the sentinels are replacing it")
 
-    def _leave(self, protocol: LinkProtocol, why: str) -> None:
+    def _leave(self, protocol: RedisConnectionProtocol, why: str) -> None:
         """Give a connection up, without a word of an outage: callers wait for the next one."""
         if protocol is self._protocol:
             self._log.warn(
@@ -693,7 +693,7 @@ class Link:
 class _MasterEndpoint:
     """Asks the sentinels where the master is, each time before connecting."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: RedisConnection) -> None:
         self._link = link
 
     def connect(self, protocol_factory: Any) -> Deferred[Any]:
@@ -708,7 +708,7 @@ class _MasterEndpoint:
         return connected
 
 
-def _endpoint(location: Location, reactor: Any) -> IStreamClientEndpoint | None:
+def _endpoint(location: RedisLocation, reactor: Any) -> IStreamClientEndpoint | None:
     """How to get there; C{None} where sentinels have to be asked."""
     timeout = max(1.0, location.timeout)
     if location.socket is not None:
@@ -723,7 +723,7 @@ def _endpoint(location: Location, reactor: Any) -> IStreamClientEndpoint | None:
     return wrapClientTLS(_tls_options(location, location.tls_name or host), plain)
 
 
-def _tls_options(location: Location, host: str) -> Any:
+def _tls_options(location: RedisLocation, host: str) -> Any:
     try:
         trust = None if location.ca is None else _trust(location.ca.read_bytes())
         certificate = None

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from redcouch.backends.redis.connection import Link, Replies
+from redcouch.backends.redis.connection import RedisConnection, Replies
 from redcouch.backends.redis.replies import LOST, check, failed_by
 from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.scripts import Script
@@ -17,7 +17,7 @@ from redcouch.errors import BackendError
 class Exchange:
     """Over the connection that requests take, and in order with them."""
 
-    def __init__(self, link: Link, scripts: Sequence[Script]) -> None:
+    def __init__(self, link: RedisConnection, scripts: Sequence[Script]) -> None:
         self._link = link
         self._load = [pack_command((b"SCRIPT", b"LOAD", script.text)) for script in scripts]
 

@@ -18,14 +18,14 @@ from redcouch.backends.redis.usage_store import Asks
 from redcouch.commands import Flush
 from redcouch.errors import BackendError
 from redcouch.expiry import flush_deadline
-from redcouch.interfaces import Surroundings
-from redcouch.results import Failed, Outcome, Trouble
+from redcouch.interfaces import BackendContext
+from redcouch.results import ErrorKind, Failed, Outcome
 
 _WHEN = re.compile(rb"\d{1,11}(\.\d{1,9})?")
 """A UNIX time, as a delayed flush is noted."""
 
 _NO_FLUSH = Failed(
-    Trouble.REFUSED, "flush_all needs a prefix, or flush=all, in the storage URL of layout=string"
+    ErrorKind.REFUSED, "flush_all needs a prefix, or flush=all, in the storage URL of layout=string"
 )
 
 
@@ -34,12 +34,12 @@ class Flushing:
 
     _log = Logger()
 
-    def __init__(self, exchange: Asks, codec: ScriptCodec, surroundings: Surroundings) -> None:
+    def __init__(self, exchange: Asks, codec: ScriptCodec, context: BackendContext) -> None:
         self._asks = exchange
         self._codec = codec
         self._layout = codec.layout
-        self._now = surroundings.now
-        self._reactor = surroundings.reactor
+        self._now = context.now
+        self._reactor = context.reactor
         self._flush_timer: Any = None
         self._told = False
 
@@ -105,7 +105,7 @@ class Flushing:
     def _flush_failed(self, failure: Any) -> None:
         """The next connection looks for it again."""
         if failure.check(BackendError):
-            if failure.value.failed.trouble is Trouble.WRONG_TYPE:
+            if failure.value.failed.trouble is ErrorKind.WRONG_TYPE:
                 self._tell_senseless()
         else:
             self._log.failure("Could not carry out a delayed flush_all", failure)

@@ -36,8 +36,8 @@ from redcouch.backends.redis.resp import (
 from redcouch.backends.redis.script_arguments import pack_expiry
 from redcouch.backends.redis.script_codec import ScriptCodec, read_found, read_stored
 from redcouch.commands import Get, MetaGet, Store
-from redcouch.interfaces import Surroundings
-from redcouch.results import Found, Item, MetaItem, Result
+from redcouch.interfaces import BackendContext
+from redcouch.results import Item, KeyResult, MetaItem, Result
 
 _LARGE = 8192
 """Bytes of a value from which a set is a transaction (L{pack_large_store})."""
@@ -51,8 +51,8 @@ class HashCodec(ScriptCodec):
 
     scripts = scripts.SCRIPTS
 
-    def __init__(self, layout: Layout, surroundings: Surroundings) -> None:
-        super().__init__(layout, surroundings)
+    def __init__(self, layout: Layout, context: BackendContext) -> None:
+        super().__init__(layout, context)
         prefix = layout.prefix
         self._hmget = pack_hmget(prefix, (b"v", b"r", b"f"))
         self._hmget_cas = pack_hmget(prefix, (b"v", b"r", b"f", b"c"))
@@ -84,7 +84,7 @@ class HashCodec(ScriptCodec):
         ]
         return self._assign(key, *digests)
 
-    def read_token(self, item: Item, reply: Any) -> Found:
+    def read_token(self, item: Item, reply: Any) -> KeyResult:
         """See L{ScriptCodec}."""
         if reply.__class__ is bytes:
             return Item(item.value, item.flags, int(reply))
@@ -137,9 +137,9 @@ def _tell_who_wins(item: MetaItem, reply: Any) -> None:
     item.sent = not item.won
 
 
-def _read_get(command: Get, replies: Sequence[Any]) -> list[Found]:
+def _read_get(command: Get, replies: Sequence[Any]) -> list[KeyResult]:
     """Items with the fields v, r, f each."""
-    found: list[Found] = []
+    found: list[KeyResult] = []
     add = found.append
     for fields in replies:
         try:  # what nearly every item looks like, read in place

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from redcouch.commands import Command, Dump, Flush
 from redcouch.errors import BackendError
-from redcouch.results import Failed, Outcome, Page, Result
+from redcouch.results import Failed, ListedPage, Outcome, Result
 
 
 class Admin(Protocol):
@@ -16,7 +16,7 @@ class Admin(Protocol):
     async def flush(self, command: Flush) -> Outcome | Failed:
         """Remove all items."""
 
-    async def dump(self, command: Dump) -> Page:
+    async def dump(self, command: Dump) -> ListedPage:
         """List some items."""
 
 

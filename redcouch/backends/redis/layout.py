@@ -23,7 +23,7 @@ from hashlib import sha1
 from typing import ClassVar
 
 from redcouch.errors import ConfigurationError
-from redcouch.results import Failed, Item, Trouble
+from redcouch.results import ErrorKind, Failed, Item
 
 SYSTEM_PREFIX = b"redcouch:sys:"
 """Before every key that is not an item."""
@@ -43,7 +43,7 @@ FILL = SYSTEM_PREFIX + b"warm"
 _DIGEST = 20
 """Hex digits of a value's SHA-1 that stand in its side key."""
 
-UNREADABLE = Failed(Trouble.UNREADABLE, "item in Redis is not readable")
+UNREADABLE = Failed(ErrorKind.UNREADABLE, "item in Redis is not readable")
 """In the place of an item whose fields cannot be understood."""
 
 NO_CAS = -1

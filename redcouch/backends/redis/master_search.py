@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from redcouch.backends.redis.sentinel import Conversation, only
 from redcouch.backends.redis.server_info import read_greeting
-from redcouch.backends.redis.url import Location
+from redcouch.backends.redis.url import RedisLocation
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
@@ -30,7 +30,7 @@ class MasterSearch:
 
     def __init__(
         self,
-        location: Location,
+        location: RedisLocation,
         endpoint: IStreamClientEndpoint,
         reactor: Any,
         on_found: Callable[[], None],

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from redcouch.errors import BackendError
-from redcouch.results import Failed, Outcome, Result, Trouble
+from redcouch.results import ErrorKind, Failed, Outcome, Result
 
 Reader: TypeAlias = Callable[[Any, Sequence[Any]], Any]
 """A command and its replies, as its result, or as an L{Unfinished} one."""
@@ -54,12 +54,12 @@ OUTCOMES = {
     b"NN": Outcome.NON_NUMERIC,
 }
 
-LOST = Failed(Trouble.REFUSED, "storage has lost its scripts")
+LOST = Failed(ErrorKind.REFUSED, "storage has lost its scripts")
 """The script was not there, so nothing has been done."""
 
-NO_ROOM = Failed(Trouble.OUT_OF_MEMORY, "out of memory storing object")
+NO_ROOM = Failed(ErrorKind.OUT_OF_MEMORY, "out of memory storing object")
 
-NOTHING_DONE = Failed(Trouble.OUT_OF_MEMORY, "out of memory storing object")
+NOTHING_DONE = Failed(ErrorKind.OUT_OF_MEMORY, "out of memory storing object")
 """The same for a large set: its old item is still there, and must not live on."""
 
 #: Redis's error codes that mean something; Redis 6.2 wraps those of scripts.
@@ -71,9 +71,9 @@ _CODE = re.compile(
 _KNOWN = {
     "NOSCRIPT": LOST,
     "OOM": NO_ROOM,
-    "WRONGTYPE": Failed(Trouble.WRONG_TYPE, "key in Redis is not an item"),
-    "UNREADABLE": Failed(Trouble.UNREADABLE, "item in Redis is not readable"),
-    "RESERVED": Failed(Trouble.REFUSED, "key is reserved"),
+    "WRONGTYPE": Failed(ErrorKind.WRONG_TYPE, "key in Redis is not an item"),
+    "UNREADABLE": Failed(ErrorKind.UNREADABLE, "item in Redis is not readable"),
+    "RESERVED": Failed(ErrorKind.REFUSED, "key is reserved"),
 }
 
 #: Errors that pass, and with which Redis is as good as not there.
@@ -94,13 +94,13 @@ def failed_by(reply: Any) -> Failed:
     if isinstance(reply, BackendError):
         return reply.failed
     if not isinstance(reply, Exception):
-        return Failed(Trouble.INTERNAL, "storage answered something unknown")
+        return Failed(ErrorKind.INTERNAL, "storage answered something unknown")
     code = error_code(str(reply))
     if code == "COUNTER":  # which says what is wrong with it, and what to do
         return Failed(
-            Trouble.REFUSED, f"storage gives no token: {str(reply).partition('COUNTER ')[2]}"
+            ErrorKind.REFUSED, f"storage gives no token: {str(reply).partition('COUNTER ')[2]}"
         )
-    trouble = Trouble.UNAVAILABLE if code in _AWAY else Trouble.REFUSED
+    trouble = ErrorKind.UNAVAILABLE if code in _AWAY else ErrorKind.REFUSED
     return _KNOWN.get(code) or Failed(trouble, f"storage answered {code}")
 
 
@@ -126,5 +126,5 @@ def check(reply: Any) -> Any:
 def unexpected(reply: Any) -> BackendError:
     """What to raise for a reply that makes no sense."""
     return BackendError(
-        Trouble.INTERNAL, f"storage answered something unknown ({type(reply).__name__})"
+        ErrorKind.INTERNAL, f"storage answered something unknown ({type(reply).__name__})"
     )

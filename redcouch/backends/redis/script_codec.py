@@ -61,12 +61,12 @@ from redcouch.commands import (
     Touch,
 )
 from redcouch.expiry import seconds_left
-from redcouch.interfaces import Surroundings
+from redcouch.interfaces import BackendContext
 from redcouch.limits import FLAGS_OVERHEAD
 from redcouch.results import (
     Failed,
-    Found,
     Item,
+    KeyResult,
     Listed,
     MetaItem,
     Number,
@@ -90,10 +90,10 @@ class ScriptCodec:
 
     scripts: ClassVar[tuple[Script, ...]]
 
-    def __init__(self, layout: Layout, surroundings: Surroundings) -> None:
+    def __init__(self, layout: Layout, context: BackendContext) -> None:
         self.layout = layout
-        self._limits = surroundings.limits
-        self._now = surroundings.now
+        self._limits = context.limits
+        self._now = context.now
         self._store_if = self._template("store", 9)
         self._concat = self._template("concat", 11)
         self._arithmetic = self._template("arithmetic", 12)
@@ -103,7 +103,7 @@ class ScriptCodec:
         self._touch = self._template("touch", 2)
         self._gat = self._template("gat", 2)
         self._delete = self._template("delete", 1)
-        fills = FillCodec(layout, self.script, surroundings.now)
+        fills = FillCodec(layout, self.script, context.now)
         self.flush_key = FLUSH_AT + layout.prefix
         self.system_keys = (CAS_COUNTER, self.flush_key, *fills.keys)
         self.packers: dict[type[Command], Pack] = {
@@ -164,10 +164,10 @@ class ScriptCodec:
 
     def _read_items(
         self, command: Get | GetAndTouch, replies: Sequence[Any]
-    ) -> list[Found] | Unfinished:
+    ) -> list[KeyResult] | Unfinished:
         """Items with the fields v, r, f, c each."""
         wanted = command.cas
-        found: list[Found] = []
+        found: list[KeyResult] = []
         questions: list[Question] = []
         lost = False
         for fields in replies:
@@ -183,7 +183,7 @@ class ScriptCodec:
             found.append(item)
         return Unfinished(found, questions) if lost or questions else found
 
-    def _give_token(self, found: list[Found], place: int, reply: Any) -> None:
+    def _give_token(self, found: list[KeyResult], place: int, reply: Any) -> None:
         """Complete an item that was read and had no token yet."""
         item = found[place]
         assert isinstance(item, Item)
@@ -193,7 +193,7 @@ class ScriptCodec:
         """Ask for the token of an item that was read without one; there is one then."""
         raise NotImplementedError
 
-    def read_token(self, item: Item, reply: Any) -> Found:
+    def read_token(self, item: Item, reply: Any) -> KeyResult:
         """What comes of that: an item with its token, or why there is none."""
         raise NotImplementedError
 
@@ -303,7 +303,7 @@ class ScriptCodec:
 # -- readers of replies --------------------------------------------------------------------------
 
 
-def read_found(fields: Any) -> Found:
+def read_found(fields: Any) -> KeyResult:
     """One item's fields, whatever they are."""
     return read_item(fields) if fields.__class__ is list else failed_by(fields)
 

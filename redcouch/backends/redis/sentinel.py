@@ -28,7 +28,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from redcouch.backends.redis.resp import pack_command
-from redcouch.backends.redis.url import Location
+from redcouch.backends.redis.url import RedisLocation
 
 ASK_AGAIN = 1.0
 """Seconds after which each sentinel is asked again."""
@@ -65,7 +65,9 @@ class Sentinels:
     The sentinels of a location, asked all the time between L{start} and L{stop}.
     """
 
-    def __init__(self, location: Location, reactor: Any, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, location: RedisLocation, reactor: Any, on_change: Callable[[], None]
+    ) -> None:
         """@param on_change: called after each answer of a sentinel, and each failure."""
         assert location.master is not None
         self.name = location.master

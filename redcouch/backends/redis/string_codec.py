@@ -40,8 +40,8 @@ from redcouch.backends.redis.script_codec import ScriptCodec, read_found, read_s
 from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.scripts import strings as scripts
 from redcouch.commands import Command, Get, OneKeyCommand, Store
-from redcouch.interfaces import Surroundings
-from redcouch.results import Found, Item, Result
+from redcouch.interfaces import BackendContext
+from redcouch.results import Item, KeyResult, Result
 
 
 class StringCodec(ScriptCodec):
@@ -50,8 +50,8 @@ class StringCodec(ScriptCodec):
     scripts = scripts.SCRIPTS
     layout: StringLayout
 
-    def __init__(self, layout: StringLayout, surroundings: Surroundings) -> None:
-        super().__init__(layout, surroundings)
+    def __init__(self, layout: StringLayout, context: BackendContext) -> None:
+        super().__init__(layout, context)
         #: What no client's key may begin with.
         self._reserved = b"" if layout.prefix else SYSTEM_PREFIX
         self._get = _pack_pair(layout.prefix)
@@ -102,10 +102,10 @@ class StringCodec(ScriptCodec):
                     payloads[place] = self._refuse(key) * 2
         return b"".join(payloads), 2 * len(keys), self._read_get
 
-    def _read_get(self, command: Get, replies: Sequence[Any]) -> list[Found] | Unfinished:
+    def _read_get(self, command: Get, replies: Sequence[Any]) -> list[KeyResult] | Unfinished:
         """Items with two replies each."""
         cas = command.cas
-        found: list[Found] = []
+        found: list[KeyResult] = []
         questions: list[Question] = []
         for at, key in enumerate(command.keys):
             item = _read_pair(replies[2 * at], replies[2 * at + 1], cas)
@@ -124,7 +124,7 @@ class StringCodec(ScriptCodec):
         """See L{ScriptCodec}: the item is read again, in one step, with a token of its own."""
         return self._read_item(key, b"1")
 
-    def read_token(self, item: Item, reply: Any) -> Found:
+    def read_token(self, item: Item, reply: Any) -> KeyResult:
         """See L{ScriptCodec}."""
         return read_found(reply)
 
@@ -148,7 +148,7 @@ def _read_refusal(command: Command, replies: Sequence[Any]) -> Result:
     return read_outcome(replies[0])
 
 
-def _read_pair(both: Any, length: Any, cas: bool) -> Found:
+def _read_pair(both: Any, length: Any, cas: bool) -> KeyResult:
     """
     An item from what MGET and STRLEN answer. Its token is C{NO_CAS} where more
     has to be asked.

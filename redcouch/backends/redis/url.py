@@ -34,7 +34,7 @@ _Place = tuple[str, int | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
+class RedisLocation:
     """
     @ivar shown: the URL as it may be logged.
     @ivar addresses: host and port of the Redis, of each sentinel, or of some nodes of a cluster.
@@ -68,7 +68,7 @@ class Location:
     layout: Layout = Layout()  # noqa: RUF009 - it is frozen
 
 
-def read_location(url: str) -> Location:
+def read_location(url: str) -> RedisLocation:
     """
     Understand one of
 
@@ -97,7 +97,7 @@ def read_location(url: str) -> Location:
     username, colon, password = userinfo.partition(":")
     if userinfo and not colon:
         raise ConfigurationError(f"{shown}: write user:password@ or :password@")
-    common = Location(
+    common = RedisLocation(
         shown=shown,
         username=unquote(username) or None,
         password=unquote(password) if colon else None,
@@ -155,7 +155,9 @@ def _check_escapes(url: str, parts: SplitResult, shown: str) -> None:
         )
 
 
-def _unix(parts: SplitResult, hosts: str, given: dict[str, str], common: Location) -> Location:
+def _unix(
+    parts: SplitResult, hosts: str, given: dict[str, str], common: RedisLocation
+) -> RedisLocation:
     if hosts or not parts.path:
         raise ConfigurationError(f"{common.shown}: write redis+unix:///path/to/socket")
     database = _read_database(given.get("db", ""), common.shown)

@@ -17,8 +17,8 @@ from twisted.logger import Logger
 
 from redcouch.backends.redis.layout import SYSTEM_PREFIX
 from redcouch.backends.redis.replies import check, failed_by
-from redcouch.results import Trouble
-from redcouch.telemetry.usage import KINDS, MOST, Inventory, Seen
+from redcouch.results import ErrorKind
+from redcouch.telemetry.usage import KINDS, MOST, Usage, UsageSample
 
 ROOT = SYSTEM_PREFIX + b"traffic"
 
@@ -63,7 +63,7 @@ class UsageStore:
         self._exchange = exchange
         self._told: set[bytes] = set()
 
-    async def keep(self, seen: Sequence[Seen], now: int) -> None:
+    async def keep(self, seen: Sequence[UsageSample], now: int) -> None:
         """Add what was seen. Of a kind that has become too large, what was seen last stays."""
         replies = [*map(check, await self._exchange.ask_all(commands_noting(seen, now)))]
         for kind, size in zip(KINDS, replies[-len(KINDS) :], strict=True):
@@ -73,11 +73,11 @@ class UsageStore:
                 keys = (key_of(kind), seconds_key_of(kind))
                 await self._exchange.ask_all([(b"HDEL", key, *names) for key in keys])
 
-    async def read(self) -> Inventory:
+    async def read(self) -> Usage:
         """All that has been kept. What makes no sense there is told once, and passed over."""
         replies = await self._exchange.ask_all([(b"HGETALL", key) for key in SYSTEM_KEYS])
         for key, reply in zip(SYSTEM_KEYS, replies, strict=True):
-            if failed_by(reply).trouble is Trouble.WRONG_TYPE:
+            if failed_by(reply).trouble is ErrorKind.WRONG_TYPE:
                 self._tell(key)
             else:
                 check(reply)
@@ -99,7 +99,7 @@ class UsageStore:
             )
 
 
-def commands_noting(seen: Sequence[Seen], now: int) -> list[tuple[bytes, ...]]:
+def commands_noting(seen: Sequence[UsageSample], now: int) -> list[tuple[bytes, ...]]:
     """The commands that note what was seen, each about one key; the last ask for sizes."""
     commands: list[tuple[bytes, ...]] = [
         (b"HSETNX", ROOT, b"since", b"%d" % now),
@@ -138,7 +138,7 @@ def read_inventory(
     root: Mapping[bytes, bytes],
     last: Mapping[str, Mapping[bytes, bytes]],
     seconds: Mapping[str, Mapping[bytes, bytes]],
-) -> Inventory:
+) -> Usage:
     """
     The hashes of Redis as an inventory. Without sense in C{since} nobody has
     looked; a name without sense was seen when somebody looked last.
@@ -148,7 +148,7 @@ def read_inventory(
     if since is None:
         looked = None
     seen = [
-        Seen(
+        UsageSample(
             kind,
             name,
             (looked or 0) if (at := _number(when)) is None else at,
@@ -158,4 +158,4 @@ def read_inventory(
         for name, when in names.items()
     ]
     seen.sort(key=lambda one: one.last, reverse=True)
-    return Inventory(since, looked, seen)
+    return Usage(since, looked, seen)

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from redcouch.backends.registry import make_backend
 from redcouch.commands import Command, Get
-from redcouch.interfaces import IStorageBackend, Surroundings
+from redcouch.interfaces import BackendContext, IStorageBackend
 from redcouch.limits import Limits
 
 NOW = 1000.0
@@ -68,10 +68,10 @@ class Conversation:
         self.reactor = Clock()
         self.reactor.advance(NOW)
         self._refused = {name.encode(): reply for name, reply in (refused or {}).items()}
-        surroundings = Surroundings(self.reactor, Limits(), self.reactor.seconds, print)
-        self.counts = surroundings.counts
+        context = BackendContext(self.reactor, Limits(), self.reactor.seconds, print)
+        self.counts = context.counts
         url = f"redis+unix:///nowhere?{parameters}"
-        self.storage: IStorageBackend = make_backend(url, surroundings)
+        self.storage: IStorageBackend = make_backend(url, context)
         # Neither the clock of this process nor a reactor that connects is asked: tests do both.
         inside: Any = self.storage
         inside._now = self.reactor.seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from redcouch.commands import Delete, Get, MetaGet, Store, StoreMode
-from redcouch.telemetry.usage import Seen
+from redcouch.telemetry.usage import UsageSample
 from tests.backends.redis.access import BASICS, FIGURES, FLUSHING, KEYS, STANDING
 from tests.backends.redis.case import SharedRedisCase
 from tests.support.polling import eventually_in_reactor
@@ -110,7 +110,7 @@ class CachedTests(SharedRedisCase):
     async def test_all_that_is_kept_beside(self) -> None:
         """What reads hashes and figures understands a connection of this kind."""
         assert hasattr(self.storage, "keep_traffic")
-        await self.storage.keep_traffic([Seen("user", b"somebody", 5, 1)], 5)
+        await self.storage.keep_traffic([UsageSample("user", b"somebody", 5, 1)], 5)
         inventory = await self.storage.traffic()  # type: ignore[attr-defined]
         self.assertEqual([one.name for one in inventory.seen], [b"somebody"])
         statistics = await self.storage.statistics()
@@ -118,7 +118,7 @@ class CachedTests(SharedRedisCase):
         facts = await self.storage.describe()  # type: ignore[attr-defined]
         self.assertEqual(facts["role"], "master")
         await self.set(b"v")
-        self.assertEqual((await self.do(MetaGet(b"k", standing=True))).value, b"v")
+        self.assertEqual((await self.do(MetaGet(b"k", metadata=True))).value, b"v")
 
     async def test_connection_lost(self) -> None:
         """The table ends with its connection."""

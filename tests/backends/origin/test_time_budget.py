@@ -30,8 +30,8 @@ from redcouch.commands import (
     Touch,
 )
 from redcouch.memcached_client import twisted_client as node
-from redcouch.memcached_client.time_budget import Patience
-from redcouch.memcached_client.twisted_client import AwayError, Talk
+from redcouch.memcached_client.time_budget import TimeBudget
+from redcouch.memcached_client.twisted_client import AwayError, MemcachedClientProtocol
 from redcouch.results import Failed, Outcome, Result, Stored
 from tests.backends.origin.world import World
 
@@ -146,7 +146,7 @@ class BusyTests(TestCase):
         answer: Deferred[bytes] = Deferred()
         inbox = Inbox(answer)
         self.addCleanup(inbox.close)
-        limited = Patience(0.01, reactor).limit(answer)
+        limited = TimeBudget(0.01, reactor).limit(answer)
         inbox.theirs.send(b"in time")
         time.sleep(0.05)
         assert await limited == b"in time"
@@ -175,7 +175,7 @@ class Wire(StringTransport):
 def test_pending_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has been asked of one that does not answer does not grow for ever."""
     monkeypatch.setattr(node, "_MOST_PENDING", 100)
-    talk = Talk(20, 1000, Clock())
+    talk = MemcachedClientProtocol(20, 1000, Clock())
     talk.makeConnection(Wire())
     failures: list[Any] = []
     answered = talk.ask(b"x" * 200, 1)  # by itself, it may be as large as it is

@@ -12,7 +12,7 @@ from redcouch.backends.origin.url import read_location, storage_of
 from redcouch.backends.per_command import PerCommandBackend
 from redcouch.build import Storage, make_storage
 from redcouch.errors import ConfigurationError
-from redcouch.interfaces import IFillableBackend, ILocalBackend, ITrafficBackend, Surroundings
+from redcouch.interfaces import BackendContext, IFillableBackend, ILocalBackend, ITrafficBackend
 from redcouch.limits import Limits
 from redcouch.memcached_client.rings import RingNode, make_ring, read_ring
 from redcouch.urls import redact
@@ -114,7 +114,7 @@ def test_not_fillable() -> None:
     """A storage that knows nothing of leases could bring back what was deleted."""
     location = read_location("warm:memory:?from=memcached://a")
     with pytest.raises(ConfigurationError, match="cannot be filled"):
-        warm(PerCommandBackend(), location, surroundings())
+        warm(PerCommandBackend(), location, context())
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_as_its_storage() -> None:
 
 
 def made(url: str) -> Storage:
-    return make_storage({"storage": url, "on-outage": "error"}, surroundings())
+    return make_storage({"storage": url, "on-outage": "error"}, context())
 
 
-def surroundings() -> Surroundings:
-    return Surroundings(reactor, Limits(), lambda: 0.0, print)
+def context() -> BackendContext:
+    return BackendContext(reactor, Limits(), lambda: 0.0, print)

@@ -14,10 +14,10 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
 from redcouch.backends.memory import MemoryBackend
-from redcouch.backends.origin.backend import WarmBackend, warm
-from redcouch.backends.origin.url import Location
+from redcouch.backends.origin.backend import OriginBackend, warm
+from redcouch.backends.origin.url import OriginLocation
 from redcouch.commands import Command
-from redcouch.interfaces import Surroundings
+from redcouch.interfaces import BackendContext
 from redcouch.limits import Limits
 from redcouch.memcached_client.address import read_address
 from redcouch.memcached_client.protocol import Reply
@@ -88,17 +88,17 @@ class World:
         self.shelf = Shelf()
         self.failures = failures
         self._queues: dict[Queue, deque[Do]] = {}
-        self.memory = MemoryBackend(self._surroundings())
+        self.memory = MemoryBackend(self._context())
         self.nodes = [StagedNode(self, number) for number in range(workers)]
         self.workers = [self._make_worker(node) for node in self.nodes]
 
-    def _surroundings(self) -> Surroundings:
-        return Surroundings(self.clock, Limits(), lambda: START + self.clock.seconds(), print)
+    def _context(self) -> BackendContext:
+        return BackendContext(self.clock, Limits(), lambda: START + self.clock.seconds(), print)
 
-    def _make_worker(self, node: StagedNode) -> WarmBackend:
-        location = Location("memory:", "", (read_address("memcached://old"),))
-        made: Any = warm(StagedMemory(self, node.number), location, self._surroundings())
-        worker: WarmBackend = made
+    def _make_worker(self, node: StagedNode) -> OriginBackend:
+        location = OriginLocation("memory:", "", (read_address("memcached://old"),))
+        made: Any = warm(StagedMemory(self, node.number), location, self._context())
+        worker: OriginBackend = made
         made._old.nodes = [node]
         worker.start()
         return worker
@@ -144,7 +144,7 @@ class StagedMemory(MemoryBackend):
     """The storage as one worker reaches it."""
 
     def __init__(self, world: World, number: int) -> None:
-        super().__init__(world._surroundings())
+        super().__init__(world._context())
         self._world = world
         self._number = number
 

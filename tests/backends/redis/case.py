@@ -15,9 +15,9 @@ from zope.interface import implementer
 
 from redcouch.backends.registry import make_backend
 from redcouch.commands import Command, Get, Store, StoreMode
-from redcouch.interfaces import IStorageBackend, Surroundings
+from redcouch.interfaces import BackendContext, IStorageBackend
 from redcouch.limits import Limits
-from redcouch.results import Failed, Item, Result, Stored, Trouble
+from redcouch.results import ErrorKind, Failed, Item, Result, Stored
 from redcouch.telemetry.latency import Meter
 from tests.support.polling import PATIENCE
 from tests.support.requirements import OnRedis
@@ -68,8 +68,8 @@ class RedisCase(TestCase):
         self, url: str, reactor: Any = reactor, meter: Meter | None = None
     ) -> IStorageBackend:
         """A storage that has been started, and that ends with the test."""
-        surroundings = Surroundings(reactor, Limits(), time.time, self.fail, meter)
-        storage = self.storage = make_backend(url, surroundings)
+        context = BackendContext(reactor, Limits(), time.time, self.fail, meter)
+        storage = self.storage = make_backend(url, context)
         await storage.start()
         self._started.append(storage)
         self.addCleanup(self.stop, storage)
@@ -115,7 +115,7 @@ class RedisCase(TestCase):
         assert not isinstance(found, Failed), found
         return None if found is None else found.value
 
-    def assert_failed(self, result: Result, trouble: Trouble) -> None:
+    def assert_failed(self, result: Result, trouble: ErrorKind) -> None:
         """Check that a command has failed for this reason."""
         self.assertIsInstance(result, Failed)
         self.assertIs(result.trouble, trouble)

@@ -22,7 +22,7 @@ from redcouch.commands import (
     Touch,
 )
 from redcouch.errors import BackendError
-from redcouch.results import Failed, Stored, Trouble
+from redcouch.results import ErrorKind, Failed, Stored
 from tests.backends.redis.access import BASICS, FIGURES, FLUSHING, KEYS, OTHERS, STANDING
 from tests.backends.redis.case import SharedRedisCase
 from tests.support.polling import eventually_in_reactor
@@ -51,10 +51,10 @@ EVERYTHING: list[Command] = [
     MetaGet(b"k", recache=30),
     Touch(b"k", 0),
     MetaGet(b"k"),
-    MetaGet(b"k", standing=True, vivify=0, recache=30),
+    MetaGet(b"k", metadata=True, vivify=0, recache=30),
     Invalidate(b"k", stale=True, exptime=500),
     MetaGet(b"k"),
-    MetaGet(b"k", standing=True),
+    MetaGet(b"k", metadata=True),
     Inspect(b"k"),
     Dump(),
     Delete(b"k", compare=1),
@@ -131,8 +131,8 @@ class AccessTests(SharedRedisCase):
         """Items under a prefix that the user may not use fail, one by one, and clearly."""
         self.allow(BASICS, FLUSHING)
         await self.connect(f"redis://couch:pass%20word@{self.address}?prefix=other:")
-        self.assert_failed(await self.do(Store(StoreMode.SET, b"k", b"v")), Trouble.REFUSED)
-        self.assert_failed(await self.get(), Trouble.REFUSED)
+        self.assert_failed(await self.do(Store(StoreMode.SET, b"k", b"v")), ErrorKind.REFUSED)
+        self.assert_failed(await self.get(), ErrorKind.REFUSED)
         self.assertEqual(self.client.keys("other:*"), [])
 
     async def refused(self, url: str, words: str, told: int = 1) -> None:

@@ -24,12 +24,12 @@ from redcouch.commands import (
     Store,
     StoreMode,
 )
-from redcouch.interfaces import Surroundings
+from redcouch.interfaces import BackendContext
 from redcouch.limits import Limits
-from redcouch.results import Failed, Item, MetaItem, Trouble
+from redcouch.results import ErrorKind, Failed, Item, MetaItem
 from tests.support.commands import example
 
-SURROUNDINGS = Surroundings(Clock(), Limits(), lambda: 1_790_000_000.0, print)
+SURROUNDINGS = BackendContext(Clock(), Limits(), lambda: 1_790_000_000.0, print)
 CODECS = [
     make_codec(layout, SURROUNDINGS)
     for layout in (
@@ -42,15 +42,15 @@ CODECS = [
 LARGE = Store(StoreMode.SET, b"k", bytes(100_000))
 
 ERRORS = {
-    "LOADING Redis is loading the dataset in memory": Trouble.UNAVAILABLE,
-    "BUSY Redis is busy running a script": Trouble.UNAVAILABLE,
-    "CLUSTERDOWN Hash slot not served": Trouble.UNAVAILABLE,
-    "READONLY You can't write against a read only replica.": Trouble.REFUSED,
-    "OOM command not allowed when used memory > 'maxmemory'.": Trouble.OUT_OF_MEMORY,
-    "ERR Error running script: @user_script:1: OOM command not allowed": Trouble.OUT_OF_MEMORY,
-    "WRONGTYPE Operation against a key holding the wrong kind of value": Trouble.WRONG_TYPE,
-    "MOVED 3999 127.0.0.1:6381": Trouble.REFUSED,
-    "": Trouble.REFUSED,
+    "LOADING Redis is loading the dataset in memory": ErrorKind.UNAVAILABLE,
+    "BUSY Redis is busy running a script": ErrorKind.UNAVAILABLE,
+    "CLUSTERDOWN Hash slot not served": ErrorKind.UNAVAILABLE,
+    "READONLY You can't write against a read only replica.": ErrorKind.REFUSED,
+    "OOM command not allowed when used memory > 'maxmemory'.": ErrorKind.OUT_OF_MEMORY,
+    "ERR Error running script: @user_script:1: OOM command not allowed": ErrorKind.OUT_OF_MEMORY,
+    "WRONGTYPE Operation against a key holding the wrong kind of value": ErrorKind.WRONG_TYPE,
+    "MOVED 3999 127.0.0.1:6381": ErrorKind.REFUSED,
+    "": ErrorKind.REFUSED,
 }
 
 

@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from redcouch.backends.redis import connection
 from redcouch.commands import Arithmetic, Command, Delete, Get, Store, StoreMode, Touch
 from redcouch.errors import BackendError
-from redcouch.results import Stored, Trouble
+from redcouch.results import ErrorKind, Stored
 from redcouch.telemetry.latency import Meter
 from tests.backends.redis.case import RedisCase
 from tests.backends.redis.fake import FakeRedis, FakeRedisFactory, nothing
@@ -55,7 +55,7 @@ class ComingAndGoingTests(RedisCase):
         """Check that a command fails with the reason that there is no Redis."""
         with self.assertRaises(BackendError) as caught:
             await self.get()
-        self.assertIs(caught.exception.failed.trouble, Trouble.UNAVAILABLE)
+        self.assertIs(caught.exception.failed.trouble, ErrorKind.UNAVAILABLE)
 
     async def test_first_moments(self) -> None:
         """A client that comes before the connection is there is served all the same."""
@@ -132,7 +132,7 @@ class ComingAndGoingTests(RedisCase):
                 try:
                     results = named(await self.storage.execute(commands))
                 except BackendError as error:
-                    self.assertIs(error.failed.trouble, Trouble.UNAVAILABLE)
+                    self.assertIs(error.failed.trouble, ErrorKind.UNAVAILABLE)
                     answered.append(False)
                     await eventually_in_reactor(lambda: stopping or self.storage.health().ready)
                 else:
@@ -241,7 +241,7 @@ class ComingAndGoingTests(RedisCase):
         connections = self.storing(server)
         for _ in range(20):
             refused = await self.do(Store(StoreMode.SET, b"k", b"other"))
-            self.assert_failed(refused, Trouble.REFUSED)
+            self.assert_failed(refused, ErrorKind.REFUSED)
             self.assertEqual(refused.message, "storage answered READONLY")
             self.assertEqual(await self.value(), b"v")
         large = await self.do(Store(StoreMode.SET, b"k", b"other" * 10_000))
@@ -274,7 +274,7 @@ class ComingAndGoingTests(RedisCase):
 
         self.patch(connection, "HostnameEndpoint", endpoint)
         await self.connect(replica.url)
-        self.assert_failed(await self.do(Store(StoreMode.SET, b"k", b"v")), Trouble.REFUSED)
+        self.assert_failed(await self.do(Store(StoreMode.SET, b"k", b"v")), ErrorKind.REFUSED)
         leads_to = master
         await eventually_in_reactor(lambda: self.storing(master))
         await self.set(b"v")
@@ -290,7 +290,7 @@ class ComingAndGoingTests(RedisCase):
         client.replicaof("127.0.0.1", free_port())
         connections = self.storing(server)
         for _ in range(20):
-            self.assert_failed(await self.get(), Trouble.UNAVAILABLE)
+            self.assert_failed(await self.get(), ErrorKind.UNAVAILABLE)
         self.assertEqual(self.storing(server), connections)
         told = [line for line in lines if "MASTERDOWN" in line]
         self.assertEqual(len(told), 1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from redcouch.backends.redis.layout import NO_CAS, Layout, read_item
 from redcouch.errors import ConfigurationError
-from redcouch.results import Failed, Item, Trouble
+from redcouch.results import ErrorKind, Failed, Item
 
 
 def test_fields() -> None:
@@ -93,7 +93,7 @@ def test_unreadable(fields: tuple[bytes | None, ...]) -> None:
     """What cannot be sent to a memcached client is not readable, and is not guessed at."""
     found = read_item(fields)
     assert isinstance(found, Failed)
-    assert found.trouble is Trouble.UNREADABLE
+    assert found.trouble is ErrorKind.UNREADABLE
 
 
 @given(st.binary(), st.booleans())

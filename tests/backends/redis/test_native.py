@@ -22,7 +22,7 @@ from redcouch.commands import (
     StoreMode,
     Touch,
 )
-from redcouch.results import Failed, Item, Outcome, Stored, Touched, Trouble
+from redcouch.results import ErrorKind, Failed, Item, Outcome, Stored, Touched
 from tests.backends.redis.case import SharedRedisCase
 from tests.contract import redis_storage
 
@@ -241,7 +241,7 @@ class NativeTests(SharedRedisCase):
         self.client.lpush("rc:k", "1")
         results = await self.all(Store(StoreMode.SET, b"k", b"v" * 10_000), Get([b"k"]))
         for failed in (results[0], results[1][0]):
-            self.assert_failed(failed, Trouble.WRONG_TYPE)
+            self.assert_failed(failed, ErrorKind.WRONG_TYPE)
         self.assertEqual(self.client.lrange("rc:k", 0, -1), [b"1"])
 
     async def test_large_values_without_scripts(self) -> None:
@@ -273,7 +273,7 @@ class NativeTests(SharedRedisCase):
         readers: list[Command] = [
             GetAndTouch([b"k"], 500, cas=True),
             MetaGet(b"k", cas=True),
-            MetaGet(b"k", cas=True, standing=True),
+            MetaGet(b"k", cas=True, metadata=True),
             Touch(b"k", 0),
         ]
         for reader in readers:
@@ -354,19 +354,19 @@ class NativeTests(SharedRedisCase):
             self.client.hset("rc:k", "v", value)
             await self.set(b"fine", b"good")
             found = await self.among_neighbours(Get([b"good", b"k", b"good"], cas=True))
-            self.assert_failed(found[1], Trouble.UNREADABLE)
+            self.assert_failed(found[1], ErrorKind.UNREADABLE)
             self.assertEqual([item.value for item in found[::2]], [b"fine", b"fine"])
             found = await self.among_neighbours(GetAndTouch([b"k", b"good"], 0))
-            self.assert_failed(found[0], Trouble.UNREADABLE)
+            self.assert_failed(found[0], ErrorKind.UNREADABLE)
             self.assertEqual(found[1].value, b"fine")
             for command in (
                 Store(StoreMode.APPEND, b"k", b"1"),
                 Arithmetic(b"k", 1),
                 MetaGet(b"k"),
-                MetaGet(b"k", standing=True),
+                MetaGet(b"k", metadata=True),
             ):
                 result = await self.among_neighbours(command)
-                self.assert_failed(result, Trouble.UNREADABLE)
+                self.assert_failed(result, ErrorKind.UNREADABLE)
             self.assertEqual(self.client.hget("rc:k", "v"), value.encode())
             self.assertIsInstance(await self.among_neighbours(Touch(b"k", 0)), Touched)
             await self.set(b"new")
@@ -389,7 +389,7 @@ class NativeTests(SharedRedisCase):
                 GetAndTouch([b"k"], 500, cas=True),
                 Touch(b"k", 500),
                 MetaGet(b"k", cas=True),
-                MetaGet(b"k", cas=True, standing=True),
+                MetaGet(b"k", cas=True, metadata=True),
                 Inspect(b"k"),
             ]
             for reader in readers:
@@ -421,17 +421,17 @@ class NativeTests(SharedRedisCase):
                 Touch(key, 500),
                 Touch(key, -1),
                 MetaGet(key),
-                MetaGet(key, standing=True, vivify=0),
+                MetaGet(key, metadata=True, vivify=0),
                 Invalidate(key, stale=True),
                 Inspect(key),
             ]
             for command in commands:
                 result = await self.among_neighbours(command)
-                self.assert_failed(result, Trouble.WRONG_TYPE)
+                self.assert_failed(result, ErrorKind.WRONG_TYPE)
             for reader in (Get([b"before", key], cas=True), GetAndTouch([b"before", key], 500)):
                 found = await self.among_neighbours(reader)
                 self.assertEqual(found[0].value, b"1")
-                self.assert_failed(found[1], Trouble.WRONG_TYPE)
+                self.assert_failed(found[1], ErrorKind.WRONG_TYPE)
         after = {key: self.client.dump(key) for key in before}
         self.assertEqual(after, before)
         self.assertEqual([self.client.ttl(key) for key in before], [-1, -1, -1])

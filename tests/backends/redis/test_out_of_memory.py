@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redcouch.commands import Arithmetic, Command, Delete, Flush, Get, Store, StoreMode, Touch
-from redcouch.results import Item, Outcome, Stored, Touched, Trouble
+from redcouch.results import ErrorKind, Item, Outcome, Stored, Touched
 from tests.backends.redis.case import SharedRedisCase
 
 COUNTER = b"redcouch:sys:cas_counter"
@@ -22,10 +22,10 @@ class OutOfMemoryTests(SharedRedisCase):
         """A refused C{set} takes the old item with it, so that no stale value lives on."""
         await self.set(b"old")
         self.use_up()
-        self.assert_failed(await self.do(Store(StoreMode.SET, b"k", b"v")), Trouble.OUT_OF_MEMORY)
+        self.assert_failed(await self.do(Store(StoreMode.SET, b"k", b"v")), ErrorKind.OUT_OF_MEMORY)
         self.assertIsNone(await self.get())
         self.assertEqual(self.client.keys("rc:*"), [])
-        self.assert_failed(await self.do(Store(StoreMode.SET, b"k", b"v")), Trouble.OUT_OF_MEMORY)
+        self.assert_failed(await self.do(Store(StoreMode.SET, b"k", b"v")), ErrorKind.OUT_OF_MEMORY)
 
     async def test_large_set(self) -> None:
         """The same for a large value, which is stored by a transaction."""
@@ -36,8 +36,8 @@ class OutOfMemoryTests(SharedRedisCase):
         refused, read, other = await self.all(
             Store(StoreMode.SET, b"k", large), Get([b"other"]), Store(StoreMode.SET, b"k", large)
         )
-        self.assert_failed(refused, Trouble.OUT_OF_MEMORY)
-        self.assert_failed(other, Trouble.OUT_OF_MEMORY)
+        self.assert_failed(refused, ErrorKind.OUT_OF_MEMORY)
+        self.assert_failed(other, ErrorKind.OUT_OF_MEMORY)
         self.assertEqual(read[0].value, b"other")
         self.assertIsNone(await self.get())
         self.client.config_set("maxmemory", 0)
@@ -57,7 +57,7 @@ class OutOfMemoryTests(SharedRedisCase):
             Arithmetic(b"k", 1, decrement=True),
         ]
         for command in refused:
-            self.assert_failed(await self.do(command), Trouble.OUT_OF_MEMORY)
+            self.assert_failed(await self.do(command), ErrorKind.OUT_OF_MEMORY)
         self.assertEqual(await self.get(), Item(b"5", 7, token))
         self.assertIn(self.client.ttl("rc:k"), range(470, 501))
 
@@ -70,7 +70,7 @@ class OutOfMemoryTests(SharedRedisCase):
             Arithmetic(b"k", 1, initial=1),
         ]
         for command in refused:
-            self.assert_failed(await self.do(command), Trouble.OUT_OF_MEMORY)
+            self.assert_failed(await self.do(command), ErrorKind.OUT_OF_MEMORY)
             self.assertIsNone(await self.get())
 
     async def test_answers_that_need_no_memory(self) -> None:
@@ -122,13 +122,13 @@ class OutOfMemoryTests(SharedRedisCase):
             Get([b"other"]), Store(StoreMode.SET, b"k", b"v"), Get([b"other"]), Delete(b"other")
         )
         self.assertEqual([results[0][0].value, results[2][0].value], [b"5", b"5"])
-        self.assert_failed(results[1], Trouble.OUT_OF_MEMORY)
+        self.assert_failed(results[1], ErrorKind.OUT_OF_MEMORY)
         self.assertIs(results[3], Outcome.DELETED)
 
     async def test_recovery(self) -> None:
         """With memory again, everything works again, over the same connection."""
         self.use_up()
-        self.assert_failed(await self.do(Store(StoreMode.SET, b"k", b"v")), Trouble.OUT_OF_MEMORY)
+        self.assert_failed(await self.do(Store(StoreMode.SET, b"k", b"v")), ErrorKind.OUT_OF_MEMORY)
         self.client.config_set("maxmemory", 0)
         self.assertIsInstance(await self.do(Store(StoreMode.SET, b"k", b"v")), Stored)
         self.assertTrue(self.storage.health().ready)

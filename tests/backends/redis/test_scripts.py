@@ -23,9 +23,10 @@ from redcouch.commands import (
     StoreMode,
     Touch,
 )
-from redcouch.interfaces import Surroundings
+from redcouch.interfaces import BackendContext
 from redcouch.limits import Limits
 from redcouch.results import (
+    ErrorKind,
     Failed,
     Item,
     MetaItem,
@@ -33,7 +34,6 @@ from redcouch.results import (
     Result,
     Stored,
     Touched,
-    Trouble,
 )
 from tests.backends.redis.case import SharedRedisCase
 from tests.backends.redis.interleaver import Interleaver
@@ -49,7 +49,7 @@ BATCH: list[Command] = [
     GetAndTouch([b"k", b"n"], 500),
     Arithmetic(b"n", 5),
     Store(StoreMode.SET, b"k", b"3"),
-    MetaGet(b"k", standing=True, vivify=0),
+    MetaGet(b"k", metadata=True, vivify=0),
     Store(StoreMode.PREPEND, b"k", b"4"),
     MetaGet(b"n"),
     Touch(b"n", 900),
@@ -167,7 +167,7 @@ class ForgottenScriptTests(SharedRedisCase):
     async def expected(self, results: list[Result]) -> list[Any]:
         """What memory makes of the commands that did not fail."""
         clock = Clock()
-        memory = MemoryBackend(Surroundings(clock, Limits(), clock.seconds, print))
+        memory = MemoryBackend(BackendContext(clock, Limits(), clock.seconds, print))
         seen = [plain(result) for result in results]
         made = [one for one, result in zip(BATCH, seen, strict=True) if result != "failed"]
         answers = iter(await memory.execute(made))
@@ -197,7 +197,7 @@ class ForgottenScriptTests(SharedRedisCase):
         for result in results:
             for part in result if isinstance(result, list) else [result]:
                 if isinstance(part, Failed):
-                    self.assertIs(part.trouble, Trouble.REFUSED)
+                    self.assertIs(part.trouble, ErrorKind.REFUSED)
         expected = await self.expected(results)
         self.assertEqual([plain(result) for result in results], expected)
         return expected

@@ -13,7 +13,7 @@ from redcouch.backends.redis.connection import State
 from redcouch.backends.redis.resp import bulks
 from redcouch.commands import Get, Store, StoreMode
 from redcouch.errors import BackendError
-from redcouch.results import Trouble
+from redcouch.results import ErrorKind
 from tests.backends.redis.case import RedisCase
 from tests.backends.redis.fake import FakeRedisFactory
 from tests.support.polling import eventually_in_reactor
@@ -143,7 +143,7 @@ class SentinelTests(RedisCase):
         await self.set(b"v")
         self.native(old).replicaof("127.0.0.1", new.port)
         refused = await self.do(Store(StoreMode.SET, b"k", b"v"))
-        self.assert_failed(refused, Trouble.REFUSED)
+        self.assert_failed(refused, ErrorKind.REFUSED)
         await eventually_in_reactor(lambda: "no master" in self.storage.health().reason)
         with self.assertRaises(BackendError):
             await self.get()

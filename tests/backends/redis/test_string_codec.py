@@ -19,7 +19,7 @@ from redcouch.commands import (
     Touch,
 )
 from redcouch.errors import ConfigurationError
-from redcouch.results import Failed, Number, Outcome, Trouble
+from redcouch.results import ErrorKind, Failed, Number, Outcome
 from tests.backends.redis.case import SharedRedisCase
 
 SIDE = "redcouch:sys:item:"
@@ -141,12 +141,12 @@ class StringTests(SharedRedisCase):
             for command in commands:
                 result = await self.do(command)
                 self.assertIsInstance(result, Failed, command)
-                self.assertIs(result.trouble, Trouble.WRONG_TYPE)
+                self.assertIs(result.trouble, ErrorKind.WRONG_TYPE)
             for reader in (Get([b"k", key, b"k"]), GetAndTouch([b"k", key, b"k"], 500)):
                 await self.store(b"v")
                 first, found, last = await self.do(reader)
                 self.assertEqual((first[0], last[0]), (b"v", b"v"))
-                self.assertIs(found.trouble, Trouble.WRONG_TYPE)
+                self.assertIs(found.trouble, ErrorKind.WRONG_TYPE)
         self.assertEqual({key: self.client.dump(key) for key in before}, before)
 
     async def test_reserved(self) -> None:
@@ -160,13 +160,13 @@ class StringTests(SharedRedisCase):
                 Delete(key),
                 Touch(key, 0),
                 MetaGet(key),
-                MetaGet(key, standing=True),
+                MetaGet(key, metadata=True),
                 Invalidate(key, stale=True),
                 Inspect(key),
             ]
             for command in commands:
                 for result in (await self.do(command), (await self.all(Get([b"k"]), command))[1]):
-                    self.assertEqual(result, Failed(Trouble.REFUSED, "key is reserved"))
+                    self.assertEqual(result, Failed(ErrorKind.REFUSED, "key is reserved"))
             for reader in (
                 Get([b"k", key]),
                 Get([b"k", key], cas=True),
@@ -174,7 +174,7 @@ class StringTests(SharedRedisCase):
             ):
                 for found in (await self.do(reader), (await self.all(Touch(b"k", 0), reader))[1]):
                     self.assertEqual(found[0][0], b"v")
-                    self.assertEqual(found[1], Failed(Trouble.REFUSED, "key is reserved"))
+                    self.assertEqual(found[1], Failed(ErrorKind.REFUSED, "key is reserved"))
         self.assertEqual({key: self.client.dump(key) for key in before}, before)
 
     async def test_scripts_are_forgotten(self) -> None:
@@ -203,7 +203,7 @@ class StringTests(SharedRedisCase):
         self.client.set("other", "x")
         for flush in (Flush(), Flush(100)):
             result = await self.do(flush)
-            self.assertIs(result.trouble, Trouble.REFUSED)
+            self.assertIs(result.trouble, ErrorKind.REFUSED)
             self.assertIn("flush=all", result.message)
         self.client.set("redcouch:sys:flush_at:", "1")
         await self.connect(f"{self.url}?layout=string")

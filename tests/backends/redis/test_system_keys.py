@@ -7,7 +7,7 @@ from typing import Any
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS
 from redcouch.commands import Get
 from redcouch.interfaces import ITrafficBackend
-from redcouch.telemetry.usage import Seen
+from redcouch.telemetry.usage import UsageSample
 from tests.backends.redis.case import SharedRedisCase
 from tests.support.polling import eventually_in_reactor
 
@@ -22,7 +22,7 @@ class InventoryTests(SharedRedisCase):
         self.lines = self.logged()
         assert ITrafficBackend.providedBy(self.storage)
         self.store: Any = self.storage
-        await self.store.keep_traffic([Seen("client", b"10.0.0.1", 1000, 5)], 1000)
+        await self.store.keep_traffic([UsageSample("client", b"10.0.0.1", 1000, 5)], 1000)
 
     def told(self) -> list[str]:
         return [line for line in self.lines if "makes no sense" in line]
@@ -31,7 +31,7 @@ class InventoryTests(SharedRedisCase):
         """What was kept comes back, and nothing is told."""
         inventory = await self.store.traffic()
         self.assertEqual((inventory.since, inventory.looked), (1000, 1000))
-        self.assertEqual(inventory.seen, [Seen("client", b"10.0.0.1", 1000, 5)])
+        self.assertEqual(inventory.seen, [UsageSample("client", b"10.0.0.1", 1000, 5)])
         self.assertEqual(self.told(), [])
 
     async def test_without_a_last_look(self) -> None:
@@ -73,7 +73,7 @@ class InventoryTests(SharedRedisCase):
     async def test_too_many_without_sense(self) -> None:
         """When names have to go, those without sense go first."""
         self.client.hset(f"{ROOT}:client", mapping={f"n{one}": "x" for one in range(1100)})
-        await self.store.keep_traffic([Seen("client", b"10.0.0.1", 2000, 1)], 2000)
+        await self.store.keep_traffic([UsageSample("client", b"10.0.0.1", 2000, 1)], 2000)
         left = self.client.hgetall(f"{ROOT}:client")
         self.assertEqual(len(left), 800)
         self.assertEqual(left[b"10.0.0.1"], b"2000")

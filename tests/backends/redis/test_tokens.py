@@ -18,7 +18,7 @@ from redcouch.commands import (
     Touch,
 )
 from redcouch.interfaces import IStorageBackend
-from redcouch.results import Failed, Item, MetaItem, Outcome, Stored, Trouble
+from redcouch.results import ErrorKind, Failed, Item, MetaItem, Outcome, Stored
 from tests.backends.redis.case import SharedRedisCase
 from tests.support.polling import eventually_in_reactor
 
@@ -165,11 +165,11 @@ class TokenTests(TokensCase):
         left = self.contents()
         for command in writes:
             said = await self.do(command)
-            self.assert_failed(said, Trouble.REFUSED)
+            self.assert_failed(said, ErrorKind.REFUSED)
             self.assertRegex(said.message, f"{COUNTER} .*{words}")
         self.assertEqual(self.contents(), left)
         self.assertEqual(await self.get(), before)
-        marked = await self.do(MetaGet(b"k", standing=True))
+        marked = await self.do(MetaGet(b"k", metadata=True))
         self.assertEqual((marked.value, marked.cas), (before.value, before.cas))
         self.assertNotIsInstance(await self.do(Touch(b"k", 500)), Failed)
 
@@ -300,12 +300,12 @@ class UnreadableTests(TokensCase):
                 Touch(b"k", 9000),
                 Touch(b"k", -1),
                 MetaGet(b"k", touch=9000),
-                MetaGet(b"k", touch=9000, value=False, standing=True),
+                MetaGet(b"k", touch=9000, value=False, metadata=True),
             ]
             for command in commands:
-                self.assert_failed(await self.do(command), Trouble.UNREADABLE)
+                self.assert_failed(await self.do(command), ErrorKind.UNREADABLE)
             (found,) = await self.do(GetAndTouch([b"k"], 9000))
-            self.assert_failed(found, Trouble.UNREADABLE)
+            self.assert_failed(found, ErrorKind.UNREADABLE)
             self.assertEqual(self.client.hgetall("rc:k"), before)
             self.assertIn(self.client.ttl("rc:k"), range(900, 1001))
 
@@ -334,10 +334,10 @@ class LengthTests(TokensCase):
             client.flushall()
             write()
             await self.connect(f"{server.url}?timeout=60{parameters}")
-            await self.do(MetaGet(b"none", value=False, standing=True))
+            await self.do(MetaGet(b"none", value=False, metadata=True))
             client.slowlog_reset()
             for command in (
-                MetaGet(b"k", value=False, standing=True),
+                MetaGet(b"k", value=False, metadata=True),
                 MetaGet(b"k", value=False),
                 MetaGet(b"k", value=False, touch=500),
                 MetaGet(b"k", value=False, recache=30),
@@ -352,8 +352,8 @@ class LengthTests(TokensCase):
         """Hex as C{xxd -p} prints it is measured without its line breaks, where it is short."""
         await self.begin()
         self.client.hset("rc:k", "v", "61" * 30 + "\n" + "61" * 10 + "\n")
-        self.assertEqual((await self.do(MetaGet(b"k", value=False, standing=True))).size, 40)
-        self.assertEqual((await self.do(MetaGet(b"k", value=True, standing=True))).size, 40)
+        self.assertEqual((await self.do(MetaGet(b"k", value=False, metadata=True))).size, 40)
+        self.assertEqual((await self.do(MetaGet(b"k", value=True, metadata=True))).size, 40)
 
 
 class ReplicaTests(TokensCase):
@@ -375,7 +375,7 @@ class ReplicaTests(TokensCase):
         ):
             begin()
             for key in (b"a", b"b"):
-                found = await self.do(MetaGet(key, standing=True, cas=True, recache=30))
+                found = await self.do(MetaGet(key, metadata=True, cas=True, recache=30))
                 self.assertIsInstance(found, MetaItem)
                 self.assertEqual((found.value, found.won), (b"v", False))
             end()

@@ -11,41 +11,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redcouch.backends.redis.layout import Layout
-from redcouch.backends.redis.url import Location, read_location
+from redcouch.backends.redis.url import RedisLocation, read_location
 from redcouch.errors import ConfigurationError
 
 
-def _cluster(*addresses: tuple[str, int]) -> Location:
-    return Location("", addresses, cluster=True, layout=Layout(cluster=True))
+def _cluster(*addresses: tuple[str, int]) -> RedisLocation:
+    return RedisLocation("", addresses, cluster=True, layout=Layout(cluster=True))
 
 
 @pytest.mark.parametrize(
     ("url", "location"),
     [
-        ("redis:", Location("", (("127.0.0.1", 6379),))),
-        ("redis://", Location("", (("127.0.0.1", 6379),))),
-        ("redis:///3", Location("", (("127.0.0.1", 6379),), database=3)),
-        ("REDIS://host", Location("", (("host", 6379),))),
-        ("redis://host:7/12", Location("", (("host", 7),), database=12)),
-        ("redis://host/", Location("", (("host", 6379),))),
-        ("redis://[::1]:7", Location("", (("::1", 7),))),
-        ("redis://[::1]", Location("", (("::1", 6379),))),
-        ("redis://:pw@host", Location("", (("host", 6379),), password="pw")),
-        ("redis://u:pw@host", Location("", (("host", 6379),), username="u", password="pw")),
-        ("redis://u:@host", Location("", (("host", 6379),), username="u", password="")),
+        ("redis:", RedisLocation("", (("127.0.0.1", 6379),))),
+        ("redis://", RedisLocation("", (("127.0.0.1", 6379),))),
+        ("redis:///3", RedisLocation("", (("127.0.0.1", 6379),), database=3)),
+        ("REDIS://host", RedisLocation("", (("host", 6379),))),
+        ("redis://host:7/12", RedisLocation("", (("host", 7),), database=12)),
+        ("redis://host/", RedisLocation("", (("host", 6379),))),
+        ("redis://[::1]:7", RedisLocation("", (("::1", 7),))),
+        ("redis://[::1]", RedisLocation("", (("::1", 6379),))),
+        ("redis://:pw@host", RedisLocation("", (("host", 6379),), password="pw")),
+        ("redis://u:pw@host", RedisLocation("", (("host", 6379),), username="u", password="pw")),
+        ("redis://u:@host", RedisLocation("", (("host", 6379),), username="u", password="")),
         (
             "redis://a%3ab:p%40%2f%3f%23%25@host",
-            Location("", (("host", 6379),), username="a:b", password="p@/?#%"),
+            RedisLocation("", (("host", 6379),), username="a:b", password="p@/?#%"),
         ),
-        ("redis://:p:w@host", Location("", (("host", 6379),), password="p:w")),
-        ("redis://host?cache=64m", Location("", (("host", 6379),), cache=64 * 2**20)),
-        ("redis://host?timeout=2.5", Location("", (("host", 6379),), timeout=2.5)),
+        ("redis://:p:w@host", RedisLocation("", (("host", 6379),), password="p:w")),
+        ("redis://host?cache=64m", RedisLocation("", (("host", 6379),), cache=64 * 2**20)),
+        ("redis://host?timeout=2.5", RedisLocation("", (("host", 6379),), timeout=2.5)),
         (
             "redis://host?prefix=a%3a%2a%00%ff&encoding=raw",
-            Location("", (("host", 6379),), layout=Layout(b"a:*\0\xff", raw=True)),
+            RedisLocation("", (("host", 6379),), layout=Layout(b"a:*\0\xff", raw=True)),
         ),
-        ("redis://host?encoding=hex", Location("", (("host", 6379),))),
-        ("rediss://host", Location("", (("host", 6379),), tls=True)),
+        ("redis://host?encoding=hex", RedisLocation("", (("host", 6379),))),
+        ("rediss://host", RedisLocation("", (("host", 6379),), tls=True)),
         ("redis+cluster://a,b:7", _cluster(("a", 6379), ("b", 7))),
         ("redis+cluster://u:pw@a/0", replace(_cluster(("a", 6379)), username="u", password="pw")),
         (
@@ -63,18 +63,18 @@ def _cluster(*addresses: tuple[str, int]) -> Location:
             "rediss+cluster://[::1]:7?tls_name=cache.example",
             replace(_cluster(("::1", 7)), tls=True, tls_name="cache.example"),
         ),
-        ("redis+unix:///run/my%20redis", Location("", socket="/run/my redis")),
+        ("redis+unix:///run/my%20redis", RedisLocation("", socket="/run/my redis")),
         (
             "redis+unix://u:pw@/run/redis?db=3",
-            Location("", socket="/run/redis", username="u", password="pw", database=3),
+            RedisLocation("", socket="/run/redis", username="u", password="pw", database=3),
         ),
         (
             "redis+sentinel://a,b:7,[::1]:8/main",
-            Location("", (("a", 26379), ("b", 7), ("::1", 8)), master="main"),
+            RedisLocation("", (("a", 26379), ("b", 7), ("::1", 8)), master="main"),
         ),
         (
             "redis+sentinel://u:pw@a/main/3?sentinel_password=s%26",
-            Location(
+            RedisLocation(
                 "",
                 (("a", 26379),),
                 master="main",
@@ -86,10 +86,10 @@ def _cluster(*addresses: tuple[str, int]) -> Location:
         ),
     ],
 )
-def test_url(url: str, location: Location) -> None:
+def test_url(url: str, location: RedisLocation) -> None:
     """Each part of a URL means what the manual says."""
     found = read_location(url)
-    for name in Location.__slots__:
+    for name in RedisLocation.__slots__:
         if name != "shown":
             assert getattr(found, name) == getattr(location, name), name
 

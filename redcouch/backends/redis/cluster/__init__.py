@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from redcouch.backends.redis.script_codec import ScriptCodec
-    from redcouch.backends.redis.url import Location
-    from redcouch.interfaces import IStorageBackend, Surroundings
+    from redcouch.backends.redis.url import RedisLocation
+    from redcouch.interfaces import BackendContext, IStorageBackend
 
 
 def make_cluster(
-    location: Location, codec: ScriptCodec, surroundings: Surroundings, reactor: Any
+    location: RedisLocation, codec: ScriptCodec, context: BackendContext, reactor: Any
 ) -> IStorageBackend:
     """The backend for a cluster, whose connections use this reactor."""
     from redcouch.backends.redis.cluster.backend import ClusterBackend
@@ -26,6 +26,6 @@ def make_cluster(
     from redcouch.backends.redis.scripts import ON_CLUSTER
 
     scripts = [script for script in codec.scripts if script in ON_CLUSTER]
-    router = Router(location, reactor, scripts, surroundings.meter)
-    backend: IStorageBackend = ClusterBackend(router, codec, surroundings)
+    router = Router(location, reactor, scripts, context.meter)
+    backend: IStorageBackend = ClusterBackend(router, codec, context)
     return backend

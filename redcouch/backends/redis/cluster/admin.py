@@ -16,7 +16,7 @@ from redcouch.backends.redis.cluster.asking import SlotExchange, call_on, send
 from redcouch.backends.redis.cluster.router import Router
 from redcouch.backends.redis.cluster.slots import slot_of
 from redcouch.backends.redis.cluster.topology import Address
-from redcouch.backends.redis.connection import Link
+from redcouch.backends.redis.connection import RedisConnection
 from redcouch.backends.redis.flushing import Flushing
 from redcouch.backends.redis.replies import check
 from redcouch.backends.redis.resp import pack_command
@@ -25,8 +25,8 @@ from redcouch.backends.redis.server_info import read_facts, read_info
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS
 from redcouch.commands import Dump
 from redcouch.errors import BackendError
-from redcouch.interfaces import Surroundings
-from redcouch.results import Page, Trouble
+from redcouch.interfaces import BackendContext
+from redcouch.results import ErrorKind, ListedPage
 
 _SUMMED = (
     *("replicas", "memory", "memory_limit", "memory_peak", "evicted", "expired"),
@@ -43,16 +43,16 @@ class ClusterAdmin(Flushing):
         router: Router,
         exchange: SlotExchange,
         codec: ScriptCodec,
-        surroundings: Surroundings,
+        context: BackendContext,
     ) -> None:
-        super().__init__(exchange, codec, surroundings)
+        super().__init__(exchange, codec, context)
         self._router = router
 
-    def _masters(self) -> list[tuple[Address, Link]]:
+    def _masters(self) -> list[tuple[Address, RedisConnection]]:
         """All masters; raises L{BackendError} where none is known."""
         masters = self._router.masters
         if not masters:
-            raise BackendError(Trouble.UNAVAILABLE, "storage not reachable")
+            raise BackendError(ErrorKind.UNAVAILABLE, "storage not reachable")
         return masters
 
     async def _unlink_all(self) -> None:
@@ -64,7 +64,7 @@ class ClusterAdmin(Flushing):
             if table == self._router.table:
                 return
 
-    async def _unlink_on(self, link: Link) -> None:
+    async def _unlink_on(self, link: RedisConnection) -> None:
         cursor = b""
         while True:
             cursor, items = await self._scan(link, cursor)
@@ -74,11 +74,11 @@ class ClusterAdmin(Flushing):
             if not cursor:
                 return
 
-    async def _scan(self, link: Link, cursor: bytes) -> tuple[bytes, list[bytes]]:
+    async def _scan(self, link: RedisConnection, cursor: bytes) -> tuple[bytes, list[bytes]]:
         (reply,) = await send(link, [scan_command(self._layout, cursor)])
         return read_scanned(self._layout, check(reply))
 
-    async def dump(self, command: Dump) -> Page:
+    async def dump(self, command: Dump) -> ListedPage:
         """
         Some of the items, as they are listed. The cursor names the node that it belongs
         to; one after the other is listed, in the order of their addresses.
@@ -100,7 +100,7 @@ class ClusterAdmin(Flushing):
             for name, key in zip(names, keys, strict=True)
         ]
         replies = [] if link is None else await call_on(self._router, link, calls)
-        return Page(read_page(keys, replies), further, self._now())
+        return ListedPage(read_page(keys, replies), further, self._now())
 
     async def statistics(self) -> Mapping[str, int]:
         """The sums over all masters that can be asked."""
@@ -111,7 +111,7 @@ class ClusterAdmin(Flushing):
             except BackendError:
                 continue
         if not sums:
-            raise BackendError(Trouble.UNAVAILABLE, "storage not reachable")
+            raise BackendError(ErrorKind.UNAVAILABLE, "storage not reachable")
         own = (self._codec.flush_key, *SYSTEM_KEYS)
         replies = await self._asks.ask_all([(b"EXISTS", key) for key in own])
         sums["curr_items"] -= sum(reply for reply in replies if isinstance(reply, int))
@@ -130,7 +130,7 @@ class ClusterAdmin(Flushing):
             except BackendError:
                 continue
         if not all_facts:
-            raise BackendError(Trouble.UNAVAILABLE, "storage not reachable")
+            raise BackendError(ErrorKind.UNAVAILABLE, "storage not reachable")
         facts = all_facts[0] | {"kind": f"{all_facts[0]['kind']} Cluster"}
         for name in _SUMMED:
             numbers = [one[name] for one in all_facts if name in one]

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from redcouch.backends.redis.cluster.router import Errand, Router
 from redcouch.backends.redis.cluster.slots import slot_of
-from redcouch.backends.redis.connection import Link, Replies
+from redcouch.backends.redis.connection import RedisConnection, Replies
 from redcouch.backends.redis.replies import check
 from redcouch.backends.redis.resp import pack_command
 from redcouch.errors import BackendError
@@ -74,7 +74,7 @@ async def call_all(router: Router, calls: Sequence[Call]) -> Sequence[Any]:
     return found
 
 
-async def call_on(router: Router, link: Link, calls: Sequence[Call]) -> Sequence[Any]:
+async def call_on(router: Router, link: RedisConnection, calls: Sequence[Call]) -> Sequence[Any]:
     """The same for commands that this node is most likely the right one for."""
     if not calls:
         return []
@@ -86,7 +86,7 @@ async def call_on(router: Router, link: Link, calls: Sequence[Call]) -> Sequence
     return replies
 
 
-async def send(link: Link, commands: Sequence[tuple[bytes, ...]]) -> Sequence[Any]:
+async def send(link: RedisConnection, commands: Sequence[tuple[bytes, ...]]) -> Sequence[Any]:
     """
     The replies of one node, errors among them.
 
@@ -95,7 +95,7 @@ async def send(link: Link, commands: Sequence[tuple[bytes, ...]]) -> Sequence[An
     return await _exchange(link, b"".join(map(pack_command, commands)), len(commands))
 
 
-async def _exchange(link: Link, payload: bytes, expected: int) -> Sequence[Any]:
+async def _exchange(link: RedisConnection, payload: bytes, expected: int) -> Sequence[Any]:
     answered: Deferred[Replies] = Deferred()
     link.send(payload, expected, answered.callback)
     replies = await answered

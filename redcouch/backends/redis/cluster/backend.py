@@ -22,7 +22,7 @@ from redcouch.backends.redis.cluster.admin import ClusterAdmin
 from redcouch.backends.redis.cluster.asking import KeyExchange, SlotExchange
 from redcouch.backends.redis.cluster.router import Errand, Router
 from redcouch.backends.redis.cluster.slots import ItemSlots
-from redcouch.backends.redis.connection import Link, RedisError, Replies, Waiting
+from redcouch.backends.redis.connection import RedisConnection, RedisError, Replies, Waiting
 from redcouch.backends.redis.in_parts import InParts
 from redcouch.backends.redis.recovery import Completion, Read, first_to_repeat
 from redcouch.backends.redis.replies import Packed, Reader, Unfinished, error_code
@@ -32,21 +32,21 @@ from redcouch.commands import Command, ManyKeysCommand
 from redcouch.errors import BackendError
 from redcouch.interfaces import (
     Answer,
+    BackendContext,
     Health,
     IDescribedBackend,
     IDirectBackend,
     ITrafficBackend,
-    Surroundings,
 )
-from redcouch.results import Failed, Result, Trouble
-from redcouch.telemetry.usage import Inventory, Seen
+from redcouch.results import ErrorKind, Failed, Result
+from redcouch.telemetry.usage import Usage, UsageSample
 
 
 @implementer(IDescribedBackend, IDirectBackend, ITrafficBackend)
 class ClusterBackend:
     """See the module. C{router} is the backend's own: it starts and stops it."""
 
-    def __init__(self, router: Router, codec: ScriptCodec, surroundings: Surroundings) -> None:
+    def __init__(self, router: Router, codec: ScriptCodec, context: BackendContext) -> None:
         self._router = router
         self._table = router.table
         self._codec = codec
@@ -55,7 +55,7 @@ class ClusterBackend:
             kind: pack for kind, pack in codec.packers.items() if kind not in FILL_METHODS
         }
         exchange = SlotExchange(router)
-        self._admin = ClusterAdmin(router, exchange, codec, surroundings)
+        self._admin = ClusterAdmin(router, exchange, codec, context)
         self._usage = UsageStore(exchange)
         self._in_parts = InParts(self._packers, self.execute, self._admin)
 
@@ -77,10 +77,10 @@ class ClusterBackend:
     def describe(self) -> Deferred[Mapping[str, str | int]]:
         return Deferred.fromCoroutine(self._admin.describe())
 
-    def keep_traffic(self, seen: Sequence[Seen], now: int) -> Deferred[None]:
+    def keep_traffic(self, seen: Sequence[UsageSample], now: int) -> Deferred[None]:
         return Deferred.fromCoroutine(self._usage.keep(seen, now))
 
-    def traffic(self) -> Deferred[Inventory]:
+    def traffic(self) -> Deferred[Usage]:
         return Deferred.fromCoroutine(self._usage.read())
 
     # -- performing --------------------------------------------------------------------------
@@ -114,7 +114,7 @@ class ClusterBackend:
         pack = self._packers_for(commands)
         table, slots = self._table, self._slots
         batch = _Batch(answer, len(commands))
-        parts: dict[Link | None, _Part] = {}
+        parts: dict[RedisConnection | None, _Part] = {}
         for place, command in enumerate(commands):
             keys = command.keys
             if len(keys) == 1:
@@ -123,7 +123,7 @@ class ClusterBackend:
                 part.add(command, pack[command.__class__](command), place, None)
                 continue
             batch.results[place] = [None] * len(keys)
-            places: dict[Link | None, list[int]] = {}
+            places: dict[RedisConnection | None, list[int]] = {}
             for position, slot in enumerate(slots.of_all(keys)):
                 places.setdefault(table[slot], []).append(position)
             for link, positions in places.items():
@@ -211,7 +211,7 @@ class _Piece(Errand):
         if isinstance(self.replies, BackendError):
             failed = self.replies.failed
         elif why := self.undone:
-            failed = Failed(Trouble.UNAVAILABLE, f"storage answered {error_code(why)}")
+            failed = Failed(ErrorKind.UNAVAILABLE, f"storage answered {error_code(why)}")
         else:
             return self._read(self.command, self.replies)
         return [failed] if isinstance(self.command, ManyKeysCommand) else failed
@@ -257,7 +257,9 @@ class _Part(Waiting):
 
     __slots__ = ("_backend", "_entries", "_link", "batch", "payloads")
 
-    def __init__(self, backend: ClusterBackend, batch: _Batch, link: Link | None) -> None:
+    def __init__(
+        self, backend: ClusterBackend, batch: _Batch, link: RedisConnection | None
+    ) -> None:
         super().__init__(0)
         self.batch = batch
         self.payloads: list[bytes] = []
@@ -337,7 +339,7 @@ class _Lone(Waiting):
         commands: Sequence[Command],
         answer: Answer,
         packed: Packed,
-        link: Link,
+        link: RedisConnection,
     ) -> None:
         self.expected = packed[1]
         self.replies = []

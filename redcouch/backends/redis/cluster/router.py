@@ -28,13 +28,13 @@ from redcouch.backends.redis.cluster.topology import (
     read_redirection,
     read_topology,
 )
-from redcouch.backends.redis.connection import Link, RedisError, Replies, State
+from redcouch.backends.redis.connection import RedisConnection, RedisError, Replies, State
 from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.scripts import Script
-from redcouch.backends.redis.url import Location
+from redcouch.backends.redis.url import RedisLocation
 from redcouch.errors import BackendError
 from redcouch.interfaces import Health
-from redcouch.results import Trouble
+from redcouch.results import ErrorKind
 from redcouch.telemetry.latency import Meter
 
 _UNDONE = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "NOSCRIPT"})
@@ -118,7 +118,7 @@ class Router:
 
     def __init__(
         self,
-        location: Location,
+        location: RedisLocation,
         reactor: Any,
         scripts: Sequence[Script],
         meter: Meter | None = None,
@@ -130,8 +130,8 @@ class Router:
         self._load = b"".join(pack_command((b"SCRIPT", b"LOAD", one.text)) for one in scripts)
         self._meter = meter
         self._reached_at = AddressMap(dict(location.reached_at))
-        self._links: dict[Address, Link] = {}
-        self._addresses: dict[Link, Address] = {}
+        self._links: dict[Address, RedisConnection] = {}
+        self._addresses: dict[RedisConnection, Address] = {}
         #: When each node was looked for; those that serve no slot are not kept for ever.
         self._looked_for: dict[Address, float] = {}
         self._stopping: list[Deferred[None]] = []
@@ -143,7 +143,7 @@ class Router:
         self._wanted = True
         self._ticks = 0
         self._timer: Any = None
-        self.table: list[Link | None] = [None] * SLOTS
+        self.table: list[RedisConnection | None] = [None] * SLOTS
         self.counts = {"redirections": 0, "refreshes": 0}
         #: Called when the cluster is known, and again whenever a node is connected.
         self.when_up: Callable[[], None] = lambda: None
@@ -184,7 +184,7 @@ class Router:
         return self._reason
 
     @property
-    def masters(self) -> list[tuple[Address, Link]]:
+    def masters(self) -> list[tuple[Address, RedisConnection]]:
         """All masters, in the order of their addresses."""
         known = set() if self._topology is None else self._topology.masters
         return [(address, self._links[address]) for address in sorted(known)]
@@ -195,13 +195,13 @@ class Router:
         for address in self._location.addresses:
             self._link_to(address)
 
-    def _link_to(self, address: Address) -> Link:
+    def _link_to(self, address: Address) -> RedisConnection:
         self._looked_for[address] = self._reactor.seconds()
         link = self._links.get(address)
         if link is None:
             shown = "[{}]:{}" if ":" in address[0] else "{}:{}"
             location = replace(self._location, addresses=(address,), shown=shown.format(*address))
-            link = Link(location, self._reactor, self._scripts)
+            link = RedisConnection(location, self._reactor, self._scripts)
             link.meter = self._meter
             link.when_up = partial(self._is_up, link)
             self._links[address] = link
@@ -224,7 +224,7 @@ class Router:
             if unused and (link.idle or link.state is not State.UP):
                 self._drop(address)
 
-    def _is_up(self, link: Link) -> None:
+    def _is_up(self, link: RedisConnection) -> None:
         if self._topology is None or self._wanted:
             self._ask_topology(link)
         else:
@@ -249,11 +249,11 @@ class Router:
             self._wanted = True
             self._connect_seeds()
 
-    def _ask_topology(self, link: Link) -> None:
+    def _ask_topology(self, link: RedisConnection) -> None:
         self.counts["refreshes"] += 1
         link.send(_ASK_SLOTS, 1, partial(self._hear_topology, link))
 
-    def _hear_topology(self, link: Link, replies: Replies) -> None:
+    def _hear_topology(self, link: RedisConnection, replies: Replies) -> None:
         asked = self._addresses.get(link)
         if asked is None or isinstance(replies, BackendError):
             return
@@ -300,7 +300,7 @@ class Router:
 
     # -- sending -----------------------------------------------------------------------------
 
-    def address_of(self, link: Link) -> Address:
+    def address_of(self, link: RedisConnection) -> Address:
         """Where a link leads to."""
         return self._addresses.get(link, ("", 0))
 
@@ -346,9 +346,9 @@ class Router:
                 await self._send(link, errands[first:], asking, why.startswith("NOSCRIPT"))
             elif self._is_hopeless():
                 for errand in errands[first:]:
-                    errand.replies = BackendError(Trouble.UNAVAILABLE, "storage not reachable")
+                    errand.replies = BackendError(ErrorKind.UNAVAILABLE, "storage not reachable")
 
-    def _choose(self, slot: int, why: str, asked: Address) -> tuple[Link | None, bool]:
+    def _choose(self, slot: int, why: str, asked: Address) -> tuple[RedisConnection | None, bool]:
         """Where to send next, and whether with ASKING."""
         redirection = read_redirection(why, asked, self._reached_at)
         if redirection is not None:
@@ -391,7 +391,11 @@ class Router:
             await deferLater(self._reactor, seconds * (0.75 + random() / 2))
 
     async def _send(
-        self, link: Link, errands: Sequence[Errand], asking: bool = False, load: bool = False
+        self,
+        link: RedisConnection,
+        errands: Sequence[Errand],
+        asking: bool = False,
+        load: bool = False,
     ) -> None:
         """Give errands to a node, and replies to the errands."""
         payload = b"".join((_ASKING if asking else b"") + errand.payload for errand in errands)

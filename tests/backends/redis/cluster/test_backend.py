@@ -13,10 +13,10 @@ from redcouch.backends.registry import make_backend
 from redcouch.build import make_storage
 from redcouch.commands import Arithmetic, Dump, Get, MetaGet, Store, StoreMode
 from redcouch.errors import BackendError, ConfigurationError
-from redcouch.interfaces import Surroundings
+from redcouch.interfaces import BackendContext
 from redcouch.limits import Limits
-from redcouch.results import Failed, Item, Outcome, Page, Stored, Trouble
-from redcouch.telemetry.usage import Seen
+from redcouch.results import ErrorKind, Failed, Item, ListedPage, Outcome, Stored
+from redcouch.telemetry.usage import UsageSample
 from tests.backends.redis.cluster.case import ClusterCase
 from tests.backends.redis.test_access import EVERYTHING
 from tests.backends.redis.test_out_of_memory import OutOfMemoryTests
@@ -92,11 +92,11 @@ class ClusterTests(ClusterCase):
         await self.set(b"v", b"a")
         (found,) = await self.all(Get([b"a", b"text", b"none"]))
         self.assertEqual(found[0], Item(b"v", 0, 0))
-        self.assert_failed(found[1], Trouble.WRONG_TYPE)
+        self.assert_failed(found[1], ErrorKind.WRONG_TYPE)
         self.assertIsNone(found[2])
         for size in (1, 10_000):
             store = Store(StoreMode.SET, b"text", b"v" * size)
-            self.assert_failed(await self.do(store), Trouble.WRONG_TYPE)
+            self.assert_failed(await self.do(store), ErrorKind.WRONG_TYPE)
         self.assertEqual(self.client.get("rc:text"), b"x")
 
     async def test_dump(self) -> None:
@@ -106,7 +106,7 @@ class ClusterTests(ClusterCase):
         cursor, listed, pages = b"", set(), 0
         while cursor or not pages:
             page = await self.do(Dump(cursor))
-            assert isinstance(page, Page)
+            assert isinstance(page, ListedPage)
             listed |= {item.key for item in page.items}
             cursor, pages = page.cursor, pages + 1
         self.assertEqual(listed, keys)
@@ -114,14 +114,14 @@ class ClusterTests(ClusterCase):
     async def test_statistics(self) -> None:
         """Figures are sums over the masters, without RedCouch's own keys."""
         await self.all(*(Store(StoreMode.SET, b"k%d" % number, b"v") for number in range(50)))
-        await self.storage.keep_traffic([Seen("command", b"get", 7, 3)], 9)
+        await self.storage.keep_traffic([UsageSample("command", b"get", 7, 3)], 9)
         self.assertEqual((await self.storage.statistics())["curr_items"], 50)
         facts = await self.storage.describe()
         self.assertEqual((facts["kind"].split()[1], facts["replicas"]), ("Cluster", 3))
 
     async def test_inventory(self) -> None:
         """The inventory of traffic is kept."""
-        await self.storage.keep_traffic([Seen("command", b"get", 7, 3)], 9)
+        await self.storage.keep_traffic([UsageSample("command", b"get", 7, 3)], 9)
         inventory = await self.storage.traffic()
         self.assertEqual((inventory.since, inventory.looked), (9, 9))
         self.assertEqual([(one.name, one.last) for one in inventory.seen], [(b"get", 7)])
@@ -140,7 +140,7 @@ class ClusterTests(ClusterCase):
             result = await self.do(command)
             for part in result if isinstance(result, list) else [result]:
                 self.assertFalse(isinstance(part, Failed), f"{command}: {part}")
-        await self.storage.keep_traffic([Seen("command", b"get", 7, 3)], 9)
+        await self.storage.keep_traffic([UsageSample("command", b"get", 7, 3)], 9)
         self.assertIn("curr_items", await self.storage.statistics())
 
     async def test_one_seed_is_enough(self) -> None:
@@ -208,7 +208,7 @@ class ChangingClusterTests(ClusterCase):
         self.assertLess(reactor.seconds() - began, 0.5)
         for key, item in zip(keys, found, strict=True):
             if key in lost:
-                self.assert_failed(item, Trouble.UNAVAILABLE)
+                self.assert_failed(item, ErrorKind.UNAVAILABLE)
             else:
                 self.assertEqual(item, Item(b"v", 0, 0))
         dead.start()
@@ -243,12 +243,12 @@ class ChangingClusterTests(ClusterCase):
 
     def test_not_there_yet(self) -> None:
         """What does not work on a cluster is refused with one line."""
-        surroundings = Surroundings(reactor, Limits(), lambda: 0.0, print)
+        context = BackendContext(reactor, Limits(), lambda: 0.0, print)
         with self.assertRaisesRegex(ConfigurationError, "layout: string is not there for a clust"):
-            make_backend("redis+cluster://host?layout=string", surroundings)
+            make_backend("redis+cluster://host?layout=string", context)
         options = {
             "storage": "warm:redis+cluster://host?from=memcached://old",
             "on-outage": "error",
         }
         with self.assertRaisesRegex(SystemExit, "cannot be filled from another cache"):
-            make_storage(options, surroundings)
+            make_storage(options, context)
