@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -36,8 +37,8 @@ def _in_threads(redcouch: RedCouch, work: Callable[[Any], None]) -> None:
 
 
 def test_version(client: Any) -> None:
-    """The server says who it is."""
-    assert client.version().startswith(b"RedCouch ")
+    """The server says as which memcached it behaves, and who it is."""
+    assert re.fullmatch(rb"1\.6\.\d+-RedCouch-\d+\.\d+\.\d+", client.version())
 
 
 def test_compare_and_swap_loses_nothing(client: Any, redcouch: RedCouch) -> None:
