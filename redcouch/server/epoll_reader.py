@@ -38,7 +38,7 @@ hundreds at once, what belongs to them no longer fits the processor's cache.
 _MUCH = 256
 """Bytes from which what a client says may take a while to understand."""
 
-_SECONDS = 0.001
+_SECONDS = 0.004
 """Seconds in which clients who say much are read from, before all else has its turn."""
 
 _Watched = tuple[tcp.Connection, Callable[[int], bytes], Callable[[bytes], None]]

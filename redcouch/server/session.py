@@ -123,6 +123,7 @@ class Session:
         "_perform",
         "_queue",
         "_queued_bytes",
+        "_reads",
         "_room",
         "_shared",
         "_unsent",
@@ -172,6 +173,7 @@ class Session:
         self._charge: Charge | None = None
         self._unsent = 0
         self._queued_bytes = 0
+        self._reads = 0
         #: Bytes that a key has brought, as far as anything has.
         self._per_key: int | None = None
         #: How many keys the client may ask for without being counted.
@@ -236,7 +238,10 @@ class Session:
         if self._write is _nothing:
             requests = [one for one in requests if not one.command.reply_only]
         self._queue.extend(requests)
-        self._queued_bytes += sum(request.command.size for request in requests)
+        for request in requests:
+            command = request.command
+            if command.__class__ is Store:  # of which alone a size is to be expected
+                self._queued_bytes += command.size
         if not self._busy:
             self._advance()
         return self.backlog_full
@@ -296,16 +301,17 @@ class Session:
         if queue[0].command.exclusive:
             self._perform_exclusive(queue.popleft())
             return
-        batch = self._batch = self._next_batch()
-        if all(request.command.local for request in batch):
+        batch, work, reads, size = self._next_batch()
+        self._batch = batch
+        if not work:
             self._say(batch, iter(()))
             return
         self._busy = True
-        keys = sum(one.command.weight if one.command.tells_values else _AS_READS for one in batch)
-        size = sum(self._size(request.command) for request in batch)
-        if keys > _LIGHT_KEYS or size > _LIGHT or not self._light_keys:
-            new = len(batch) == 1 and batch[0].command.weight == 1 and self._per_key is None
-            self._charge = Charge(self, keys, size, new)
+        self._reads = reads
+        size += reads * (_UNKNOWN if self._per_key is None else self._per_key)
+        if work > _LIGHT_KEYS or size > _LIGHT or reads > self._light_keys:
+            new = reads == 1 and len(batch) == 1 and self._per_key is None
+            self._charge = Charge(self, work, size, new)
             if not self._admission.admits(self._charge):
                 return
         self.go()
@@ -318,35 +324,45 @@ class Session:
         except Exception:
             self._on_answer(Failure())
 
-    def _size(self, command: Command) -> int:
-        """Bytes that a command and its result have, as far as anybody knows."""
-        if command.tells_values:
-            return command.weight * (_UNKNOWN if self._per_key is None else self._per_key)
-        return command.size
-
-    def _next_batch(self) -> list[Request]:
+    def _next_batch(self) -> tuple[list[Request], int, int, int]:
         """
         What can be performed together, up to so many keys: their values may be
         large, and are all held at once. How many depends on how large the
         replies to the last batch were.
+
+        Gives as well how long that takes, in keys that could be read meanwhile;
+        how many are read; and how many bytes of values it carries.
         """
         queue = self._queue
-        batch = [queue.popleft()]
+        batch: list[Request] = []
         room = self._room
         if self._admission.full and self._per_key is None:
             room = 1  # of which it may go at once
-        room -= batch[0].command.weight
-        size = batch[0].command.size
-        while queue and not queue[0].command.exclusive:
+        work = reads = size = 0
+        while queue:
             command = queue[0].command
-            room -= command.weight
-            size += command.size
-            if room < 0 or size > _LARGE:
-                size -= command.size
+            if command.tells_values:
+                keys = command.weight
+                room -= keys
+                work += keys
+                reads += keys
+            elif command.local:
+                room -= 1
+            else:
+                room -= 1
+                work += _AS_READS
+                size += command.size
+            if batch and (room < 0 or size > _LARGE or command.exclusive):
+                if command.tells_values:
+                    work -= keys
+                    reads -= keys
+                elif not command.local:
+                    work -= _AS_READS
+                    size -= command.size
                 break
             batch.append(queue.popleft())
         self._queued_bytes -= size
-        return batch
+        return batch, work, reads, size
 
     def _on_answer(self, results: list[Result] | Failure) -> None:
         batch = self._batch
@@ -409,12 +425,13 @@ class Session:
         bytes: at most twice as many, and not so many that they would be too large.
         """
         room = min(2 * self._room, self._shared.limits.batch)
-        keys = sum(request.command.weight for request in batch)
         if size > _LARGE // 16:
+            keys = sum(request.command.weight for request in batch)
             room = max(1, min(room, _LARGE * keys // size))
         self._room = room
-        if any(one.command.tells_values for one in batch):
-            self._per_key = max(size // keys, (self._per_key or 0) // 2)
+        reads = batch[0].command.weight if len(batch) == 1 else self._reads
+        if reads and (len(batch) > 1 or batch[0].command.tells_values):
+            self._per_key = max(size // reads, (self._per_key or 0) // 2)
             self._light_keys = min(_LIGHT_KEYS, _LIGHT // max(1, self._per_key))
 
     def _known(self, command: Command) -> Result:
