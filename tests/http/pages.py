@@ -28,7 +28,7 @@ class Heard:
 
 def http_port(server: RedCouch) -> int:
     """The port that C{--http 0} has taken."""
-    found = re.search(r"\(Door\)(?: \(TLS\))? starting on (\d+)", server.log)
+    found = re.search(r"\(HttpFactory\)(?: \(TLS\))? starting on (\d+)", server.log)
     assert found is not None, server.log
     return int(found[1])
 

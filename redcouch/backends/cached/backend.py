@@ -38,6 +38,17 @@ from redcouch.interfaces import Answer, IStorageBackend
 from redcouch.results import Result
 
 
+def uptime() -> float:
+    """
+    Seconds on a clock that is never set. On Linux it goes on while the machine is
+    suspended, as the lives of items do in a Redis elsewhere.
+    """
+    return time.clock_gettime(_CLOCK)
+
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 @dataclass(slots=True)
 class _Reading:
     """A batch that reads: what is asked, who is answered, and what was found when it arrived."""
@@ -57,7 +68,7 @@ class CachedBackend(BackendWrapper):
         inner: IStorageBackend,
         link: TrackedLink,
         codec: ScriptCodec,
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = uptime,
     ) -> None:
         super().__init__(inner)
         self._link = link
