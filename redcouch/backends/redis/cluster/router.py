@@ -111,7 +111,6 @@ class Router:
     See the module.
 
     @ivar table: the link of each slot; C{None} where none is known.
-    @ivar counts: redirections that were followed, and looks at the topology.
     """
 
     _log = Logger()
@@ -136,7 +135,9 @@ class Router:
         self._looked_for: dict[Address, float] = {}
         self._stopping: list[Deferred[None]] = []
         self._topology: Topology | None = None
-        #: Who waits for it.
+        self._begun = False
+        self._early_timer: Any = None
+        #: Who waits for the first attempt.
         self._early: list[Deferred[None]] = []
         self._reason = "not tried yet"
         self._told = ""
@@ -144,7 +145,6 @@ class Router:
         self._ticks = 0
         self._timer: Any = None
         self.table: list[RedisConnection | None] = [None] * SLOTS
-        self.counts = {"redirections": 0, "refreshes": 0}
         #: Called when the cluster is known, and again whenever a node is connected.
         self.when_up: Callable[[], None] = lambda: None
 
@@ -162,6 +162,7 @@ class Router:
             self._timer = None
         for address in [*self._links]:
             self._drop(address)
+        self._mind_early()  # with no node left, it is over
         return gatherResults(self._stopping).addCallback(lambda _: None)
 
     def health(self) -> Health:
@@ -250,7 +251,6 @@ class Router:
             self._connect_seeds()
 
     def _ask_topology(self, link: RedisConnection) -> None:
-        self.counts["refreshes"] += 1
         link.send(_ASK_SLOTS, 1, partial(self._hear_topology, link))
 
     def _hear_topology(self, link: RedisConnection, replies: Replies) -> None:
@@ -352,7 +352,6 @@ class Router:
         """Where to send next, and whether with ASKING."""
         redirection = read_redirection(why, asked, self._reached_at)
         if redirection is not None:
-            self.counts["redirections"] += 1
             if redirection.asks:
                 return self._link_to(redirection.address), True
             self._move(slot, redirection.address)
@@ -360,21 +359,26 @@ class Router:
 
     @property
     def is_early(self) -> bool:
-        """Whether the first attempt to learn the topology is still under way."""
-        return self._topology is None and not self._is_hopeless()
+        """Whether the first attempt to learn the topology, and to connect, is under way."""
+        if not self._begun:
+            connecting = any(link.state is State.FIRST_ATTEMPT for link in self._links.values())
+            known = self._topology is not None and not connecting
+            self._begun = known or self._is_hopeless()
+        return not self._begun
 
     def first_attempt(self) -> Deferred[None]:
-        """Fires when the topology is there, or is not to be had."""
+        """Fires when that is over."""
         over: Deferred[None] = Deferred()
         self._early.append(over)
-        if len(self._early) == 1 or not self.is_early:
-            self._mind_early()
+        self._mind_early()
         return over
 
     def _mind_early(self) -> None:
-        """Let those who wait for the topology go on, once it is there or is not to be had."""
+        """Let those go on who wait for the first attempt, once it is over."""
+        if self._early_timer is not None and self._early_timer.active():
+            self._early_timer.cancel()
         if self.is_early:
-            self._reactor.callLater(_SHORTEST, self._mind_early)
+            self._early_timer = self._reactor.callLater(_SHORTEST, self._mind_early)
             return
         early, self._early = self._early, []
         for waiting in early:

@@ -1,0 +1,110 @@
+"""What is sent again, and what is not: a node that answers as the test says."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+
+from redcouch.commands import Get, Store, StoreMode
+from redcouch.results import ErrorKind, Item, Result, Stored
+from tests.backends.redis.case import RedisCase
+from tests.backends.redis.fake import FakeRedisFactory, nothing
+from tests.support.polling import eventually_in_reactor
+
+DOWN = b"-CLUSTERDOWN The cluster is down\r\n"
+GONE = b""
+reactor: Any = _reactor
+
+
+class OneNodeTests(RedisCase):
+    """A cluster of one node that has all slots."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.fake = FakeRedisFactory()
+        self.fake.answer = self.answer
+        listening = reactor.listenTCP(0, self.fake, interface="127.0.0.1")
+        self.addCleanup(eventually_in_reactor, lambda: not self.fake.connections)
+        self.addCleanup(listening.stopListening)
+        self.port = listening.getHost().port
+        #: What the node says to a set of each value, time after time.
+        self.script: dict[bytes, list[bytes]] = defaultdict(list)
+        self.seen: list[bytes] = []
+        await self.connect(f"redis+cluster://127.0.0.1:{self.port}?timeout=0.4&encoding=raw")
+
+    def answer(self, command: list[bytes]) -> bytes:
+        if command[0] == b"CLUSTER":
+            return b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$0\r\n\r\n:%d\r\n" % self.port
+        if command[0] != b"EVALSHA" or command[2] == b"0":
+            return nothing(command)
+        value = command[6]
+        self.seen.append(value)
+        said = self.script[value].pop(0)
+        if said == GONE:
+            self.fake.connections[0].transport.abortConnection()
+        return said
+
+    async def sets(self, *values: bytes, key: bytes = b"k") -> list[Result]:
+        return await self.all(*(Store(StoreMode.SET, key, value) for value in values))
+
+    async def test_again(self) -> None:
+        """What the cluster could not do for a moment is done in its order."""
+        self.script |= {b"a": [DOWN, DOWN, b":1\r\n"], b"b": [DOWN, DOWN, b":2\r\n"]}
+        self.assertEqual(await self.sets(b"a", b"b"), [Stored(1), Stored(2)])
+        self.assertEqual(self.seen, [b"a", b"b"] * 3)
+
+    async def test_a_later_change_was_done(self) -> None:
+        """Then the earlier one has failed, and what came after both is done."""
+        self.script |= {b"a": [DOWN], b"b": [b":7\r\n"], b"c": [DOWN, b":8\r\n"]}
+        a, b, c = await self.sets(b"a", b"b", b"c")
+        self.assert_failed(a, ErrorKind.UNAVAILABLE)
+        self.assertEqual((b, c), (Stored(7), Stored(8)))
+        self.assertEqual(self.seen, [b"a", b"b", b"c", b"c"])
+
+    async def test_other_keys(self) -> None:
+        """A change of another key keeps nothing from being done."""
+        self.script |= {b"a": [DOWN, b":1\r\n"], b"b": [b":2\r\n"]}
+        stores = [Store(StoreMode.SET, b"k", b"a"), Store(StoreMode.SET, b"other", b"b")]
+        self.assertEqual(await self.all(*stores), [Stored(1), Stored(2)])
+
+    async def test_reads_among_changes(self) -> None:
+        """A read is asked again where the change before it was not done."""
+        self.script |= {b"a": [DOWN, b":1\r\n"]}
+        reads = 0
+
+        def answer(command: list[bytes]) -> bytes:
+            nonlocal reads
+            if command[0] != b"HMGET":
+                return self.answer(command)
+            reads += 1
+            return b"*3\r\n$-1\r\n$1\r\na\r\n$1\r\n0\r\n" if reads > 1 else nothing(command)
+
+        self.fake.answer = answer
+        stored, found = await self.all(Store(StoreMode.SET, b"k", b"a"), Get([b"k"]))
+        self.assertEqual((stored, found), (Stored(1), [Item(b"a", 0, 0)]))
+
+    async def test_for_good(self) -> None:
+        """What cannot be done within the timeout fails, and was not done."""
+        self.script |= {b"a": [DOWN] * 1000}
+        began = reactor.seconds()
+        (failed,) = await self.sets(b"a")
+        self.assert_failed(failed, ErrorKind.UNAVAILABLE)
+        self.assertGreater(reactor.seconds() - began, 0.3)
+
+    async def test_lost_connection(self) -> None:
+        """What may have been done is not sent again."""
+        self.script |= {b"a": [GONE]}
+        results = await self.storage.execute(
+            [Store(StoreMode.SET, b"k", b"a"), Get([b"k", b"other"])]
+        )
+        self.assert_failed(results[0], ErrorKind.UNAVAILABLE)
+        self.assertEqual(self.seen, [b"a"])
+
+    async def test_strangers(self) -> None:
+        """A redirection that makes no sense, or a text that only looks like one, leads nowhere."""
+        for said in (b"-ERR no MOVED 1 evil:1\r\n", b"-OOM MOVED 1 evil:1\r\n"):
+            self.script |= {b"a": [said]}
+            (failed,) = await self.sets(b"a")
+            self.assertIn(failed.trouble, (ErrorKind.REFUSED, ErrorKind.OUT_OF_MEMORY))
+        self.assertEqual(self.seen, [b"a", b"a"])
