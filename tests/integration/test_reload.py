@@ -68,6 +68,7 @@ def test_one_line(any_redis: RedisServer, tmp_path: Path) -> None:
     users = tmp_path / "users"
     users.write_text("ann:secret\n")
     with servers.redcouch(any_redis.url, "--auth-file", str(users), ready=False) as server:
+        eventually(lambda: "Connected to Redis" in server.log)
         before = server.log.count("\n")
         for text, words in (
             ("ann:secret\nbob:secret\n", f"Read 2 users from {users}"),
