@@ -271,6 +271,7 @@ def test_password(redis: RedisServer, tmp_path: Path) -> None:
             assert "is away (it refuses the password)" in bridge.log
 
 
+@needs("memcached")
 def test_unix_socket(redis: RedisServer, tmp_path: Path) -> None:
     """A memcached on a unix socket."""
     path = tmp_path / "old.sock"

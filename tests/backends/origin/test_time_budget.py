@@ -169,7 +169,10 @@ def test_untold_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class Wire(StringTransport):
     def setTcpNoDelay(self, enabled: bool) -> None:
-        pass
+        """As of a socket."""
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """As of a socket."""
 
 
 def test_pending_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
