@@ -364,7 +364,7 @@ KINDS = st.sampled_from(["get", "get", "get", "silent", "version", "stats", "res
 STEPS = st.one_of(
     st.tuples(st.just("ask"), st.integers(0, 2), st.lists(KINDS, max_size=8)),
     st.tuples(st.just("answer"), st.integers(0, 5)),
-    st.tuples(st.just("hold"), st.integers(0, 2)),
+    st.tuples(st.just("pause"), st.integers(0, 2)),
     st.tuples(st.just("release"), st.integers(0, 2)),
 )
 
