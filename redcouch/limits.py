@@ -47,7 +47,7 @@ class Limits:
     flush: bool = True
     dump: bool = True
     batch: int = 256
-    turn: int = 128
+    turn: int = 64
     backlog: int = 512
     backlog_bytes: int = 1024 * 1024
 

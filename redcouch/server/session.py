@@ -27,6 +27,7 @@ from redcouch.commands import (
     Authenticate,
     Command,
     Dump,
+    Get,
     LimitMemory,
     Noop,
     Quit,
@@ -57,8 +58,8 @@ _LARGE = 2 * 1024 * 1024
 _UNKNOWN = 64 * 1024
 """Bytes that a value is taken to have while the client has seen none."""
 
-_AS_READS = 3
-"""Keys that could be read in the time that a command takes which changes one."""
+_AS_READS = 4
+"""Keys that could be read in the time that any command takes that is no plain read."""
 
 _LIGHT = 64 * 1024
 _LIGHT_KEYS = 32
@@ -344,7 +345,7 @@ class Session:
             if command.tells_values:
                 keys = command.weight
                 room -= keys
-                work += keys
+                work += keys if command.__class__ is Get else max(keys, _AS_READS)
                 reads += keys
             elif command.local:
                 room -= 1
@@ -354,7 +355,7 @@ class Session:
                 size += command.size
             if batch and (room < 0 or size > _LARGE or command.exclusive):
                 if command.tells_values:
-                    work -= keys
+                    work -= keys if command.__class__ is Get else max(keys, _AS_READS)
                     reads -= keys
                 elif not command.local:
                     work -= _AS_READS

