@@ -58,6 +58,15 @@ class BlockingNode:
         self._without_binary = ""  # why, once that is known
 
     def __enter__(self) -> BlockingNode:
+        try:
+            self._learn()
+        except BaseException:
+            self._open.close()
+            raise
+        return self
+
+    def _learn(self) -> None:
+        """Connect, and ask what it is."""
         self._connection = self._connect()
         stats = self._stats()
         told = stats.get("time", "0")
@@ -67,7 +76,6 @@ class BlockingNode:
         # Meta commands of 1.5 were an experiment with another syntax.
         before = stats.get("version", "").startswith(("1.4.", "1.5."))
         self.has_meta = not before and next(self._connection.ask(PROBE, 1, read_line)).code == b"MN"
-        return self
 
     def __exit__(
         self,
