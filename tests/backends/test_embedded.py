@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -11,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -725,7 +725,7 @@ def who_has(path: Path) -> set[int]:
     """The processes that have a file open."""
     found = set()
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        with suppress(OSError):
+        with contextlib.suppress(OSError):
             if descriptor.readlink() == path:
                 found.add(int(descriptor.parts[2]))
     return found
