@@ -19,7 +19,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from redcouch.backends.redis.connection import RedisConnectionFactory
+from redcouch.backends.redis.connection import RedisConnectionFactory, RedisConnectionProtocol
 from redcouch.server.direct_writer import direct_writer, unsent
 
 PLACES = {
@@ -63,7 +63,7 @@ class TxredisapiTests(SynchronousTestCase):
     """Its connection factory."""
 
     def setUp(self) -> None:
-        link: Any = SimpleNamespace(was_good=False)
+        link: Any = SimpleNamespace(was_good=False, protocol=RedisConnectionProtocol)
         self.factory = RedisConnectionFactory(link)
         self.events: list[LogEvent] = []
         note: Any = self.events.append

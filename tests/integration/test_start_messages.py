@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.backends.redis.certificates import Authority
-from tests.server.test_tls import context_for
 from tests.support import servers
+from tests.support.over_tls import context_for
 from tests.support.polling import eventually
 from tests.support.servers import LOOPBACK, RedCouch, RedisServer
 from tests.support.wire import Wire, ask

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.backends.redis.certificates import Authority
-from tests.server.test_tls import ask as ask_over_tls
-from tests.server.test_tls import context_for
 from tests.support import servers
+from tests.support.over_tls import ask as ask_over_tls
+from tests.support.over_tls import context_for
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import ask
 

@@ -16,6 +16,7 @@ from redcouch.errors import ConfigurationError
 from redcouch.server.tls import OPTIONS, ServerTLS
 from tests.backends.redis.certificates import Authority
 from tests.support import servers
+from tests.support.over_tls import ask, context_for
 from tests.support.polling import eventually
 from tests.support.requirements import installed, needs
 
@@ -53,23 +54,6 @@ def strict(authority: Authority, files: tuple[str, str]) -> Iterator[servers.Red
     options = ("--tls-cert", files[0], "--tls-key", files[1], "--tls-client-ca")
     with servers.redcouch_over_tls("memory:", *options, str(authority.path)) as server:
         yield server
-
-
-def context_for(authority: Authority, client: tuple[Path, Path] | None = None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(authority.path))
-    if client is not None:
-        context.load_cert_chain(*client)
-    return context
-
-
-def ask(port: int, context: ssl.SSLContext, request: bytes) -> bytes:
-    """All that a server says to a request and C{quit}."""
-    with (
-        socket.create_connection((servers.LOOPBACK, port), 20) as plain,
-        context.wrap_socket(plain, server_hostname=servers.LOOPBACK) as wire,
-    ):
-        wire.sendall(request + b"quit\r\n")
-        return b"".join(iter(lambda: wire.recv(4096), b""))
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
