@@ -2,6 +2,23 @@
 
 from __future__ import annotations
 
+from redcouch.commands import (
+    Arithmetic,
+    Command,
+    Delete,
+    Discard,
+    Dump,
+    Flush,
+    Get,
+    GetAndTouch,
+    Inspect,
+    Invalidate,
+    MetaGet,
+    Store,
+    StoreMode,
+    Touch,
+)
+
 # What RedCouch needs, as a rule for ACL SETUSER. Keys: the items, and the system keys.
 KEYS = "resetkeys ~rc:* ~redcouch:sys:*"
 
@@ -28,3 +45,37 @@ FIGURES = "+info +dbsize"
 
 # For each connection: another database than 0, and Sentinel.
 OTHERS = "+select +role"
+
+
+# Something of each kind that a client can ask.
+EVERYTHING: list[Command] = [
+    Store(StoreMode.SET, b"k", b"1"),
+    Store(StoreMode.SET, b"large", b"v" * 10_000),
+    Store(StoreMode.ADD, b"k", b"1"),
+    Store(StoreMode.ADD, b"new", b"1", exptime=500),
+    Store(StoreMode.REPLACE, b"k", b"1", exptime=4_000_000_000),
+    Store(StoreMode.APPEND, b"k", b"1"),
+    Store(StoreMode.SET, b"k", b"1", compare=1),
+    Arithmetic(b"k", 1, ttl=True),
+    Arithmetic(b"number", 1, initial=1),
+    Get([b"k", b"none"], cas=True),
+    Get([b"native", b"none"], cas=True),
+    GetAndTouch([b"k"], 500),
+    Touch(b"native", 0),
+    Touch(b"k", 20),
+    MetaGet(b"k", recache=30),
+    Touch(b"k", 0),
+    MetaGet(b"k"),
+    MetaGet(b"k", metadata=True, vivify=0, recache=30),
+    Invalidate(b"k", stale=True, exptime=500),
+    MetaGet(b"k"),
+    MetaGet(b"k", metadata=True),
+    Inspect(b"k"),
+    Dump(),
+    Delete(b"k", compare=1),
+    Delete(b"number"),
+    Store(StoreMode.SET, b"k", b"1", exptime=-1),
+    Discard(b"new"),
+    Flush(),
+    Flush(1000),
+]

@@ -6,24 +6,23 @@ import contextlib
 from urllib.parse import urlsplit
 
 from redcouch.commands import (
-    Arithmetic,
     Command,
-    Delete,
-    Discard,
     Dump,
     Flush,
-    Get,
-    GetAndTouch,
-    Inspect,
-    Invalidate,
-    MetaGet,
     Store,
     StoreMode,
-    Touch,
 )
 from redcouch.errors import BackendError
 from redcouch.results import ErrorKind, Failed, Stored
-from tests.backends.redis.access import BASICS, FIGURES, FLUSHING, KEYS, OTHERS, STANDING
+from tests.backends.redis.access import (
+    BASICS,
+    EVERYTHING,
+    FIGURES,
+    FLUSHING,
+    KEYS,
+    OTHERS,
+    STANDING,
+)
 from tests.backends.redis.case import SharedRedisCase
 from tests.support.polling import eventually_in_reactor
 
@@ -32,38 +31,6 @@ QUIETLY_NEEDED = {
     "+get",  # a delayed flush: it does not happen otherwise
 }
 """What fails no command when it is missing."""
-
-EVERYTHING: list[Command] = [
-    Store(StoreMode.SET, b"k", b"1"),
-    Store(StoreMode.SET, b"large", b"v" * 10_000),
-    Store(StoreMode.ADD, b"k", b"1"),
-    Store(StoreMode.ADD, b"new", b"1", exptime=500),
-    Store(StoreMode.REPLACE, b"k", b"1", exptime=4_000_000_000),
-    Store(StoreMode.APPEND, b"k", b"1"),
-    Store(StoreMode.SET, b"k", b"1", compare=1),
-    Arithmetic(b"k", 1, ttl=True),
-    Arithmetic(b"number", 1, initial=1),
-    Get([b"k", b"none"], cas=True),
-    Get([b"native", b"none"], cas=True),
-    GetAndTouch([b"k"], 500),
-    Touch(b"native", 0),
-    Touch(b"k", 20),
-    MetaGet(b"k", recache=30),
-    Touch(b"k", 0),
-    MetaGet(b"k"),
-    MetaGet(b"k", metadata=True, vivify=0, recache=30),
-    Invalidate(b"k", stale=True, exptime=500),
-    MetaGet(b"k"),
-    MetaGet(b"k", metadata=True),
-    Inspect(b"k"),
-    Dump(),
-    Delete(b"k", compare=1),
-    Delete(b"number"),
-    Store(StoreMode.SET, b"k", b"1", exptime=-1),
-    Discard(b"new"),
-    Flush(),
-    Flush(1000),
-]
 
 
 class AccessTests(SharedRedisCase):

@@ -17,9 +17,9 @@ from redcouch.interfaces import BackendContext
 from redcouch.limits import Limits
 from redcouch.results import ErrorKind, Failed, Item, ListedPage, Outcome, Stored
 from redcouch.telemetry.usage import UsageSample
+from tests.backends.redis.access import EVERYTHING
 from tests.backends.redis.cluster.case import ClusterCase
-from tests.backends.redis.test_access import EVERYTHING
-from tests.backends.redis.test_out_of_memory import OutOfMemoryTests
+from tests.backends.redis.out_of_memory import OutOfMemoryTests
 from tests.support.polling import eventually_in_reactor
 
 _PAGE = Path(__file__).parents[4] / "docs/cluster.md"
