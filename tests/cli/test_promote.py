@@ -76,6 +76,7 @@ def test_dry_run(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis
     assert client.exists("k0", "k2") == 0
 
 
+@pytest.mark.usefixtures("client")
 def test_status_of_a_dry_run(redcouch: RedCouch, any_redis: RedisServer) -> None:
     """It is that of the run itself, for each command that has one."""
     fill_many(redcouch.address, b"k", 3)

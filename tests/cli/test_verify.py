@@ -201,6 +201,7 @@ def test_nothing_is_changed(
 ) -> None:
     fill(memcached.address, {b"k": Given(b"1", 0, 500)})
     fill(redcouch.address, {b"k": Given(b"1", 0, 500)})
-    before = ask(redcouch.address, b"mg %b c h\r\n" % key, b"\r\n")
-    run("verify", old, any_redis.url)
-    assert ask(redcouch.address, b"mg %b c h\r\n" % key, b"\r\n")[:20] == before[:20]
+    with any_redis.client() as client:
+        before = client.hgetall(b"rc:" + key)
+        run("verify", old, any_redis.url)
+        assert client.hgetall(b"rc:" + key) == before

@@ -185,8 +185,8 @@ REQUIREMENTS: Mapping[str, Requirement] = {
 _needed: frozenset[str] | None = None
 
 
-ONCE = frozenset({"redis 6.2", "redis 8.2", "valkey 8.1", "memcached 1.6.38"})
-"""Tests that need one of these run on one Python only: what is compared there are servers."""
+ONCE = frozenset({"redis 6.2", "redis 8.2", "valkey 8.1", "memcached 1.6.38", "pylibmc"})
+"""Tests that need one of these run on one Python only: what is compared there is not RedCouch's."""
 
 
 # -- what tests say ------------------------------------------------------------------------------
