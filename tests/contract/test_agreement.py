@@ -39,7 +39,7 @@ from redcouch.commands import (
     Touch,
 )
 from redcouch.interfaces import BackendContext, IStorageBackend
-from redcouch.results import Item, Listed, Outcome, Result
+from redcouch.results import Item, Listed, ListedPage, Outcome, Result
 from tests.contract import contract, redis_storage
 from tests.contract.numbers import TWO_64
 from tests.support.requirements import needs
@@ -218,6 +218,7 @@ async def _dump(storage: IStorageBackend) -> dict[bytes, Listed]:
     cursor = b""
     while True:
         (page,) = await storage.execute([Dump(cursor)])
+        assert isinstance(page, ListedPage), page
         found.update({listed.key: listed for listed in page.items})
         cursor = page.cursor
         if not cursor:
