@@ -159,10 +159,11 @@ class IDescribedBackend(IStorageBackend):
 class ITrafficBackend(IStorageBackend):
     """A backend that can keep the inventory of memcached traffic beside the items."""
 
-    def keep_traffic(seen: Sequence[UsageSample], now: int) -> Deferred[None]:
+    def keep_traffic(seen: Sequence[UsageSample], now: float) -> Deferred[None]:
         """
-        Add what was seen, and that somebody has looked at C{now} (UNIX time in
-        seconds). Fails with L{BackendError<redcouch.errors.BackendError>}.
+        Add what was seen, and that this process watches. C{now} is the UNIX time in seconds
+        by the clock that it was noted by. Called again and again, even where nothing was seen.
+        Fails with L{BackendError<redcouch.errors.BackendError>}.
         """
 
     def traffic() -> Deferred[Usage]:

@@ -93,7 +93,7 @@ class BackendWrapper:
         described: Deferred[Mapping[str, str | int]] = self._inner.describe()
         return described
 
-    def keep_traffic(self, seen: Sequence[UsageSample], now: int) -> Deferred[None]:
+    def keep_traffic(self, seen: Sequence[UsageSample], now: float) -> Deferred[None]:
         """See L{ITrafficBackend<redcouch.interfaces.ITrafficBackend>}."""
         kept: Deferred[None] = self._inner.keep_traffic(seen, now)
         return kept

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import time
 from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
 
@@ -12,8 +11,8 @@ import click
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import NO, echo_json, json_option, read_span, show_key, storage_option
 from redcouch.cli.storage import open_storage
-from redcouch.cli.traffic import ago, fetch
-from redcouch.telemetry.usage import Usage, UsageSample
+from redcouch.cli.traffic import ago, at, clock, fetch, show_gap
+from redcouch.telemetry.usage import LAPSE, Usage, UsageSample
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -50,16 +49,16 @@ def command(
     """
     Tell whether the bridge is needed no more.
 
-    It is when no client has spoken memcached for the span, and the service has been watching
-    for at least that long. Any command counts as speaking, version and stats too: leave
-    monitors out with --ignore. What the service saw in the last five seconds may not be
-    written down yet.
+    It is when no client has spoken memcached for the span, and at least one RedCouch has been
+    watching at every moment of it. Any command counts as speaking, version and stats too: leave
+    monitors out with --ignore. While no RedCouch runs, or it cannot write to Redis for three
+    seconds, nobody watches: the span begins anew after such a gap, which is named. A client is
+    on record within a second, even if the RedCouch that it speaks to is killed.
 
-    Exit status 0: ready. 1: not ready; who has spoken is named.
+    Exit status 0: ready. 1: not ready; who has spoken is named, or since when nobody watched.
     """
     with open_storage(storage) as opened:
-        inventory = fetch(opened)
-    now = time.time()
+        inventory, now = fetch(opened), clock(opened)
     speakers = [
         one
         for one in inventory.of("client")
@@ -68,7 +67,9 @@ def command(
     reason = _why_not(inventory, speakers, quiet_for, now)
     if as_json:
         clients = [{"client": show_key(one.name), "last": one.last} for one in speakers]
-        echo_json({"ready": reason is None, "reason": reason, "clients": clients})
+        echo_json(
+            {"ready": reason is None, "reason": reason, "clients": clients, "gap": inventory.gap}
+        )
     elif reason is None:
         click.echo(f"Ready: nobody has spoken memcached for {ago(quiet_for)}.")
     else:
@@ -82,13 +83,19 @@ def command(
 def _why_not(
     inventory: Usage, speakers: list[UsageSample], quiet_for: int, now: float
 ) -> str | None:
-    if inventory.since is None:
+    if inventory.since is None or inventory.looked is None:
         return "no service has noted any traffic here"
     if speakers:
         spoken = "1 client has" if len(speakers) == 1 else f"{len(speakers)} clients have"
         return f"{spoken} spoken memcached in the last {ago(quiet_for)}"
+    if inventory.looked < now - LAPSE:
+        return f"nobody has been watching since {at(inventory.looked)}"
+    recorded = inventory.recorded.get("client", now)
+    if recorded > now - quiet_for and recorded > inventory.since + 1:
+        return f"the record of clients has been lost, and begins at {at(recorded)}"
     if inventory.since > now - quiet_for:
-        return f"traffic has been watched for {ago(now - inventory.since)} only"
+        before = "" if inventory.gap is None else f"; {show_gap(inventory.gap)}"
+        return f"traffic has been watched for {ago(now - inventory.since)} only{before}"
     return None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from redcouch.backends.redis.url import RedisLocation
-from redcouch.backends.redis.usage_store import ROOT, key_of, read_inventory, seconds_key_of
+from redcouch.backends.redis.usage_store import SYSTEM_KEYS, read_inventory
 from redcouch.cli.common import NO, echo_json, json_option, show_key, storage_option
 from redcouch.cli.storage import Storage, check, open_storage
 from redcouch.telemetry.usage import KINDS, Usage, UsageSample
@@ -30,34 +30,34 @@ def command(storage: RedisLocation, as_json: bool) -> None:
     """
     Show who still speaks memcached.
 
-    The service looks once a second who has spoken, and notes in Redis when each client
+    The service looks twice a second who has spoken, and notes in Redis when each client
     (address), user, key prefix, command and dialect was last seen, and in how many seconds.
-    No client that speaks is missed; of prefixes and commands, one of each client is seen a
-    second. A prefix ends with the separator; (none) is of keys without one.
+    No client that speaks is missed; of prefixes and commands, those of one request of each
+    client are seen at a time. A prefix ends with the separator; (none) is of keys without one.
 
     Exit status 1: nothing has been noted yet.
     """
     with open_storage(storage) as opened:
-        inventory = fetch(opened)
+        inventory, now = fetch(opened), clock(opened)
     if as_json:
         echo_json(_as_json(inventory))
     else:
-        _show(inventory, time.time())
+        _show(inventory, now)
     if inventory.since is None:
         raise click.exceptions.Exit(NO)
 
 
 def fetch(storage: Storage) -> Usage:
     """What the services on this Redis have noted."""
-    keys = [ROOT, *map(key_of, KINDS), *map(seconds_key_of, KINDS)]
-    root, *rest = (check(reply) for reply in storage.pipeline(("HGETALL", key) for key in keys))
-    last = dict(zip(KINDS, rest[: len(KINDS)], strict=True))
-    seconds = dict(zip(KINDS, rest[len(KINDS) :], strict=True))
-    return read_inventory(_pairs(root), _each(last), _each(seconds))
+    replies = storage.pipeline(("HGETALL", key) for key in SYSTEM_KEYS)
+    hashes = [_pairs(check(reply)) for reply in replies]
+    return read_inventory(dict(zip(SYSTEM_KEYS, hashes, strict=True)))
 
 
-def _each(hashes: dict[str, Any]) -> dict[str, dict[bytes, bytes]]:
-    return {kind: _pairs(found) for kind, found in hashes.items()}
+def clock(storage: Storage) -> float:
+    """The time by which everything is noted, UNIX time in seconds."""
+    seconds, micros = storage.client.time()
+    return float(seconds) + micros / 1_000_000
 
 
 def _pairs(reply: Any) -> dict[bytes, bytes]:
@@ -83,12 +83,25 @@ def ago(seconds: float) -> str:
     return " ".join(f"{number}{unit}" for number, unit in parts[:2])
 
 
+def at(moment: float) -> str:
+    """A moment, in UTC."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
+
+
+def show_gap(gap: tuple[float, float]) -> str:
+    """When nobody watched, in a clause."""
+    begin, end = gap
+    return f"nobody watched from {at(begin)} to {at(end)} ({ago(max(1, end - begin))})"
+
+
 def _show(inventory: Usage, now: float) -> None:
     if inventory.since is None or inventory.looked is None:
         click.echo("Nothing has been noted yet.")
         return
-    looked = ago(now - inventory.looked)
-    click.echo(f"Watched for {ago(now - inventory.since)}, last looked {looked} ago.")
+    looked, since = ago(now - inventory.looked), ago(now - inventory.since)
+    click.echo(f"Watched for {since} without a gap, last looked {looked} ago.")
+    if inventory.gap is not None:
+        click.echo(f"Before that, {show_gap(inventory.gap)}.")
     for kind in KINDS:
         found = list(inventory.of(kind))
         if found:
@@ -105,6 +118,7 @@ def _as_json(inventory: Usage) -> dict[str, Any]:
     return {
         "since": inventory.since,
         "looked": inventory.looked,
+        "gap": inventory.gap,
         **{
             kind: [
                 {"name": show_key(one.name), "last": one.last, "seconds": one.seconds}

@@ -29,7 +29,7 @@ StorageStatistics = Mapping[str, int]
 
 Traffic = Mapping[str, Any]
 """
-The inventory of memcached traffic, fit for JSON: C{since} and C{looked} as
+The inventory of memcached traffic, fit for JSON: C{since}, C{looked} and C{gap} as
 L{Usage} has them, and by kind the names seen last, each with C{name} (text),
 C{last} and C{seconds}; C{known} has how many there are of each kind. Empty where none
 is kept.
@@ -135,7 +135,8 @@ def _as_json(inventory: Usage) -> Traffic:
         for kind in KINDS
     }
     known = Counter(one.kind for one in inventory.seen)
-    return {"since": inventory.since, "looked": inventory.looked, "known": known, **kinds}
+    watched = {"since": inventory.since, "looked": inventory.looked, "gap": inventory.gap}
+    return {**watched, "known": known, **kinds}
 
 
 def _text(name: bytes) -> str:

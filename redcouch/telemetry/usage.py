@@ -7,11 +7,18 @@ This is what is noted; L{redcouch.telemetry.usage_recorder} looks, and a backend
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 KINDS = ("client", "user", "prefix", "command", "dialect")
 """Address without port; authenticated user; key up to the separator; verb; protocol."""
+
+SEPARATOR = "separator"
+"""What is noted besides: where the prefixes end."""
+
+LAPSE = 3.0
+"""Seconds after which a process that has noted nothing does not count as one that watches."""
 
 MOST = 1000
 """Names of each kind that are kept; past it, those seen longest ago go."""
@@ -37,41 +44,59 @@ class UsageSamples:
     """What has been seen since it was last written down; bounded as the inventory is."""
 
     _seen: dict[tuple[str, bytes], list[int]] = field(default_factory=dict)
-    _counts: dict[str, int] = field(default_factory=dict)
+    _counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, kind: str, name: bytes, now: int) -> None:
         """It has just been seen. Beyond L{MOST} new names of a kind, others are left out."""
-        note = self._seen.get((kind, name))
-        if note is None:
-            if self._counts.get(kind, 0) >= MOST:
-                return
-            self._counts[kind] = self._counts.get(kind, 0) + 1
-            self._seen[kind, name] = [now, 1]
-        elif note[0] != now:
+        note = self._note(kind, name)
+        if note is not None and note[0] != now:
             note[0] = now
             note[1] += 1
 
+    def _note(self, kind: str, name: bytes) -> list[int] | None:
+        note = self._seen.get((kind, name))
+        if note is None and self._counts[kind] < MOST:
+            self._counts[kind] += 1
+            note = self._seen[kind, name] = [0, 0]
+        return note
+
     def take(self) -> list[UsageSample]:
-        """Everything noted, which is then forgotten."""
-        taken = [UsageSample(*where, *note) for where, note in self._seen.items()]
-        self._seen = {}
-        self._counts = {}
-        return taken
+        """
+        Everything noted. It is forgotten then, but for the second in which each name was
+        seen, as that has been counted.
+        """
+        seen = self._seen
+        newest = max((last for last, _ in seen.values()), default=0)
+        self._seen = {where: [last, 0] for where, (last, _) in seen.items() if last == newest}
+        self._counts = Counter(kind for kind, _ in self._seen)
+        return [UsageSample(*where, *note) for where, note in seen.items() if note[1]]
+
+    def put_back(self, taken: Iterable[UsageSample]) -> None:
+        """What was taken has not been written down."""
+        for one in taken:
+            note = self._note(one.kind, one.name)
+            if note is not None:
+                note[:] = max(note[0], one.last), note[1] + one.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
     """
-    What is known of the traffic.
+    What is known of the traffic. Times are UNIX times in seconds, by the storage's clock.
 
-    @ivar since: when the first look was taken (UNIX time in seconds); C{None}
-        where nobody has looked yet.
-    @ivar looked: when the last was.
+    @ivar since: from when on at least one process has watched at every moment;
+        C{None} where nobody has watched yet.
+    @ivar looked: until when.
+    @ivar gap: when nobody had, the last time before: from when, until when; C{None} where
+        that is not known.
+    @ivar recorded: from when on there is a record of each kind; none, of those that have none.
     @ivar seen: everything seen, the latest first.
     """
 
-    since: int | None
-    looked: int | None
+    since: float | None
+    looked: float | None
+    gap: tuple[float, float] | None
+    recorded: Mapping[str, int]
     seen: list[UsageSample]
 
     def of(self, kind: str) -> Iterator[UsageSample]:

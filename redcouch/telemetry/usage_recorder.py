@@ -1,10 +1,11 @@
 """
-Looks at the connections once a second, and has what it saw written down.
+Looks at the connections twice a second, and has what it saw written down at once, so that a
+process that is killed takes no more with it than what it heard in its last moments.
 
 Nothing is added to the path of a request but one flag for its connection: which
 key and command a client is at is read from what it has asked for last. So a
-client that has spoken is never missed; of its key prefixes and commands, one
-is seen a second, which finds those that are in use.
+client that has spoken is never missed; of its key prefixes and commands, those of one
+request are seen at a time, which finds what is in use.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from redcouch.commands import verb
 from redcouch.errors import BackendError
 from redcouch.interfaces import IStorageBackend, ITrafficBackend
-from redcouch.telemetry.usage import UsageSamples
+from redcouch.telemetry.usage import SEPARATOR, UsageSample, UsageSamples
 
-_LOOK = 1.0
-_WRITE_EVERY = 5
+_LOOK = 0.5
+"""Seconds; with the round trip, far less than the one that is promised."""
+
 _LONGEST_PREFIX = 64
+
+_MOST_KEYS = 100
+"""Of one command, keys of which the prefix is noted."""
 
 
 class UsageRecorder:
@@ -41,17 +46,17 @@ class UsageRecorder:
         self._separator = separator
         self._now = now
         self._notes = UsageSamples()
-        self._looks = 0
         self._refused = False
         self._connections: Iterable[Any] = ()
         self._loop = LoopingCall(self._look)
         self._loop.clock = reactor
+        self._turns = DeferredLock()
 
     def start(self, connections: Iterable[Any]) -> None:
         """Begin to look at these; the collection may change meanwhile."""
         if self._backend is not None:
             self._connections = connections
-            self._loop.start(_LOOK, now=False)
+            self._loop.start(_LOOK)
 
     def stop(self) -> Deferred[None]:
         """Look no more; fires when everything is written down."""
@@ -65,14 +70,13 @@ class UsageRecorder:
         if self._loop.running and connection.spoke:
             self._note(connection)
 
-    def _look(self) -> None:
+    def _look(self) -> Deferred[None]:
+        """What is heard while this is written down waits for the next look."""
         for connection in self._connections:
             if connection.spoke:
                 connection.spoke = False
                 self._note(connection)
-        self._looks += 1
-        if self._looks % _WRITE_EVERY == 0:
-            self._write()
+        return self._write()
 
     def _note(self, connection: Any) -> None:
         now = int(self._now())
@@ -84,23 +88,30 @@ class UsageRecorder:
         command = connection.last_command
         if command is not None:
             add("command", verb(type(command)).encode(), now)
-            if command.keys:
-                add("prefix", self._prefix(command.keys[0]), now)
+            for key in command.keys[:_MOST_KEYS]:
+                add("prefix", self._prefix(key), now)
+                add(SEPARATOR, self._separator, now)
 
     def _prefix(self, key: bytes) -> bytes:
         before, separator, _ = key.partition(self._separator)
         return (before + separator if separator else b"")[:_LONGEST_PREFIX]
 
     def _write(self) -> Deferred[None]:
-        written: Deferred[None] = self._backend.keep_traffic(self._notes.take(), int(self._now()))
-        written.addErrback(self._not_written)
-        return written
+        written: Deferred[None] = self._turns.run(
+            lambda: Deferred.fromCoroutine(self._write_down(self._notes.take()))
+        )
+        return written.addErrback(
+            lambda failure: self._log.failure("Could not write down who speaks memcached", failure)
+        )
 
-    def _not_written(self, failure: Any) -> None:
-        failure.trap(BackendError)
-        if not self._refused and self._backend.health().ready:
-            self._refused = True
-            self._log.error(
-                "Cannot write down who speaks memcached: {reason}",
-                reason=failure.getErrorMessage(),
-            )
+    async def _write_down(self, notes: list[UsageSample]) -> None:
+        """Even if there is nothing to note but that somebody watches."""
+        try:
+            await self._backend.keep_traffic(notes, self._now())
+        except BackendError as error:
+            self._notes.put_back(notes)
+            if not self._refused and self._backend.health().ready:
+                self._refused = True
+                self._log.error(
+                    "Cannot write down who speaks memcached: {reason}", reason=str(error)
+                )

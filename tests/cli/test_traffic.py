@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import struct
 import time
@@ -11,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from redcouch.telemetry.usage import MOST
-from tests.cli.running import run
+from redcouch.telemetry.usage import LAPSE, MOST
+from tests.cli.running import Ended, run
 from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
@@ -105,7 +107,126 @@ def test_ready(redis: RedisServer) -> None:
         assert "has been watched for" in ignored.out
         eventually(lambda: run("ready", "--quiet-for", "2s", "--storage", redis.url).status == 0)
         told = run("ready", "--quiet-for", "2s", "--json", "--storage", redis.url)
-        assert told.json == {"ready": True, "reason": None, "clients": []}
+        assert told.json == {"ready": True, "reason": None, "clients": [], "gap": None}
+
+
+def ready(redis: RedisServer, span: str, *options: str) -> Ended:
+    """What C{redcouch ready} says, of clients that are not the tests' own."""
+    return run(
+        "ready", "--quiet-for", span, "--ignore", HOST, "--json", *options, "--storage", redis.url
+    )
+
+
+def watched(redis: RedisServer) -> float:
+    """Until when somebody has watched; 0 if nobody has."""
+    looked: float | None = run("traffic", "--json", "--storage", redis.url).json["looked"]
+    return looked or 0.0
+
+
+def test_nobody_watches(redis: RedisServer) -> None:
+    """Where no RedCouch runs any more, nobody is told to be ready, and it is said since when."""
+    with servers.redcouch(redis.url):
+        eventually(lambda: ready(redis, "1s").status == 0)
+    looked = watched(redis)
+    eventually(lambda: ready(redis, "1s").status == 1)
+    told = ready(redis, "1s")
+    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(looked))
+    assert told.json["reason"] == f"nobody has been watching since {when}"
+
+
+@pytest.mark.parametrize("end", ["terminate", "kill"])
+def test_gap(redis: RedisServer, end: str) -> None:
+    """A time in which none ran begins the span anew, and is named; the last end counts."""
+    with servers.redcouch(redis.url) as bridge:
+        eventually(lambda: ready(redis, "2s").status == 0)
+        bridge.stop(signal.SIGKILL if end == "kill" else signal.SIGTERM)
+        looked = watched(redis)
+        bridge.start()
+        eventually(lambda: watched(redis) > looked)
+        told = ready(redis, "2s")
+        assert told.status == 1
+        begun, ended = told.json["gap"]
+        assert begun == looked < ended
+        assert "has been watched for" in told.json["reason"]
+        assert "nobody watched from" in told.json["reason"]
+        eventually(lambda: ready(redis, "2s").status == 0)
+        assert ready(redis, "2s").json["gap"] == [begun, ended]
+        assert "Before that, nobody watched from" in run("traffic", "--storage", redis.url).out
+
+
+def test_one_after_another(redis: RedisServer) -> None:
+    """Where another RedCouch watches meanwhile, one may end, in whatever way, without a gap."""
+    with servers.redcouch(redis.url) as first:
+        eventually(lambda: ready(redis, "1s").status == 0)
+        with servers.redcouch(redis.url):
+            eventually(lambda: redis_fields(redis) == 2)
+            both = watched(redis)
+            eventually(lambda: watched(redis) > both + 1)
+            first.kill()
+            looked = watched(redis)
+            eventually(lambda: watched(redis) > looked + LAPSE)
+            assert ready(redis, "4s").json == {
+                "ready": True,
+                "reason": None,
+                "clients": [],
+                "gap": None,
+            }
+            first.start()
+
+
+def redis_fields(redis: RedisServer) -> int:
+    """How many processes have noted that they watch."""
+    with redis.client() as client:
+        return int(client.hlen("redcouch:sys:traffic"))
+
+
+def test_redis_away(redis: RedisServer) -> None:
+    """While Redis cannot be written to, nobody watches; what was heard meanwhile is not lost."""
+    with servers.redcouch(redis.url) as bridge:
+        eventually(lambda: ready(redis, "1s").status == 0)
+        os.kill(redis.pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            ask(bridge.address, b"get away:1\r\n", b"\r\n")
+            eventually(lambda: time.monotonic() > began + LAPSE + 1)
+        finally:
+            os.kill(redis.pid, signal.SIGCONT)
+        eventually(lambda: "away:" in names(redis, "prefix"))
+        begun, ended = ready(redis, "1h").json["gap"]
+        assert ended - begun > LAPSE
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_killed(redis: RedisServer, workers: str) -> None:
+    """A client is on record within a second, though its RedCouch is killed without a warning."""
+    with servers.redcouch(redis.url, "--workers", workers) as bridge:
+        eventually(lambda: watched(redis) > 0)
+        other = ("127.0.0.2", 0)
+        with socket.create_connection((HOST, bridge.port), source_address=other) as client:
+            client.sendall(b"get session:1\r\n")
+            assert client.recv(100) == b"END\r\n"
+            before = time.monotonic()
+            eventually(lambda: time.monotonic() > before + 1)
+            for worker in servers.children(bridge.pid):
+                os.kill(worker, signal.SIGKILL)
+            bridge.kill()
+        assert "127.0.0.2" in names(redis, "client")
+        assert "session:" in names(redis, "prefix")
+        bridge.start()
+
+
+def test_lost_record(redis: RedisServer) -> None:
+    """Where the record of clients was evicted or deleted, silence before that proves nothing."""
+    with servers.redcouch(redis.url) as bridge:
+        speak(bridge)
+        eventually(lambda: ready(redis, "3s").status == 0)
+        assert run("ready", "--quiet-for", "1h", "--storage", redis.url).status == 1
+        with redis.client() as client:
+            client.delete("redcouch:sys:traffic:client")
+        told = ready(redis, "3s")
+        assert told.status == 1
+        assert "the record of clients has been lost" in told.json["reason"]
+        eventually(lambda: ready(redis, "3s").status == 0)
 
 
 @pytest.mark.parametrize(

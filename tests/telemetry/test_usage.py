@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from redcouch.backends.redis.usage_store import oldest, read_inventory
+import pytest
+
+from redcouch.backends.redis.usage_store import (
+    RECORDED,
+    ROOT,
+    key_of,
+    oldest,
+    read_inventory,
+    seconds_key_of,
+    unbroken,
+)
 from redcouch.telemetry.usage import MOST, UsageSample, UsageSamples
 
 
@@ -33,6 +43,31 @@ def test_bound() -> None:
     assert notes.take() == [UsageSample("prefix", b"new", 3, 1)]
 
 
+def test_looked_at_often() -> None:
+    """A second counts once, though it is written down in between."""
+    notes = UsageSamples()
+    notes.add("client", b"a", 10)
+    assert notes.take() == [UsageSample("client", b"a", 10, 1)]
+    notes.add("client", b"a", 10)
+    assert notes.take() == []
+    notes.add("client", b"a", 11)
+    assert notes.take() == [UsageSample("client", b"a", 11, 1)]
+
+
+def test_put_back() -> None:
+    """What could not be written down is there the next time, with what has come since."""
+    notes = UsageSamples()
+    notes.add("client", b"a", 10)
+    notes.add("client", b"b", 10)
+    taken = notes.take()
+    notes.add("client", b"a", 12)
+    notes.put_back(taken)
+    assert set(notes.take()) == {
+        UsageSample("client", b"a", 12, 2),
+        UsageSample("client", b"b", 10, 1),
+    }
+
+
 def test_oldest() -> None:
     """Those seen longest ago are the ones to go."""
     fields = [b"a", b"5", b"b", b"20", b"c", b"3", b"d", b"100"]
@@ -43,14 +78,38 @@ def test_oldest() -> None:
 def test_read() -> None:
     """What stands in Redis, the latest first."""
     inventory = read_inventory(
-        {b"since": b"5", b"looked": b"9"},
-        {"client": {b"a": b"6", b"b": b"8"}, "user": {}},
-        {"client": {b"a": b"3"}},
+        {
+            ROOT: {b"one": b"5000 9500"},
+            key_of("client"): {b"a": b"6", b"b": b"8", RECORDED: b"4"},
+            seconds_key_of("client"): {b"a": b"3"},
+        }
     )
-    assert (inventory.since, inventory.looked) == (5, 9)
+    assert (inventory.since, inventory.looked, inventory.gap) == (5, 9.5, None)
     assert list(inventory.of("client")) == [
         UsageSample("client", b"b", 8, 0),
         UsageSample("client", b"a", 6, 3),
     ]
+    assert inventory.recorded == {"client": 4}
     assert list(inventory.of("user")) == []
-    assert read_inventory({}, {}, {}).since is None
+    assert read_inventory({}).since is None
+
+
+@pytest.mark.parametrize(
+    ("stretches", "found"),
+    [
+        ([], (None, None, None)),
+        ([(1, 9)], (1, 9, None)),
+        ([(1, 4), (6, 9)], (6, 9, (4, 6))),
+        ([(1, 4), (4, 9)], (1, 9, None)),
+        ([(6, 9), (1, 4), (3, 7)], (1, 9, None)),  # three, each beginning before the last ends
+        ([(1, 9), (5, 6)], (1, 9, None)),
+        ([(1, 2), (3, 4), (5, 9)], (5, 9, (4, 5))),  # the last gap counts
+        ([(5, 6), (4, 9), (1, 3.5)], (4, 9, (3.5, 4))),
+    ],
+)
+def test_unbroken(
+    stretches: list[tuple[float, float]],
+    found: tuple[float | None, float | None, tuple[float, float] | None],
+) -> None:
+    """Several processes together have watched as long as one of them did at every moment."""
+    assert unbroken(stretches) == found

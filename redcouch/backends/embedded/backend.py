@@ -128,7 +128,7 @@ class EmbeddedBackend(BackendWrapper):
         """See L{IBoundedBackend}."""
         return Deferred.fromCoroutine(self._server.limit_memory(size))
 
-    def keep_traffic(self, seen: Sequence[UsageSample], now: int) -> Deferred[None]:
+    def keep_traffic(self, seen: Sequence[UsageSample], now: float) -> Deferred[None]:
         return super().keep_traffic(seen, now) if self._up else fail(_not_yet())
 
     def traffic(self) -> Deferred[Usage]:

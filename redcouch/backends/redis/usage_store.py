@@ -4,26 +4,43 @@ How the inventory of memcached traffic stands in Redis.
 One hash for each kind of name, C{redcouch:sys:traffic:<kind>}, has for each
 name when it was last seen (UNIX time in seconds), and one at
 C{redcouch:sys:traffic:<kind>:seconds} in how many seconds it was seen. The hash
-C{redcouch:sys:traffic} has C{since}, when the first look was taken, and
-C{looked}, when the last was.
+C{redcouch:sys:traffic} has for each process that watches since when, and until when
+(milliseconds). All times are by the clock of Redis, which processes and commands share.
+
+Redis may evict any key, or an operator delete it. So the hash of a kind tells in a field of its
+own since when it is there: from silence before that nobody concludes anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.logger import Logger
 
 from redcouch.backends.redis.layout import SYSTEM_PREFIX
 from redcouch.backends.redis.replies import check, failed_by
+from redcouch.backends.redis.scripts import WATCH
 from redcouch.results import ErrorKind
-from redcouch.telemetry.usage import KINDS, MOST, Usage, UsageSample
+from redcouch.telemetry.usage import KINDS, LAPSE, MOST, SEPARATOR, Usage, UsageSample
 
 ROOT = SYSTEM_PREFIX + b"traffic"
 
+RECORDED = b"\nsince"
+"""The field with when a kind's hash was made; no name of a client or a user, nor a prefix."""
+
+_NOTED = (*KINDS, SEPARATOR)
+
 _LONGEST_NUMBER = 11
 """Digits of a UNIX time for the next thousand years."""
+
+_STRETCH = re.compile(rb"([0-9]{1,14}) ([0-9]{1,14})")
+
+_EARLIER = (b"since", b"looked")
+"""Fields that an earlier RedCouch may have left, which say nothing of gaps."""
 
 
 def key_of(kind: str) -> bytes:
@@ -38,8 +55,8 @@ def seconds_key_of(kind: str) -> bytes:
 
 SYSTEM_KEYS = (
     ROOT,
-    *(key_of(kind) for kind in KINDS),
-    *(seconds_key_of(kind) for kind in KINDS),
+    *(key_of(kind) for kind in _NOTED),
+    *(seconds_key_of(kind) for kind in _NOTED),
 )
 """Every key of the inventory."""
 
@@ -62,15 +79,29 @@ class UsageStore:
     def __init__(self, exchange: Asks) -> None:
         self._exchange = exchange
         self._told: set[bytes] = set()
+        self._process = secrets.token_hex(8).encode()
+        self._began: float | None = None
 
-    async def keep(self, seen: Sequence[UsageSample], now: int) -> None:
-        """Add what was seen. Of a kind that has become too large, what was seen last stays."""
-        replies = [*map(check, await self._exchange.ask_all(commands_noting(seen, now)))]
-        for kind, size in zip(KINDS, replies[-len(KINDS) :], strict=True):
-            if size > MOST:
-                fields = _fields(await self._exchange.ask(b"HGETALL", key_of(kind)))
+    async def keep(self, seen: Sequence[UsageSample], now: float) -> None:
+        """
+        Add what was seen, and that this process watches. Of a kind that has become too
+        large, what was seen last stays.
+
+        @param now: the time by the clock that C{seen} was noted by.
+        """
+        self._began = now if self._began is None else self._began
+        before = now - self._began  # in which Redis may have been away
+        known = (LAPSE, before if 0 <= before <= LAPSE else 0)
+        arguments = [b"%d" % int(seconds * 1000) for seconds in known]
+        clock = await self._exchange.ask(b"EVAL", WATCH, b"1", ROOT, self._process, *arguments)
+        commands = commands_noting(seen, int(clock) / 1000, int(clock) / 1000 - now)
+        replies = [*map(check, await self._exchange.ask_all(commands))]
+        sizes = dict(zip((ROOT, *map(key_of, _NOTED)), replies[-len(_NOTED) - 1 :], strict=True))
+        for key, size in sizes.items():
+            if size > MOST + 1:
+                fields = _fields(await self._exchange.ask(b"HGETALL", key))
                 names = oldest(fields, MOST * 4 // 5)
-                keys = (key_of(kind), seconds_key_of(kind))
+                keys = (key,) if key == ROOT else (key, key + b":seconds")
                 await self._exchange.ask_all([(b"HDEL", key, *names) for key in keys])
 
     async def read(self) -> Usage:
@@ -83,11 +114,13 @@ class UsageStore:
                 check(reply)
         hashes = [*map(_fields, replies)]
         root, *kinds = (dict(zip(said[::2], said[1::2], strict=True)) for said in hashes)
-        for key, hash_ in zip(SYSTEM_KEYS, (root, *kinds), strict=True):
+        told = [_STRETCH.fullmatch(said) for name, said in root.items() if name not in _EARLIER]
+        if not all(told):
+            self._tell(ROOT)
+        for key, hash_ in zip(SYSTEM_KEYS[1:], kinds, strict=True):
             if not all(map(is_number, hash_.values())):
                 self._tell(key)
-        last = dict(zip(KINDS, kinds[: len(KINDS)], strict=True))
-        return read_inventory(root, last, dict(zip(KINDS, kinds[len(KINDS) :], strict=True)))
+        return read_inventory(dict(zip(SYSTEM_KEYS, (root, *kinds), strict=True)))
 
     def _tell(self, key: bytes) -> None:
         if key not in self._told:
@@ -99,23 +132,37 @@ class UsageStore:
             )
 
 
-def commands_noting(seen: Sequence[UsageSample], now: int) -> list[tuple[bytes, ...]]:
-    """The commands that note what was seen, each about one key; the last ask for sizes."""
-    commands: list[tuple[bytes, ...]] = [
-        (b"HSETNX", ROOT, b"since", b"%d" % now),
-        (b"HSET", ROOT, b"looked", b"%d" % now),
-    ]
+def commands_noting(
+    seen: Sequence[UsageSample], now: float, ahead: float
+) -> list[tuple[bytes, ...]]:
+    """
+    The commands that note what was seen, each about one key; the last ask for sizes.
+
+    @param now: by the clock of Redis, which is C{ahead} of the one that C{seen} was noted by.
+    """
+    begun = b"%d" % math.ceil(now)
+    commands = [(b"HSETNX", key_of(kind), RECORDED, begun) for kind in _NOTED]
     for one in seen:
-        commands.append((b"HSET", key_of(one.kind), one.name, b"%d" % one.last))
+        last = b"%d" % max(0, round(one.last + ahead))
+        commands.append((b"HSET", key_of(one.kind), one.name, last))
         commands.append((b"HINCRBY", seconds_key_of(one.kind), one.name, b"%d" % one.seconds))
-    return commands + [(b"HLEN", key_of(kind)) for kind in KINDS]
+    return commands + [(b"HLEN", key) for key in (ROOT, *map(key_of, _NOTED))]
 
 
 def oldest(fields: Sequence[bytes], keep: int) -> list[bytes]:
-    """Of a kind's hash, as HGETALL gives it: all names but those seen last."""
-    seen = zip(map(_number, fields[1::2]), fields[::2], strict=True)
-    names = sorted(seen, key=lambda one: one[0] or 0)
-    return [name for _, name in names[: max(0, len(names) - keep)]]
+    """Of a hash, as HGETALL gives it: all names but those seen last."""
+    seen = {
+        name: _last(said)
+        for name, said in zip(fields[::2], fields[1::2], strict=True)
+        if name != RECORDED
+    }
+    return sorted(seen, key=seen.__getitem__)[: max(0, len(seen) - keep)]
+
+
+def _last(said: bytes) -> int:
+    """When that was: of a number itself, of a stretch of time its end; long ago, of neither."""
+    stretch = _STRETCH.fullmatch(said)
+    return int(stretch[2]) if stretch else _number(said) or 0
 
 
 def _fields(reply: Any) -> list[bytes]:
@@ -134,28 +181,43 @@ def _number(field: bytes | None) -> int | None:
     return int(field) if field is not None and is_number(field) else None
 
 
-def read_inventory(
-    root: Mapping[bytes, bytes],
-    last: Mapping[str, Mapping[bytes, bytes]],
-    seconds: Mapping[str, Mapping[bytes, bytes]],
-) -> Usage:
+def read_inventory(hashes: Mapping[bytes, Mapping[bytes, bytes]]) -> Usage:
     """
-    The hashes of Redis as an inventory. Without sense in C{since} nobody has
-    looked; a name without sense was seen when somebody looked last.
+    The hashes of Redis, by their keys, as an inventory. Where none makes sense of who has
+    watched, nobody has; a name without sense was seen when somebody looked last.
     """
-    since = _number(root.get(b"since"))
-    looked = since if (found := _number(root.get(b"looked"))) is None else found
-    if since is None:
-        looked = None
-    seen = [
-        UsageSample(
-            kind,
-            name,
-            (looked or 0) if (at := _number(when)) is None else at,
-            _number(seconds.get(kind, {}).get(name)) or 0,
-        )
-        for kind, names in last.items()
-        for name, when in names.items()
-    ]
+    stretches = map(_STRETCH.fullmatch, hashes.get(ROOT, {}).values())
+    since, looked, gap = unbroken(
+        (int(one[1]) / 1000, int(one[2]) / 1000) for one in stretches if one is not None
+    )
+    recorded: dict[str, int] = {}
+    seen = []
+    for kind in _NOTED:
+        seconds = hashes.get(seconds_key_of(kind), {})
+        for name, when in hashes.get(key_of(kind), {}).items():
+            at = _number(when)
+            if name != RECORDED:
+                last = int(looked or 0) if at is None else at
+                seen.append(UsageSample(kind, name, last, _number(seconds.get(name)) or 0))
+            elif at is not None:
+                recorded[kind] = at
     seen.sort(key=lambda one: one.last, reverse=True)
-    return Usage(since, looked, seen)
+    return Usage(since, looked, gap, recorded, seen)
+
+
+def unbroken(
+    stretches: Iterable[tuple[float, float]],
+) -> tuple[float | None, float | None, tuple[float, float] | None]:
+    """
+    From when on, and until when, somebody has watched at every moment, as far back as
+    that goes from the last look; and when nobody had before. Stretches are of one process each.
+    """
+    since = looked = None
+    for begun, ended in sorted(stretches, key=lambda one: one[1], reverse=True):
+        if since is None:
+            since, looked = begun, ended
+        elif ended < since:
+            return since, looked, (ended, since)
+        else:
+            since = min(since, begun)
+    return since, looked, None

@@ -22,33 +22,84 @@ class InventoryTests(SharedRedisCase):
         self.lines = self.logged()
         assert ITrafficBackend.providedBy(self.storage)
         self.store: Any = self.storage
-        await self.store.keep_traffic([UsageSample("client", b"10.0.0.1", 1000, 5)], 1000)
+        self.began = self.clock()
+        await self.keep("10.0.0.1", 5)
+
+    def clock(self) -> float:
+        """What Redis has for the time."""
+        seconds, micros = self.client.time()
+        return float(seconds) + micros / 1e6
+
+    async def keep(self, client: str, seconds: int, clock: int = 1000) -> None:
+        """Somebody was seen just now by a clock that differs."""
+        await self.store.keep_traffic(
+            [UsageSample("client", client.encode(), clock, seconds)], clock
+        )
 
     def told(self) -> list[str]:
         return [line for line in self.lines if "makes no sense" in line]
 
     async def test_as_it_is(self) -> None:
-        """What was kept comes back, and nothing is told."""
+        """What was kept comes back, by the clock of Redis, and nothing is told."""
         inventory = await self.store.traffic()
-        self.assertEqual((inventory.since, inventory.looked), (1000, 1000))
-        self.assertEqual(inventory.seen, [UsageSample("client", b"10.0.0.1", 1000, 5)])
+        self.assertLess(abs(inventory.since - self.began), 2)
+        self.assertEqual((inventory.looked, inventory.gap), (inventory.since, None))
+        (seen,) = inventory.seen
+        self.assertEqual((seen.kind, seen.name, seen.seconds), ("client", b"10.0.0.1", 5))
+        self.assertLess(abs(seen.last - self.began), 2)
         self.assertEqual(self.told(), [])
 
-    async def test_without_a_last_look(self) -> None:
-        """Without C{looked}, the last look was the first."""
-        self.client.hdel(ROOT, "looked")
+    async def test_goes_on(self) -> None:
+        """A process that notes again and again has watched since its first note."""
+        first = (await self.store.traffic()).since
+        await eventually_in_reactor(lambda: self.clock() > first + 0.1)
+        await self.keep("10.0.0.1", 1)
         inventory = await self.store.traffic()
-        self.assertEqual((inventory.since, inventory.looked), (1000, 1000))
+        self.assertEqual((inventory.since, inventory.gap), (first, None))
+        self.assertGreater(inventory.looked, first)
 
-    async def test_without_a_first_look(self) -> None:
-        """Without C{since} nobody has looked, so that nobody concludes anything from silence."""
-        for senseless in ("abc", "", "-1", "1.5", "nan", "9" * 400, "\xff"):
-            self.client.hset(ROOT, "since", senseless)
+    async def test_lapse(self) -> None:
+        """One that has noted nothing for too long begins anew; when it did not watch is known."""
+        ((process, _),) = self.client.hgetall(ROOT).items()
+        self.client.hset(ROOT, process, "1000 2000")
+        await self.keep("10.0.0.1", 1)
+        inventory = await self.store.traffic()
+        self.assertEqual(inventory.gap, (2.0, inventory.since))
+        self.assertEqual(inventory.since, inventory.looked)
+
+    async def test_clock_set_back(self) -> None:
+        """What a clock says that was ahead does not count as watched."""
+        ahead = int(self.clock() * 1000) + 3_600_000
+        ((process, _),) = self.client.hgetall(ROOT).items()
+        self.client.hset(ROOT, process, f"1000 {ahead}")
+        await self.keep("10.0.0.1", 1)
+        self.assertLess(abs((await self.store.traffic()).since - self.began), 5)
+
+    async def test_lost_record(self) -> None:
+        """Where the record of clients was lost, it tells since when there is one again."""
+        self.client.delete(f"{ROOT}:client")
+        await self.keep("10.0.0.2", 1)
+        inventory = await self.store.traffic()
+        self.assertGreaterEqual(inventory.recorded["client"], inventory.since)
+        self.assertEqual([one.name for one in inventory.seen], [b"10.0.0.2"])
+
+    async def test_senseless_watch(self) -> None:
+        """Where nothing makes sense, nobody has looked, and nobody concludes anything."""
+        ((process, _),) = self.client.hgetall(ROOT).items()
+        for senseless in ("abc", "", "-1", "1.5 2", "nan", "9" * 400, "1 2 3", "\xff"):
+            self.client.hset(ROOT, process, senseless)
             inventory = await self.store.traffic()
             self.assertEqual((inventory.since, inventory.looked), (None, None))
-        self.client.hdel(ROOT, "since")
-        self.assertIsNone((await self.store.traffic()).since)
         self.assertEqual(len(self.told()), 1)
+        await self.keep("10.0.0.1", 1)
+        self.assertIsNotNone((await self.store.traffic()).since)
+
+    async def test_earlier_fields(self) -> None:
+        """What an earlier RedCouch has left says nothing, and is not told."""
+        self.client.hset(ROOT, mapping={"since": "5", "looked": "9"})
+        inventory = await self.store.traffic()
+        self.assertLess(abs(inventory.since - self.began), 2)
+        self.assertEqual(self.told(), [])
 
     async def test_names_without_sense(self) -> None:
         """A client that was seen nobody knows when may have been there just now."""
@@ -56,8 +107,10 @@ class InventoryTests(SharedRedisCase):
         self.client.hset(f"{ROOT}:client:seconds", "10.0.0.1", "many")
         for _ in range(3):
             inventory = await self.store.traffic()
-            seen = {one.name: (one.last, one.seconds) for one in inventory.seen}
-            self.assertEqual(seen, {b"10.0.0.1": (1000, 0), b"10.0.0.2": (1000, 0)})
+            seen = {one.name: one.seconds for one in inventory.seen}
+            self.assertEqual(seen, {b"10.0.0.1": 0, b"10.0.0.2": 0})
+            lasts = [one.last for one in inventory.seen]
+            self.assertTrue(all(abs(last - self.began) < 2 for last in lasts))
         self.assertEqual(len(self.told()), 2)
 
     async def test_other_types(self) -> None:
@@ -73,10 +126,18 @@ class InventoryTests(SharedRedisCase):
     async def test_too_many_without_sense(self) -> None:
         """When names have to go, those without sense go first."""
         self.client.hset(f"{ROOT}:client", mapping={f"n{one}": "x" for one in range(1100)})
-        await self.store.keep_traffic([UsageSample("client", b"10.0.0.1", 2000, 1)], 2000)
+        await self.keep("10.0.0.1", 1)
         left = self.client.hgetall(f"{ROOT}:client")
-        self.assertEqual(len(left), 800)
-        self.assertEqual(left[b"10.0.0.1"], b"2000")
+        self.assertEqual(len(left), 801)
+        self.assertIn(b"10.0.0.1", left)
+        self.assertIn("client", (await self.store.traffic()).recorded)
+
+    async def test_too_many_processes(self) -> None:
+        """Of very many that have watched, those of long ago go."""
+        self.client.hset(ROOT, mapping={f"n{one}": f"{one} {one}" for one in range(1100)})
+        await self.keep("10.0.0.1", 1)
+        self.assertEqual(self.client.hlen(ROOT), 800)
+        self.assertLess(abs((await self.store.traffic()).since - self.began), 2)
 
 
 class FlushTests(SharedRedisCase):

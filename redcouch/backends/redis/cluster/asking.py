@@ -33,11 +33,15 @@ class SlotExchange:
     async def ask_all(self, commands: Sequence[tuple[bytes, ...]]) -> Sequence[Any]:
         """
         The replies to several commands, errors of Redis among them. Those on one node
-        are done in their order.
+        are done in their order. (Of EVAL, the key stands behind the script.)
 
         @raise BackendError: one has none.
         """
-        calls = [(slot_of(command[1]), pack_command(command)) for command in commands]
+        keys = [command[3 if command[0] == b"EVAL" else 1] for command in commands]
+        calls = [
+            (slot_of(key), pack_command(command))
+            for key, command in zip(keys, commands, strict=True)
+        ]
         return await call_all(self._router, calls)
 
 

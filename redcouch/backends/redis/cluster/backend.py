@@ -77,7 +77,7 @@ class ClusterBackend:
     def describe(self) -> Deferred[Mapping[str, str | int]]:
         return Deferred.fromCoroutine(self._admin.describe())
 
-    def keep_traffic(self, seen: Sequence[UsageSample], now: int) -> Deferred[None]:
+    def keep_traffic(self, seen: Sequence[UsageSample], now: float) -> Deferred[None]:
         return Deferred.fromCoroutine(self._usage.keep(seen, now))
 
     def traffic(self) -> Deferred[Usage]:
