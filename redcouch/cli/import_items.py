@@ -23,6 +23,7 @@ from redcouch.cli.common import (
     ring_option,
     storage_url_option,
 )
+from redcouch.cli.fleet import in_turn, listed
 from redcouch.cli.progress import Advance, Stop, progress
 from redcouch.cli.rate_limit import Pace
 from redcouch.cli.storage import Call, Storage, explain, open_storage
@@ -30,7 +31,7 @@ from redcouch.errors import ServerError
 from redcouch.memcached_client.address import Address, ring_of
 from redcouch.memcached_client.item_reading import Copy, Fault
 from redcouch.memcached_client.key_listing import ListedKey
-from redcouch.memcached_client.node import BATCH, BlockingNode, by_weight
+from redcouch.memcached_client.node import BlockingNode, by_weight
 from redcouch.memcached_client.rings import Ring
 
 _RESERVED = f"its key in Redis would begin with {SYSTEM_PREFIX.decode()}, which is RedCouch's own"
@@ -166,28 +167,15 @@ class _Copier:
         if self._stop.requested:
             return
         try:
-            with (
-                BlockingNode(address) as node,
-                node.list_keys(lambda: self._stop.requested) as keys,
-            ):
-                self._tally.listed += len(keys)
-                with progress(address.shown, len(keys)) as advance:
-                    for entries in keys.batches(self._pace.batch(BATCH)):
-                        self._pace.spend(len(entries))
-                        if self._stop.requested:
-                            return
-                        self._copy(node, self._owned(place, entries, advance), advance)
+            with listed(place, address, self._stop) as own:
+                self._tally.listed += len(own.keys)
+                with progress(address.shown, len(own.keys)) as advance:
+                    for part in in_turn([own], self._ring, self._pace, self._stop):
+                        self._tally.counts["elsewhere"] += len(part.elsewhere)
+                        advance(len(part.elsewhere))
+                        self._copy(part.node, part.owned, advance)
         except ServerError as error:
             self._tally.troubles.append(str(error))
-
-    def _owned(
-        self, place: int, entries: Sequence[ListedKey], advance: Advance
-    ) -> Sequence[ListedKey]:
-        """Those of which the node is the owner."""
-        owned = [entry for entry in entries if self._ring.owner(entry.key) == place]
-        self._tally.counts["elsewhere"] += len(entries) - len(owned)
-        advance(len(entries) - len(owned))
-        return owned
 
     def _copy(self, node: BlockingNode, entries: Sequence[ListedKey], advance: Advance) -> None:
         wanted = [entry for entry in entries if self._storage.may_hold(entry.key)]

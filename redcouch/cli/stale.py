@@ -19,12 +19,11 @@ from redcouch.cli.common import (
     ring_option,
     show_key,
 )
+from redcouch.cli.fleet import NodeKeys, in_turn, listed
 from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
 from redcouch.errors import ServerError
 from redcouch.memcached_client.address import Address, ring_of
-from redcouch.memcached_client.key_listing import ListedKeys
-from redcouch.memcached_client.node import BATCH, BlockingNode
 from redcouch.memcached_client.rings import Ring
 
 _MOST_ELSEWHERE = 1 / 3
@@ -102,9 +101,8 @@ def command(
     trouble = refused = ""
     with Stop() as stop, ExitStack() as stack:
         try:
-            opened = [stack.enter_context(BlockingNode(address)) for address in nodes]
-            lists = [stack.enter_context(node.list_keys(lambda: stop.requested)) for node in opened]
-            search = _Search(opened, lists, owners, Pace(rate, stop), stop, counts)
+            lists = [stack.enter_context(listed(*each, stop)) for each in enumerate(nodes)]
+            search = _Search(lists, owners, Pace(rate, stop), stop, counts)
             search.name(show)
             if delete and not force and counts.elsewhere > counts.listed * _MOST_ELSEWHERE:
                 refused = "so many that the ring may be a wrong one: see --force"
@@ -129,14 +127,12 @@ class _Search:
 
     def __init__(
         self,
-        nodes: Sequence[BlockingNode],
-        lists: Sequence[ListedKeys],
+        lists: Sequence[NodeKeys],
         ring: Ring,
         pace: Pace,
         stop: Stop,
         counts: StaleCounts,
     ) -> None:
-        self._nodes = nodes
         self._lists = lists
         self._ring = ring
         self._pace = pace
@@ -145,26 +141,20 @@ class _Search:
 
     def name(self, most: int) -> None:
         """Count the copies elsewhere, and name the first of them."""
-        self._tally.listed = sum(map(len, self._lists))
-        for place, keys in enumerate(self._lists):
-            for entry in keys:
-                owner = self._ring.owner(entry.key)
-                if owner != place:
-                    self._tally.elsewhere += 1
-                    if len(self._tally.named) < most:
-                        on, of = self._nodes[place].address.shown, self._nodes[owner].address.shown
-                        self._tally.named.append((show_key(entry.key), on, of))
+        self._tally.listed = sum(len(one.keys) for one in self._lists)
+        for part in in_turn(self._lists, self._ring, Pace(None, self._stop), self._stop):
+            self._tally.elsewhere += len(part.elsewhere)
+            for entry in part.elsewhere[: most - len(self._tally.named)]:
+                owner = self._lists[self._ring.owner(entry.key)].node
+                self._tally.named.append(
+                    (show_key(entry.key), part.node.address.shown, owner.address.shown)
+                )
 
     def delete(self) -> None:
         """Remove them."""
         with progress("deleting", self._tally.listed) as advance:
-            for place, (node, keys) in enumerate(zip(self._nodes, self._lists, strict=True)):
-                for entries in keys.batches(self._pace.batch(BATCH)):
-                    self._pace.spend(len(entries))
-                    if self._stop.requested:
-                        return
-                    stale = [e.key for e in entries if self._ring.owner(e.key) != place]
-                    for gone in node.delete(stale):
-                        self._tally.deleted += gone
-                        self._tally.failed += not gone
-                    advance(len(entries))
+            for part in in_turn(self._lists, self._ring, self._pace, self._stop):
+                for gone in part.node.delete([entry.key for entry in part.elsewhere]):
+                    self._tally.deleted += gone
+                    self._tally.failed += not gone
+                advance(len(part))

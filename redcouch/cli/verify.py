@@ -25,13 +25,14 @@ from redcouch.cli.common import (
     show_key,
     storage_option,
 )
+from redcouch.cli.fleet import NodeKeys, in_turn, listed
 from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
 from redcouch.cli.storage import NOT_AN_ITEM, Storage, StoredItem, batches, open_storage
 from redcouch.errors import ServerError
 from redcouch.memcached_client.address import ring_of
 from redcouch.memcached_client.item_reading import Copy, Fault, ReadOutcome
-from redcouch.memcached_client.key_listing import ListedKey, ListedKeys
+from redcouch.memcached_client.key_listing import ListedKey
 from redcouch.memcached_client.node import BATCH, BlockingNode, by_weight
 from redcouch.memcached_client.rings import Ring
 
@@ -190,9 +191,9 @@ def command(
         try:
             with ExitStack() as stack:
                 opened = stack.enter_context(open_storage(storage))
-                nodes = [stack.enter_context(BlockingNode(address)) for address in addresses]
+                lists = [stack.enter_context(listed(*each, stop)) for each in enumerate(addresses)]
                 _Comparison(
-                    opened, nodes, owners, sample, ttl_tolerance, Pace(rate, stop), stop, report
+                    opened, lists, owners, sample, ttl_tolerance, Pace(rate, stop), stop, report
                 ).run()
         except ServerError as error:
             trouble = str(error)
@@ -214,7 +215,7 @@ class _Comparison:
     def __init__(
         self,
         storage: Storage,
-        nodes: Sequence[BlockingNode],
+        lists: Sequence[NodeKeys],
         ring: Ring,
         sample: int | None,
         tolerance: float,
@@ -223,7 +224,8 @@ class _Comparison:
         report: Report,
     ) -> None:
         self._storage = storage
-        self._nodes = nodes
+        self._lists = lists
+        self._nodes = [one.node for one in lists]
         self._ring = ring
         self._sample = sample
         self._tolerance = tolerance
@@ -233,31 +235,21 @@ class _Comparison:
 
     def run(self) -> None:
         """Fill in the report."""
-        with ExitStack() as stack:
-            lists = [
-                (node, stack.enter_context(node.list_keys(lambda: self._stop.requested)))
-                for node in self._nodes
-            ]
-            self._report.memcached = sum(len(keys) for _, keys in lists)
-            self._compare_all(lists)
+        self._report.memcached = sum(len(one.keys) for one in self._lists)
+        self._compare_all()
         self._look_for_extras()
 
-    def _compare_all(self, lists: Sequence[tuple[BlockingNode, ListedKeys]]) -> None:
+    def _compare_all(self) -> None:
         total = min(self._report.memcached, self._sample or self._report.memcached)
         with progress("comparing", total) as advance:
-            for node, several in self._chosen(lists):
-                self._pace.spend(len(several))
-                if self._stop.requested:
-                    return
-                owned = [entry for entry in several if self._owner(entry.key) is node]
-                elsewhere = [entry.key for entry in several if self._owner(entry.key) is not node]
-                self._name_elsewhere(node, elsewhere)
+            for part in in_turn(self._chosen(), self._ring, self._pace, self._stop):
+                self._name_elsewhere(part.node, [entry.key for entry in part.elsewhere])
                 doubtful: list[ListedKey] = []
-                for found in by_weight(node.fetch(owned)):
+                for found in by_weight(part.node.fetch(part.owned)):
                     doubtful += self._compare(found)
                 for entry in doubtful:  # only now that all of the answer has been taken
                     self._look_again(entry)
-                advance(len(several))
+                advance(len(part))
 
     def _owner(self, key: bytes) -> BlockingNode:
         return self._nodes[self._ring.owner(key)]
@@ -269,17 +261,15 @@ class _Comparison:
                 found = Difference(_ELSEWHERE, key, node=node.address.shown, owner=owner)
                 self._report.add(found)
 
-    def _chosen(
-        self, lists: Sequence[tuple[BlockingNode, ListedKeys]]
-    ) -> Iterator[tuple[BlockingNode, Sequence[ListedKey]]]:
+    def _chosen(self) -> Iterable[tuple[int, BlockingNode, Iterable[ListedKey]]]:
         """All keys of all nodes, or a sample of them."""
         if self._sample is None:
-            for node, keys in lists:
-                yield from ((node, several) for several in keys.batches(self._pace.batch(BATCH)))
-            return
-        pairs = ((node, entry) for node, keys in lists for entry in keys)
-        for node, entry in choose(pairs, self._sample):
-            yield node, [entry]
+            return self._lists
+        pairs = ((one.place, entry) for one in self._lists for entry in one.keys)
+        chosen: dict[int, list[ListedKey]] = {}
+        for place, entry in choose(pairs, self._sample):
+            chosen.setdefault(place, []).append(entry)
+        return [(place, self._nodes[place], entries) for place, entries in chosen.items()]
 
     def _compare(self, found: Sequence[tuple[ListedKey, ReadOutcome]]) -> Iterator[ListedKey]:
         """Those that seem to differ."""

@@ -17,7 +17,7 @@ import time
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from tempfile import TemporaryFile
 from types import TracebackType
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -77,12 +77,6 @@ class ListedKeys:
         for line in self._file:
             expires, _, key = line.rstrip(b"\n").partition(b" ")
             yield ListedKey(unquote_to_bytes(key), int(expires))
-
-    def batches(self, size: int) -> Iterator[list[ListedKey]]:
-        """All of them, in lists."""
-        remaining = iter(self)
-        while batch := list(islice(remaining, size)):
-            yield batch
 
 
 @dataclass(frozen=True, slots=True)
