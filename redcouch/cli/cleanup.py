@@ -21,6 +21,7 @@ from redcouch.cli.common import (
 )
 from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
+from redcouch.cli.recent_use import force_option, refuse_recent_use
 from redcouch.cli.storage import BATCH, Storage, batches, check, open_storage
 from redcouch.errors import ServerError
 
@@ -35,6 +36,7 @@ from redcouch.errors import ServerError
     "so no RedCouch must be using it any more. Flags and CAS tokens of plain strings stay, but "
     "those of a storage with layout=string.",
 )
+@force_option
 @rate_option
 @storage_option
 @json_option
@@ -44,6 +46,7 @@ def command(
     yes: bool,
     dry_run: bool,
     system: bool,
+    force: bool,
     rate: float | None,
     storage: RedisLocation,
     as_json: bool,
@@ -58,7 +61,10 @@ def command(
     With layout=string, the plain strings are your data by now, and stay. What is removed is what
     RedCouch keeps beside them: flags and CAS tokens, at redcouch:sys:item:PREFIX*.
 
-    Exit status 1: keys were found and not removed, since you said no.
+    If memcached clients have used keys within the last hour, through any RedCouch on this
+    database, nothing is removed without --force.
+
+    Exit status 1: keys were found and not removed, since you said no or clients use them.
     """
     if not (yes or dry_run or sys.stdin.isatty()):
         raise click.UsageError("there is nobody to ask: give --yes or --dry-run", ctx)
@@ -67,6 +73,8 @@ def command(
     with Stop() as stop:
         try:
             with open_storage(storage) as opened:
+                if not force:
+                    refuse_recent_use(opened, b"*")
                 removal.count(opened, stop)
                 asking = not (yes or dry_run or stop.requested or not removal.found)
                 agreed = _ask(removal, storage, stop) if asking else not dry_run

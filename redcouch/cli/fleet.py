@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from redcouch.cli.progress import Stop
 from redcouch.cli.rate_limit import Pace
-from redcouch.cli.storage import batches
 from redcouch.memcached_client.address import Address
 from redcouch.memcached_client.key_listing import ListedKey, ListedKeys
 from redcouch.memcached_client.node import BATCH, BlockingNode
@@ -55,14 +54,10 @@ def in_turn(
     lists: Iterable[tuple[int, BlockingNode, Iterable[ListedKey]]],
     ring: Ring,
     pace: Pace,
-    stop: Stop,
 ) -> Iterator[Part]:
-    """All keys of all nodes, so many at a time as the pace allows, until it is to stop."""
+    """All keys of all nodes, as the pace allows."""
     for place, node, keys in lists:
-        for entries in batches(keys, pace.batch(BATCH)):
-            pace.spend(len(entries))
-            if stop.requested:
-                return
+        for entries in pace.portions(keys, BATCH):
             part = Part(node, [], [])
             for entry in entries:
                 (part.owned if ring.owner(entry.key) == place else part.elsewhere).append(entry)

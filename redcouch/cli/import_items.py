@@ -170,7 +170,7 @@ class _Copier:
             with listed(place, address, self._stop) as own:
                 self._tally.listed += len(own.keys)
                 with progress(address.shown, len(own.keys)) as advance:
-                    for part in in_turn([own], self._ring, self._pace, self._stop):
+                    for part in in_turn([own], self._ring, self._pace):
                         self._tally.counts["elsewhere"] += len(part.elsewhere)
                         advance(len(part.elsewhere))
                         self._copy(part.node, part.owned, advance)

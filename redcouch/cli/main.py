@@ -10,6 +10,7 @@ import click
 from redcouch import __version__
 from redcouch.cli import (
     cleanup,
+    export,
     functions,
     import_items,
     inspect,
@@ -26,6 +27,7 @@ from redcouch.errors import ConfigurationError, ServerError
 COMMANDS = (
     import_items.command,
     verify.command,
+    export.command,
     stale.command,
     inspect.command,
     ls.command,

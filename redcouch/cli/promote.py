@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import click
@@ -26,7 +27,8 @@ from redcouch.cli.common import (
 )
 from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
-from redcouch.cli.storage import BATCH, Storage, batches, explain, open_storage
+from redcouch.cli.recent_use import force_option, refuse_recent_use
+from redcouch.cli.storage import BATCH, Storage, explain, open_storage
 from redcouch.errors import ServerError
 
 _EXAMPLES = 10
@@ -127,6 +129,7 @@ class PromoteCounts:
     "serves the strings to memcached clients.",
 )
 @click.option("--dry-run", is_flag=True, help="Change nothing; say what would be done.")
+@force_option
 @rate_option
 @hash_storage_option
 @json_option
@@ -140,6 +143,7 @@ def command(
     keep: bool,
     with_flags: bool,
     dry_run: bool,
+    force: bool,
     rate: float | None,
     storage: RedisLocation,
     as_json: bool,
@@ -153,7 +157,8 @@ def command(
     string that is there under the new key stays, unless --overwrite is given; a key of another
     type stays always. An item that is marked stale (md with I) stays an item.
 
-    From then on, memcached clients of the hash layout do not have the item. --with-flags keeps
+    From then on, memcached clients of the hash layout do not have the item. If they have used
+    such keys within the last hour, nothing is done without --force. --with-flags keeps
     what a plain string has no room for: flags and CAS token. To go on after
     Ctrl-C or a lost connection, run it again.
 
@@ -166,11 +171,13 @@ def command(
     with Stop() as stop:
         try:
             with open_storage(storage) as opened, progress("promoting") as advance:
+                if not force:
+                    refuse_recent_use(opened, os.fsencode(pattern))
                 promotion = _Promotion(
                     opened, renaming, (overwrite, keep, dry_run, with_flags), counts
                 )
-                pace = Pace(rate, stop)
-                for keys in _in_turn(opened, os.fsencode(pattern), pace, stop):
+                found = chain.from_iterable(opened.scan(os.fsencode(pattern)))
+                for keys in Pace(rate, stop).portions(found, BATCH):
                     promotion.promote(keys)
                     advance(len(keys))
         except ServerError as error:
@@ -192,16 +199,6 @@ def _read_renaming(text: str | None, ctx: click.Context) -> Renaming:
     if not sign:
         raise click.UsageError("--rename: write OLD=NEW, as in session:=app:session:", ctx)
     return Renaming(old, new)
-
-
-def _in_turn(storage: Storage, pattern: bytes, pace: Pace, stop: Stop) -> Iterator[list[bytes]]:
-    """The matching keys, so many at a time as the pace allows, until it is to stop."""
-    for found in storage.scan(pattern):
-        for keys in batches(found, pace.batch(BATCH)):
-            pace.spend(len(keys))
-            if stop.requested:
-                return
-            yield keys
 
 
 class _Promotion:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
 
 from redcouch.cli.progress import Stop
 
 _SLICE = 0.1
+
+Thing = TypeVar("Thing")
 
 
 class Pace:
@@ -29,6 +33,15 @@ class Pace:
         self._clock = clock
         self._sleep = sleep
         self._free = clock()
+
+    def portions(self, items: Iterable[Thing], size: int) -> Iterator[list[Thing]]:
+        """All of them, up to C{size} together and when they may be done, until it is to stop."""
+        remaining = iter(items)
+        while several := list(islice(remaining, self.batch(size))):
+            self.spend(len(several))
+            if self._stop.requested:
+                return
+            yield several
 
     def batch(self, size: int) -> int:
         """How many of C{size} items to take together: what a tenth of a second has room for."""

@@ -142,7 +142,7 @@ class _Search:
     def name(self, most: int) -> None:
         """Count the copies elsewhere, and name the first of them."""
         self._tally.listed = sum(len(one.keys) for one in self._lists)
-        for part in in_turn(self._lists, self._ring, Pace(None, self._stop), self._stop):
+        for part in in_turn(self._lists, self._ring, Pace(None, self._stop)):
             self._tally.elsewhere += len(part.elsewhere)
             for entry in part.elsewhere[: most - len(self._tally.named)]:
                 owner = self._lists[self._ring.owner(entry.key)].node
@@ -153,7 +153,7 @@ class _Search:
     def delete(self) -> None:
         """Remove them."""
         with progress("deleting", self._tally.listed) as advance:
-            for part in in_turn(self._lists, self._ring, self._pace, self._stop):
+            for part in in_turn(self._lists, self._ring, self._pace):
                 for gone in part.node.delete([entry.key for entry in part.elsewhere]):
                     self._tally.deleted += gone
                     self._tally.failed += not gone

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -49,8 +49,6 @@ Call = Sequence[bytes | str | int]
 """What a script is given: the item's key (with its prefix), then the arguments."""
 
 _ATTEMPTS = 5
-
-Thing = TypeVar("Thing")
 
 
 def read_storage(url: str) -> RedisLocation:
@@ -360,7 +358,7 @@ def explain(error: BaseException) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
-def batches(items: Iterable[Thing], size: int = BATCH) -> Iterator[list[Thing]]:
+def batches(items: Iterable[bytes], size: int = BATCH) -> Iterator[list[bytes]]:
     """The same, in lists."""
     remaining = iter(items)
     while batch := list(islice(remaining, size)):

@@ -30,10 +30,10 @@ from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
 from redcouch.cli.storage import NOT_AN_ITEM, Storage, StoredItem, batches, open_storage
 from redcouch.errors import ServerError
-from redcouch.memcached_client.address import ring_of
-from redcouch.memcached_client.item_reading import Copy, Fault, ReadOutcome
+from redcouch.memcached_client.address import Address, ring_of
+from redcouch.memcached_client.item_reading import Copy, Fault
 from redcouch.memcached_client.key_listing import ListedKey
-from redcouch.memcached_client.node import BATCH, BlockingNode, by_weight
+from redcouch.memcached_client.node import BATCH, BlockingNode, ReadItem, by_weight
 from redcouch.memcached_client.rings import Ring
 
 TOLERANCE = 5.0
@@ -184,17 +184,14 @@ def command(
     if not addresses:
         raise click.UsageError("name a memcached://HOST:PORT to compare with", ctx)
     owners = ring_of(addresses, ring)
-    report = Report(show, KINDS if len(addresses) == 1 else (*KINDS, _ELSEWHERE))
+    report = Report(show, kinds_of(addresses))
     began = time.monotonic()
     trouble = ""
     with Stop() as stop:
         try:
-            with ExitStack() as stack:
-                opened = stack.enter_context(open_storage(storage))
-                lists = [stack.enter_context(listed(*each, stop)) for each in enumerate(addresses)]
-                _Comparison(
-                    opened, lists, owners, sample, ttl_tolerance, Pace(rate, stop), stop, report
-                ).run()
+            with open_storage(storage) as opened:
+                pace = Pace(rate, stop)
+                compare(opened, addresses, owners, pace, stop, report, ttl_tolerance, sample)
         except ServerError as error:
             trouble = str(error)
     report.seconds = time.monotonic() - began
@@ -207,6 +204,31 @@ def command(
     if trouble:
         raise CommandError(trouble)
     raise click.exceptions.Exit(stop.status or (NO if report.counts else 0))
+
+
+def kinds_of(addresses: Sequence[Address]) -> Sequence[str]:
+    """The kinds of differences that there may be between a storage and these memcacheds."""
+    return KINDS if len(addresses) == 1 else (*KINDS, _ELSEWHERE)
+
+
+def compare(
+    storage: Storage,
+    addresses: Sequence[Address],
+    ring: Ring,
+    pace: Pace,
+    stop: Stop,
+    report: Report,
+    tolerance: float = TOLERANCE,
+    sample: int | None = None,
+) -> None:
+    """
+    Compare memcacheds with a storage, and fill in the report, until it is to stop.
+
+    @raise ServerError: a server fails.
+    """
+    with ExitStack() as stack:
+        lists = [stack.enter_context(listed(*each, stop)) for each in enumerate(addresses)]
+        _Comparison(storage, lists, ring, sample, tolerance, pace, stop, report).run()
 
 
 class _Comparison:
@@ -242,13 +264,13 @@ class _Comparison:
     def _compare_all(self) -> None:
         total = min(self._report.memcached, self._sample or self._report.memcached)
         with progress("comparing", total) as advance:
-            for part in in_turn(self._chosen(), self._ring, self._pace, self._stop):
+            for part in in_turn(self._chosen(), self._ring, self._pace):
                 self._name_elsewhere(part.node, [entry.key for entry in part.elsewhere])
                 doubtful: list[ListedKey] = []
                 for found in by_weight(part.node.fetch(part.owned)):
-                    doubtful += self._compare(found)
-                for entry in doubtful:  # only now that all of the answer has been taken
-                    self._look_again(entry)
+                    self._report.compared += sum(outcome is not None for _, outcome in found)
+                    doubtful += [entry for entry, _ in self._compare(found)]
+                self._look_again(part.node, doubtful)
                 advance(len(part))
 
     def _owner(self, key: bytes) -> BlockingNode:
@@ -271,23 +293,21 @@ class _Comparison:
             chosen.setdefault(place, []).append(entry)
         return [(place, self._nodes[place], entries) for place, entries in chosen.items()]
 
-    def _compare(self, found: Sequence[tuple[ListedKey, ReadOutcome]]) -> Iterator[ListedKey]:
-        """Those that seem to differ."""
+    def _compare(self, found: Sequence[ReadItem]) -> Iterator[tuple[ListedKey, Difference]]:
+        """Those that differ, and how."""
         there = self._storage.read([entry.key for entry, _ in found])
         for (entry, outcome), stored in zip(found, there, strict=True):
             if outcome is None:
                 continue  # it has gone since it was listed
-            self._report.compared += 1
-            if self._difference(entry.key, outcome, stored) is not None:
-                yield entry
+            difference = self._difference(entry.key, outcome, stored)
+            if difference is not None:
+                yield entry, difference
 
-    def _look_again(self, entry: ListedKey) -> None:
-        """Add the difference, if there still is one."""
-        ((_, outcome),) = self._owner(entry.key).fetch([entry])
-        (stored,) = self._storage.read([entry.key])
-        found = None if outcome is None else self._difference(entry.key, outcome, stored)
-        if found is not None:
-            self._report.add(found)
+    def _look_again(self, node: BlockingNode, doubtful: Sequence[ListedKey]) -> None:
+        """Add the differences that there still are: what changed meanwhile may have looked so."""
+        for found in by_weight(node.fetch(doubtful)):
+            for _, difference in self._compare(found):
+                self._report.add(difference)
 
     def _difference(
         self, key: bytes, outcome: Copy | Fault, stored: StoredItem
@@ -336,8 +356,8 @@ class _Comparison:
             yield from batches(several, BATCH)
 
     def _name_extras(self, keys: Sequence[bytes]) -> None:
-        for key in self._unknown(self._unknown(keys)):
-            (stored,) = self._storage.read([key])
+        unknown = self._unknown(self._unknown(keys))
+        for key, stored in zip(unknown, self._storage.read(unknown), strict=True):
             gone = stored.item is None and stored.fault is None
             if not (gone or stored.fault == NOT_AN_ITEM or self._is_ending(stored.ttl)):
                 self._report.add(Difference("extra", key))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from math import ceil
 from types import TracebackType
 from typing import TypeAlias
 
 from redcouch.errors import ServerError
-from redcouch.limits import MAX_KEY
+from redcouch.expiry import MAX_RELATIVE
+from redcouch.limits import MAX_KEY, Limits
 from redcouch.memcached_client.address import Address
 from redcouch.memcached_client.blocking_client import BlockingClient, show
 from redcouch.memcached_client.item_reading import (
@@ -27,17 +29,26 @@ from redcouch.memcached_client.key_listing import NEVER, ListedKey, ListedKeys, 
 from redcouch.memcached_client.protocol import (
     BINARY_PROBE,
     PROBE,
+    Reply,
+    binary_store,
     delete,
+    flush,
     is_plain,
     name,
     read_binary,
     read_line,
+    store,
+    text_store,
 )
+from redcouch.results import Item
 
 BATCH = 100
 """Keys asked for in one go: their requests fit into a socket's buffer, whatever comes back."""
 
 _GONE = (b"HD", b"NF", b"DELETED", b"NOT_FOUND")
+
+_LAST_SECOND = 2**31 - 1
+"""The latest end of an item that every memcached understands, as UNIX time."""
 
 WEIGHT = 4 * 1024 * 1024
 """Bytes of values that are held together, if they are more than one."""
@@ -135,6 +146,53 @@ class BlockingNode:
         for line in lines:
             yield line is not None and next(replies).code in _GONE
 
+    def store(self, items: Sequence[tuple[bytes, Item, float | None]]) -> list[str | None]:
+        """
+        Store up to L{BATCH} items, each with its key and seconds to live (C{None} for ever).
+        For each why it could not be stored; C{None} where it was.
+        """
+        whys: list[str | None] = [None] * len(items)
+        ways: dict[Getter, list[int]] = {}
+        for place, (key, _, _) in enumerate(items):
+            ways.setdefault(self._getter(key), []).append(place)
+        for getter, places in ways.items():
+            connection = self._connection if getter is not BINARY else self._speak_binary()
+            if connection is None:
+                replies = iter([Reply(self._without_binary.encode())] * len(places))
+            else:
+                request = b"".join(self._storing(getter, *items[place]) for place in places)
+                replies = connection.ask(request, len(places), getter.read)
+            for place, reply in zip(places, replies, strict=True):
+                if reply.code not in (b"HD", b"STORED"):
+                    whys[place] = show(reply)
+        return whys
+
+    def _storing(self, getter: Getter, key: bytes, item: Item, ttl: float | None) -> bytes:
+        exptime = 0
+        if ttl is not None:
+            exptime = max(1, ceil(ttl))
+            if exptime > MAX_RELATIVE:
+                exptime = min(_LAST_SECOND, exptime + int(self.now))
+        value, flags, _ = item
+        if getter is BINARY:
+            return binary_store(key, value, flags, exptime)
+        if getter is TEXT:
+            return text_store(key, value, flags, exptime)
+        named = name(key)
+        assert named is not None, "or it would have to be named in binary"
+        return store(named, value, flags, exptime)
+
+    def flush(self) -> None:
+        """Remove all items."""
+        (reply,) = self._connection.ask(flush(0), 1, read_line)
+        if reply.code != b"OK":
+            raise self._connection.trouble(f"answered flush_all with {show(reply)}")
+
+    def evictions(self) -> int:
+        """How many items it has thrown away for lack of memory, so far."""
+        told = self._stats().get("evictions", "0")
+        return int(told) if told.isdigit() else 0
+
     def _deletion(self, key: bytes) -> bytes | None:
         named = name(key)
         if self.has_meta and named is not None:
@@ -149,17 +207,21 @@ class BlockingNode:
     def _fetch_binary(
         self, entries: Sequence[ListedKey]
     ) -> Iterator[tuple[ListedKey, ReadOutcome]]:
+        binary = self._speak_binary()
+        if binary is None:
+            yield from ((entry, Fault(self._without_binary)) for entry in entries)
+        else:
+            found = read_items(binary, BINARY, entries, self.now)
+            yield from zip(entries, found, strict=True)
+
+    def _speak_binary(self) -> BlockingClient | None:
+        """A connection for the binary protocol; C{None} where there can be none."""
         try:
             if not self._without_binary:
                 self._binary = self._binary or self._connect_in_binary()
         except ServerError as error:
-            self._without_binary = str(error)
-        if self._binary is None:
-            reason = f"a key for the binary protocol only; {self._without_binary}"
-            yield from ((entry, Fault(reason)) for entry in entries)
-        else:
-            found = read_items(self._binary, BINARY, entries, self.now)
-            yield from zip(entries, found, strict=True)
+            self._without_binary = f"a key for the binary protocol only; {error}"
+        return self._binary
 
     def _connect_in_binary(self) -> BlockingClient:
         connection = self._connect()
@@ -169,10 +231,15 @@ class BlockingNode:
     def _connect(self) -> BlockingClient:
         return self._open.enter_context(BlockingClient(self.address))
 
-    def _stats(self) -> dict[str, str]:
+    def item_size(self) -> int:
+        """Bytes of the largest item that it takes (-I)."""
+        told = self._stats(b"stats settings").get("item_size_max", "")
+        return int(told) if told.isdigit() else Limits().max_item_size
+
+    def _stats(self, group: bytes = b"stats") -> dict[str, str]:
         """C{stats}, by name."""
         stats = {}
-        for reply in self._connection.ask_lines(b"stats"):
+        for reply in self._connection.ask_lines(group):
             if reply.code == b"STAT" and reply.words:
                 name, *value = (word.decode(errors="replace") for word in reply.words)
                 stats[name] = " ".join(value)

@@ -155,12 +155,14 @@ def read_text(buffer: ReplyBuffer) -> Reply:
 
 
 _HEADER = struct.Struct("!BBHBBHIIQ")
-_REQUEST, _REPLY, _NOOP, _GET = 0x80, 0x81, 0x0A, 0x0C
+_REQUEST, _REPLY, _SET, _NOOP, _GET = 0x80, 0x81, 0x01, 0x0A, 0x0C
 _FOUND, _NOT_FOUND = 0, 1
 
 
 def read_binary(buffer: ReplyBuffer) -> Reply:
-    """The reply to L{binary_get} or L{BINARY_PROBE}, as that to a meta command."""
+    """
+    The reply to L{binary_get}, L{binary_store} or L{BINARY_PROBE}, as that to a meta command.
+    """
     header = buffer.exactly(_HEADER.size)
     magic, opcode, key_length, extras, _, status, length, _, _ = _HEADER.unpack(header)
     if magic != _REPLY:
@@ -174,6 +176,8 @@ def read_binary(buffer: ReplyBuffer) -> Reply:
         return Reply(b"EN")
     if status != _FOUND:
         return Reply(*_split(body))
+    if opcode == _SET:
+        return Reply(b"HD")
     if extras != 4 or opcode != _GET:
         raise GarbageError("what came is no reply to a get")
     front = extras + key_length
@@ -302,6 +306,19 @@ BINARY_PROBE = _HEADER.pack(_REQUEST, _NOOP, 0, 0, 0, 0, 0, 0, 0)
 def binary_get(key: bytes) -> bytes:
     """An item, in binary, which can name any key. See L{read_binary}."""
     return _HEADER.pack(_REQUEST, _GET, len(key), 0, 0, 0, len(key), 0, 0) + key
+
+
+def binary_store(key: bytes, value: bytes, flags: int, exptime: int) -> bytes:
+    """HD, see L{read_binary}."""
+    extras = struct.pack("!II", flags, exptime)
+    length = len(extras) + len(key) + len(value)
+    header = _HEADER.pack(_REQUEST, _SET, len(key), len(extras), 0, 0, length, 0, 0)
+    return header + extras + key + value
+
+
+def text_store(key: bytes, value: bytes, flags: int, exptime: int) -> bytes:
+    """STORED."""
+    return b"set %b %d %d %d\r\n%b\r\n" % (key, flags, exptime, len(value), value)
 
 
 def look(named: bytes) -> bytes:

@@ -34,29 +34,29 @@ def left(client: redis.Redis) -> set[bytes]:
 
 
 def test_yes(items: Mapping[bytes, bytes], any_redis: RedisServer, client: redis.Redis) -> None:
-    said = run("cleanup", "--yes", "-s", any_redis.url)
+    said = run("cleanup", "--force", "--yes", "-s", any_redis.url)
     assert (said.status, said.out) == (0, "removed 1001 of 1001 keys under rc:\n")
     assert left(client) == {*items, b"redcouch:sys:cas_counter"}
-    again = run("cleanup", "--yes", "-s", any_redis.url, "--json")
+    again = run("cleanup", "--force", "--yes", "-s", any_redis.url, "--json")
     assert (again.status, again.json["found"]) == (0, 0)
 
 
 def test_system(items: Mapping[bytes, bytes], any_redis: RedisServer, client: redis.Redis) -> None:
     """RedCouch's own keys go only when that is asked for."""
     client.set("redcouch:system", "not RedCouch's")
-    said = run("cleanup", "--yes", "--system", "-s", any_redis.url)
+    said = run("cleanup", "--force", "--yes", "--system", "-s", any_redis.url)
     assert (said.status, said.out.partition(" keys ")[2]) == (0, "under rc: and redcouch:sys:\n")
     assert left(client) == {*items, b"redcouch:system"}
 
 
 def test_dry_run(items: Mapping[bytes, bytes], any_redis: RedisServer, client: redis.Redis) -> None:
-    said = run("cleanup", "--dry-run", "-s", any_redis.url)
+    said = run("cleanup", "--force", "--dry-run", "-s", any_redis.url)
     assert (said.status, said.out) == (0, "would remove 1001 keys under rc:\n")
     assert len(left(client)) == 1001 + len(items) + 1
 
 
 def test_nobody_to_ask(any_redis: RedisServer, client: redis.Redis) -> None:
-    said = run("cleanup", "-s", any_redis.url)
+    said = run("cleanup", "--force", "-s", any_redis.url)
     assert said.status == 2
     assert "give --yes or --dry-run" in said.err
 
@@ -65,7 +65,7 @@ def answered(answer: str, url: str) -> Ended:
     """The command in a terminal, where somebody types this."""
     ours, theirs = pty.openpty()
     try:
-        process = start("cleanup", "-s", url, terminal=theirs)
+        process = start("cleanup", "--force", "-s", url, terminal=theirs)
         os.write(ours, answer.encode() + b"\n")
         return finish(process)
     finally:
@@ -87,7 +87,7 @@ def test_glob_characters_in_the_prefix(any_redis: RedisServer, client: redis.Red
     """They are escaped: only what begins with just these bytes goes."""
     client.mset({"a*b?[c]\\:1": "x", "axbxc:1": "y", "a*b?c\\:1": "z"})
     url = f"{any_redis.url}?prefix=a*b%3F%5Bc%5D%5C:"
-    assert run("cleanup", "--yes", "-s", url, "--json").json["removed"] == 1
+    assert run("cleanup", "--force", "--yes", "-s", url, "--json").json["removed"] == 1
     assert left(client) == {b"axbxc:1", b"a*b?c\\:1"}
 
 
@@ -96,18 +96,18 @@ def test_prefixes_that_are_refused(
     prefix: str, any_redis: RedisServer, client: redis.Redis
 ) -> None:
     client.set("redcouch:sys:x", "1")
-    said = run("cleanup", "--yes", "-s", f"{any_redis.url}?prefix={prefix}")
+    said = run("cleanup", "--force", "--yes", "-s", f"{any_redis.url}?prefix={prefix}")
     assert said.status == 2
     assert client.exists("redcouch:sys:x")
 
 
 def test_ctrl_c(items: Mapping[bytes, bytes], any_redis: RedisServer, client: redis.Redis) -> None:
     """It says what is gone, and a second run does the rest."""
-    process = start("cleanup", "--yes", "--rate", 100, "-s", any_redis.url, "--json")
+    process = start("cleanup", "--force", "--yes", "--rate", 100, "-s", any_redis.url, "--json")
     eventually(lambda: len(client.keys("rc:*")) < 1001)
     process.send_signal(signal.SIGINT)
     said = finish(process)
     assert said.status == 130
     assert said.json["removed"] == 1001 - len(client.keys("rc:*"))
-    assert run("cleanup", "--yes", "-s", any_redis.url).status == 0
+    assert run("cleanup", "--force", "--yes", "-s", any_redis.url).status == 0
     assert left(client) == {*items, b"redcouch:sys:cas_counter"}

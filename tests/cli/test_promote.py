@@ -31,7 +31,7 @@ def test_every_byte(
         for key, value in values.items():
             client.hset(b"rc:" + key, mapping={"r": value})
             client.expire(b"rc:" + key, 100)
-    said = run("promote", "*", "--to", "string", "-s", any_redis.url, "--json")
+    said = run("promote", "--force", "*", "--to", "string", "-s", any_redis.url, "--json")
     assert (said.status, said.json["promoted"], said.json["flagged"]) == (0, 3, 0)
     for key, value in values.items():
         assert client.get(key) == value
@@ -42,7 +42,7 @@ def test_every_byte(
 @pytest.mark.parametrize("value", [b"FF 00\n0a", b"ff00" * 3000 + b"\nFF"])
 def test_loose_hex(value: bytes, any_redis: RedisServer, client: redis.Redis) -> None:
     client.hset("rc:k", "v", value)
-    assert run("promote", "k", "--to", "string", "-s", any_redis.url).status == 0
+    assert run("promote", "--force", "k", "--to", "string", "-s", any_redis.url).status == 0
     assert client.get("k") == bytes.fromhex(value.decode())
     assert client.ttl("k") == -1
 
@@ -52,7 +52,9 @@ def test_what_matches(redcouch: RedCouch, any_redis: RedisServer, client: redis.
     fill_many(redcouch.address, b"session:", 1000)
     fill_many(redcouch.address, b"user:", 10)
     client.hset("session:hash", "v", "61")
-    told = run("promote", "session:*", "--to", "string", "-s", any_redis.url, "--json").json
+    told = run(
+        "promote", "--force", "session:*", "--to", "string", "-s", any_redis.url, "--json"
+    ).json
     assert (told["promoted"], told["flagged"]) == (1000, 800)
     assert client.get("session:999") == b"999"
     assert len(client.keys("rc:*")) == 10
@@ -65,7 +67,7 @@ def test_dry_run(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis
     fill_many(redcouch.address, b"k", 3)
     client.set("k1", "mine")
     before = {key: client.dump(key) for key in client.keys("rc:*")}
-    said = run("promote", "*", "--to", "string", "-s", any_redis.url, "--dry-run")
+    said = run("promote", "--force", "*", "--to", "string", "-s", any_redis.url, "--dry-run")
     assert said.status == 1
     assert said.out.startswith("would promote 2 in ")
     assert "\n  k2 -> k2\n" in said.out
@@ -80,7 +82,7 @@ def test_dry_run(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis
 def test_status_of_a_dry_run(redcouch: RedCouch, any_redis: RedisServer) -> None:
     """It is that of the run itself, for each command that has one."""
     fill_many(redcouch.address, b"k", 3)
-    for command in (["promote", "*", "--to", "string"], ["cleanup", "--yes"]):
+    for command in (["promote", "*", "--to", "string", "--force"], ["cleanup", "--yes", "--force"]):
         arguments = [*command, "-s", any_redis.url]
         would = run(*arguments, "--dry-run")
         assert would.out.startswith("would ")
@@ -92,13 +94,28 @@ def test_status_of_a_dry_run(redcouch: RedCouch, any_redis: RedisServer) -> None
 def test_rename(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """A beginning is replaced; another key keeps its name."""
     fill(redcouch.address, {b"session:a": Given(b"1"), b"user:b": Given(b"2")})
-    said = run("promote", "*", "--to", "string", "--rename", "session:=app:s:", "-s", any_redis.url)
+    said = run(
+        "promote",
+        "--force",
+        "*",
+        "--to",
+        "string",
+        "--rename",
+        "session:=app:s:",
+        "-s",
+        any_redis.url,
+    )
     assert said.status == 0
     assert (client.get("app:s:a"), client.get("user:b")) == (b"1", b"2")
     fill(redcouch.address, {b"c": Given(b"3")})
-    run("promote", "*", "--to", "string", "--rename", "=app:", "-s", any_redis.url)
+    run("promote", "--force", "*", "--to", "string", "--rename", "=app:", "-s", any_redis.url)
     assert client.get("app:c") == b"3"
-    assert run("promote", "*", "--to", "string", "--rename", "x", "-s", any_redis.url).status == 2
+    assert (
+        run(
+            "promote", "--force", "*", "--to", "string", "--rename", "x", "-s", any_redis.url
+        ).status
+        == 2
+    )
 
 
 def test_what_stays(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
@@ -110,7 +127,7 @@ def test_what_stays(redcouch: RedCouch, any_redis: RedisServer, client: redis.Re
     client.hset("rc:broken", "v", "no hex")
     client.lpush("rc:other", "x")
     client.hset("rc:empty", "f", 0)
-    said = run("promote", "*", "--to", "string", "-s", any_redis.url, "--json")
+    said = run("promote", "--force", "*", "--to", "string", "-s", any_redis.url, "--json")
     assert said.status == 1
     told = said.json
     kinds = ("promoted", "present", "stale", "unreadable", "wrong_type", "refused", "failed")
@@ -119,7 +136,9 @@ def test_what_stays(redcouch: RedCouch, any_redis: RedisServer, client: redis.Re
     assert (client.get("taken"), client.lrange("list", 0, -1)) == (b"mine", [b"mine"])
     assert len(client.keys("rc:*")) == 6
 
-    told = run("promote", "*", "--to", "string", "--overwrite", "-s", any_redis.url, "--json").json
+    told = run(
+        "promote", "--force", "*", "--to", "string", "--overwrite", "-s", any_redis.url, "--json"
+    ).json
     assert [told[kind] for kind in kinds] == [1, 1, 1, 1, 1, 0, 0]
     assert (client.get("taken"), client.lrange("list", 0, -1)) == (b"new", [b"mine"])
 
@@ -129,17 +148,21 @@ def test_new_keys_that_may_not_be(
 ) -> None:
     """No string is put among the items, nor among RedCouch's own keys."""
     fill(redcouch.address, {b"rc:x": Given(b"1"), b"redcouch:sys:y": Given(b"2")})
-    told = run("promote", "*", "--to", "string", "-s", any_redis.url, "--json").json
+    told = run("promote", "--force", "*", "--to", "string", "-s", any_redis.url, "--json").json
     assert (told["promoted"], told["refused"]) == (0, 2)
     assert get(redcouch.address, b"rc:x") == (b"1", 0)
 
 
 def test_keep(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     fill(redcouch.address, {b"k": Given(b"1", 4, 100)})
-    assert run("promote", "k", "--to", "string", "--keep", "-s", any_redis.url).status == 0
+    assert (
+        run("promote", "--force", "k", "--to", "string", "--keep", "-s", any_redis.url).status == 0
+    )
     assert client.get("k") == b"1"
     assert get(redcouch.address, b"k") == (b"1", 4)
-    again = run("promote", "k", "--to", "string", "--keep", "-s", any_redis.url, "--json")
+    again = run(
+        "promote", "--force", "k", "--to", "string", "--keep", "-s", any_redis.url, "--json"
+    )
     assert (again.status, again.json["present"]) == (1, 1)
 
 
@@ -148,7 +171,7 @@ def test_with_flags(redcouch: RedCouch, any_redis: RedisServer, client: redis.Re
     fill(redcouch.address, {b"k": Given(b"hello", 2**32 - 1, 100), b"n": Given(b"", 3)})
     token = run("inspect", "k", "-s", any_redis.url, "--json").json["cas"]
     client.hdel("rc:n", "c")
-    said = run("promote", "*", "--to", "string", "--with-flags", "-s", any_redis.url)
+    said = run("promote", "--force", "*", "--to", "string", "--with-flags", "-s", any_redis.url)
     assert (said.status, said.out.count("\n")) == (0, 1)
     digest = hashlib.sha1(b"hello").hexdigest()[:20]
     assert client.get("redcouch:sys:item:k") == f"{digest} 4294967295 {token}".encode()
@@ -156,14 +179,16 @@ def test_with_flags(redcouch: RedCouch, any_redis: RedisServer, client: redis.Re
     assert client.get("redcouch:sys:item:n") == b"da39a3ee5e6b4b0d3255 3 -"
     assert client.ttl("redcouch:sys:item:n") == -1
     fill(redcouch.address, {b"k": Given(b"other", 5)})
-    run("promote", "k", "--to", "string", "--overwrite", "-s", any_redis.url)
+    run("promote", "--force", "k", "--to", "string", "--overwrite", "-s", any_redis.url)
     assert client.exists("redcouch:sys:item:k") == 0
 
 
 def test_ctrl_c(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """It ends between two batches; a second run does the rest."""
     fill_many(redcouch.address, b"k", 2000)
-    process = start("promote", "k*", "--to", "string", "--rate", 200, "-s", any_redis.url, "--json")
+    process = start(
+        "promote", "--force", "k*", "--to", "string", "--rate", 200, "-s", any_redis.url, "--json"
+    )
     eventually(lambda: client.keys("k*") != [])
     process.send_signal(signal.SIGINT)
     said = finish(process)
@@ -171,7 +196,7 @@ def test_ctrl_c(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis)
     done = said.json["promoted"]
     assert 0 < done < 2000
     assert len(client.keys("k*")) == done
-    rest = run("promote", "k*", "--to", "string", "-s", any_redis.url, "--json")
+    rest = run("promote", "--force", "k*", "--to", "string", "-s", any_redis.url, "--json")
     assert (rest.status, rest.json["promoted"]) == (0, 2000 - done)
 
 
@@ -199,7 +224,7 @@ def test_while_traffic_goes_on(
     counting.start()
     try:
         assert begun.wait(60)
-        said = run("promote", "n*", "--to", "string", "--rate", 400, "-s", any_redis.url)
+        said = run("promote", "--force", "n*", "--to", "string", "--rate", 400, "-s", any_redis.url)
     finally:
         counting.join()
     assert said.status == 0

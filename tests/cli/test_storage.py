@@ -127,12 +127,12 @@ def test_the_rights_of_a_redis_user(memcached: Memcached, old: str) -> None:
         assert run("verify", old, url).status == 0
         assert run("ls", "-s", url).status == 0
         assert run("inspect", "k1", "-s", url).status == 0
-        assert run("promote", "k*", "--to", "string", "-s", url).status == 0
+        assert run("promote", "--force", "k*", "--to", "string", "-s", url).status == 0
         fill(memcached.address, {b"x": Given(b"1")})
         run("import", old, "--to", url)
-        refused = run("promote", "x", "--to", "string", "-s", url, "--json")
+        refused = run("promote", "--force", "x", "--to", "string", "-s", url, "--json")
         assert (refused.status, refused.json["failed"]) == (1, 1)
-        assert run("cleanup", "--yes", "--system", "-s", url).status == 0
+        assert run("cleanup", "--force", "--yes", "--system", "-s", url).status == 0
         with server.client() as native:
             assert native.keys("r*") == []
 

@@ -132,10 +132,13 @@ def test_cleanup_leaves_the_strings(
     if prefix:
         others["redcouch:sys:item:other:k"] = "4"
     native.mset(others)
-    would = run("cleanup", "--dry-run", "-s", url)
+    would = run("cleanup", "--force", "--dry-run", "-s", url)
     where = f"redcouch:sys:item:{prefix}"
     assert (would.status, would.out) == (0, f"would remove 300 keys under {where}\n")
-    assert run("cleanup", "--yes", "-s", url).out == f"removed 300 of 300 keys under {where}\n"
+    assert (
+        run("cleanup", "--force", "--yes", "-s", url).out
+        == f"removed 300 of 300 keys under {where}\n"
+    )
     assert native.keys(f"{where}*") == []
     assert len(native.keys(f"{prefix}k*")) == 300
     assert native.mget(list(others)) == [value.encode() for value in others.values()]
@@ -147,9 +150,9 @@ def test_system_leaves_the_flags_of_strings(
 ) -> None:
     """A cleanup of hashes takes nothing away from items that are strings."""
     fill(service.address, {b"k": Given(b"v", 5)})
-    assert run("cleanup", "--yes", "--system", "-s", f"{any_redis.url}/11").status == 0
+    assert run("cleanup", "--force", "--yes", "--system", "-s", f"{any_redis.url}/11").status == 0
     assert get(service.address, b"k") == (b"v", 5)
     assert not native.exists("redcouch:sys:cas_counter")
-    assert run("cleanup", "--yes", "--system", "-s", url).status == 0
+    assert run("cleanup", "--force", "--yes", "--system", "-s", url).status == 0
     assert native.keys("redcouch:*") == []
     assert get(service.address, b"k") == (b"v", 0)

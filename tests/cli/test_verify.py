@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 import redis
 from pymemcache.client.rendezvous import RendezvousHash
 
+from redcouch.cli.storage import Call, Storage
 from redcouch.cli.verify import choose
 from tests.cli.filling import Given, fill, fill_many
 from tests.cli.running import run
@@ -205,3 +209,30 @@ def test_nothing_is_changed(
         before = client.hgetall(b"rc:" + key)
         run("verify", old, any_redis.url)
         assert client.hgetall(b"rc:" + key) == before
+
+
+def test_what_is_missing_costs_little(
+    old: str, memcached: Memcached, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all differs, each batch is looked at twice, and not each item by itself."""
+    trips: Counter[str] = Counter()
+    pipeline = Storage.pipeline
+
+    def counted(self: Storage, commands: Iterable[Call]) -> list[Any]:
+        trips["all"] += 1
+        return pipeline(self, commands)
+
+    fill_many(memcached.address, b"k", 3000)
+    monkeypatch.setattr(Storage, "pipeline", counted)
+    missing = run("verify", old, storage, "--json").json
+    of_missing = trips.pop("all")
+    assert missing["differences"]["missing"] == missing["compared"] == 3000
+    assert run("import", old, "--to", storage).status == 0
+    trips.clear()
+    assert run("verify", old, storage).status == 0
+    assert of_missing <= 2 * trips.pop("all") <= 3000 / 10
+
+    assert ask(memcached.address, b"flush_all\r\n", b"\r\n") == b"OK\r\n"
+    extra = run("verify", old, storage, "--json").json
+    assert extra["differences"]["extra"] == 3000
+    assert trips["all"] <= 3000 / 10

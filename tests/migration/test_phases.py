@@ -67,7 +67,7 @@ def test_phase_3(
     with application(tmp_path, f"items {any_redis.port}") as (one, two):
         for instance in (one, two):
             instance.use(f"either {any_redis.port}")
-        said = run("promote", "*", "--to", "string", "-s", any_redis.url, "--json")
+        said = run("promote", "--force", "*", "--to", "string", "-s", any_redis.url, "--json")
         assert said.status in (0, 1)
         assert said.json["promoted"] >= SESSIONS
         assert said.json["left"] == [
@@ -75,7 +75,7 @@ def test_phase_3(
         ]
         for instance in (one, two):
             instance.use(f"strings {any_redis.port}")
-        assert run("cleanup", "--yes", "--system", "-s", any_redis.url).status == 0
+        assert run("cleanup", "--force", "--yes", "--system", "-s", any_redis.url).status == 0
         one.work()
         two.work()
     left = [key for key in client.keys("redcouch:*") if b":traffic" not in key]  # written any time
@@ -104,14 +104,14 @@ def test_from_the_beginning_to_the_end(memcached: Memcached, old: str, tmp_path:
             two.use(f"items {redis_server.port}")
             for instance in (one, two):
                 instance.use(f"either {redis_server.port}")
-            assert run("promote", "*", "--to", "string", *storage).status in (0, 1)
+            assert run("promote", "--force", "*", "--to", "string", *storage).status in (0, 1)
             for instance in (one, two):
                 instance.use(f"strings {redis_server.port}")
             eventually(lambda: run("ready", "--quiet-for", "1s", *storage).status == 0)
             named = run("traffic", "--json", *storage).json
             assert [client["name"] for client in named["client"]] == ["127.0.0.1"]
         one.work()
-        assert run("cleanup", "--yes", "--system", *storage).status == 0
+        assert run("cleanup", "--force", "--yes", "--system", *storage).status == 0
         one.work()
         two.work()
         assert native.keys("rc:*") == native.keys("redcouch:*") == []

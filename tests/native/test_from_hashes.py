@@ -16,7 +16,7 @@ def test_promoted_items_go_on_as_strings(any_redis: RedisServer) -> None:
     with any_redis.client(db=9) as client:
         client.flushdb()
         token = Items(client).set("k", b"value", ttl=500, flags=7)
-        done = run("promote", "*", "--to", "string", "--with-flags", "--storage", url)
+        done = run("promote", "*", "--to", "string", "--force", "--with-flags", "--storage", url)
         assert done.status == 0, done
         found = Items(client, layout="string").gets("k")
         assert found is not None

@@ -1,0 +1,275 @@
+"""C{redcouch export}: the storage's items, copied back into memcacheds."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, TypeVar
+
+import click
+
+from redcouch.backends.redis.url import RedisLocation
+from redcouch.cli.common import (
+    NO,
+    CommandError,
+    echo_json,
+    json_option,
+    rate_option,
+    read_node,
+    ring_option,
+    show_key,
+    storage_option,
+)
+from redcouch.cli.progress import Stop, progress
+from redcouch.cli.rate_limit import Pace
+from redcouch.cli.storage import Storage, open_storage
+from redcouch.cli.verify import Report, compare, kinds_of
+from redcouch.errors import ServerError
+from redcouch.limits import MAX_KEY, Limits
+from redcouch.memcached_client.address import Address, ring_of
+from redcouch.memcached_client.node import BATCH, WEIGHT, BlockingNode
+from redcouch.memcached_client.rings import Ring
+from redcouch.results import Item
+
+_KINDS = ("exported", "gone", "failed")
+
+_LONG_KEY = f"no memcached has a key of more than {MAX_KEY} bytes, or of none"
+
+_LARGE = "its value is larger than its memcached takes (-I)"
+
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class ExportCounts:
+    """
+    What has become of the items: C{exported}; C{gone} since they were found; C{failed}.
+
+    @ivar reasons: why they failed, with how often.
+    @ivar named: the first that failed: key, why.
+    @ivar evicted: items that the memcacheds have thrown away meanwhile.
+    @ivar troubles: servers that have failed, and why.
+    """
+
+    most: int
+    counts: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    named: list[tuple[bytes, str]] = field(default_factory=list)
+    evicted: int = 0
+    troubles: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def fail(self, key: bytes, reason: str) -> None:
+        self.counts["failed"] += 1
+        self.reasons[reason] += 1
+        if len(self.named) < self.most:
+            self.named.append((key, reason))
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return {
+            **{kind: self.counts[kind] for kind in _KINDS},
+            "reasons": dict(self.reasons),
+            "named": [{"key": show_key(key), "reason": why} for key, why in self.named],
+            "evicted": self.evicted,
+            "troubles": self.troubles,
+            "seconds": round(self.seconds, 3),
+        }
+
+    @property
+    def text(self) -> str:
+        counts = ", ".join(f"{kind} {self.counts[kind]}" for kind in _KINDS)
+        lines = [f"{self.counts.total()} items in {self.seconds:.1f} s: {counts}"]
+        lines += [f"  failed {count}: {reason}" for reason, count in self.reasons.most_common()]
+        lines += [f"  {show_key(key)}: {why}" for key, why in self.named]
+        if self.evicted:
+            lines.append(
+                f"  evicted {self.evicted}: the memcacheds have too little memory for all of it"
+            )
+        return "\n".join(lines)
+
+
+def _read_nodes(
+    ctx: click.Context, param: click.Parameter, urls: Sequence[str]
+) -> Sequence[Address]:
+    return [read_node(url, ctx, param) for url in urls]
+
+
+@click.command("export")
+@click.option(
+    "--to",
+    "nodes",
+    multiple=True,
+    required=True,
+    callback=_read_nodes,
+    metavar="MEMCACHED",
+    help="A memcached, as for redcouch import. Several times for a fleet, in the clients' order.",
+)
+@ring_option
+@click.option(
+    "--flush",
+    is_flag=True,
+    help="Empty the memcacheds first, so that they keep nothing that the storage does not have.",
+)
+@click.option(
+    "--show",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="How many failures, and how many differences, to name; all are counted.",
+)
+@rate_option
+@storage_option
+@json_option
+def command(
+    nodes: Sequence[Address],
+    ring: str | None,
+    flush: bool,
+    show: int,
+    rate: float | None,
+    storage: RedisLocation,
+    as_json: bool,
+) -> None:
+    """
+    Copy all items of the storage into one or several memcacheds, and verify them there.
+
+    The way back. Each MEMCACHED is given as for redcouch import; of several, --ring says
+    which one gets a key. Value, flags and remaining time to live are kept, this in seconds, rounded
+    up; what a memcached has under the same key is replaced. What no memcached can hold is named:
+    keys of more than 250 bytes, values larger than its -I, and what is no item.
+
+    Then both sides are compared as by redcouch verify, and the differences named: "missing" is
+    what only a memcached has. It was there before, and clients that go back would find it: see
+    --flush. What clients change meanwhile may differ. So end what writes before the last run.
+    To go on after Ctrl-C or a lost connection, run it again.
+
+    Exit status 1: some items failed or were evicted, or the sides differ. 3: a memcached or
+    the storage failed; the others have what is theirs.
+    """
+    owners = ring_of(nodes, ring)
+    counts = ExportCounts(show)
+    report = Report(show, kinds_of(nodes))
+    verified = False
+    began = time.monotonic()
+    with Stop() as stop:
+        try:
+            with open_storage(storage) as opened:
+                pace = Pace(rate, stop)
+                with ExitStack() as stack, progress("exporting") as advance:
+                    targets = [_Target(address, stack, counts.troubles) for address in nodes]
+                    if flush:
+                        for target in targets:
+                            target.ask(BlockingNode.flush)
+                    exporter = _Exporter(opened, owners, targets, counts)
+                    for keys in pace.portions(chain.from_iterable(opened.scan()), BATCH):
+                        exporter.export(keys)
+                        advance(len(keys))
+                    counts.evicted = sum(target.evicted for target in targets)
+                counts.seconds = time.monotonic() - began
+                if not (stop.requested or counts.troubles):
+                    compare(opened, nodes, owners, pace, stop, report)
+                    verified = not stop.requested
+        except ServerError as error:
+            counts.troubles.append(str(error))
+    report.seconds = time.monotonic() - began - counts.seconds
+    if as_json:
+        differences = report.json | {"complete": verified, "same": verified and not report.counts}
+        echo_json(counts.json | {"interrupted": stop.requested, "verify": differences})
+    else:
+        click.echo(("interrupted: " if stop.requested else "") + counts.text)
+        click.echo(("" if verified else "not verified: ") + report.text)
+    if counts.troubles:
+        raise CommandError("; ".join(counts.troubles))
+    undone = counts.counts["failed"] or counts.evicted or report.counts
+    raise click.exceptions.Exit(stop.status or (NO if undone else 0))
+
+
+class _Target:
+    """One memcached, until it fails: then what is meant for it fails too."""
+
+    def __init__(self, address: Address, stack: ExitStack, troubles: list[str]) -> None:
+        self._troubles = troubles
+        self._node: BlockingNode | None = None
+        try:
+            self._node = stack.enter_context(BlockingNode(address))
+        except ServerError as error:
+            troubles.append(str(error))
+        self.limits = Limits(self.ask(BlockingNode.item_size) or Limits().max_item_size)
+        self._evictions = self.ask(BlockingNode.evictions) or 0
+
+    def ask(self, question: Callable[[BlockingNode], Answer]) -> Answer | None:
+        """What it answers; C{None} where it has failed."""
+        if self._node is None:
+            return None
+        try:
+            return question(self._node)
+        except ServerError as error:
+            self._node = None
+            self._troubles.append(str(error))
+            return None
+
+    @property
+    def evicted(self) -> int:
+        """How many items it has thrown away since this was made."""
+        return max(0, (self.ask(BlockingNode.evictions) or 0) - self._evictions)
+
+
+class _Exporter:
+    """Copies a storage into memcacheds, batch by batch."""
+
+    def __init__(
+        self, storage: Storage, ring: Ring, targets: Sequence[_Target], counts: ExportCounts
+    ) -> None:
+        self._storage = storage
+        self._ring = ring
+        self._targets = targets
+        self._tally = counts
+
+    def export(self, keys: Sequence[bytes]) -> None:
+        """Copy up to L{BATCH} items, and count what became of each."""
+        for several in self._by_weight(keys):
+            owned: dict[int, list[tuple[bytes, Item, float | None]]] = {}
+            for key, stored in zip(several, self._storage.read(several), strict=True):
+                if stored.fault is not None:
+                    self._tally.fail(key, stored.fault)
+                elif stored.item is None:
+                    self._tally.counts["gone"] += 1
+                else:
+                    entry = (key, stored.item, stored.ttl)
+                    owned.setdefault(self._ring.owner(key), []).append(entry)
+            for place, items in owned.items():
+                self._store(self._targets[place], items)
+
+    def _by_weight(self, keys: Sequence[bytes]) -> Iterator[list[bytes]]:
+        """Those that a memcached can hold, so many at a time as memory should hold."""
+        several: list[bytes] = []
+        weight = 0
+        for key, said in zip(keys, self._storage.describe(keys), strict=True):
+            size = said[0] if isinstance(said, list) else 0
+            if not 0 < len(key) <= MAX_KEY:
+                self._tally.fail(key, _LONG_KEY)
+            elif not self._targets[self._ring.owner(key)].limits.fits(key, 0, size):
+                self._tally.fail(key, _LARGE)
+            else:
+                if several and weight + size > WEIGHT:
+                    yield several
+                    several, weight = [], 0
+                several.append(key)
+                weight += size
+        if several:
+            yield several
+
+    def _store(self, target: _Target, items: Sequence[tuple[bytes, Item, float | None]]) -> None:
+        whys = target.ask(lambda node: node.store(items)) or ["its memcached has failed"] * len(
+            items
+        )
+        for (key, _, _), why in zip(items, whys, strict=True):
+            if why is None:
+                self._tally.counts["exported"] += 1
+            else:
+                self._tally.fail(key, why)

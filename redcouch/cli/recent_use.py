@@ -1,0 +1,151 @@
+"""
+What memcached clients have used lately, before a command takes it away from them.
+
+The service notes which prefixes of keys clients use; L{refuse_recent_use} holds against that
+the keys that a command is about to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias, TypeVar
+
+import click
+
+from redcouch.cli.common import NO, show_key
+from redcouch.cli.storage import Storage
+from redcouch.cli.traffic import ago, clock, fetch
+from redcouch.telemetry.usage import SEPARATOR, Usage, UsageSample
+
+RECENT = 3600
+"""Seconds for which a prefix counts as one that is used."""
+
+_NAMED = 20
+
+_ANY = frozenset(range(256))
+
+Function = TypeVar("Function", bound=Callable[..., None])
+
+
+def force_option(function: Function) -> Function:
+    """C{--force}, for the argument C{force}."""
+    return click.option(
+        "--force",
+        is_flag=True,
+        help="Do it though memcached clients have used such keys within the last hour.",
+    )(function)
+
+
+def refuse_recent_use(storage: Storage, pattern: bytes) -> None:
+    """
+    Name the prefixes that clients have used within the last hour, and that a key which
+    matches the pattern may have.
+
+    @raise click.exceptions.Exit: there are some: with status 1.
+    """
+    usage, now = fetch(storage), clock(storage)
+    used = [one for one in recently_used(usage, pattern) if one.last > now - RECENT]
+    if not used:
+        return
+    click.echo("redcouch: memcached clients have used such keys within the last hour:", err=True)
+    for one in used[:_NAMED]:
+        prefix = show_key(one.name) or "(without a prefix)"
+        click.echo(f"{ago(now - one.last) + ' ago':>12}  {prefix}", err=True)
+    more = f"and {len(used) - _NAMED} more; " if len(used) > _NAMED else ""
+    click.echo(f"{more}nothing is changed without --force", err=True)
+    raise click.exceptions.Exit(NO)
+
+
+def recently_used(usage: Usage, pattern: bytes) -> Iterator[UsageSample]:
+    """The prefixes that a key which matches the pattern may have, those used last first."""
+    separators = [one.name for one in usage.of(SEPARATOR)]
+    tokens = [*read_glob(pattern)]
+    text = literals(tokens)
+    for one in usage.of("prefix"):
+        if one.name:
+            if may_begin(tokens, one.name):
+                yield one
+        elif not any(separator in part for separator in separators for part in text):
+            yield one
+
+
+Token: TypeAlias = frozenset[int] | None
+"""The bytes that may stand in a place; C{None} for any number of any bytes."""
+
+
+def read_glob(pattern: bytes) -> Iterator[Token]:
+    """A glob as Redis reads it, place by place."""
+    rest = pattern
+    while rest:
+        head, rest = rest[:1], rest[1:]
+        if head == b"*":
+            yield None
+        elif head == b"?":
+            yield _ANY
+        elif head == b"[":
+            allowed, rest = _read_class(rest)
+            yield allowed
+        elif head == b"\\" and rest:
+            yield frozenset(rest[:1])
+            rest = rest[1:]
+        else:
+            yield frozenset(head)
+
+
+def _read_class(rest: bytes) -> tuple[frozenset[int], bytes]:
+    """What stands behind a C{[}, and the rest behind the C{]}, which may be missing."""
+    negated = rest.startswith(b"^")
+    rest = rest.removeprefix(b"^")
+    allowed: set[int] = set()
+    while rest and rest[:1] != b"]":
+        if rest[:1] == b"\\" and len(rest) > 1:
+            rest = rest[1:]
+            allowed.add(rest[0])
+            rest = rest[1:]
+        elif rest[1:2] == b"-" and len(rest) > 2:
+            low, high = sorted((rest[0], rest[2]))
+            allowed.update(range(low, high + 1))
+            rest = rest[3:]
+        else:
+            allowed.add(rest[0])
+            rest = rest[1:]
+    return (_ANY - allowed if negated else frozenset(allowed)), rest[1:]
+
+
+def may_begin(tokens: list[Token], prefix: bytes) -> bool:
+    """Whether something that matches can begin with this."""
+    places = _skip(tokens, {0})
+    for byte in prefix:
+        places = _skip(tokens, {*_step(tokens, places, byte)})
+    return bool(places)
+
+
+def _step(tokens: list[Token], places: Iterable[int], byte: int) -> Iterator[int]:
+    """The places in which a match is after one byte more."""
+    for place in places:
+        if place < len(tokens):
+            token = tokens[place]
+            if token is None:
+                yield place
+            elif byte in token:
+                yield place + 1
+
+
+def _skip(tokens: list[Token], places: set[int]) -> set[int]:
+    """These places, and those behind what may stand for nothing."""
+    for place in [*places]:
+        while place < len(tokens) and tokens[place] is None:
+            place += 1
+            places.add(place)
+    return places
+
+
+def literals(tokens: Iterable[Token]) -> list[bytes]:
+    """The text that each match contains, in pieces."""
+    pieces = [b""]
+    for token in tokens:
+        if token is not None and len(token) == 1:
+            pieces[-1] += bytes(token)
+        else:
+            pieces.append(b"")
+    return pieces

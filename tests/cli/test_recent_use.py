@@ -1,0 +1,164 @@
+"""C{redcouch promote} and C{redcouch cleanup} leave alone what memcached clients still use."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redcouch.cli.recent_use import may_begin, read_glob, recently_used
+from redcouch.telemetry.usage import Usage, UsageSample
+from tests.cli.running import run
+from tests.support import servers
+from tests.support.polling import eventually
+from tests.support.servers import RedCouch, RedisServer
+from tests.support.wire import ask
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis whose record of clients is the test's own."""
+    with servers.redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def bridge(own_redis: RedisServer) -> Iterator[RedCouch]:
+    with servers.redcouch(own_redis.url) as bridge:
+        yield bridge
+
+
+def use(bridge: RedCouch, own_redis: RedisServer, key: bytes) -> None:
+    """A client stores a key; the service has noted that."""
+    command = b"set %b 0 0 1\r\nv\r\n" % key
+    assert ask(bridge.address, command, b"\r\n") == b"STORED\r\n"
+    before, colon, _ = key.partition(b":")
+    with own_redis.client() as client:
+        prefix = before + colon if colon else b""
+        eventually(lambda: client.hexists("redcouch:sys:traffic:prefix", prefix))
+
+
+def long_ago(own_redis: RedisServer) -> None:
+    """Nobody has used anything for more than an hour."""
+    with own_redis.client() as client:
+        moment = client.time()[0] - 3601
+        for prefix in client.hkeys("redcouch:sys:traffic:prefix"):
+            client.hset("redcouch:sys:traffic:prefix", prefix, moment)
+
+
+def test_promote(own_redis: RedisServer) -> None:
+    """Where a used prefix may have matching keys, it is done after an hour, or with --force."""
+    with servers.redcouch(own_redis.url) as bridge:
+        use(bridge, own_redis, b"session:1")
+        use(bridge, own_redis, b"user:1")
+    string = ("--to", "string", "--storage", own_redis.url)
+    refused = run("promote", "session:*", *string)
+    assert (refused.status, refused.out) == (1, "")
+    assert "within the last hour" in refused.err
+    assert "  session:\n" in refused.err
+    assert "user:" not in refused.err
+    assert refused.err.endswith("nothing is changed without --force\n")
+    assert run("promote", "session:*", "--dry-run", *string).status == 1
+    with own_redis.client() as client:
+        assert client.exists("rc:session:1", "rc:user:1") == 2
+        assert run("promote", "other:*", *string).status == 0
+        assert run("promote", "session:*", "--force", *string).status == 0
+        assert client.get("session:1") == b"v"
+        long_ago(own_redis)
+        assert run("promote", "user:*", *string).status == 0
+        assert client.get("user:1") == b"v"
+
+
+def test_cleanup(own_redis: RedisServer) -> None:
+    """Any prefix that is used refuses it, keys without one too."""
+    with servers.redcouch(own_redis.url) as bridge:
+        use(bridge, own_redis, b"session:1")
+        use(bridge, own_redis, b"plain")
+    refused = run("cleanup", "--yes", "--storage", own_redis.url)
+    assert (refused.status, refused.out) == (1, "")
+    assert "  session:\n" in refused.err
+    assert "  (without a prefix)\n" in refused.err
+    with own_redis.client() as client:
+        assert client.exists("rc:session:1", "rc:plain") == 2
+    long_ago(own_redis)
+    assert run("cleanup", "--yes", "--storage", own_redis.url).status == 0
+    with own_redis.client() as client:
+        assert client.keys("rc:*") == []
+
+
+def test_cleanup_with_force(own_redis: RedisServer) -> None:
+    with servers.redcouch(own_redis.url) as bridge:
+        use(bridge, own_redis, b"session:1")
+    assert run("cleanup", "--yes", "--force", "--storage", own_redis.url).status == 0
+
+
+def test_all_keys_of_a_request(own_redis: RedisServer) -> None:
+    """Each prefix of a get of many keys is noted."""
+    with servers.redcouch(own_redis.url) as bridge:
+        assert ask(bridge.address, b"get a:1 b:1 c:1\r\n", b"END\r\n") == b"END\r\n"
+    refused = run("cleanup", "--yes", "--storage", own_redis.url)
+    assert all(f"  {prefix}:\n" in refused.err for prefix in "abc")
+
+
+def noted(*prefixes: bytes, separator: bytes = b":") -> Usage:
+    """Somebody has used these."""
+    seen = [UsageSample("prefix", prefix, 1, 1) for prefix in prefixes]
+    return Usage(0, 1, None, {}, [*seen, UsageSample("separator", separator, 1, 1)])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "prefix", "separator", "used"),
+    [
+        (b"*", b"session:", b":", True),
+        (b"*", b"", b":", True),
+        (b"session:*", b"session:", b":", True),
+        (b"session:10", b"session:", b":", True),
+        (b"session:*", b"sess:", b":", False),
+        (b"sess*", b"session:", b":", True),
+        (b"s*:user:*", b"session:", b":", True),
+        (b"session:*", b"", b":", False),  # each of its keys has a separator
+        (b"session:*", b"", b"/", True),
+        (b"plain", b"", b":", True),
+        (b"a[0-9]:*", b"a5:", b":", True),
+        (b"a[^0-9]:*", b"a5:", b":", False),
+        (b"a\\*:*", b"a*:", b":", True),
+        (b"a\\*:*", b"ab:", b":", False),
+        (b"?", b"session:", b":", False),  # too short for any of them
+        (b"", b"session:", b":", False),
+    ],
+)
+def test_patterns(pattern: bytes, prefix: bytes, separator: bytes, used: bool) -> None:
+    """Whether keys of a prefix may match."""
+    assert bool([*recently_used(noted(prefix, separator=separator), pattern)]) is used
+
+
+@given(st.text("ab*?[]^-\\:", max_size=8), st.text("ab-^]:", max_size=5), st.randoms())
+def test_as_redis_matches(pattern: str, key: str, chance: random.Random) -> None:
+    """Where Redis takes a key for a match, each beginning of it may be one of a match."""
+    if matches(pattern.encode(), key.encode()):
+        beginning = key[: chance.randint(0, len(key))].encode()
+        assert may_begin([*read_glob(pattern.encode())], beginning), (pattern, key)
+
+
+_REDIS: list[redis.Redis] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _judge() -> Iterator[None]:
+    """A Redis that says what matches."""
+    with servers.redis_server() as server, server.client() as client:
+        _REDIS.append(client)
+        yield
+        _REDIS.clear()
+
+
+def matches(pattern: bytes, key: bytes) -> bool:
+    """Whether Redis takes this key for one that matches."""
+    (client,) = _REDIS
+    client.flushall()
+    client.set(key, b"")
+    return bool(client.keys(pattern))
