@@ -145,9 +145,9 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         shared.limit_memory = backend.limit_memory
     elif role.limit_memory is not None:
         shared.limit_memory = role.limit_memory
-    shared.perform = prefixes.around(shared.perform)
     if meter is not None:
         shared.perform = meter.around(shared.perform)
+    prefixes.switch = shared.switch(prefixes.around(shared.perform))
     factory = role.make_factory(
         shared, reactor, options["max-connections"], options["idle-timeout"]
     )

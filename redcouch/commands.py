@@ -66,11 +66,6 @@ class Command:
         return ()
 
     @property
-    def weight(self) -> int:
-        """How many items it may hold in memory at once; at least 1."""
-        return 1
-
-    @property
     def size(self) -> int:
         """How many bytes the value has that it carries."""
         return 0
@@ -128,10 +123,6 @@ class ManyKeysCommand(Command):
 
     __slots__ = ()
     tells_values: ClassVar[bool] = True
-
-    @property
-    def weight(self) -> int:
-        return len(self.keys)
 
     def miss(self) -> Any:
         return [None] * len(self.keys)

@@ -57,5 +57,5 @@ class Limits:
 
     def fits(self, key: bytes, flags: int, length: int) -> bool:
         """Whether memcached, with this item size, would take the value."""
-        overhead = FLAGS_OVERHEAD if flags else 0
-        return length + overhead <= self.value_room(key)
+        overhead = ITEM_OVERHEAD + FLAGS_OVERHEAD if flags else ITEM_OVERHEAD
+        return length + overhead + len(key) <= self.max_item_size

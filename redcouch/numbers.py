@@ -46,6 +46,8 @@ def unsigned_64(token: bytes) -> int | None:
 
 def unsigned_32(token: bytes) -> int | None:
     """The low 32 bits of what L{unsigned_64} reads, or C{None}."""
+    if token.isdigit() and len(token) < 10:
+        return int(token)
     number = unsigned_64(token)
     return None if number is None else number % _TWO_32
 

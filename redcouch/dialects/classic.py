@@ -59,13 +59,7 @@ def _silent(_: Result) -> bytes:
 
 
 _ENDS = [b" 0 %d\r\n" % size for size in range(2048)]
-
-
-def _end_of_line(flags: int, size: int) -> bytes:
-    """What stands behind the key of a VALUE line; nearly always one of the short ones."""
-    if flags or size >= 2048:
-        return b" %d %d\r\n" % (flags, size)
-    return _ENDS[size]
+"""What stands behind the key of nearly every VALUE line."""
 
 
 def _encode_one(key: bytes, result: Result) -> bytes:
@@ -76,7 +70,9 @@ def _encode_one(key: bytes, result: Result) -> bytes:
     if item.__class__ is Failed:
         return server_error(item)
     value, flags, _ = item
-    return b"".join((b"VALUE ", key, _end_of_line(flags, len(value)), value, b"\r\nEND\r\n"))
+    size = len(value)
+    end = b" %d %d\r\n" % (flags, size) if flags or size >= 2048 else _ENDS[size]
+    return b"".join((b"VALUE ", key, end, value, b"\r\nEND\r\n"))
 
 
 class _KeyListReply:
@@ -109,7 +105,8 @@ class _KeyListReply:
             if self._cas:
                 pieces += (b"VALUE ", key, b" %d %d %d\r\n" % (flags, size, cas), value, b"\r\n")
             else:
-                pieces += (b"VALUE ", key, _end_of_line(flags, size), value, b"\r\n")
+                end = b" %d %d\r\n" % (flags, size) if flags or size >= 2048 else _ENDS[size]
+                pieces += (b"VALUE ", key, end, value, b"\r\n")
         if last:
             pieces.append(self._error or b"END\r\n")
         return b"".join(pieces)

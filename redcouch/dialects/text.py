@@ -156,15 +156,16 @@ class TextDialect:
         if parse is None:
             self._read_unknown(tokens, requests)
             return
-        self._take(parse(tokens, limits), requests)
+        parsed = parse(tokens, limits)
+        if parsed.__class__ is DataBlock:
+            self._block = parsed
+        else:
+            self._take(parsed, requests)
 
     def _take(self, parsed: Parsed, requests: list[Request]) -> None:
-        """Take what a line means: a request, or the beginning of one or of many."""
-        kind = parsed.__class__
-        if kind is Request:
-            requests.append(parsed)  # type: ignore[arg-type]
-        elif kind is DataBlock:
-            self._block = parsed  # type: ignore[assignment]
+        """Take what a line means: a request, or the beginning of many."""
+        if isinstance(parsed, Request):
+            requests.append(parsed)
         elif isinstance(parsed, Refused):
             requests.append(parsed.request)
             self._swallow = parsed.swallow

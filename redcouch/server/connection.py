@@ -28,7 +28,7 @@ from zope.interface import implementer
 
 from redcouch.commands import Command
 from redcouch.dialects.detect import dialect_for, dialect_name
-from redcouch.dialects.request import Dialect, Request
+from redcouch.dialects.request import Dialect
 from redcouch.server.alarm import Alarm
 from redcouch.server.direct_writer import direct_writer, unsent
 from redcouch.server.epoll_reader import MOST, EpollReader
@@ -142,13 +142,14 @@ class Connection(Protocol):
             dialect.feed(data)
             self._reading.pause()
         else:
-            self._submit(dialect, dialect.receive(data))
-            if dialect.pending and len(data) >= MOST:  # there will be more
-                self._reading.pause()
+            backlog_full = self.session.submit(dialect.receive(data))
+            if backlog_full or dialect.pending or dialect.waiting or dialect.broken:
+                self._wait(dialect, backlog_full)
+                if dialect.pending and len(data) >= MOST:  # there will be more
+                    self._reading.pause()
 
-    def _submit(self, dialect: Dialect, requests: list[Request]) -> None:
-        """Hand on what the client asks; see whether it has to be waited for, or with."""
-        backlog_full = self.session.submit(requests) if requests else False
+    def _wait(self, dialect: Dialect, backlog_full: bool) -> None:
+        """What was handed on, or could not be, may have to be waited for, or with."""
         if dialect.broken:
             self.drain()
         elif dialect.pending:
@@ -168,7 +169,7 @@ class Connection(Protocol):
         dialect = self._dialect
         if dialect is None or self._closing:
             return
-        self._submit(dialect, dialect.receive(b""))
+        self._wait(dialect, self.session.submit(dialect.receive(b"")))
         if dialect.pending:
             self._reading.pause()
         else:
@@ -181,7 +182,7 @@ class Connection(Protocol):
         self._dialect, rest = self._dialect.authenticated(proven)
         if self._closing:
             return
-        self._submit(self._dialect, self._dialect.receive(rest))
+        self._wait(self._dialect, self.session.submit(self._dialect.receive(rest)))
         if not self._dialect.waiting:
             self._end_if_asked()
             self._read_on()

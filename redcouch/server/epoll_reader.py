@@ -44,6 +44,9 @@ _SECONDS = 0.004
 _Watched = tuple[tcp.Connection, Callable[[int], bytes], Callable[[bytes], None]]
 """A transport, how to receive from it and whom to give that to."""
 
+_Events = list[tuple[int, int]]
+"""As epoll gives them: descriptors, and what there is to be done with each."""
+
 
 class Reading:
     """Whether one transport is read from. This one leaves it to Twisted."""
@@ -94,7 +97,7 @@ class _EpollReading(Reading):
     stop = pause
 
     def read(self) -> None:
-        self._gatherer.read(self._descriptor)
+        self._gatherer.read([(self._descriptor, select.EPOLLIN)])
 
 
 @implementer(IReadDescriptor)
@@ -108,7 +111,7 @@ class EpollReader:
         self._epoll: Any = None
         self._watched: dict[int, _Watched] = {}
         #: Those who have something to say, and for whom there was no time yet.
-        self._ready: list[int] = []
+        self._ready: _Events = []
 
     def reading(self, transport: Any) -> Reading:
         """Take over the reading of a transport that has just connected, where that helps."""
@@ -154,36 +157,37 @@ class EpollReader:
         return "clients"
 
     def doRead(self) -> None:
-        ready = iter(self._ready or [one for one, _ in self._epoll.poll(0, _AT_A_TIME)])
-        until = 0.0
-        for descriptor in ready:
-            if self.read(descriptor) > _MUCH:
-                now = self._reactor.seconds()
-                until = until or now + _SECONDS
-                if now >= until:
-                    break
-        self._ready = list(ready)
+        self._ready = self.read(self._ready or self._epoll.poll(0, _AT_A_TIME))
 
-    def read(self, descriptor: int) -> int:
-        """Read from one of the watched; gives how many bytes there were."""
-        try:
-            transport, receive, data_received = self._watched[descriptor]
-        except KeyError:  # closed by what another one sent, a moment ago
-            return 0
-        try:
-            data = receive(MOST)
-            if data:
-                data_received(data)
-                return len(data)
-            self._end(descriptor, transport, CONNECTION_DONE)
-        except BlockingIOError:
-            return 0
-        except OSError:
-            self._end(descriptor, transport, CONNECTION_LOST)
-        except Exception as error:
-            self._log.failure("Could not understand a client")
-            self._end(descriptor, transport, error)
-        return 0
+    def read(self, events: _Events) -> _Events:
+        """Read from some of the watched; gives those for whom there was no time."""
+        until = 0.0
+        ready = iter(events)
+        for descriptor, _ in ready:
+            try:
+                transport, receive, data_received = self._watched[descriptor]
+            except KeyError:  # closed by what another one sent, a moment ago
+                continue
+            try:
+                data = receive(MOST)
+                if data:
+                    data_received(data)
+                else:
+                    self._end(descriptor, transport, CONNECTION_DONE)
+            except BlockingIOError:
+                continue
+            except OSError:
+                self._end(descriptor, transport, CONNECTION_LOST)
+            except Exception as error:
+                self._log.failure("Could not understand a client")
+                self._end(descriptor, transport, error)
+            else:
+                if len(data) > _MUCH:
+                    now = self._reactor.seconds()
+                    until = until or now + _SECONDS
+                    if now >= until:
+                        break
+        return list(ready)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor is done with us, since it stops."""

@@ -38,11 +38,12 @@ from redcouch.commands import (
 )
 from redcouch.dialects.request import Request
 from redcouch.errors import as_failed
-from redcouch.interfaces import Answer, IStorageBackend, performer
+from redcouch.interfaces import IStorageBackend, performer
 from redcouch.limits import Limits
 from redcouch.results import ErrorKind, Failed, Result
 from redcouch.server.admission import Admission, Charge
 from redcouch.telemetry.counters import Counters, count
+from redcouch.telemetry.latency import Perform
 
 _INTERNAL = Failed(ErrorKind.INTERNAL, "internal error")
 
@@ -96,10 +97,19 @@ class Shared:
     admission: Admission = field(default_factory=Admission)
     limit_memory: Callable[[int], Deferred[bool]] | None = None
     typed_version: bytes | None = None
-    perform: Callable[[Sequence[Command], Answer], None] = field(init=False)
+    perform: Perform = field(init=False)
 
     def __post_init__(self) -> None:
         self.perform = performer(self.backend)
+
+    def switch(self, other: Perform) -> Callable[[bool], None]:
+        """A function that lets all requests take another way than now, or this one again."""
+        ways = {False: self.perform, True: other}
+
+        def switch(on: bool) -> None:
+            self.perform = ways[on]
+
+        return switch
 
 
 class Session:
@@ -121,7 +131,6 @@ class Session:
         "_on_room",
         "_paused",
         "_per_key",
-        "_perform",
         "_queue",
         "_queued_bytes",
         "_reads",
@@ -161,7 +170,6 @@ class Session:
         self._on_room = on_room
         self._on_authenticated = on_authenticated
         self._client = client
-        self._perform = shared.perform
         self._counters = shared.counters
         self._queue: deque[Request] = deque()
         self._batch: Sequence[Request] = ()
@@ -223,16 +231,20 @@ class Session:
         Take requests, in order. They are performed as their turn comes. Whether
         the session is L{backlog_full} then.
         """
-        if self.finished:
+        if self.finished or not requests:
             return False
         if len(requests) == 1 and not (self._queue or self._busy or self._paused):
             command = requests[0].command
             # Nearly always so: no need to queue, and too little to count.
-            if not (command.local or command.exclusive) and self._is_light(command):
+            if command.tells_values:
+                light = len(command.keys) <= self._light_keys
+            else:
+                light = not (command.local or command.exclusive) and command.size <= _LIGHT
+            if light:
                 self._busy = True
                 self._batch = requests
                 try:
-                    self._perform((command,), self._on_answer)
+                    self._shared.perform((command,), self._on_answer)
                 except Exception:
                     self._on_answer(Failure())
                 return False
@@ -246,12 +258,6 @@ class Session:
         if not self._busy:
             self._advance()
         return self.backlog_full
-
-    def _is_light(self, command: Command) -> bool:
-        """Whether it takes no time and no memory to speak of."""
-        if command.tells_values:
-            return command.weight <= self._light_keys
-        return command.size <= _LIGHT
 
     def end(self) -> None:
         """Finish, once everything submitted before is answered."""
@@ -321,7 +327,7 @@ class Session:
         """Perform the batch that was made last."""
         commands = [one.command for one in self._batch if not one.command.local]
         try:
-            self._perform(commands, self._on_answer)
+            self._shared.perform(commands, self._on_answer)
         except Exception:
             self._on_answer(Failure())
 
@@ -343,7 +349,7 @@ class Session:
         while queue:
             command = queue[0].command
             if command.tells_values:
-                keys = command.weight
+                keys = len(command.keys)
                 room -= keys
                 work += keys if command.__class__ is Get else max(keys, _AS_READS)
                 reads += keys
@@ -427,10 +433,10 @@ class Session:
         """
         room = min(2 * self._room, self._shared.limits.batch)
         if size > _LARGE // 16:
-            keys = sum(request.command.weight for request in batch)
+            keys = sum(len(request.command.keys) or 1 for request in batch)
             room = max(1, min(room, _LARGE * keys // size))
         self._room = room
-        reads = batch[0].command.weight if len(batch) == 1 else self._reads
+        reads = len(batch[0].command.keys) if len(batch) == 1 else self._reads
         if reads and (len(batch) > 1 or batch[0].command.tells_values):
             self._per_key = max(size // reads, (self._per_key or 0) // 2)
             self._light_keys = min(_LIGHT_KEYS, _LIGHT // max(1, self._per_key))
@@ -453,7 +459,7 @@ class Session:
         elif isinstance(command, Dump):
             page: Deferred[list[Result]] = Deferred()
             self._wait_for(page.addCallback(lambda results: results[0]), request)
-            self._perform((command,), page.callback)
+            self._shared.perform((command,), page.callback)
         elif isinstance(command, Authenticate):
             assert self._shared.authenticate is not None
             proof = self._shared.authenticate(command.user, command.password, self._client)

@@ -2,7 +2,7 @@
 What has been asked of keys, by their prefixes: C{stats detail}.
 
 It costs, so it is counted between C{stats detail on} and C{off} only. In all
-other time each batch pays for one look whether it is on.
+other time no request passes here.
 """
 
 from __future__ import annotations
@@ -33,24 +33,20 @@ _COUNTED = {Store: _SET, Discard: _SET, Delete: _DELETE, Invalidate: _DELETE}
 
 class PrefixCounts:
     """
-    @ivar on: whether it counts.
+    @ivar switch: lets requests pass here from now on, or no more.
     @ivar counts: for each prefix how many gets, hits, sets and deletions there were. A key
         without a separator has none.
     """
 
     def __init__(self, separator: bytes) -> None:
-        self.on = False
+        self.switch: Callable[[bool], None] = lambda on: None
         self.counts: dict[bytes, list[int]] = {}
         self._separator = separator
 
     def around(self, perform: Perform) -> Perform:
-        """The same, with all that is asked of the storage counted, while it is on."""
+        """The same, with all that is asked of the storage counted."""
 
         def counted(commands: Sequence[Any], answer: Callable[[Any], None]) -> None:
-            if not self.on:
-                perform(commands, answer)
-                return
-
             def count_and_answer(results: Any) -> None:
                 if isinstance(results, list):
                     self.count(commands, results)

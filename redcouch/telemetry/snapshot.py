@@ -186,4 +186,4 @@ class OwnStats:
             self._meter.reset()
 
     async def detail(self, on: bool) -> None:
-        self._prefixes.on = on
+        self._prefixes.switch(on)

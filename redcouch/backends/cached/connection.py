@@ -144,7 +144,8 @@ class TrackedLink(RedisConnection):
         if self._pong is None:
             self._pong = _Pong()
             if not self._turn:
-                self._begin_turn()
+                self._turn = self.reactor.seconds()
+                self.reactor.callLater(0, self._end_turn)
         self._pong.calls.append(call)
 
     def _end_turn(self) -> None:

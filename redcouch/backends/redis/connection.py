@@ -314,7 +314,12 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
                 if len(replies) < expected:
                     return
             waiting.popleft()
-            if not self._answer(first):
+            try:
+                first.done(replies)
+            except Exception:  # which reply belongs to whom is certain no more
+                self._log.failure("Could not understand a reply of Redis")
+                self.transport.abortConnection()
+                first.done(BackendError(ErrorKind.INTERNAL, "storage answered something unknown"))
                 return
         if gets() is not _NOT_YET:
             raise txredisapi.InvalidData("a reply to nothing")
@@ -324,20 +329,6 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         if self.link.is_in_use(self):
             raise txredisapi.InvalidData("a reply to nothing")
         self.replyReceived(reply)
-
-    def _answer(self, caller: Waiting) -> bool:
-        """
-        Give a caller its replies. False if it could not make sense of them:
-        then which reply belongs to whom is certain no more.
-        """
-        try:
-            caller.done(caller.replies)
-        except Exception:
-            self._log.failure("Could not understand a reply of Redis")
-            self.transport.abortConnection()
-            caller.done(BackendError(ErrorKind.INTERNAL, "storage answered something unknown"))
-            return False
-        return True
 
 
 class RedisConnectionFactory(txredisapi.RedisFactory):  # type: ignore[misc]
@@ -666,17 +657,14 @@ class RedisConnection:
                 waiting.done(self._unavailable())
             return
         if not self._turn:
-            self._begin_turn()
+            self._turn = self.reactor.seconds()
+            self.reactor.callLater(0, self._end_turn)
         outgoing = self._outgoing
         outgoing.append(payload)
         waiting.sent_at = self._turn
         protocol.waiting.append(waiting)
         if len(outgoing) == _TOGETHER:
             self._flush()
-
-    def _begin_turn(self) -> None:
-        self._turn = self.reactor.seconds()
-        self.reactor.callLater(0, self._end_turn)
 
     def _end_turn(self) -> None:
         self._turn = 0.0
