@@ -37,7 +37,6 @@ def test_every_command(kind: type[Command]) -> None:
     """What is said of a command agrees with itself, and costs no dictionary per command."""
     command = example(kind)
     assert not hasattr(command, "__dict__")
-    assert command.weight >= 1
     if hasattr(command, "key"):
         assert command.keys == (K,)
     if command.reply_only:
@@ -108,9 +107,3 @@ def test_misses() -> None:
     assert MetaGet(K, touch=5).miss() is None
     for command in (MetaGet(K, vivify=5), Store(SET, K, b""), Inspect(K), Delete(K), Flush()):
         assert command.miss() is NotImplemented
-
-
-def test_weight() -> None:
-    """A command weighs as many items as it may bring into memory."""
-    assert Get([K] * 7).weight == 7
-    assert Store(SET, K, b"").weight == Flush().weight == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from twisted.internet.task import Clock
 
 from redcouch.backends.memory import MemoryBackend
@@ -10,6 +11,7 @@ from tests.contract import contract
 from tests.contract.contract import START
 
 
+@pytest.mark.everywhere
 class MemoryContract(contract.StorageContract):
     """Items in memory, by a clock that the tests move."""
 

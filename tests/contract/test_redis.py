@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.contract import redis_storage
 
 
@@ -13,6 +15,7 @@ class Redis62RawContract(redis_storage.RedisContract):
     version, encoding = "6.2", "raw"
 
 
+@pytest.mark.everywhere
 class Redis70HexContract(redis_storage.RedisContract):
     version, encoding = "7.0", "hex"
 
@@ -63,6 +66,7 @@ class BareStringContract(StringContract):
     prefix = b""
 
 
+@pytest.mark.everywhere
 class CachedContract(redis_storage.RedisContract):
     """The contract with a cache in front, which nobody may notice."""
 

@@ -10,6 +10,8 @@ from tests.support.comparison import Listener, Subject, Transcript, assert_alike
 from tests.support.polling import eventually
 from tests.support.wire import Wire, ask, slices
 
+pytestmark = pytest.mark.everywhere
+
 
 @pytest.mark.parametrize("group", [b"", b"settings", b"items", b"slabs", b"sizes", b"conns"])
 def test_statistics(group: bytes, theirs: Subject, ours: Subject) -> None:

@@ -17,6 +17,8 @@ from tests.support.servers import RedCouch
 THREADS = 8
 ROUNDS = 25
 
+pytestmark = pytest.mark.everywhere
+
 
 @pytest.fixture
 def client(redcouch: RedCouch) -> Iterator[Any]:

@@ -36,6 +36,7 @@ def test_nothing_to_read(storage: str, workers: str, any_redis: RedisServer) -> 
             assert ask(server.address, b"mn\r\n", b"\r\n") == b"MN\r\n"
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_daemon(workers: str, any_redis: RedisServer, tmp_path: Path) -> None:
     """In the background, too."""
@@ -63,6 +64,7 @@ def _serves(server: servers.RedCouch) -> bool:
         return False
 
 
+@pytest.mark.everywhere
 def test_one_line(any_redis: RedisServer, tmp_path: Path) -> None:
     """One line says what was read, and of what cannot be read that it stays as it is."""
     users = tmp_path / "users"

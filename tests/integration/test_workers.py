@@ -153,6 +153,7 @@ def one_each(server: RedCouch) -> Iterator[dict[int, Wire]]:
 # -- serving -----------------------------------------------------------------------------------
 
 
+@pytest.mark.everywhere
 def test_all_serve_the_same_items(both: RedCouch) -> None:
     """What one sets the others get."""
     with ExitStack() as stack:
@@ -166,6 +167,7 @@ def test_all_serve_the_same_items(both: RedCouch) -> None:
                 assert reply == f"VALUE key-{number} 0 2\r\n{number:02}\r\nEND\r\n".encode()
 
 
+@pytest.mark.everywhere
 def test_clients_are_shared_out(both: RedCouch) -> None:
     """Each worker has its share of them, unless the machine leaves one no time for that."""
 
@@ -180,6 +182,7 @@ def test_clients_are_shared_out(both: RedCouch) -> None:
     eventually(shared_out)
 
 
+@pytest.mark.everywhere
 def test_unix_socket(any_redis: RedisServer, tmp_path: Path) -> None:
     """A unix socket is shared too, keeps the mode asked for, and goes at the end."""
     path = tmp_path / "rc.sock"
@@ -203,6 +206,7 @@ def all_serve_unix(path: str, server: RedCouch) -> bool:
         return {number % 2 for number in numbers} == {0, 1}
 
 
+@pytest.mark.everywhere
 def test_tls(any_redis: RedisServer, tmp_path: Path) -> None:
     """Each worker speaks TLS itself."""
     import ssl
@@ -278,6 +282,7 @@ def test_embedded_ends_with_a_killed_parent() -> None:
         eventually(lambda: not any(runs(pid) for pid in family))
 
 
+@pytest.mark.everywhere
 def test_password_is_not_shown() -> None:
     """No command line has the storage URL's password but the one that the operator wrote."""
     with (
@@ -291,6 +296,7 @@ def test_password_is_not_shown() -> None:
         assert "s3cret" not in server.log
 
 
+@pytest.mark.everywhere
 def test_users(any_redis: RedisServer, tmp_path: Path) -> None:
     """SIGHUP has all workers know the users anew; a file that cannot be read changes nothing."""
     users = tmp_path / "users"
@@ -542,6 +548,7 @@ def nothing_unread(wire: Wire) -> bool:
     return False
 
 
+@pytest.mark.everywhere
 def test_stop_drains(both: RedCouch, any_redis: RedisServer) -> None:
     """
     A stop that reaches every process, as Ctrl-C and systemd's do: nobody new is
@@ -565,6 +572,7 @@ def test_stop_drains(both: RedCouch, any_redis: RedisServer) -> None:
     assert not any(runs(pid) for pid in pids.values())
 
 
+@pytest.mark.everywhere
 def test_ctrl_c(any_redis: RedisServer) -> None:
     """Ctrl-C reaches the whole process group, and ends the service in order."""
     with doomed(any_redis.url, *TWO) as server:
@@ -615,6 +623,7 @@ def test_parent_killed(any_redis: RedisServer) -> None:
 # -- starting ----------------------------------------------------------------------------------
 
 
+@pytest.mark.everywhere
 def test_daemon(any_redis: RedisServer, tmp_path: Path) -> None:
     """In the background there is one log file, with every worker's lines whole."""
     port = servers.free_port()
@@ -707,6 +716,7 @@ def test_workers_that_cannot_start(any_redis: RedisServer, tmp_path: Path) -> No
     assert "the dog has eaten it" in line
 
 
+@pytest.mark.everywhere
 def test_auto(any_redis: RedisServer) -> None:
     """One for each CPU that the process may use."""
     with servers.redcouch(any_redis.url, "--workers", "auto") as server:

@@ -45,6 +45,7 @@ def together(mode: str, *instances: Instance) -> None:
         instance.use(mode)
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_on(redis: RedisServer, old: Memcached, workers: str, tmp_path: Path) -> None:
     """From memcached to a warm storage, and when that has all, to a plain one."""

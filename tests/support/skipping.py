@@ -20,6 +20,12 @@ import pytest
 from tests.support import requirements
 from tests.support.requirements import OnRedis, redis_name, strict
 
+_BETWEEN_SERVERS = ("contract", "differential", "integration", "migration", "origin", "reliability")
+"""
+Folders of tests that watch servers and foreign clients: they run on one Python. On
+the others a sample of them does, those marked C{everywhere}.
+"""
+
 
 def needs_of(item: pytest.Item) -> set[str]:
     """What a test and the fixtures that it uses say that they need."""
@@ -69,7 +75,9 @@ class Skipping:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
-            if needs_of(item) & requirements.ONCE:
+            here = item.path.parent.name in _BETWEEN_SERVERS
+            seldom = here and item.get_closest_marker("everywhere") is None
+            if seldom or needs_of(item) & requirements.ONCE:
                 item.add_marker(pytest.mark.once)
 
     @pytest.hookimpl(tryfirst=True)
