@@ -25,3 +25,20 @@ def test_nothing_is_imported_from_a_test_module() -> None:
             continue
         for name in imported(path):
             assert not name.rpartition(".")[2].startswith("test_"), f"{path} imports {name}"
+
+
+def test_every_file_has_its_line() -> None:
+    """The tree in docs/architecture.md names each file, and none that is not there."""
+    root = Path(__file__).parent.parent
+    text = (root / "docs/architecture.md").read_text()
+    tree = text.partition("## Every file\n")[2].partition("```text\n")[2].partition("```")[0]
+    named: list[Path] = []
+    folders: list[str] = []
+    for line in tree.splitlines():
+        name, _, said = line.strip().partition(" ")
+        folders[(len(line) - len(line.lstrip())) // 2 :] = [name.rstrip("/")]
+        if not name.endswith("/"):
+            named.append(Path("redcouch", *folders))
+            assert said.strip(), line
+    there = [path.relative_to(root) for path in (root / "redcouch").rglob("*.py")]
+    assert sorted(named) == sorted(path for path in there if path.name != "__init__.py")

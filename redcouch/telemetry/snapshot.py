@@ -1,6 +1,6 @@
 """
-The books: what has been counted and who is connected, for one process or for
-all that serve together.
+What has been counted and who is connected, for one process or for all that serve
+together.
 
 Whoever reports asks a L{StatsSource} and need not know how many processes there
 are.

@@ -1,5 +1,7 @@
 """
-Looks at the connections twice a second, and has what it saw written down at once, so that a
+Who speaks memcached, noted while the service runs.
+
+It looks at the connections twice a second, and has what it saw written down at once, so that a
 process that is killed takes no more with it than what it heard in its last moments.
 
 Nothing is added to the path of a request but one flag for its connection: which
