@@ -48,6 +48,7 @@ from redcouch.telemetry.service_status import OwnStatus
 from redcouch.telemetry.snapshot import OwnStats, StatsSource
 from redcouch.telemetry.stats_command import Reporter, Settings
 from redcouch.telemetry.usage_recorder import UsageRecorder
+from redcouch.telemetry.write_probe import WriteProbe
 from redcouch.urls import redact
 from redcouch.workers.supervisor import Supervisor, listening_port
 
@@ -156,7 +157,8 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         separator = options["inventory-separator"].encode()
         usage_recorder = UsageRecorder(backend, separator, time.time, reactor)
         factory.on_leave = usage_recorder.leaves
-    status_source = OwnStatus(backend, stats_source, factory.count_clients)
+    write_probe = WriteProbe(backend, reactor)
+    status_source = OwnStatus(backend, stats_source, factory.count_clients, write_probe)
     tls = _tls(options, role.reload, role.certificates)
     listen = role.listen if tls is None else _with_tls(options, tls, role.listen)
     return Bridge(backend, factory, listen, own, authenticator, tls, status_source, usage_recorder)

@@ -150,9 +150,21 @@ class IDescribedBackend(IStorageBackend):
         Facts about the storage, all of them optional: C{kind}, C{version},
         C{role}, C{policy} (text); C{uptime} in seconds, C{replicas},
         C{memory}, C{memory_limit} (bytes, 0 for none), C{memory_peak},
-        C{evicted}, C{expired}, C{clients} (all that are connected to it),
+        C{evicted}, C{expired}, C{clients} (all that are connected to it), C{natives} (those of
+        them that are no RedCouch, command of it, replica or sentinel),
         C{operations} (commands a second, of all its clients). Fails with
         L{BackendError<redcouch.errors.BackendError>} where it cannot be asked.
+        """
+
+
+class IWriteProbingBackend(IStorageBackend):
+    """A backend that can tell whether its storage takes writes."""
+
+    def probe_writes() -> Deferred[None]:
+        """
+        Try a write that leaves nothing behind. Fails with
+        L{BackendError<redcouch.errors.BackendError>} where the storage refuses it, as when it is
+        full.
         """
 
 
@@ -201,6 +213,7 @@ class IBoundedBackend(IStorageBackend):
 CAPABILITIES = (
     IDirectBackend,
     IDescribedBackend,
+    IWriteProbingBackend,
     ITrafficBackend,
     IFillableBackend,
     ILocalBackend,

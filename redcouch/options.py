@@ -262,6 +262,13 @@ class Options(UsageOptions):
             _reader("http", _http),
         ],
         [
+            "client-names",
+            None,
+            None,
+            "File of names for clients that the status page shows: lines with an address or a "
+            "network, and a name behind it. Read again on SIGHUP. Default: they have none.",
+        ],
+        [
             "inventory-separator",
             None,
             ":",

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -29,7 +30,7 @@ from redcouch.build import (
     make_supervisor,
     shared_ports,
 )
-from redcouch.errors import StartError
+from redcouch.errors import ConfigurationError, StartError
 from redcouch.http.service import ServiceWithPages
 from redcouch.interfaces import IStorageBackend
 from redcouch.json_log import JsonLog
@@ -40,8 +41,10 @@ from redcouch.server.connection import ConnectionFactory
 from redcouch.server.listeners import is_local, listening_service
 from redcouch.server.passwords import Authenticator
 from redcouch.systemd import Tell, nobody, notifier
+from redcouch.telemetry.client_names import ClientNames
 from redcouch.telemetry.service_status import StatusSource
 from redcouch.telemetry.usage_recorder import UsageRecorder
+from redcouch.telemetry.write_probe import WriteProbe
 from redcouch.urls import redact
 
 __all__ = ["Options", "RedCouchService", "makeService", "service_of"]
@@ -77,6 +80,8 @@ class RedCouchService(MultiService):
         self._listen = listen
         #: Whether this is the whole service, and not a worker in it.
         self.is_whole = True
+        #: Looks whether the storage takes writes; C{None} where nobody asks.
+        self.write_probe: WriteProbe | None = None
         #: Keeps the inventory of who speaks memcached.
         self.usage_recorder: UsageRecorder | None = None
         #: Tells the service manager how things stand.
@@ -109,6 +114,8 @@ class RedCouchService(MultiService):
             )
         if self.usage_recorder is not None:
             self.usage_recorder.start(self._factory.connections)
+        if self.write_probe is not None:
+            self.write_probe.start()
         self._backend.start().addErrback(
             lambda failure: self._log.failure("The storage could not start", failure)
         )
@@ -129,6 +136,8 @@ class RedCouchService(MultiService):
             timer.cancel()
         if self.usage_recorder is not None:
             await self.usage_recorder.stop()
+        if self.write_probe is not None:
+            self.write_probe.stop()
         await self._backend.stop()
 
 
@@ -144,6 +153,8 @@ def service_of(bridge: Bridge, options: Mapping[str, Any], reactor: Any) -> RedC
         bridge.listen,
     )
     service.usage_recorder = bridge.usage_recorder
+    if options["http"] is not None:
+        service.write_probe = bridge.status_source.write_probe
     return service
 
 
@@ -218,11 +229,22 @@ def _shown(
     if endpoint is None:
         return service
     users = authenticator if options["http-auth"] else None
+    names = _client_names(options["client-names"], reload)
     flags = {name: bool(options[name]) for name in FLAGS}
     shown = dict(options) | flags
     return ServiceWithPages(
-        service, status_source, shown, endpoint, users, reload, reactor, time.time
+        service, status_source, shown, endpoint, users, names, reload, reactor, time.time
     )
+
+
+def _client_names(path: str | None, reload: Reload) -> ClientNames:
+    try:
+        names = ClientNames(None if path is None else Path(path).absolute())
+    except ConfigurationError as error:
+        raise SystemExit(f"redcouch: --client-names: {error}") from None
+    if path is not None:
+        reload.add("The names of clients", names.reload)
+    return names
 
 
 def _warn_if_open(options: Mapping[str, Any]) -> None:

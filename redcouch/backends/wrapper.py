@@ -93,6 +93,11 @@ class BackendWrapper:
         described: Deferred[Mapping[str, str | int]] = self._inner.describe()
         return described
 
+    def probe_writes(self) -> Deferred[None]:
+        """See L{IWriteProbingBackend<redcouch.interfaces.IWriteProbingBackend>}."""
+        probed: Deferred[None] = self._inner.probe_writes()
+        return probed
+
     def keep_traffic(self, seen: Sequence[UsageSample], now: float) -> Deferred[None]:
         """See L{ITrafficBackend<redcouch.interfaces.ITrafficBackend>}."""
         kept: Deferred[None] = self._inner.keep_traffic(seen, now)

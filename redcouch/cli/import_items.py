@@ -23,6 +23,7 @@ from redcouch.cli.common import (
     ring_option,
     storage_url_option,
 )
+from redcouch.cli.estimate import Estimate, Evictions, estimate
 from redcouch.cli.fleet import in_turn, listed
 from redcouch.cli.progress import Advance, Stop, progress
 from redcouch.cli.rate_limit import Pace
@@ -49,12 +50,14 @@ class ImportCounts:
     @ivar listed: how many keys the memcacheds have named.
     @ivar reasons: why they failed, with how often.
     @ivar troubles: memcacheds that were not read to their end, and why.
+    @ivar estimate: how much memory it takes, as far as that is known.
     """
 
     listed: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     troubles: list[str] = field(default_factory=list)
+    estimate: Estimate | None = None
     seconds: float = 0.0
 
     def fail(self, reason: str, count: int = 1) -> None:
@@ -68,6 +71,7 @@ class ImportCounts:
             **{kind: self.counts[kind] for kind in (*_KINDS, "elsewhere")},
             "reasons": dict(self.reasons),
             "troubles": self.troubles,
+            "estimate": None if self.estimate is None else self.estimate.json,
             "seconds": round(self.seconds, 3),
         }
 
@@ -92,6 +96,7 @@ class ImportCounts:
     show_default=True,
     help="Whether an item that the storage has already stays as it is.",
 )
+@click.option("--force", is_flag=True, help="Copy though Redis has too little memory for it.")
 @rate_option
 @json_option
 def command(
@@ -99,6 +104,7 @@ def command(
     ring: str | None,
     storage: RedisLocation,
     if_absent: bool,
+    force: bool,
     rate: float | None,
     as_json: bool,
 ) -> None:
@@ -117,20 +123,29 @@ def command(
     passed over without being read again. It is meant to run before the clients change over.
     Afterwards, an item that a client has deleted through the bridge would come back.
 
+    Before that, some items of each memcached are measured in Redis. If all of them would take
+    more than Redis has left of its maxmemory, nothing is copied without --force. If Redis evicts
+    keys meanwhile, the copying ends, with status 3.
+
     The list of keys goes into a temporary file first (TMPDIR).
 
-    Exit status 1: some items failed. 3: a memcached or the storage failed; the others were
-    copied.
+    Exit status 1: some items failed, or there is no room for them. 3: a memcached or the storage
+    failed; the others were copied.
     """
     owners = ring_of(nodes, ring)
     counts = ImportCounts()
     began = time.monotonic()
+    refused = ""
     with Stop() as stop:
         try:
             with open_storage(storage) as opened:
                 copier = _Copier(opened, owners, if_absent, stop, Pace(rate, stop), counts)
-                for place, address in enumerate(nodes):
-                    copier.copy_node(place, address)
+                counts.estimate = estimate(opened, nodes, owners, if_absent, stop, copier.written)
+                if counts.estimate is None or force or not counts.estimate.too_much:
+                    for place, address in enumerate(nodes):
+                        copier.copy_node(place, address)
+                else:
+                    refused = f"{counts.estimate.text}: nothing is copied without --force"
         except ServerError as error:
             counts.troubles.append(str(error))
     counts.seconds = time.monotonic() - began
@@ -140,7 +155,9 @@ def command(
         click.echo(("interrupted: " if stop.requested else "") + counts.text)
     if counts.troubles:
         raise CommandError("; ".join(counts.troubles))
-    raise click.exceptions.Exit(stop.status or (NO if counts.counts["failed"] else 0))
+    if refused:
+        click.echo(f"redcouch: {refused}", err=True)
+    raise click.exceptions.Exit(stop.status or (NO if refused or counts.counts["failed"] else 0))
 
 
 class _Copier:
@@ -156,24 +173,34 @@ class _Copier:
         counts: ImportCounts,
     ) -> None:
         self._storage = storage
+        self._evictions = Evictions(storage)
         self._ring = ring
         self._if_absent = if_absent
         self._stop = stop
         self._pace = pace
         self._tally = counts
 
+    def written(self, copy: Copy) -> Call:
+        """An item, as scripts that store one are given it."""
+        layout = self._storage.layout
+        expiry: Call = ("PERSIST", "") if copy.ttl is None else ("PEXPIRE", copy.ttl * 1000)
+        value = layout.encode(copy.value)
+        return (layout.field, layout.other_field, value, copy.flags, *expiry)
+
     def copy_node(self, place: int, address: Address) -> None:
         """Copy what the node of this place owns, or note in the tally why not all of it."""
-        if self._stop.requested:
+        if self._stop.requested or self._evictions.count:
             return
         try:
             with listed(place, address, self._stop) as own:
                 self._tally.listed += len(own.keys)
                 with progress(address.shown, len(own.keys)) as advance:
                     for part in in_turn([own], self._ring, self._pace):
+                        self._evictions.check()
                         self._tally.counts["elsewhere"] += len(part.elsewhere)
                         advance(len(part.elsewhere))
                         self._copy(part.node, part.owned, advance)
+                self._evictions.check(now=True)
         except ServerError as error:
             self._tally.troubles.append(str(error))
 
@@ -209,13 +236,8 @@ class _Copier:
             self._tally.counts["gone"] += 1
 
     def _store(self, copies: Sequence[tuple[bytes, Copy]]) -> None:
-        layout = self._storage.layout
         mode = "add" if self._if_absent else "set"
-        calls = []
-        for key, copy in copies:
-            expiry: Call = ("PERSIST", "") if copy.ttl is None else ("PEXPIRE", copy.ttl * 1000)
-            written = (layout.field, layout.other_field, layout.encode(copy.value), copy.flags)
-            calls.append((key, (*written, *expiry, mode, "", "")))
+        calls = [(key, (*self.written(copy), mode, "", "")) for key, copy in copies]
         replies = self._storage.store(calls)
         for reply in replies:
             if isinstance(reply, ResponseError):

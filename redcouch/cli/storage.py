@@ -28,7 +28,7 @@ from redcouch.backends.redis.layout import (
 )
 from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.scripts import strings as string_scripts
-from redcouch.backends.redis.server_info import read_greeting, why_too_old
+from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, why_too_old
 from redcouch.backends.redis.url import RedisLocation, read_location
 from redcouch.errors import ConfigurationError, ServerError
 from redcouch.results import Failed, Item
@@ -205,6 +205,32 @@ class Storage:
         """What C{store.lua} says of each of these keys, given these arguments; or the error."""
         return self.run(self._store, [[self.redis_key(key), *rest] for key, rest in calls])
 
+    def weigh(self, calls: Sequence[Call]) -> list[int]:
+        """
+        Bytes that items take, beside the names of their keys. They are stored under names of
+        RedCouch's own, and removed again. C{calls}: as for C{store}, without the keys.
+
+        @raise ResponseError: Redis refuses that.
+        """
+        names = [SYSTEM_PREFIX + b"weighed:%d" % number for number in range(len(calls))]
+        keys = [self.layout.keys_of_item(name) for name in names]
+        try:
+            for reply in self.run(
+                self._store,
+                [(name, *call, "set", "", "") for name, call in zip(names, calls, strict=True)],
+            ):
+                check(reply)
+            usages = iter(
+                self.pipeline(
+                    ("MEMORY USAGE", key, "SAMPLES", 0) for several in keys for key in several
+                )
+            )
+            return [
+                sum((check(next(usages)) or 0) - len(key) for key in several) for several in keys
+            ]
+        finally:
+            self.pipeline(("UNLINK", *several) for several in keys)
+
     def pipeline(self, commands: Iterable[Call]) -> list[Any]:
         """Several commands in one go: their replies, with the errors in place."""
         with self.client.pipeline(transaction=False) as pipe:
@@ -338,7 +364,7 @@ def _why_too_old(client: redis.Redis) -> str | None:
     """Why this Redis cannot be used; C{None} where it can, or does not tell its version."""
     facts: dict[str, str] = {}
     with suppress(ResponseError):  # a Redis before 6 does not know it
-        facts = read_greeting(client.execute_command("HELLO", 2))
+        facts = read_greeting(client.execute_command("HELLO", 2, "SETNAME", CLIENT_NAME))
     if "version" not in facts:
         with suppress(ResponseError):  # the user may not ask
             facts = {"version": str(client.info("server").get("redis_version", ""))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,9 +13,12 @@ from redcouch.backends.redis.url import RedisLocation
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS, read_inventory
 from redcouch.cli.common import NO, echo_json, json_option, show_key, storage_option
 from redcouch.cli.storage import Storage, check, open_storage
-from redcouch.telemetry.usage import KINDS, Usage, UsageSample
+from redcouch.errors import ConfigurationError
+from redcouch.telemetry.client_names import ClientNames
+from redcouch.telemetry.usage import KINDS, Usage, UsageSample, read_application
 
 _TITLES = {
+    "application": "APPLICATION (address, user, prefix)",
     "client": "CLIENT",
     "user": "USER",
     "prefix": "PREFIX",
@@ -23,10 +27,25 @@ _TITLES = {
 }
 
 
+def _read_names(ctx: click.Context, param: click.Parameter, path: Path | None) -> ClientNames:
+    try:
+        return ClientNames(path)
+    except ConfigurationError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
 @click.command("traffic")
+@click.option(
+    "--client-names",
+    "names",
+    callback=_read_names,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Names of clients: lines with an address or a network, and a name.",
+)
 @storage_option
 @json_option
-def command(storage: RedisLocation, as_json: bool) -> None:
+def command(names: ClientNames, storage: RedisLocation, as_json: bool) -> None:
     """
     Show who still speaks memcached.
 
@@ -40,9 +59,9 @@ def command(storage: RedisLocation, as_json: bool) -> None:
     with open_storage(storage) as opened:
         inventory, now = fetch(opened), clock(opened)
     if as_json:
-        echo_json(_as_json(inventory))
+        echo_json(_as_json(inventory, names))
     else:
-        _show(inventory, now)
+        _show(inventory, names, now)
     if inventory.since is None:
         raise click.exceptions.Exit(NO)
 
@@ -66,9 +85,19 @@ def _pairs(reply: Any) -> dict[bytes, bytes]:
     return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
-def show_name(seen: UsageSample) -> str:
+def show_name(seen: UsageSample, names: ClientNames) -> str:
     """A name of the inventory, as text that can be printed."""
-    return show_key(seen.name) or "(none)"
+    if seen.kind == "application":
+        host, user, prefix = map(show_key, read_application(seen.name))
+        return f"{_show_host(host, names)}  {user or '-'}  {prefix or '(none)'}"
+    shown = show_key(seen.name)
+    return _show_host(shown, names) if seen.kind == "client" else shown or "(none)"
+
+
+def _show_host(host: str, names: ClientNames) -> str:
+    """An address, and what it is called."""
+    name = names.of(host)
+    return f"{host} ({name})" if name else host
 
 
 def ago(seconds: float) -> str:
@@ -94,7 +123,7 @@ def show_gap(gap: tuple[float, float]) -> str:
     return f"nobody watched from {at(begin)} to {at(end)} ({ago(max(1, end - begin))})"
 
 
-def _show(inventory: Usage, now: float) -> None:
+def _show(inventory: Usage, names: ClientNames, now: float) -> None:
     if inventory.since is None or inventory.looked is None:
         click.echo("Nothing has been noted yet.")
         return
@@ -106,24 +135,29 @@ def _show(inventory: Usage, now: float) -> None:
         found = list(inventory.of(kind))
         if found:
             click.echo(f"\n{'LAST SEEN':>12} {'SECONDS':>10}  {_TITLES[kind]}")
-            _show_names(found, now)
+            _show_names(found, names, now)
 
 
-def _show_names(found: Sequence[UsageSample], now: float) -> None:
+def _show_names(found: Sequence[UsageSample], names: ClientNames, now: float) -> None:
     for one in found:
-        click.echo(f"{ago(now - one.last) + ' ago':>12} {one.seconds:>10}  {show_name(one)}")
+        click.echo(f"{ago(now - one.last) + ' ago':>12} {one.seconds:>10}  {show_name(one, names)}")
 
 
-def _as_json(inventory: Usage) -> dict[str, Any]:
+def _as_json(inventory: Usage, names: ClientNames) -> dict[str, Any]:
     return {
         "since": inventory.since,
         "looked": inventory.looked,
         "gap": inventory.gap,
-        **{
-            kind: [
-                {"name": show_key(one.name), "last": one.last, "seconds": one.seconds}
-                for one in inventory.of(kind)
-            ]
-            for kind in KINDS
-        },
+        **{kind: [_entry(one, names) for one in inventory.of(kind)] for kind in KINDS},
     }
+
+
+def _entry(one: UsageSample, names: ClientNames) -> dict[str, Any]:
+    when = {"last": one.last, "seconds": one.seconds}
+    if one.kind == "application":
+        host, user, prefix = map(show_key, read_application(one.name))
+        called = names.of(host)
+        return {"address": host, "called": called, "user": user, "prefix": prefix, **when}
+    name = show_key(one.name)
+    called = names.of(name) if one.kind == "client" else ""
+    return {"name": name, **({"called": called} if called else {}), **when}

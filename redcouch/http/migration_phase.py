@@ -7,7 +7,7 @@ natively beside them. Phase 3: nobody has spoken memcached for a day.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 QUIET = 24 * 3600.0
 """Seconds without memcached traffic after which the bridge is not needed any more."""
@@ -23,6 +23,9 @@ class Signs:
     @ivar natives: connections to Redis that are not the bridge's; C{None}
         where that cannot be known.
     @ivar reachable: whether the storage can be asked.
+    @ivar trouble: why clients cannot be served as they should; nothing, if they can.
+    @ivar items: how many the storage has; C{None} where it does not tell.
+    @ivar strings: whether they are plain strings.
     @ivar warm: the share of hits that Redis had itself; C{None} without an
         old memcached behind it.
     """
@@ -33,6 +36,9 @@ class Signs:
     natives: int | None
     warm: float | None = None
     reachable: bool = True
+    trouble: str = ""
+    items: int | None = None
+    strings: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +47,36 @@ class Phase:
     @ivar number: 1 to 3.
     @ivar says: in one sentence, what is so.
     @ivar blockers: what is still to be done before the next one, a sentence each.
+    @ivar command: the one command that comes next; nothing where something has to be mended.
     """
 
     number: int
     title: str
     says: str
     blockers: list[str] = field(default_factory=list)
+    command: str = ""
 
 
 def phase(signs: Signs) -> Phase:
-    """The phase that the signs speak for."""
+    """The phase that the signs speak for, and what comes next."""
+    found = _phase(signs)
+    well = signs.reachable and not signs.trouble
+    return replace(found, command=_next_command(found.number, signs) if well else "")
+
+
+def _next_command(number: int, signs: Signs) -> str:
+    if number == 1:
+        if not signs.items and signs.warm is None:
+            return "redcouch import memcached://HOST:PORT --to URL"
+        return "redcouch ls" if signs.strings else "redcouch functions load"
+    if number == 2:
+        return "redcouch traffic"
+    if signs.items and not signs.strings:
+        return "redcouch promote '*' --to string"
+    return "redcouch cleanup --system"
+
+
+def _phase(signs: Signs) -> Phase:
     silence = signs.watched if signs.quiet is None else signs.quiet
     if silence >= QUIET and signs.warm is None:
         return _native(signs, silence)
@@ -58,8 +84,7 @@ def phase(signs: Signs) -> Phase:
         return Phase(
             2,
             "Dual access",
-            f"{_some(signs.natives, 'connection')} to Redis beside this bridge's own: "
-            "native clients, if it is no other bridge or monitor.",
+            f"{_some(signs.natives, 'native client')} connected to Redis beside RedCouch.",
             _outage(signs) + _traffic(signs, silence) + _warmth(signs),
         )
     return Phase(
@@ -75,7 +100,7 @@ def phase(signs: Signs) -> Phase:
 
 
 def _native(signs: Signs, silence: float) -> Phase:
-    blockers = []
+    blockers = _outage(signs)
     if signs.clients:
         blockers.append(f"{_some(signs.clients, 'client')} still connected, though silent.")
     return Phase(3, "Native", f"Nobody has spoken memcached for {_duration(silence)}.", blockers)
@@ -99,7 +124,9 @@ def _traffic(signs: Signs, silence: float) -> list[str]:
 
 
 def _outage(signs: Signs) -> list[str]:
-    return [] if signs.reachable else ["The storage cannot be reached."]
+    if not signs.reachable:
+        return ["The storage cannot be reached."]
+    return [f"Clients cannot be served as they should: {signs.trouble}."] if signs.trouble else []
 
 
 def _loneliness(signs: Signs) -> list[str]:

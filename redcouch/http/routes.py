@@ -14,7 +14,8 @@ from redcouch.http.access import HttpAnswer, PageFunction
 from redcouch.http.collect import StatusCollector
 from redcouch.http.history import History
 from redcouch.http.metrics import CONTENT_TYPE, exposition
-from redcouch.http.status import status
+from redcouch.http.status import status, with_names
+from redcouch.telemetry.client_names import ClientNames
 
 _JSON = "application/json"
 
@@ -39,16 +40,19 @@ class Pages:
         collector: StatusCollector,
         history: History,
         options: Mapping[str, Any],
+        names: ClientNames,
         now: Callable[[], float],
     ) -> None:
         """
         @param options: those in force, passwords and all; none is shown.
+        @param names: what clients are called.
         @param now: gives the UNIX time in seconds.
         """
         self.draining = False
         self._collector = collector
         self._history = history
         self._options = options
+        self._names = names
         self._now = now
 
     def by_path(self) -> dict[bytes, PageFunction]:
@@ -82,7 +86,8 @@ class Pages:
         clients = Deferred.fromCoroutine(self._collector.clients())
         view = await self._collector.full_view()
         now = self._now()
-        return _json(status(view, self._history, self._options, await clients, now, self.draining))
+        told = status(view, self._history, self._options, await clients, now, self.draining)
+        return _json(with_names(told, self._names))
 
     async def _since(self, request: Request) -> HttpAnswer:
         """The points after C{?since=}, UNIX seconds."""

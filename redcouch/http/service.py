@@ -22,6 +22,7 @@ from redcouch.http.routes import Pages
 from redcouch.reload import Reload
 from redcouch.server.listeners import is_local, listening_service
 from redcouch.server.passwords import Authenticator
+from redcouch.telemetry.client_names import ClientNames
 from redcouch.telemetry.service_status import StatusSource
 
 
@@ -37,6 +38,7 @@ class ServiceWithPages(MultiService):
         options: Mapping[str, Any],
         endpoint: str,
         authenticator: Authenticator | None,
+        names: ClientNames,
         reload: Reload,
         reactor: Any,
         now: Callable[[], float],
@@ -44,6 +46,7 @@ class ServiceWithPages(MultiService):
         """
         @param endpoint: where to listen.
         @param authenticator: who may see it; C{None} is everybody.
+        @param names: what clients are called.
         @param reload: is given what can be read again.
         """
         super().__init__()
@@ -54,7 +57,7 @@ class ServiceWithPages(MultiService):
         self._now = now
         self._history = History()
         self._collector = StatusCollector(status_source)
-        self._pages = Pages(self._collector, self._history, options, now)
+        self._pages = Pages(self._collector, self._history, options, names, now)
         gate = AccessControl(
             self._pages.by_path(), own_names(options["http-hosts"]), Authorizer(authenticator)
         )

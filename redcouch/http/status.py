@@ -15,6 +15,7 @@ from redcouch.http.collect import View
 from redcouch.http.history import History
 from redcouch.http.metrics import outcomes
 from redcouch.http.migration_phase import Signs, phase
+from redcouch.telemetry.client_names import ClientNames
 from redcouch.telemetry.latency import Distribution
 from redcouch.urls import redact
 
@@ -65,7 +66,7 @@ def status(
     counters = snapshot.counters
     if (others := natives(view)) is not None:
         history.natives = others  # which counts while it cannot be asked
-    signs = _signs(view, history, now)
+    signs = _signs(view, history, options, now)
     return {
         "version": __version__,
         "now": now,
@@ -114,13 +115,21 @@ def status(
     }
 
 
+def with_names(told: dict[str, Any], names: ClientNames) -> dict[str, Any]:
+    """The status, with what clients are called (C{called}) wherever one is told."""
+    for row in told["traffic"].get("client", ()):
+        row["called"] = names.of(row["name"])
+    for row in told["traffic"].get("application", ()):
+        row["called"] = names.of(row["address"])
+    for row in told["clients"]:  # as tcp:192.0.2.1:40000, or with an IPv6 address in brackets
+        row["called"] = names.of(row["address"].partition(":")[2].rpartition(":")[0].strip("[]"))
+    return told
+
+
 def natives(view: View) -> int | None:
-    """Connections to the storage that are not the service's; C{None} where it does not tell."""
-    connected = view.facts.get("clients")
-    own = sum(
-        place.worker_status is not None and place.worker_status.ready for place, _ in view.places
-    )
-    return max(0, connected - own) if isinstance(connected, int) else None
+    """Native clients that are connected to the storage; C{None} where it does not tell."""
+    connected = view.facts.get("natives")
+    return connected if isinstance(connected, int) else None
 
 
 def _warmth(view: View) -> dict[str, Any] | None:
@@ -142,7 +151,7 @@ def _named(view: View, prefix: str) -> dict[str, int]:
     return {name: count for name, count in counts.items() if name.startswith(prefix)}
 
 
-def _signs(view: View, history: History, now: float) -> Signs:
+def _signs(view: View, history: History, options: Mapping[str, Any], now: float) -> Signs:
     last, watched = history.last_traffic, view.snapshot.uptime
     if view.traffic.get("since") is not None:  # which goes back further, and knows of others
         watched = max(0.0, view.traffic["looked"] - view.traffic["since"])
@@ -155,6 +164,9 @@ def _signs(view: View, history: History, now: float) -> Signs:
         watched=watched,
         natives=history.natives,
         reachable=bool(view.facts) or not view.trouble,
+        trouble=view.trouble,
+        items=view.statistics.get("curr_items"),
+        strings="layout=string" in options["storage"],
         warm=1.0 if view.snapshot.filled and warm is None else warm,
     )
 

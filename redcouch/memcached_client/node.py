@@ -231,6 +231,11 @@ class BlockingNode:
     def _connect(self) -> BlockingClient:
         return self._open.enter_context(BlockingClient(self.address))
 
+    def item_count(self) -> int:
+        """How many items it has, some of which may be over."""
+        told = self._stats().get("curr_items", "0")
+        return int(told) if told.isdigit() else 0
+
     def item_size(self) -> int:
         """Bytes of the largest item that it takes (-I)."""
         told = self._stats(b"stats settings").get("item_size_max", "")

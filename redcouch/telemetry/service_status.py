@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 from redcouch.interfaces import IDescribedBackend, IStorageBackend, ITrafficBackend
 from redcouch.telemetry.snapshot import StatsSource
-from redcouch.telemetry.usage import KINDS, Usage
+from redcouch.telemetry.usage import KINDS, Usage, UsageSample, read_application
+from redcouch.telemetry.write_probe import WriteProbe
 
 Facts = Mapping[str, str | int]
 """What L{IDescribedBackend.describe} tells."""
@@ -30,9 +31,9 @@ StorageStatistics = Mapping[str, int]
 Traffic = Mapping[str, Any]
 """
 The inventory of memcached traffic, fit for JSON: C{since}, C{looked} and C{gap} as
-L{Usage} has them, and by kind the names seen last, each with C{name} (text),
-C{last} and C{seconds}; C{known} has how many there are of each kind. Empty where none
-is kept.
+L{Usage} has them, and by kind the names seen last, each with C{name} (text), C{last} and
+C{seconds}, an application also with C{address}, C{user} and C{prefix}; C{known} has how many
+there are of each kind. Empty where none is kept.
 """
 
 _MOST = 200
@@ -96,8 +97,13 @@ class OwnStatus:
         backend: IStorageBackend,
         stats_source: StatsSource,
         clients: Callable[[], tuple[int, int]],
+        write_probe: WriteProbe,
     ) -> None:
-        """@param clients: gives how many there are, and how many of them wait."""
+        """
+        @param clients: gives how many there are, and how many of them wait.
+        @param write_probe: looks whether the storage takes writes.
+        """
+        self.write_probe = write_probe
         self.stats_source = stats_source
         self._backend = backend
         self._clients = clients
@@ -105,7 +111,9 @@ class OwnStatus:
     def worker_status(self) -> WorkerStatus:
         """How it is just now."""
         health = self._backend.health()
-        return WorkerStatus(os.getpid(), health.ready, health.reason, *self._clients())
+        trouble = health.reason or self.write_probe.refusal
+        ready = health.ready and not trouble
+        return WorkerStatus(os.getpid(), ready, trouble, *self._clients())
 
     async def places(self) -> list[SlotStatus]:
         return [SlotStatus(1, self.worker_status())]
@@ -127,16 +135,18 @@ class OwnStatus:
 
 
 def _as_json(inventory: Usage) -> Traffic:
-    kinds = {
-        kind: [
-            {"name": _text(one.name), "last": one.last, "seconds": one.seconds}
-            for one in islice(inventory.of(kind), _MOST)
-        ]
-        for kind in KINDS
-    }
+    kinds = {kind: [_entry(one) for one in islice(inventory.of(kind), _MOST)] for kind in KINDS}
     known = Counter(one.kind for one in inventory.seen)
     watched = {"since": inventory.since, "looked": inventory.looked, "gap": inventory.gap}
     return {**watched, "known": known, **kinds}
+
+
+def _entry(one: UsageSample) -> dict[str, Any]:
+    seen: dict[str, Any] = {"name": _text(one.name), "last": one.last, "seconds": one.seconds}
+    if one.kind == "application":
+        parts = map(_text, read_application(one.name))
+        seen.update(zip(("address", "user", "prefix"), parts, strict=True))
+    return seen
 
 
 def _text(name: bytes) -> str:

@@ -10,15 +10,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-KINDS = ("client", "user", "prefix", "command", "dialect")
-"""Address without port; authenticated user; key up to the separator; verb; protocol."""
+KINDS = ("application", "client", "user", "prefix", "command", "dialect")
+"""
+What one client uses (L{name_application}); address without port; authenticated user; key up to
+the separator; verb; protocol.
+"""
 
 SEPARATOR = "separator"
 """What is noted besides: where the prefixes end."""
 
 LAPSE = 3.0
 """Seconds after which a process that has noted nothing does not count as one that watches."""
+
+_SAFE = "/:;,@+=!$&()*|[]<>"
 
 MOST = 1000
 """Names of each kind that are kept; past it, those seen longest ago go."""
@@ -37,6 +43,18 @@ class UsageSample:
     name: bytes
     last: int
     seconds: int
+
+
+def name_application(host: str, user: bytes | None, prefix: bytes) -> bytes:
+    """An address, its user and a prefix of keys, as one name: percent-encoded, blanks between."""
+    parts = (host.encode(), b"" if user is None else user, prefix)
+    return " ".join(quote_from_bytes(part, safe=_SAFE) for part in parts).encode()
+
+
+def read_application(name: bytes) -> tuple[bytes, bytes, bytes]:
+    """Address, user and prefix, as L{name_application} has put them together."""
+    host, user, prefix, *_ = (*map(unquote_to_bytes, name.split(b" ")), b"", b"", b"")
+    return host, user, prefix
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from redcouch.commands import verb
 from redcouch.errors import BackendError
 from redcouch.interfaces import IStorageBackend, ITrafficBackend
-from redcouch.telemetry.usage import SEPARATOR, UsageSample, UsageSamples
+from redcouch.telemetry.usage import SEPARATOR, UsageSample, UsageSamples, name_application
 
 _LOOK = 0.5
 """Seconds; with the round trip, far less than the one that is promised."""
@@ -85,13 +85,15 @@ class UsageRecorder:
         add = self._notes.add
         add("client", connection.host.encode(), now)
         add("dialect", connection.dialect_name.encode(), now)
-        if connection.user is not None:
-            add("user", connection.user[:_LONGEST_PREFIX], now)
+        user = None if connection.user is None else connection.user[:_LONGEST_PREFIX]
+        if user is not None:
+            add("user", user, now)
         command = connection.last_command
         if command is not None:
             add("command", verb(type(command)).encode(), now)
-            for key in command.keys[:_MOST_KEYS]:
-                add("prefix", self._prefix(key), now)
+            for prefix in {*map(self._prefix, command.keys[:_MOST_KEYS])}:
+                add("prefix", prefix, now)
+                add("application", name_application(connection.host, user, prefix), now)
                 add(SEPARATOR, self._separator, now)
 
     def _prefix(self, key: bytes) -> bytes:

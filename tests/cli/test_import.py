@@ -6,7 +6,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -188,7 +188,7 @@ def test_a_memcached_that_goes_away(any_redis: RedisServer, client: redis.Redis)
         fill_many(source.address, b"k", 2000)
         url = f"memcached://127.0.0.1:{source.port}"
         process = start("import", url, "--to", any_redis.url, "--rate", 200, "--json")
-        eventually(lambda: client.exists("redcouch:sys:cas_counter") > 0 and client.dbsize() > 50)
+        eventually(lambda: len(client.keys("rc:*")) > 50)
         source.kill()
         said = finish(process)
         assert said.status == 3
@@ -209,7 +209,7 @@ def test_ctrl_c(
     """It ends between two batches, says what was done, and a second run does the rest."""
     fill_many(memcached.address, b"k", 2000)
     process = start("import", old, "--to", any_redis.url, "--rate", 200, "--json")
-    eventually(lambda: client.dbsize() > 50)
+    eventually(lambda: len(client.keys("rc:*")) > 50)
     process.send_signal(how)
     said = finish(process)
     assert said.status == 128 + how
@@ -245,7 +245,7 @@ def test_a_redis_that_goes_away(memcached: Memcached, old: str) -> None:
     fill_many(memcached.address, b"k", 2000)
     with servers.redis_server() as target, target.client() as native:
         process = start("import", old, "--to", target.url, "--rate", 200)
-        eventually(lambda: native.dbsize() > 50)
+        eventually(lambda: len(native.keys("rc:*")) > 50)
         target.kill()
         said = finish(process)
     assert said.status == 3
@@ -348,7 +348,7 @@ def test_a_busy_crawler(redcouch: RedCouch, any_redis: RedisServer) -> None:
 
     with stand_in(answer) as url:
         assert run("import", url, "--to", any_redis.url, "--json").json["copied"] == 1
-    assert asked == [b"lru_crawler metadump hash"] * 3
+    assert asked == [b"lru_crawler metadump hash"] * 4  # once for the estimate
 
 
 @pytest.mark.parametrize(
@@ -575,3 +575,73 @@ def test_a_list_that_lies(
     with stand_in(lambda line: lie if line == asked else honest(line)) as url:
         said = run("import", url, "--to", any_redis.url)
     _assert_refused(said, url, client, {})
+
+
+@pytest.fixture
+def small_redis() -> Iterator[RedisServer]:
+    """A Redis whose memory is limited by the test."""
+    with servers.redis_server() as server:
+        yield server
+
+
+@pytest.mark.parametrize("query", ["encoding=hex", "encoding=raw", "layout=string"])
+def test_the_estimate(query: str, old: str, memcached: Memcached, small_redis: RedisServer) -> None:
+    """What the items take in Redis is told within a fifth, and what is left of maxmemory."""
+    for begin in range(0, 4000, 1000):
+        numbers = range(begin, begin + 1000)
+        fill(memcached.address, {b"key:%d" % n: Given(b"v" * 300, n % 3, 500) for n in numbers})
+    with small_redis.client() as client:
+        before = client.info("memory")["used_memory"]
+        url = f"{small_redis.url}?{query}"
+        told = run("import", old, "--to", url, "--json").json
+        took = client.info("memory")["used_memory"] - before
+        assert told["copied"] == 4000
+        assert 4000 <= told["estimate"]["items"] < 4200  # some that were flushed are counted
+        assert told["estimate"]["free"] is None
+        assert 0.8 < told["estimate"]["needed"] / took < 1.2
+        again = run("import", old, "--to", url, "--json").json
+        assert again["estimate"]["needed"] == 0  # as all is there
+        client.config_set("maxmemory", "100mb")
+        again = run("import", old, "--to", url, "--overwrite", "--json").json
+        assert 0.8 < again["estimate"]["needed"] / took < 1.2
+        assert 0 < again["estimate"]["free"] < 100 * 2**20
+        assert client.keys("redcouch:sys:weighed*") == []
+
+
+def test_no_room(old: str, memcached: Memcached, small_redis: RedisServer) -> None:
+    """What does not fit is refused before anything is copied, unless it is wanted: status 1."""
+    fill(memcached.address, {b"key:%d" % n: Given(b"v" * 1000) for n in range(3000)})
+    with small_redis.client() as client:
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 2**20)
+        refused = run("import", old, "--to", small_redis.url)
+        assert refused.status == 1
+        assert " items, which take " in refused.err
+        assert refused.err.endswith("nothing is copied without --force\n")
+        assert client.keys("rc:*") == []
+        forced = run("import", old, "--to", small_redis.url, "--force")
+        assert forced.status == 1
+        assert "Redis is out of memory" in forced.out
+
+
+def test_evictions(old: str, memcached: Memcached, small_redis: RedisServer) -> None:
+    """A Redis that throws away keys meanwhile ends it, and that is said: status 3."""
+    fill(memcached.address, {b"key:%d" % n: Given(b"v" * 1000) for n in range(3000)})
+    with small_redis.client() as client:
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 2**20)
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        said = run("import", old, "--to", small_redis.url, "--force", "--json")
+        assert said.status == 3
+        assert "keys meanwhile: it has too little memory" in said.err
+        assert said.json["troubles"] != []
+
+
+def test_who_may_not_measure(old: str, memcached: Memcached, small_redis: RedisServer) -> None:
+    """A user of Redis without MEMORY imports without an estimate."""
+    fill(memcached.address, {b"k": Given(b"v")})
+    with small_redis.client() as client:
+        client.acl_setuser(
+            "some", enabled=True, nopass=True, keys="*", commands=["+@all", "-memory"]
+        )
+        url = small_redis.url.replace("//", "//some:x@")
+        told = run("import", old, "--to", url, "--json")
+        assert (told.status, told.json["copied"], told.json["estimate"]) == (0, 1, None)

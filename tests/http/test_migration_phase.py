@@ -31,7 +31,7 @@ def test_dual_access() -> None:
     """Native clients are there beside those that speak memcached."""
     found = phase(replace(BUSY, natives=2))
     assert found.number == 2
-    assert found.says.startswith("2 connections to Redis beside")
+    assert found.says == "2 native clients connected to Redis beside RedCouch."
     assert found.blockers == [
         "3 memcached clients are connected.",
         "memcached is spoken at this moment.",
@@ -67,3 +67,26 @@ def test_an_old_memcached() -> None:
     assert found.blockers[0].endswith("Redis itself had 87.3% of the hits.")
     assert phase(replace(BUSY, natives=1, warm=0.5)).blockers[-1].endswith("50.0% of the hits.")
     assert phase(Signs(0, None, 2 * QUIET, 0, warm=1.0)).number == 1
+
+
+def test_what_comes_next() -> None:
+    """One command, as far as the signs tell; none while something has to be mended."""
+    empty = replace(BUSY, items=0)
+    assert phase(empty).command == "redcouch import memcached://HOST:PORT --to URL"
+    assert phase(replace(BUSY, items=5)).command == "redcouch functions load"
+    assert phase(replace(BUSY, items=5, strings=True)).command == "redcouch ls"
+    assert phase(replace(BUSY, natives=2, items=5)).command == "redcouch traffic"
+    silent = Signs(clients=0, quiet=QUIET, watched=2 * QUIET, natives=0, items=5)
+    assert phase(silent).command == "redcouch promote '*' --to string"
+    assert phase(replace(silent, items=0)).command == "redcouch cleanup --system"
+    assert phase(replace(silent, strings=True)).command == "redcouch cleanup --system"
+    for wrong in (replace(empty, trouble="it is full"), replace(empty, reachable=False)):
+        assert phase(wrong).command == ""
+        assert phase(wrong).blockers
+
+
+def test_trouble_blocks() -> None:
+    """Whatever keeps clients from being served stands first."""
+    for signs in (BUSY, replace(BUSY, natives=2), Signs(0, QUIET, 2 * QUIET, 0)):
+        blockers = phase(replace(signs, trouble="it is full")).blockers
+        assert blockers[0] == "Clients cannot be served as they should: it is full."

@@ -51,7 +51,7 @@ def test_secrets_are_hidden() -> None:
 def test_it_is_all_json() -> None:
     """The whole can be written, and counts are by dialect."""
     chosen = options("--storage", "redis://:hush@host")
-    told = status(view(UP, clients=4), History(), chosen, [], 1000.0, False)
+    told = status(view(UP, natives=4), History(), chosen, [], 1000.0, False)
     assert "hush" not in json.dumps(told)
     assert told["commands"] == [{"dialect": "text", "command": "get", "outcome": "hit", "count": 5}]
     assert told["phase"]["number"] == 2
@@ -70,14 +70,14 @@ def test_trouble() -> None:
 def test_an_outage_is_no_step_back() -> None:
     """While the storage cannot be asked, what it last told of native clients counts."""
     history = History()
-    assert status(view(UP, clients=4), history, options(), [], 9.0, False)["phase"]["number"] == 2
+    assert status(view(UP, natives=4), history, options(), [], 9.0, False)["phase"]["number"] == 2
     told = status(view(DOWN), history, options(), [], 12.0, False)["phase"]
     assert (told["number"], told["blockers"][0]) == (2, "The storage cannot be reached.")
 
 
 def test_what_the_inventory_knows() -> None:
     """Traffic before this process began counts; monitors do not."""
-    seen = view(UP, clients=1)
+    seen = view(UP, natives=0)
     day = 86_400
     commands = [
         {"name": "statistics", "last": 9 * day, "seconds": 1},

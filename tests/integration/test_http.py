@@ -24,6 +24,7 @@ from tests.backends.redis.certificates import Authority
 from tests.http.pages import fetch, http_port, metrics
 from tests.support import servers
 from tests.support.polling import PATIENCE, eventually
+from tests.support.requirements import needs
 from tests.support.servers import LOOPBACK, TWISTD, RedCouch, RedisServer
 from tests.support.wire import Wire, ask
 
@@ -295,6 +296,107 @@ def test_ready_as_redis_is(workers: str) -> None:
         eventually(lambda: fetch(server, "/readyz").status == 200)
         name = "redcouch_storage_reconnections_total"
         eventually(lambda: metrics(server)[name] == int(workers))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ready_as_writes_are(workers: str) -> None:
+    """A Redis that is full, or takes no writes for another reason, is not ready; reads go on."""
+    with (
+        servers.redis_server() as redis,
+        redis.client() as client,
+        servers.redcouch(redis.url, "--http", "0", "--workers", workers) as server,
+    ):
+        eventually(lambda: fetch(server, "/readyz").status == 200)
+        client.config_set("maxmemory", 1)
+        eventually(lambda: fetch(server, "/readyz").status == 503)
+        assert fetch(server, "/readyz").body.startswith("the storage refuses writes: out of memory")
+        assert ask(server.address, b"get nosuch\r\n", b"END\r\n") == b"END\r\n"
+        told = fetch(server, "/api/status").json()
+        assert not told["ready"]
+        assert "refuses writes" in told["phase"]["blockers"][0]
+        assert told["phase"]["command"] == ""
+        client.config_set("maxmemory", 0)
+        eventually(lambda: fetch(server, "/readyz").status == 200)
+        client.config_set("min-replicas-to-write", 1)
+        eventually(lambda: fetch(server, "/readyz").status == 503)
+        client.config_set("min-replicas-to-write", 0)
+        eventually(lambda: fetch(server, "/readyz").status == 200)
+        assert client.keys("*write_probe*") == []
+
+
+@needs("memcached")
+def test_ready_as_the_old_memcacheds_are() -> None:
+    """While one that is still asked is away, the service is not ready, and names it."""
+    with (
+        servers.memcached() as old,
+        servers.redis_server() as redis,
+        servers.redcouch(
+            f"warm:{redis.url}?from=memcached://127.0.0.1:{old.port}", "--http", "0"
+        ) as server,
+    ):
+        eventually(lambda: fetch(server, "/readyz").status == 200)
+        old.kill()
+        eventually(lambda: fetch(server, "/readyz").status == 503)
+        away = f"the old memcached is away: memcached://127.0.0.1:{old.port}\n"
+        assert fetch(server, "/readyz").body == away
+        assert ask(server.address, b"get nosuch\r\n", b"END\r\n") == b"END\r\n"
+        old.start()
+        eventually(lambda: fetch(server, "/readyz").status == 200)
+
+
+def test_who_is_native() -> None:
+    """Other RedCouches, commands, replicas, sentinels and monitors are no native clients."""
+    with (
+        servers.redis_server() as redis,
+        servers.redis_server() as replica,
+        servers.redcouch(redis.url, "--http", "0") as server,
+        servers.redcouch(redis.url, "--workers", "2"),
+        redis.client() as native,
+        replica.client() as second,
+    ):
+        second.replicaof("127.0.0.1", redis.port)
+        eventually(lambda: native.info("replication")["connected_slaves"] == 1)
+        with (
+            native.client() as sentinel,
+            native.client() as command,
+            native.client() as watching,
+            native.monitor() as _,
+        ):
+            sentinel.client_setname("sentinel-0123abcd-cmd")
+            command.execute_command("HELLO", 2, "SETNAME", "redcouch")
+            assert watching.ping()
+            connected = native.client_list()
+            unnamed = [one for one in connected if not one["name"] and one["flags"] == "N"]
+            told = fetch(server, "/api/status").json()
+            assert told["storage"]["facts"]["natives"] == len(unnamed) == 2  # native, watching
+            assert len(connected) >= 8
+            assert told["phase"]["number"] == 2
+
+
+def test_names_of_clients(any_redis: RedisServer, tmp_path: Path) -> None:
+    """Applications are shown with what a file calls their addresses, which SIGHUP reads again."""
+    names = tmp_path / "names"
+    names.write_text("# ours\n127.0.0.0/8 all of us\n127.0.0.1 shop\n")
+    options = ("--http", "0", "--client-names", str(names))
+    with servers.redcouch(any_redis.url, *options) as server, Wire(server.address) as wire:
+
+        def application(prefix: str) -> list[dict[str, object]]:
+            wire.say([b"get cart:1\r\n"], b"END\r\n")
+            rows = fetch(server, "/api/status").json()["traffic"]["application"]
+            return [row for row in rows if row["prefix"] == prefix]
+
+        eventually(lambda: application("cart:"))
+        (row,) = application("cart:")
+        assert (row["called"], row["address"], row["user"]) == ("shop", "127.0.0.1", "")
+        assert fetch(server, "/api/status").json()["clients"][0]["called"] == "shop"
+        names.write_text("127.0.0.1 basket\n")
+        os.kill(server.pid, signal.SIGHUP)
+        eventually(lambda: application("cart:")[0]["called"] == "basket")
+        assert f"Read 1 names of clients from {names}" in server.log
+        names.write_text("nonsense\n")
+        os.kill(server.pid, signal.SIGHUP)
+        eventually(lambda: "The names of clients stay as they are" in server.log)
+        assert application("cart:")[0]["called"] == "basket"
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

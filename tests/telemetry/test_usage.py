@@ -13,7 +13,13 @@ from redcouch.backends.redis.usage_store import (
     seconds_key_of,
     unbroken,
 )
-from redcouch.telemetry.usage import MOST, UsageSample, UsageSamples
+from redcouch.telemetry.usage import (
+    MOST,
+    UsageSample,
+    UsageSamples,
+    name_application,
+    read_application,
+)
 
 
 def test_seconds() -> None:
@@ -113,3 +119,17 @@ def test_unbroken(
 ) -> None:
     """Several processes together have watched as long as one of them did at every moment."""
     assert unbroken(stretches) == found
+
+
+@pytest.mark.parametrize(
+    ("host", "user", "prefix"),
+    [
+        ("192.0.2.1", b"ann", b"session:"),
+        ("2001:db8::1", b"", b""),
+        ("unix", b"with blank", b"a b\x00\xff%20:"),
+    ],
+)
+def test_applications(host: str, user: bytes, prefix: bytes) -> None:
+    """Address, user and prefix come back out of their common name, whatever they contain."""
+    assert read_application(name_application(host, user, prefix)) == (host.encode(), user, prefix)
+    assert read_application(b"") == (b"", b"", b"")

@@ -128,6 +128,9 @@ class EmbeddedBackend(BackendWrapper):
         """See L{IBoundedBackend}."""
         return Deferred.fromCoroutine(self._server.limit_memory(size))
 
+    def probe_writes(self) -> Deferred[None]:
+        return super().probe_writes() if self._up else fail(_not_yet())
+
     def keep_traffic(self, seen: Sequence[UsageSample], now: float) -> Deferred[None]:
         return super().keep_traffic(seen, now) if self._up else fail(_not_yet())
 

@@ -47,7 +47,7 @@ from redcouch.backends.wrapper import BackendWrapper
 from redcouch.commands import Command, Delete, Effect, Get, Inspect, MetaGet
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.expiry import flush_deadline
-from redcouch.interfaces import Answer, BackendContext, IFillableBackend, IStorageBackend
+from redcouch.interfaces import Answer, BackendContext, Health, IFillableBackend, IStorageBackend
 from redcouch.memcached_client import protocol as wire
 from redcouch.memcached_client.pool import OriginPool
 from redcouch.memcached_client.time_budget import TimeBudget
@@ -171,6 +171,14 @@ class OriginBackend(BackendWrapper):
         self._warmth.stop()
         self._old.stop()
         return super().stop()
+
+    def health(self) -> Health:
+        """As of the storage; not well either where an old memcached is away that is still asked."""
+        health = super().health()
+        away = [node.address.shown for node in self._old.nodes if not node.up]
+        if health.ready and away and not self._ended:
+            return Health(False, f"the old memcached is away: {', '.join(away)}")
+        return health
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
         """See L{IStorageBackend}."""

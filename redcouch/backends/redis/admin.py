@@ -9,11 +9,11 @@ from typing import Any
 
 from redcouch.backends.redis.exchange import Exchange
 from redcouch.backends.redis.flushing import Flushing
-from redcouch.backends.redis.layout import Layout
+from redcouch.backends.redis.layout import SYSTEM_PREFIX, Layout
 from redcouch.backends.redis.replies import unexpected
 from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.script_codec import ScriptCodec, read_listed
-from redcouch.backends.redis.server_info import read_facts, read_info
+from redcouch.backends.redis.server_info import read_facts, read_info, read_natives
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS
 from redcouch.commands import Dump
 from redcouch.interfaces import BackendContext
@@ -67,9 +67,26 @@ class RedisAdmin(Flushing):
             found["curr_items"] = max(0, found["curr_items"] - own)
         return found
 
+    async def probe_writes(self) -> None:
+        """Raises L{BackendError} where Redis refuses writes."""
+        await self._exchange.ask(*probe_command(PROBE_KEY))
+
     async def describe(self) -> Mapping[str, str | int]:
         """What L{IDescribedBackend<redcouch.interfaces.IDescribedBackend>} names."""
-        return read_facts(read_info(await self._exchange.ask(b"INFO")))
+        facts = read_facts(read_info(await self._exchange.ask(b"INFO")))
+        (listed,) = await self._exchange.ask_all([CLIENT_LIST])
+        return facts | read_natives(listed)
+
+
+PROBE_KEY = SYSTEM_PREFIX + b"write_probe"
+"""Where nothing ever is."""
+
+CLIENT_LIST = (b"CLIENT", b"LIST")
+
+
+def probe_command(key: bytes) -> tuple[bytes, ...]:
+    """A write that Redis refuses where it refuses any, and that changes nothing: XX, on no key."""
+    return b"SET", key, b"1", b"XX"
 
 
 def scan_command(layout: Layout, cursor: bytes) -> tuple[bytes, ...]:

@@ -32,12 +32,15 @@ from redcouch.interfaces import (
     IDirectBackend,
     IFillableBackend,
     ITrafficBackend,
+    IWriteProbingBackend,
 )
 from redcouch.results import Result
 from redcouch.telemetry.usage import Usage, UsageSample
 
 
-@implementer(IDescribedBackend, IDirectBackend, IFillableBackend, ITrafficBackend)
+@implementer(
+    IDescribedBackend, IDirectBackend, IFillableBackend, ITrafficBackend, IWriteProbingBackend
+)
 class RedisBackend:
     """See the module. C{link} is the backend's own: it starts and stops it."""
 
@@ -68,6 +71,9 @@ class RedisBackend:
 
     def describe(self) -> Deferred[Mapping[str, str | int]]:
         return Deferred.fromCoroutine(self._admin.describe())
+
+    def probe_writes(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._admin.probe_writes())
 
     def keep_traffic(self, seen: Sequence[UsageSample], now: float) -> Deferred[None]:
         return Deferred.fromCoroutine(self._usage.keep(seen, now))

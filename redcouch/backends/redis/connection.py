@@ -40,7 +40,7 @@ from redcouch.backends.redis.master_search import MasterSearch
 from redcouch.backends.redis.replies import UNFIT, error_code
 from redcouch.backends.redis.scripts import FRESH, Script
 from redcouch.backends.redis.sentinel import NoMasterError, Opinion, Sentinels, explain
-from redcouch.backends.redis.server_info import read_greeting, read_info, why_too_old
+from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, read_info, why_too_old
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.interfaces import Health
@@ -207,7 +207,7 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         Learn the version and the role, and refuse what is too old. A Redis
         that tells nobody its version is taken for recent.
         """
-        facts = read_greeting(await self._ask_anyway("HELLO", "2"))
+        facts = read_greeting(await self._ask_anyway("HELLO", "2", "SETNAME", CLIENT_NAME))
         if "version" not in facts:
             facts = read_info(await self._ask_anyway("INFO", "server"))
         self.role = facts.get("role", "")

@@ -41,6 +41,27 @@ def read_facts(info: Mapping[str, str]) -> dict[str, str | int]:
     return facts
 
 
+CLIENT_NAME = "redcouch"
+"""What the service and its commands call their connections."""
+
+
+def read_natives(reply: Any) -> dict[str, str | int]:
+    """
+    How many connections are native clients', from CLIENT LIST: none of RedCouch's own, of
+    replicas, masters, monitors (flags) or sentinels (by the names they give themselves). Nothing
+    where the reply is something else, as the user may not ask.
+    """
+    if not isinstance(reply, bytes):
+        return {}
+    natives = 0
+    for line in reply.decode("utf-8", "replace").splitlines():
+        fields = dict(word.partition("=")[::2] for word in line.split(" "))
+        name = fields.get("name", "")
+        others = name == CLIENT_NAME or name.startswith("sentinel-")
+        natives += not (others or set("MSO") & set(fields.get("flags", "")))
+    return {"natives": natives}
+
+
 def read_info(reply: Any) -> dict[str, str]:
     """The fields of INFO; none where the reply is something else. C{version} is there too."""
     if not isinstance(reply, bytes):

@@ -93,7 +93,7 @@ const commands = new Table("commands", [
 const settings = new Table("settings", [
   { name: "Option", of: (row) => row.name },
   { name: "Value", of: (row) => row.value },
-], { none: "", sortable: false });
+], { none: "", sortable: false, most: Infinity });
 
 // Who speaks memcached: what the inventory has of each kind, and who is connected at this moment.
 let now = 0;
@@ -102,13 +102,17 @@ const seen = (title) => [
   { name: "Last seen", of: (row) => row.last, write: (value) => ago(Math.max(0, now - value)), number: true },
   { name: "Seconds active", of: (row) => row.seconds, write: whole.format, number: true },
 ];
+const called = { name: "Name", of: (row) => row.called || "\u2013" };
 const KINDS = [
-  ["client", "Clients", seen("Client")],
+  ["application", "Applications", [called, { name: "Address", of: (row) => row.address },
+    { name: "User", of: (row) => row.user || "\u2013" },
+    { name: "Prefix of keys", of: (row) => row.prefix || "(none)" }, ...seen("").slice(1)]],
+  ["client", "Clients", [called, ...seen("Address")]],
   ["user", "Users", seen("User")],
   ["prefix", "Prefixes", seen("Prefix of keys")],
   ["command", "Commands", seen("Command")],
   ["dialect", "Dialects", seen("Dialect")],
-  ["connected", "Connected now", [{ name: "Address", of: (row) => row.address }]],
+  ["connected", "Connected now", [called, { name: "Address", of: (row) => row.address }]],
 ];
 let chosen = "connected";
 const clients = new Table("clients", KINDS.at(-1)[2], { none: "Nobody.", sort: "Address" });
@@ -116,8 +120,8 @@ const clients = new Table("clients", KINDS.at(-1)[2], { none: "Nobody.", sort: "
 function choose(kind) {
   chosen = kind;
   const columns = KINDS.find(([name]) => name === kind)[2];
-  clients.descending = columns.length > 1;
-  clients.change(columns, columns.length > 1 ? "Last seen" : "Address");
+  clients.descending = kind !== "connected";
+  clients.change(columns, kind === "connected" ? "Address" : "Last seen");
   for (const button of place("clients-choice").children) {
     button.setAttribute("aria-pressed", button.dataset.kind === kind);
   }
@@ -135,7 +139,7 @@ function offerKinds() {
     });
     return button;
   }));
-  choose("client");
+  choose("application");
 }
 
 function showFacts(id, pairs) {
@@ -156,7 +160,7 @@ function showState(status) {
   place("state").className = `pill ${status.ready ? "good" : "bad"}`;
   place("trouble").hidden = status.ready;
   say(place("trouble"), status.ready ? "" : status.reason === "draining"
-    ? "RedCouch ends: its last clients finish." : `Clients cannot be served. ${status.reason}`);
+    ? "RedCouch ends: its last clients finish." : `Clients cannot be served as they should: ${status.reason}`);
   say(place("version"), status.version);
   say(place("uptime"), `up ${duration(status.uptime)}`);
   const rates = status.rates;
@@ -177,6 +181,8 @@ function showPhase(phase) {
   say(place("phase-next"), phase.blockers.length
     ? (last ? "Before RedCouch can go" : "What blocks the next phase")
     : (last ? "Nothing blocks: RedCouch can go." : "Nothing blocks the next phase."));
+  place("phase-command").hidden = !phase.command;
+  say(place("phase-command").querySelector("code"), phase.command);
   fill(place("blockers"), phase.blockers, () => document.createElement("li"), say);
 }
 
@@ -198,6 +204,7 @@ function showStorage(storage, rates, ready) {
     ["Round trip", rates?.storage == null ? undefined : `${milliseconds(rates.storage)} ms`],
     ["Connected again", times(storage.reconnections)],
     ["Its connections", known(facts.clients, number)],
+    ["Native clients", known(facts.natives, number)],
     ["Up", known(facts.uptime, duration)],
   ]);
 }
@@ -255,7 +262,7 @@ function showClients(status) {
   const { limit, accepted, rejected } = status.connections;
   say(place("clients-note"), `${number(status.connections.now)} connected of ${number(limit)} allowed; `
     + `${number(accepted)} so far, ${number(rejected)} refused.`
-    + (kept ? ` Watched for ${duration(status.traffic.looked - status.traffic.since)}.` : "")
+    + (kept ? ` Watched without a gap for ${duration(status.traffic.looked - status.traffic.since)}.` : "")
     + (more ? ` ${number(more)} more are not listed.` : ""));
 }
 

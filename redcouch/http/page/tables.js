@@ -12,14 +12,27 @@ export function fill(place, contents, make, write) {
   contents.forEach((content, index) => write(place.children[index] ?? place.appendChild(make()), content));
 }
 
+const MOST = 12;
+
+// most: so many rows are shown until somebody asks for all.
 // columns: [{ name, of: (row) => value to sort by, write: (value, row) => text, number, look }]
 export class Table {
-  constructor(id, columns, { none, sort, descending = false, sortable = true }) {
+  constructor(id, columns, { none, sort, descending = false, sortable = true, most = MOST }) {
     this.table = document.getElementById(id);
     this.none = none;
     this.descending = descending;
     this.sortable = sortable;
     this.rows = [];
+    this.most = most;
+    this.whole = false;
+    this.more = document.createElement("button");
+    this.more.type = "button";
+    this.more.className = "more";
+    this.more.addEventListener("click", () => {
+      this.whole = !this.whole;
+      this.draw();
+    });
+    this.table.after(this.more);
     this.change(columns, sort);
   }
 
@@ -78,7 +91,10 @@ export class Table {
       rows.sort((one, other) => sign * compare(sort.of(one), sort.of(other)));
     }
     if (this.body.querySelector(".none")) this.body.replaceChildren();
-    fill(this.body, rows, () => document.createElement("tr"), (row, content) => this.write(row, content));
+    this.more.hidden = rows.length <= this.most;
+    say(this.more, this.whole ? "Show fewer" : `Show all ${rows.length}`);
+    fill(this.body, this.whole ? rows : rows.slice(0, this.most), () => document.createElement("tr"),
+      (row, content) => this.write(row, content));
     if (!rows.length) this.sayNone();
   }
 
@@ -88,6 +104,7 @@ export class Table {
       const text = column.write ? column.write(value, content) : String(value ?? "");
       say(cell, text);
       cell.className = (column.number ? "number" : "text") + (column.look ? ` ${column.look(content)}` : "");
+      cell.dataset.label = column.name;
       cell.title = text.length > 30 ? text : "";
     });
   }

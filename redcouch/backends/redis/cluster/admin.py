@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import count
 
 from redcouch.backends.redis.admin import (
+    CLIENT_LIST,
+    PROBE_KEY,
     STATISTICS,
+    probe_command,
     read_page,
     read_scanned,
     read_statistics,
@@ -21,7 +25,7 @@ from redcouch.backends.redis.flushing import Flushing
 from redcouch.backends.redis.replies import check
 from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.script_codec import ScriptCodec
-from redcouch.backends.redis.server_info import read_facts, read_info
+from redcouch.backends.redis.server_info import read_facts, read_info, read_natives
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS
 from redcouch.commands import Dump
 from redcouch.errors import BackendError
@@ -30,7 +34,7 @@ from redcouch.results import ErrorKind, ListedPage
 
 _SUMMED = (
     *("replicas", "memory", "memory_limit", "memory_peak", "evicted", "expired"),
-    *("clients", "operations"),
+    *("clients", "natives", "operations"),
 )
 """What is said of a cluster as the sum over its masters."""
 
@@ -117,6 +121,16 @@ class ClusterAdmin(Flushing):
         sums["curr_items"] -= sum(reply for reply in replies if isinstance(reply, int))
         return {name: max(0, number) for name, number in sums.items()}
 
+    async def probe_writes(self) -> None:
+        """Raises L{BackendError} where one of the masters refuses writes."""
+        table = self._router.table
+        keys = (b"%b:%d" % (PROBE_KEY, number) for number in count())
+        for _, link in self._masters():
+            if any(served is link for served in table):
+                key = next(key for key in keys if table[slot_of(key)] is link)
+                (reply,) = await send(link, [probe_command(key)])
+                check(reply)
+
     async def describe(self) -> Mapping[str, str | int]:
         """
         What L{IDescribedBackend<redcouch.interfaces.IDescribedBackend>} names: sums over
@@ -125,8 +139,8 @@ class ClusterAdmin(Flushing):
         all_facts = []
         for _, link in self._masters():
             try:
-                (reply,) = await send(link, [(b"INFO",)])
-                all_facts.append(read_facts(read_info(check(reply))))
+                info, listed = await send(link, [(b"INFO",), CLIENT_LIST])
+                all_facts.append(read_facts(read_info(check(info))) | read_natives(listed))
             except BackendError:
                 continue
         if not all_facts:

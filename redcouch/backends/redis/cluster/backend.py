@@ -37,12 +37,13 @@ from redcouch.interfaces import (
     IDescribedBackend,
     IDirectBackend,
     ITrafficBackend,
+    IWriteProbingBackend,
 )
 from redcouch.results import ErrorKind, Failed, Result
 from redcouch.telemetry.usage import Usage, UsageSample
 
 
-@implementer(IDescribedBackend, IDirectBackend, ITrafficBackend)
+@implementer(IDescribedBackend, IDirectBackend, ITrafficBackend, IWriteProbingBackend)
 class ClusterBackend:
     """See the module. C{router} is the backend's own: it starts and stops it."""
 
@@ -76,6 +77,9 @@ class ClusterBackend:
 
     def describe(self) -> Deferred[Mapping[str, str | int]]:
         return Deferred.fromCoroutine(self._admin.describe())
+
+    def probe_writes(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._admin.probe_writes())
 
     def keep_traffic(self, seen: Sequence[UsageSample], now: float) -> Deferred[None]:
         return Deferred.fromCoroutine(self._usage.keep(seen, now))

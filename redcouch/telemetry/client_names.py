@@ -1,0 +1,69 @@
+"""What people call the clients: names for addresses and networks, from a file."""
+
+from __future__ import annotations
+
+import ipaddress
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import TypeAlias
+
+from redcouch.errors import ConfigurationError
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+
+class ClientNames:
+    """Names by address; of a network in another, the smaller one counts."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """
+        @param path: the file; without one, nobody has a name.
+        @raise ConfigurationError: it cannot be used.
+        """
+        self._path = path
+        self._names = [] if path is None else read_names(path)
+
+    def reload(self) -> str:
+        """
+        Read the file again; tells what was read.
+
+        @raise ConfigurationError: it cannot be used. The names stay as they are.
+        """
+        assert self._path is not None
+        self._names = read_names(self._path)
+        return f"{len(self._names)} names of clients from {self._path}"
+
+    def of(self, host: str) -> str:
+        """What a client is called; nothing where it has no name."""
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return ""
+        return next((name for network, name in self._names if address in network), "")
+
+
+def read_names(path: Path) -> list[tuple[Network, str]]:
+    """
+    The lines C{ADDRESS NAME} or C{NETWORK NAME} of a file, the smallest networks first. Empty
+    lines, and those that begin with C{#}, say nothing.
+
+    @raise ConfigurationError: it cannot be read, or says something else.
+    """
+    names = []
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigurationError(f"{path}: {why}") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        words = line.split(maxsplit=1)
+        try:
+            network = ipaddress.ip_network(words[0])
+            names.append((network, words[1].strip()))
+        except (ValueError, IndexError):
+            raise ConfigurationError(
+                f"{path}, line {number}: write an address or a network, and a name behind it"
+            ) from None
+    return sorted(names, key=lambda one: one[0].num_addresses)

@@ -1,0 +1,59 @@
+"""Whether the storage takes writes, found out before a client has to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from redcouch.errors import BackendError
+from redcouch.interfaces import IStorageBackend, IWriteProbingBackend
+from redcouch.results import ErrorKind
+
+_EVERY = 1.0
+
+
+class WriteProbe:
+    """
+    Tries a write that leaves nothing, once a second.
+
+    @ivar refusal: why the storage refuses writes, in a line; empty while it takes them, or
+        cannot be asked.
+    """
+
+    _log = Logger()
+
+    def __init__(self, backend: IStorageBackend, reactor: Any) -> None:
+        self.refusal = ""
+        self._backend: Any = backend
+        self._loop = LoopingCall(self._look)
+        self._loop.clock = reactor
+
+    def start(self) -> None:
+        """Begin to look, if the storage can be tried."""
+        if IWriteProbingBackend.providedBy(self._backend):
+            self._loop.start(_EVERY)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._loop.running:
+            self._loop.stop()
+
+    def _look(self) -> Deferred[None]:
+        looked = Deferred.fromCoroutine(self._try())
+        return looked.addErrback(
+            lambda failure: self._log.failure("Could not try to write", failure)
+        )
+
+    async def _try(self) -> None:
+        if not self._backend.health().ready:
+            self.refusal = ""  # why it cannot be reached says more
+            return
+        try:
+            await self._backend.probe_writes()
+            self.refusal = ""
+        except BackendError as error:
+            away = error.failed.trouble is ErrorKind.UNAVAILABLE
+            self.refusal = "" if away else f"the storage refuses writes: {error}"
