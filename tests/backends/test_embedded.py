@@ -42,6 +42,8 @@ from redcouch.results import Outcome, Stored
 from tests.support.polling import PATIENCE, eventually, eventually_in_reactor
 from tests.support.requirements import starting
 
+pytestmark = pytest.mark.once
+
 T = TypeVar("T")
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

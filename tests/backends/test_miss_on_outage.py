@@ -30,6 +30,8 @@ from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.wire import ask
 
+pytestmark = pytest.mark.once
+
 AWAY = Failed(ErrorKind.UNAVAILABLE, "storage not reachable")
 FULL = Failed(ErrorKind.OUT_OF_MEMORY, "full")
 

@@ -17,6 +17,8 @@ from tests.support import servers
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import Wire, ask
 
+pytestmark = pytest.mark.once
+
 SECRET = b"only-for-its-owner"
 WILD, TAME = 4, 4
 CONVERSATIONS = 500
