@@ -31,7 +31,6 @@ from redcouch.build import (
     shared_ports,
 )
 from redcouch.errors import ConfigurationError, StartError
-from redcouch.http.service import ServiceWithPages
 from redcouch.interfaces import IStorageBackend
 from redcouch.json_log import JsonLog
 from redcouch.options import FLAGS, Options
@@ -228,6 +227,9 @@ def _shown(
     endpoint = options["http"]
     if endpoint is None:
         return service
+    # A web server is much to import: only who serves pages pays for it.
+    from redcouch.http.service import ServiceWithPages
+
     users = authenticator if options["http-auth"] else None
     names = _client_names(options["client-names"], reload)
     flags = {name: bool(options[name]) for name in FLAGS}
