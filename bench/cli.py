@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, help="rounds of each scenario (default 3)")
     add("--seconds", type=int, help="seconds of each run (default 5)")
     add("--only", action="append", metavar="SCENARIO", help="name or pattern; may be repeated")
-    add("--peers", default=",".join(peers.STARTERS), help="which to measure, with commas")
+    add("--peers", default=",".join(peers.USUAL), help=f"of {', '.join(peers.STARTERS)}")
     add("--quick", action="store_true", help="a few scenarios, one round of 2 seconds")
     add("--pin", choices=["none", "split"], default="none", help="see README.md")
     add("--redcouch-option", action="append", default=[], metavar="OPTION")

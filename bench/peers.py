@@ -3,9 +3,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.processes import LOOPBACK, Processes, Running, ask, free_port, wait_for_answer
 from bench.scenarios import Encoding
@@ -18,6 +19,13 @@ MEMCACHED = "memcached"
 TWEMPROXY = "twemproxy"
 REDCOUCH = "redcouch"
 CACHED = "redcouch-cache"
+CLUSTER = "redcouch-cluster"
+TWEMPROXY_3 = "twemproxy-3"
+
+_NODES = 3
+"""Masters of the cluster, and memcacheds behind twemproxy-3."""
+
+_SLOTS = 16384
 
 _MEMORY_MIB = 2048
 _CONNECTIONS = 2048
@@ -33,7 +41,7 @@ bench:
   preconnect: true
   backlog: 1024
   servers:
-    - {host}:{backend}:1
+{servers}
 """
 
 
@@ -57,17 +65,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A server that runs, with the process behind it if there is one, and a way to empty it."""
+    """A server that runs, with the processes behind it, and a way to empty it."""
 
     name: str
     port: int
     server: Running
-    backend: Running | None
+    backends: tuple[Running, ...]
     flush: Callable[[], None]
 
     def processes(self) -> tuple[Running, ...]:
-        """The server, then its backend."""
-        return (self.server,) if self.backend is None else (self.server, self.backend)
+        """The server, then what is behind it."""
+        return (self.server, *self.backends)
 
     def speaks_binary(self) -> bool:
         """Whether a binary no-op gets a binary answer."""
@@ -99,29 +107,43 @@ def _flush_memcached(port: int) -> None:
         raise RuntimeError("memcached did not flush")
 
 
-def _flush_redis(path: str) -> None:
-    if ask(path, b"FLUSHALL\r\n", b"+OK\r\n") != b"+OK\r\n":
+def _flush_redis(address: tuple[str, int] | str) -> None:
+    if ask(address, b"FLUSHALL\r\n", b"+OK\r\n") != b"+OK\r\n":
         raise RuntimeError("Redis did not flush")
 
 
 def start_memcached(plan: Plan) -> Peer:
     """memcached with one worker thread."""
     server, port = _start_memcached(plan, MEMCACHED, plan.placement.server)
-    return Peer(MEMCACHED, port, server, None, lambda: _flush_memcached(port))
+    return Peer(MEMCACHED, port, server, (), lambda: _flush_memcached(port))
 
 
-def start_twemproxy(plan: Plan) -> Peer:
-    """twemproxy in front of a memcached of its own."""
-    backend, backend_port = _start_memcached(plan, "twemproxy-memcached", plan.placement.others)
+def start_twemproxy(plan: Plan, name: str = TWEMPROXY, count: int = 1) -> Peer:
+    """twemproxy in front of memcacheds of its own."""
+    others = plan.placement.others
+    started = [_start_memcached(plan, f"{name}-memcached-{n}", others) for n in range(count)]
+    ports = [backend_port for _, backend_port in started]
     folder, port = plan.processes.folder, free_port()
-    config = folder / "nutcracker.yml"
-    config.write_text(_TWEMPROXY_CONFIG.format(host=LOOPBACK, port=port, backend=backend_port))
+    config = folder / f"{name}.yml"
+    servers = "\n".join(f"    - {LOOPBACK}:{backend_port}:1" for backend_port in ports)
+    config.write_text(_TWEMPROXY_CONFIG.format(host=LOOPBACK, port=port, servers=servers))
     # Its statistics listen on every interface unless told otherwise.
     command = [require("nutcracker"), "-c", str(config), "-a", LOOPBACK, "-s", str(free_port())]
-    command += ["-v", "4", "-p", str(folder / "nutcracker.pid"), "-o", "/dev/stderr"]
-    server = plan.processes.start(TWEMPROXY, command, plan.placement.server)
+    command += ["-v", "4", "-p", str(folder / f"{name}.pid"), "-o", "/dev/stderr"]
+    server = plan.processes.start(name, command, plan.placement.server)
     _wait_until_serving(server, port)
-    return Peer(TWEMPROXY, port, server, backend, lambda: _flush_memcached(backend_port))
+    backends = tuple(running for running, _ in started)
+    return Peer(name, port, server, backends, lambda: _each(_flush_memcached, ports))
+
+
+def start_twemproxy_3(plan: Plan) -> Peer:
+    """twemproxy in front of three memcacheds."""
+    return start_twemproxy(plan, TWEMPROXY_3, _NODES)
+
+
+def _each(flush: Callable[[Any], None], places: Sequence[Any]) -> None:
+    for place in places:
+        flush(place)
 
 
 def _start_redis(plan: Plan, name: str) -> tuple[Running, str]:
@@ -137,14 +159,47 @@ def _start_redis(plan: Plan, name: str) -> tuple[Running, str]:
 def start_redcouch(plan: Plan, name: str = REDCOUCH, parameters: str = "") -> Peer:
     """RedCouch in front of a Redis of its own, on a unix socket."""
     backend, path = _start_redis(plan, f"{name}-redis")
-    port = free_port()
     url = RAW_STORAGE_URL if plan.encoding is Encoding.RAW else STORAGE_URL
+    server, port = _start_redcouch(plan, name, url.format(socket=path) + parameters)
+    return Peer(name, port, server, (backend,), lambda: _flush_redis(path))
+
+
+def _start_redcouch(plan: Plan, name: str, url: str) -> tuple[Running, int]:
+    port = free_port()
     command = [_twistd(), "-n", "--pidfile=", "redcouch", "--port", str(port)]
-    command += ["--storage", url.format(socket=path) + parameters, "--max-item-size", _LARGEST_ITEM]
+    command += ["--storage", url, "--max-item-size", _LARGEST_ITEM]
     command += ["--max-connections", str(_CONNECTIONS), *plan.redcouch_options]
     server = plan.processes.start(name, command, plan.placement.server)
     _wait_until_serving(server, port)
-    return Peer(name, port, server, backend, lambda: _flush_redis(path))
+    return server, port
+
+
+def start_cluster(plan: Plan) -> Peer:
+    """RedCouch in front of a Redis Cluster of three masters."""
+    masters, ports = [], []
+    for number in range(_NODES):
+        name, port = f"{CLUSTER}-redis-{number}", free_port()
+        command = [require("redis-server"), "--port", str(port), "--bind", LOOPBACK]
+        command += ["--save", "", "--appendonly", "no", "--hash-max-ziplist-value", "1024"]
+        command += ["--cluster-enabled", "yes", "--cluster-config-file", f"{name}.conf"]
+        command += ["--cluster-port", str(free_port())]
+        running = plan.processes.start(name, command, plan.placement.others)
+        wait_for_answer(running, (LOOPBACK, port), b"PING\r\n", b"+PONG\r\n")
+        bus = int(command[-1])
+        first, last = _SLOTS * number // _NODES, _SLOTS * (number + 1) // _NODES - 1
+        ask((LOOPBACK, port), b"CLUSTER ADDSLOTSRANGE %d %d\r\n" % (first, last), b"OK\r\n")
+        masters.append(running)
+        ports.append(port)
+        meeting = f"CLUSTER MEET {LOOPBACK} {port} {bus}\r\n".encode()
+        ask((LOOPBACK, ports[0]), meeting, b"OK\r\n")
+    places = [(LOOPBACK, port) for port in ports]
+    for running, place in zip(masters, places, strict=True):
+        wait_for_answer(running, place, b"CLUSTER INFO\r\n", b"cluster_state:ok")
+    encoding = "raw" if plan.encoding is Encoding.RAW else "hex"
+    hosts = ",".join(f"{LOOPBACK}:{port}" for port in ports)
+    url = f"redis+cluster://{hosts}?encoding={encoding}"
+    server, port = _start_redcouch(plan, CLUSTER, url)
+    return Peer(CLUSTER, port, server, tuple(masters), lambda: _each(_flush_redis, places))
 
 
 def start_cached(plan: Plan) -> Peer:
@@ -173,7 +228,7 @@ def trouble(name: str) -> str | None:
     for tool in _NEEDS[name]:
         if find(tool) is None:
             return f"{tool} is not installed"
-    return _redcouch_trouble() if name in (REDCOUCH, CACHED) else None
+    return _redcouch_trouble() if name in (REDCOUCH, CACHED, CLUSTER) else None
 
 
 _NEEDS = {
@@ -181,10 +236,17 @@ _NEEDS = {
     TWEMPROXY: ("nutcracker", "memcached"),
     REDCOUCH: ("redis-server",),
     CACHED: ("redis-server",),
+    CLUSTER: ("redis-server",),
+    TWEMPROXY_3: ("nutcracker", "memcached"),
 }
 STARTERS: dict[str, Callable[[Plan], Peer]] = {
     MEMCACHED: start_memcached,
     TWEMPROXY: start_twemproxy,
     REDCOUCH: start_redcouch,
     CACHED: start_cached,
+    CLUSTER: start_cluster,
+    TWEMPROXY_3: start_twemproxy_3,
 }
+
+USUAL = (MEMCACHED, TWEMPROXY, REDCOUCH, CACHED)
+"""Those that are measured where nothing else is said."""

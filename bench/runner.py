@@ -153,6 +153,16 @@ def _evaluate(
         rate = per_request if outcome.requests_per_second else 0.0
         return ProcessUse(running.name, rate, cores(running.pid), memory)
 
+    def together(several: list[ProcessUse]) -> ProcessUse | None:
+        if not several:
+            return None
+        return ProcessUse(
+            ", ".join(one.name for one in several),
+            sum(one.cpu_us_per_request for one in several),
+            sum(one.cores for one in several),
+            sum(one.resident_bytes for one in several),
+        )
+
     ours = sum(cores(pid) for pid in last.by_pid)
     return Measurement(
         scenario=scenario.name,
@@ -160,7 +170,7 @@ def _evaluate(
         round=number,
         outcome=outcome,
         server=use(peer.server),
-        backend=use(peer.backend) if peer.backend else None,
+        backend=together([use(running) for running in peer.backends]),
         generator_cores=cores(generator.pid),
         foreign_cores=max(0.0, (last.machine - first.machine) / elapsed - ours),
         problems=(

@@ -145,14 +145,15 @@ def performer(backend: IStorageBackend) -> Callable[[Sequence[Command], Answer],
 class IDescribedBackend(IStorageBackend):
     """A backend that can tell an operator more about its storage."""
 
-    def describe() -> Deferred[Mapping[str, str | int]]:
+    def describe() -> Deferred[Mapping[str, Any]]:
         """
         Facts about the storage, all of them optional: C{kind}, C{version},
         C{role}, C{policy} (text); C{uptime} in seconds, C{replicas},
         C{memory}, C{memory_limit} (bytes, 0 for none), C{memory_peak},
         C{evicted}, C{expired}, C{clients} (all that are connected to it), C{natives} (those of
         them that are no RedCouch, command of it, replica or sentinel),
-        C{operations} (commands a second, of all its clients). Fails with
+        C{operations} (commands a second, of all its clients); and of a cluster
+        C{nodes}, a list with a dict for each master, fit for JSON. Fails with
         L{BackendError<redcouch.errors.BackendError>} where it cannot be asked.
         """
 

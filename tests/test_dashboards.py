@@ -32,10 +32,12 @@ def scraped() -> dict[str, dict[str, set[str]]]:
     )
     warm = ("warm_hits", "warm_pulled", "warm_misses", "warm_errors")
     cache = ("cache_hits", "cache_misses", "cache_invalidations", "cache_bytes")
-    snapshot.storage = dict.fromkeys((*warm, *cache), 1)
+    cluster = ("cluster_redirections", "cluster_repetitions", "cluster_refreshes")
+    snapshot.storage = dict.fromkeys((*warm, *cache, *cluster), 1)
     place = SlotStatus(1, WorkerStatus(1, True, "", 0, 0))
     names = ["curr_items", "bytes", "limit_maxbytes", "evictions", "reclaimed"]
     names += ["warm_barred", "warm_ended"]
+    names += ["cluster_masters", "cluster_masters_down", "cluster_slots_unserved"]
     traffic = {"since": 1, "known": {}, "command": [{"name": "get", "last": 2}]}
     used = ProcessUsage(0.0, 0, 0, 0.0)
     view = View(snapshot, [(place, used)], dict.fromkeys(names, 1), traffic=traffic)

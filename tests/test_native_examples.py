@@ -93,9 +93,10 @@ def _storage_shell(stage: Stage) -> None:
 
 
 def _functions_shell(stage: Stage) -> None:
+    from redcouch.backends.redis.layout import Layout
     from redcouch.native.functions import library
 
-    stage.client.function_load(library(False), replace=True)
+    stage.client.function_load(library(Layout()), replace=True)
     script = next(one for one in blocks(_NATIVE, "sh") if "FCALL redcouch_set" in one)
     (line,) = (line for line in script.splitlines() if "FCALL redcouch_set" in line)
     shell(line, stage.server, stage.folder)

@@ -88,9 +88,9 @@ class BackendWrapper:
         """See L{IDirectBackend}."""
         self._perform_inner(commands, answer)
 
-    def describe(self) -> Deferred[Mapping[str, str | int]]:
+    def describe(self) -> Deferred[Mapping[str, Any]]:
         """See L{IDescribedBackend<redcouch.interfaces.IDescribedBackend>}."""
-        described: Deferred[Mapping[str, str | int]] = self._inner.describe()
+        described: Deferred[Mapping[str, Any]] = self._inner.describe()
         return described
 
     def probe_writes(self) -> Deferred[None]:

@@ -22,7 +22,7 @@ from redcouch.cli.common import (
 from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
 from redcouch.cli.recent_use import force_option, refuse_recent_use
-from redcouch.cli.storage import BATCH, Storage, batches, check, open_storage
+from redcouch.cli.storage import BATCH, Storage, batches, open_storage
 from redcouch.errors import ServerError
 
 
@@ -145,8 +145,7 @@ class _Removal:
                     pace.spend(len(keys))
                     if stop.requested:
                         return
-                    (reply,) = storage.pipeline([("UNLINK", *keys)])
-                    self.removed += check(reply)
+                    self.removed += storage.unlink(keys)
                     advance(len(keys))
 
     def _keys(self, storage: Storage) -> Iterator[list[bytes]]:

@@ -130,9 +130,9 @@ def _weigh(
 
 
 def _free(storage: Storage) -> int | None:
-    memory = storage.client.info("memory")
-    limit = int(memory.get("maxmemory", 0))
-    return limit - int(memory["used_memory"]) if limit else None
+    masters = storage.info("memory")
+    limits = [int(one.get("maxmemory", 0)) for one in masters]
+    return sum(limits) - sum(int(one["used_memory"]) for one in masters) if all(limits) else None
 
 
 class Evictions:
@@ -166,4 +166,4 @@ class Evictions:
             )
 
     def _evicted(self) -> int:
-        return int(self._storage.client.info("stats").get("evicted_keys", 0))
+        return sum(int(one.get("evicted_keys", 0)) for one in self._storage.info("stats"))

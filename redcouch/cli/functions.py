@@ -31,10 +31,9 @@ def command() -> None:
 @hash_storage_option
 def load(storage: RedisLocation, replace: bool) -> None:
     """Load the library into Redis. It writes values in the encoding of the storage URL."""
-    words = ("REPLACE",) if replace else ()
     with open_storage(storage) as opened:
         try:
-            opened.client.execute_command("FUNCTION", "LOAD", *words, library(storage.layout.raw))
+            opened.client.function_load(library(storage.layout), replace)  # to every master
         except ResponseError as error:
             if "unknown command" in str(error).lower():
                 raise CommandError(
@@ -48,4 +47,4 @@ def load(storage: RedisLocation, replace: bool) -> None:
 @hash_storage_option
 def dump(storage: RedisLocation) -> None:
     """Print the library that load would load, and ask no Redis."""
-    click.echo(library(storage.layout.raw))
+    click.echo(library(storage.layout))

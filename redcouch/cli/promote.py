@@ -26,6 +26,7 @@ from redcouch.cli.common import (
     show_key,
 )
 from redcouch.cli.progress import Stop, progress
+from redcouch.cli.promote_across_slots import promote_across_slots
 from redcouch.cli.rate_limit import Pace
 from redcouch.cli.recent_use import force_option, refuse_recent_use
 from redcouch.cli.storage import BATCH, Storage, explain, open_storage
@@ -162,9 +163,15 @@ def command(
     what a plain string has no room for: flags and CAS token. To go on after
     Ctrl-C or a lost connection, run it again.
 
+    On a cluster, an item and its string are on different nodes, most of the time: the string is
+    written first, and then the item is removed if it has not changed meanwhile; otherwise the
+    string is written again. So both are there for a moment.
+
     Exit status 1: some items stay as they are, and it is said why.
     """
     renaming = _read_renaming(rename, ctx)
+    if with_flags and storage.cluster:
+        raise click.UsageError("--with-flags: is for one Redis: see docs/cluster.md", ctx)
     counts = PromoteCounts()
     began = time.monotonic()
     trouble = ""
@@ -213,7 +220,7 @@ class _Promotion:
     ) -> None:
         self._storage = storage
         self._renaming = renaming
-        self._choices = ["1" if choice else "" for choice in choices]
+        self._choices = choices
         self._tally = counts
 
     def promote(self, keys: Sequence[bytes]) -> None:
@@ -225,13 +232,20 @@ class _Promotion:
                 pairs.append((key, new))
             else:
                 self._tally.add(key, new, "refused", b"")
-        replies = self._storage.run_with_keys(
-            PROMOTE,
-            [
-                ((self._storage.redis_key(key), CAS_COUNTER, new, SIDE + new), self._choices)
-                for key, new in pairs
-            ],
-        )
+        renamed = [(self._storage.redis_key(key), new) for key, new in pairs]
+        if self._storage.layout.cluster:
+            replies = promote_across_slots(self._storage, renamed, *self._choices[:3])
+        else:
+            replies = self._storage.run_with_keys(
+                PROMOTE,
+                [
+                    (
+                        (item, CAS_COUNTER, new, SIDE + new),
+                        ["1" if one else "" for one in self._choices],
+                    )
+                    for item, new in renamed
+                ],
+            )
         for (key, new), reply in zip(pairs, replies, strict=True):
             self._note(key, new, reply)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -18,8 +19,8 @@ from redcouch.backends.embedded import url as embedded
 from redcouch.backends.embedded.directory import choose_directory
 from redcouch.backends.origin.url import storage_of
 from redcouch.backends.redis import scripts
+from redcouch.backends.redis.cluster.topology import AddressMap
 from redcouch.backends.redis.layout import (
-    CAS_COUNTER,
     SIDE,
     SYSTEM_PREFIX,
     StringLayout,
@@ -43,7 +44,12 @@ BATCH = 200
 PATIENCE = 10
 """How many times the URL's timeout Redis may take: the commands ask for more at a time."""
 
-_REDIS = ("redis", "rediss", "redis+unix", "redis+sentinel")
+_REDIS = (
+    *("redis", "rediss", "redis+unix", "redis+sentinel"),
+    *("redis+cluster", "rediss+cluster"),
+)
+
+Client: TypeAlias = redis.Redis | RedisCluster
 
 Call = Sequence[bytes | str | int]
 """What a script is given: the item's key (with its prefix), then the arguments."""
@@ -62,10 +68,13 @@ def read_storage(url: str) -> RedisLocation:
     scheme = url.partition(":")[0].lower()
     if scheme == "embedded":
         return _embedded(url)
+    if scheme == embedded.CLUSTER:
+        raise ConfigurationError(
+            f"{url}: only the service itself knows the password of its cluster; "
+            "start a cluster of your own, and name it by redis+cluster://"
+        )
     if scheme in _REDIS:
         return read_location(url)
-    if scheme in ("redis+cluster", "rediss+cluster"):
-        raise ConfigurationError(f"{redact(url)}: the commands do not work on a cluster yet")
     raise ConfigurationError(
         f"{redact(url)}: no storage in Redis; it has to begin with one of "
         + ", ".join(f"{name}:" for name in (*_REDIS, "embedded"))
@@ -83,17 +92,23 @@ def _embedded(url: str) -> RedisLocation:
     return read_location(options.redis_url(place.socket))
 
 
-def connect(location: RedisLocation) -> redis.Redis:
-    """A client for the Redis of a location. It does nothing yet, and retries nothing."""
+def connect(location: RedisLocation) -> Client:
+    """
+    A client for the Redis of a location. It does nothing yet, and retries nothing; that of a
+    cluster has asked for the nodes, and follows slots that move.
+
+    @raise redis.RedisError: no node has answered.
+    """
     common: dict[str, Any] = {
-        "db": location.database,
         "username": location.username,
         "password": location.password,
         "socket_timeout": location.timeout * PATIENCE,
         "socket_connect_timeout": max(1.0, location.timeout),
-        "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
     }
+    if location.cluster:
+        return _connect_cluster(location, common)
+    common |= {"db": location.database, "retry": Retry(NoBackoff(), 0)}
     if location.socket is not None:
         return redis.Redis(unix_socket_path=location.socket, **common)
     common["socket_keepalive"] = True
@@ -111,15 +126,37 @@ def connect(location: RedisLocation) -> redis.Redis:
         master: redis.Redis = sentinel.master_for(location.master)
         return master
     host, port = location.addresses[0]
-    if location.tls:
-        common |= {
-            "ssl": True,
-            "ssl_check_hostname": True,
-            "ssl_ca_certs": None if location.ca is None else str(location.ca),
-            "ssl_certfile": None if location.certificate is None else str(location.certificate),
-            "ssl_keyfile": None if location.key is None else str(location.key),
-        }
-    return redis.Redis(host=host, port=port, **common)
+    return redis.Redis(host=host, port=port, **common, **_tls(location))
+
+
+def _tls(location: RedisLocation) -> dict[str, Any]:
+    """What a client is told of TLS."""
+    if not location.tls:
+        return {}
+    return {
+        "ssl": True,
+        "ssl_check_hostname": True,
+        "ssl_ca_certs": None if location.ca is None else str(location.ca),
+        "ssl_certfile": None if location.certificate is None else str(location.certificate),
+        "ssl_keyfile": None if location.key is None else str(location.key),
+    }
+
+
+def _connect_cluster(location: RedisLocation, common: dict[str, Any]) -> RedisCluster:
+    if location.tls_name is not None:
+        raise ServerError(
+            f"{location.shown}: tls_name is for the service only; for the commands, write "
+            "map=ADDRESS=NAME for each address, with the names that the certificates have"
+        )
+    try:
+        return RedisCluster(
+            startup_nodes=[ClusterNode(*address) for address in location.addresses],
+            address_remap=AddressMap(dict(location.reached_at)),
+            **common,
+            **_tls(location),
+        )
+    except RedisClusterException as error:
+        raise RedisError(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +180,7 @@ class Storage:
     """
     The items of a location, which are hashes. Use L{open_storage}.
 
-    @ivar client: the Redis, for what is not about items.
+    @ivar client: the Redis, or the cluster, for what is not about items.
     @ivar layout: where an item is, and how its value is written.
     """
 
@@ -151,7 +188,7 @@ class Storage:
     _list = scripts.LIST
     _store = scripts.STORE
 
-    def __init__(self, location: RedisLocation, client: redis.Redis) -> None:
+    def __init__(self, location: RedisLocation, client: Client) -> None:
         self.location = location
         self.layout = location.layout
         self.client = client
@@ -231,8 +268,28 @@ class Storage:
         finally:
             self.pipeline(("UNLINK", *several) for several in keys)
 
+    def info(self, section: str) -> list[dict[str, Any]]:
+        """A section of INFO, of every master."""
+        if isinstance(self.client, RedisCluster):
+            nodes = self.client.get_primaries()
+            return [self.client.info(section, target_nodes=[node]) for node in nodes]
+        return [self.client.info(section)]
+
+    def clock(self) -> float:
+        """The time by which everything is noted, UNIX time in seconds."""
+        of_any = {"target_nodes": RedisCluster.RANDOM} if self.layout.cluster else {}
+        seconds, micros = self.client.execute_command("TIME", **of_any)
+        return float(seconds) + float(micros) / 1_000_000
+
+    def unlink(self, redis_keys: Sequence[bytes]) -> int:
+        """Remove whole keys; gives how many there were."""
+        return sum(check(reply) for reply in self.pipeline(("UNLINK", key) for key in redis_keys))
+
     def pipeline(self, commands: Iterable[Call]) -> list[Any]:
-        """Several commands in one go: their replies, with the errors in place."""
+        """
+        Several commands in one go, each about keys of one slot: their replies, with the errors
+        in place.
+        """
         with self.client.pipeline(transaction=False) as pipe:
             for command in commands:
                 pipe.execute_command(*command)
@@ -249,18 +306,16 @@ class Storage:
 
     def _keys(self, redis_key: bytes) -> Call:
         """The keys that a script works on, for one item."""
-        return (redis_key, CAS_COUNTER)
+        return (redis_key, *self.layout.shared_keys)
 
     def run_with_keys(self, script: Script, calls: Sequence[tuple[Call, Call]]) -> list[Any]:
         """The same, where each call has its keys and its arguments."""
         replies: list[Any] = [None] * len(calls)
         open_places = list(range(len(calls)))
         for _ in range(_ATTEMPTS):  # SCRIPT FLUSH, or another master, forgets scripts
-            load = [] if script.name in self._loaded else [("SCRIPT LOAD", script.text)]
-            commands = [_evalsha(script, *calls[place]) for place in open_places]
-            said = self.pipeline([*load, *commands])
-            if load:
-                check(said.pop(0))
+            if script.name not in self._loaded:
+                self.client.script_load(script.text)  # to every master
+            said = self.pipeline([_evalsha(script, *calls[place]) for place in open_places])
             for place, reply in zip(open_places, said, strict=True):
                 replies[place] = reply
             open_places = [
@@ -307,7 +362,7 @@ class StringStorage(Storage):
         return found
 
     def _keys(self, redis_key: bytes) -> Call:
-        return (redis_key, CAS_COUNTER, SIDE + redis_key)
+        return (redis_key, *self.layout.shared_keys, SIDE + redis_key)
 
 
 def _evalsha(script: Script, keys: Call, arguments: Call) -> Call:
@@ -347,24 +402,25 @@ def open_storage(location: RedisLocation) -> Iterator[Storage]:
 
     @raise ServerError: it cannot be reached, or fails within the block.
     """
-    client = connect(location)
-    try:
-        client.ping()
-        if why := _why_too_old(client):
-            raise ServerError(f"{location.shown}: {why}")
-        strings = isinstance(location.layout, StringLayout)
-        yield (StringStorage if strings else Storage)(location, client)
-    except RedisError as error:
-        raise ServerError(f"{location.shown}: {explain(error)}") from None
-    finally:
-        client.close()
+    with ExitStack() as leaving:
+        try:
+            client = connect(location)
+            leaving.callback(client.close)
+            client.ping()
+            if why := _why_too_old(client):
+                raise ServerError(f"{location.shown}: {why}")
+            strings = isinstance(location.layout, StringLayout)
+            yield (StringStorage if strings else Storage)(location, client)
+        except (RedisError, RedisClusterException) as error:
+            raise ServerError(f"{location.shown}: {explain(error)}") from None
 
 
-def _why_too_old(client: redis.Redis) -> str | None:
+def _why_too_old(client: Client) -> str | None:
     """Why this Redis cannot be used; C{None} where it can, or does not tell its version."""
     facts: dict[str, str] = {}
-    with suppress(ResponseError):  # a Redis before 6 does not know it
-        facts = read_greeting(client.execute_command("HELLO", 2, "SETNAME", CLIENT_NAME))
+    if isinstance(client, redis.Redis):
+        with suppress(ResponseError):  # a Redis before 6 does not know it
+            facts = read_greeting(client.execute_command("HELLO", 2, "SETNAME", CLIENT_NAME))
     if "version" not in facts:
         with suppress(ResponseError):  # the user may not ask
             facts = {"version": str(client.info("server").get("redis_version", ""))}

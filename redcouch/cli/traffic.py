@@ -75,8 +75,7 @@ def fetch(storage: Storage) -> Usage:
 
 def clock(storage: Storage) -> float:
     """The time by which everything is noted, UNIX time in seconds."""
-    seconds, micros = storage.client.time()
-    return float(seconds) + micros / 1_000_000
+    return storage.clock()
 
 
 def _pairs(reply: Any) -> dict[bytes, bytes]:

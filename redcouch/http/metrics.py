@@ -72,7 +72,7 @@ def metric_names() -> dict[str, str]:
 
     place = SlotStatus(1, WorkerStatus(1, True, "", 0, 0))
     snapshot = StatsSnapshot(
-        0, 0.0, 0.0, 0.0, Counters(), storage=dict.fromkeys((*_WARM, *_CACHE), 0)
+        0, 0.0, 0.0, 0.0, Counters(), storage=dict.fromkeys((*_WARM, *_CACHE, *_CLUSTER), 0)
     )
     view = View(snapshot, [(place, ProcessUsage(0.0, 0, 0, 0.0))], {})
     view.statistics = dict.fromkeys(_STORAGE, 0)
@@ -219,7 +219,7 @@ class _Collected(Collector):
         for there, (name, documentation, kind) in _STORAGE.items():
             if there in self._view.statistics:
                 yield kind(name, documentation, value=self._view.statistics[there])
-        for there, documentation in _WARM.items():
+        for there, documentation in (_WARM | _CLUSTER).items():
             if there in self._view.snapshot.storage:
                 count = self._view.snapshot.storage[there]
                 yield _count(f"redcouch_{there}", documentation, count)
@@ -278,6 +278,21 @@ _STORAGE = {
         "Keys that the storage removed as expired.",
         CounterMetricFamily,
     ),
+    "cluster_masters": (
+        "redcouch_cluster_masters",
+        "Masters of the cluster that serve slots.",
+        GaugeMetricFamily,
+    ),
+    "cluster_masters_down": (
+        "redcouch_cluster_masters_down",
+        "Those of them that cannot be asked.",
+        GaugeMetricFamily,
+    ),
+    "cluster_slots_unserved": (
+        "redcouch_cluster_slots_unserved",
+        "Slots that no node serves.",
+        GaugeMetricFamily,
+    ),
     "warm_barred": (
         "redcouch_warm_barred",
         "Keys that are never pulled, as the old memcached may have them out of date.",
@@ -288,6 +303,12 @@ _STORAGE = {
         "1 if nothing is pulled from the old memcached any more.",
         GaugeMetricFamily,
     ),
+}
+
+_CLUSTER = {
+    "cluster_redirections": "Requests that a node of the cluster sent to another one.",
+    "cluster_repetitions": "Requests sent again because a node could not serve them yet.",
+    "cluster_refreshes": "Times that the cluster was asked which node serves which slots.",
 }
 
 _WARM = {

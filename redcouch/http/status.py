@@ -99,6 +99,7 @@ def status(
         },
         "warm": _warmth(view),
         "cache": _cache(view),
+        "cluster": _named(view, "cluster_") or None,
         "workers": [
             {
                 "number": place.number,

@@ -7,24 +7,25 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+from redcouch.backends.redis.layout import CAS_COUNTER, Layout
+
 NAME = "redcouch"
 """The library's name in Redis; its functions begin with it."""
 
 _SCRIPTS = ("store", "concat", "arithmetic", "delete", "touch")
 
 
-def library(raw: bool = False) -> str:
-    """
-    The library's text, for C{FUNCTION LOAD}.
-
-    @param raw: values are written as they are, and not in hex: what the
-        C{encoding} of the storage URL says.
-    """
+def library(layout: Layout) -> str:
+    """The library's text, for C{FUNCTION LOAD}; it writes as this layout says."""
     scripts = files("redcouch.backends.redis.scripts")
     lib = (scripts / "lib.lua").read_text()
     own = (files(__package__) / "functions.lua").read_text()
-    fields = ("r", "v") if raw else ("v", "r")
-    parts = [f"#!lua name={NAME}", "local FIELD, OTHER = '{}', '{}'".format(*fields)]
+    counter = "nil" if layout.cluster else f"'{CAS_COUNTER.decode()}'"
+    parts = [
+        f"#!lua name={NAME}",
+        f"local FIELD, OTHER = '{layout.field.decode()}', '{layout.other_field.decode()}'",
+        f"local COUNTER = {counter}",
+    ]
     for name in _SCRIPTS:
         body = (scripts / f"{name}.lua").read_text()
         parts.append(f"local function {name}(KEYS, ARGV)\n{lib}\n{body}end\n")

@@ -13,7 +13,9 @@ from itertools import islice
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
+from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.client import NEVER_DECODE
+from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError, ResponseError
 
 from redcouch.native.operations import Call, Found, Operations
@@ -103,7 +105,8 @@ class _Methods(Generic[Client]):
         self, client: Client, prefix: Key | None = None, encoding: str = "hex", layout: str = "hash"
     ) -> None:
         self._client = client
-        self._operations = Operations(prefix, encoding, layout)
+        self._cluster = isinstance(client, RedisCluster | AsyncRedisCluster)
+        self._operations = Operations(prefix, encoding, layout, self._cluster)
 
     def _run(self, call: Call[T]) -> Steps[T]:
         (reply,) = yield [_evalsha(call)]
@@ -118,8 +121,11 @@ class _Methods(Generic[Client]):
             replies = list((yield [*map(_evalsha, several)]))
             unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
             if unknown:
-                again = [_evalsha(several[place]) for place in unknown]
-                _, *replies_again = yield [_load(several), *again]
+                if self._cluster:  # each node is told, by the first call that it is given
+                    replies_again = yield [_eval(several[place]) for place in unknown]
+                else:
+                    again = [_evalsha(several[place]) for place in unknown]
+                    _, *replies_again = yield [_load(several), *again]
                 for place, reply in zip(unknown, replies_again, strict=True):
                     replies[place] = reply
             results += map(_read, several, replies)
@@ -232,9 +238,9 @@ class _Methods(Generic[Client]):
         return sum(removed)
 
 
-class Items(_Methods["Redis"]):
+class Items(_Methods["Redis | RedisCluster"]):
     """
-    Items by a L{redis.Redis}.
+    Items by a L{redis.Redis}, or a L{redis.RedisCluster}.
 
     Keys are without the prefix. Times to live (C{ttl}) are in seconds, C{None}
     for ever. A key of another Redis type raises L{redis.ResponseError}; what
@@ -268,8 +274,8 @@ class Items(_Methods["Redis"]):
         return replies
 
 
-class AsyncItems(_Methods["AsyncRedis"]):
-    """Items by a L{redis.asyncio.Redis}; otherwise as L{Items}."""
+class AsyncItems(_Methods["AsyncRedis | AsyncRedisCluster"]):
+    """Items by a L{redis.asyncio.Redis}, or its C{RedisCluster}; otherwise as L{Items}."""
 
     async def _perform(self, steps: Steps[T]) -> T:
         try:

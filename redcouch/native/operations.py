@@ -11,7 +11,6 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from redcouch.backends.redis import scripts
 from redcouch.backends.redis.layout import (
-    CAS_COUNTER,
     SYSTEM_PREFIX,
     Layout,
     StringLayout,
@@ -57,12 +56,16 @@ class Call(Generic[T]):
 class Operations:
     """Makes the L{Call}s for the items of one layout."""
 
-    def __init__(self, prefix: str | bytes | None, encoding: str, layout: str) -> None:
+    def __init__(
+        self, prefix: str | bytes | None, encoding: str, layout: str, cluster: bool = False
+    ) -> None:
         if encoding not in ("hex", "raw") or layout not in ("hash", "string"):
             raise ConfigurationError("encoding is hex or raw; layout is hash or string")
         strings = layout == "string"
         given = _bytes(("" if strings else "rc:") if prefix is None else prefix)
-        self._layout = StringLayout(given) if strings else Layout(given, encoding == "raw")
+        if strings and cluster:
+            raise ConfigurationError("layout: string is for one Redis")
+        self._layout = StringLayout(given) if strings else Layout(given, encoding == "raw", cluster)
         self._scripts: Any = string_scripts if strings else scripts
 
     def _call(
@@ -71,7 +74,7 @@ class Operations:
         item = self._layout.prefix + _bytes(key)
         if item.startswith(SYSTEM_PREFIX):
             raise ValueError(f"keys that begin with {SYSTEM_PREFIX.decode()} are RedCouch's own")
-        keys: tuple[bytes, ...] = (item, CAS_COUNTER)
+        keys: tuple[bytes, ...] = (item, *self._layout.shared_keys)
         if isinstance(self._layout, StringLayout):
             keys += (self._layout.side_key(item),)
         return Call(getattr(self._scripts, name), keys, arguments, read)

@@ -21,7 +21,7 @@ from redcouch.telemetry.snapshot import StatsSource
 from redcouch.telemetry.usage import KINDS, Usage, UsageSample, read_application
 from redcouch.telemetry.write_probe import WriteProbe
 
-Facts = Mapping[str, str | int]
+Facts = Mapping[str, Any]
 """What L{IDescribedBackend.describe} tells."""
 
 StorageStatistics = Mapping[str, int]

@@ -37,7 +37,7 @@ class AllStatus:
         return said
 
     async def facts(self) -> Facts:
-        said: dict[str, str | int] = await self._ask_one("facts")
+        said: dict[str, Any] = await self._ask_one("facts")
         return said
 
     async def traffic(self) -> Traffic:

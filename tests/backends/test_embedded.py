@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 from unittest import mock
 
 import pytest
@@ -517,7 +517,8 @@ class EmbeddedTests(TestCase):
             )
         with connection(place.socket) as client:
             os.kill(client.info("server")["process_id"], signal.SIGKILL)
-        await eventually_in_reactor(lambda: backend._server._restarting is not None)
+        server: Any = backend._server
+        await eventually_in_reactor(lambda: server._restarting is not None)
         await backend.stop()
         assert os.listdir(self.short) == []
 

@@ -65,6 +65,7 @@ def test_the_service_reads_what_was_imported(
     assert int(fresh) > max(int(token or 0) for token in tokens)
 
 
+@pytest.mark.over("redis", "cluster")
 def test_the_memcached_stays_as_it_is(memcached: Memcached, old: str, storage: str) -> None:
     """No item counts as fetched, or has another time to live."""
     fill(memcached.address, {b"a": Given(b"1", 2, 500)})
@@ -73,6 +74,7 @@ def test_the_memcached_stays_as_it_is(memcached: Memcached, old: str, storage: s
     assert said.startswith(b"VA 1 h0 f2 t")
 
 
+@pytest.mark.over("redis", "cluster")
 def test_what_the_storage_has_stays(
     memcached: Memcached, old: str, redcouch: RedCouch, client: redis.Redis, storage: str
 ) -> None:
@@ -96,6 +98,7 @@ def test_what_the_storage_has_stays(
     assert 0 < client.ttl("rc:a") <= 100
 
 
+@pytest.mark.over("redis", "cluster")
 def test_a_second_run_reads_nothing_again(memcached: Memcached, old: str, storage: str) -> None:
     fill_many(memcached.address, b"k", 500)
     assert run("import", old, "--to", storage, "--json").json["copied"] == 500
@@ -111,6 +114,7 @@ def _statistic(stats: bytes, name: bytes) -> int:
     return int(value)
 
 
+@pytest.mark.over("redis", "cluster")
 def test_a_fleet(
     memcached: Memcached, old: str, redcouch: RedCouch, client: redis.Redis, any_redis: RedisServer
 ) -> None:

@@ -14,6 +14,7 @@ from tests.cli.running import run
 from tests.support.servers import RedCouch, RedisServer
 
 
+@pytest.mark.over("redis", "cluster")
 def test_ls(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """Size, time to live, flags and key; what is no item is named as such."""
     fill(
@@ -47,17 +48,20 @@ def lines_ttl(lines: list[str]) -> str:
     return line.split()[1]
 
 
+@pytest.mark.over("redis", "cluster")
 def test_ls_of_nothing(any_redis: RedisServer, client: redis.Redis) -> None:
     said = run("ls", "-s", any_redis.url)
     assert (said.status, said.out) == (1, "")
 
 
+@pytest.mark.over("redis", "cluster")
 def test_ls_of_many(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     fill_many(redcouch.address, b"k", 3000)
     assert len({line["key"] for line in run("ls", "-s", any_redis.url, "--json").lines}) == 3000
     assert len(run("ls", "k1*", "--limit", 5, "-s", any_redis.url).out.splitlines()) == 6
 
 
+@pytest.mark.over("redis", "cluster")
 def test_ls_keeps_to_the_prefix(any_redis: RedisServer, client: redis.Redis) -> None:
     """Glob characters in the prefix are none."""
     client.hset("r[c]*:mine", "v", "61")
@@ -66,6 +70,7 @@ def test_ls_keeps_to_the_prefix(any_redis: RedisServer, client: redis.Redis) -> 
     assert [line["key"] for line in run("ls", "-s", url, "--json").lines] == ["mine"]
 
 
+@pytest.mark.over("redis", "cluster")
 def test_inspect(redcouch: RedCouch, any_redis: RedisServer) -> None:
     value = "héllo\n\x1b[31m".encode()
     fill(redcouch.address, {b"a b": Given(value, 2**32 - 1, 100)})
@@ -84,6 +89,7 @@ def test_inspect(redcouch: RedCouch, any_redis: RedisServer) -> None:
     assert run("inspect", "a b", "--raw", "-s", any_redis.url).out.encode() == value
 
 
+@pytest.mark.over("redis", "cluster")
 def test_inspect_of_what_a_native_client_wrote(any_redis: RedisServer, client: redis.Redis) -> None:
     """Loose hex, no token and no flags."""
     client.hset("rc:n", "v", "FF 00\n01")
@@ -98,6 +104,7 @@ def test_inspect_of_what_a_native_client_wrote(any_redis: RedisServer, client: r
     assert client.hkeys("rc:n") == [b"v"]
 
 
+@pytest.mark.over("redis", "cluster")
 def test_inspect_of_what_is_no_item(any_redis: RedisServer, client: redis.Redis) -> None:
     said = run("inspect", "nothing", "-s", any_redis.url)
     assert (said.status, said.out) == (1, "")

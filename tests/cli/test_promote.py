@@ -19,6 +19,7 @@ from tests.support.wire import ask
 ALL = bytes(range(256))
 
 
+@pytest.mark.over("redis", "cluster")
 @pytest.mark.parametrize("encoding", ["hex", "raw"])
 def test_every_byte(
     encoding: str, redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis
@@ -39,6 +40,7 @@ def test_every_byte(
     assert client.keys("rc:*") == []
 
 
+@pytest.mark.over("redis", "cluster")
 @pytest.mark.parametrize("value", [b"FF 00\n0a", b"ff00" * 3000 + b"\nFF"])
 def test_loose_hex(value: bytes, any_redis: RedisServer, client: redis.Redis) -> None:
     client.hset("rc:k", "v", value)
@@ -47,6 +49,7 @@ def test_loose_hex(value: bytes, any_redis: RedisServer, client: redis.Redis) ->
     assert client.ttl("k") == -1
 
 
+@pytest.mark.over("redis", "cluster")
 def test_what_matches(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """Only the pattern's keys, and nothing outside the prefix."""
     fill_many(redcouch.address, b"session:", 1000)
@@ -62,6 +65,7 @@ def test_what_matches(redcouch: RedCouch, any_redis: RedisServer, client: redis.
     assert get(redcouch.address, b"session:1") is None
 
 
+@pytest.mark.over("redis", "cluster")
 def test_dry_run(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """Says what would be done, and does nothing."""
     fill_many(redcouch.address, b"k", 3)
@@ -78,6 +82,7 @@ def test_dry_run(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis
     assert client.exists("k0", "k2") == 0
 
 
+@pytest.mark.over("redis", "cluster")
 @pytest.mark.usefixtures("client")
 def test_status_of_a_dry_run(redcouch: RedCouch, any_redis: RedisServer) -> None:
     """It is that of the run itself, for each command that has one."""
@@ -91,6 +96,7 @@ def test_status_of_a_dry_run(redcouch: RedCouch, any_redis: RedisServer) -> None
             assert run(*arguments).status == 0
 
 
+@pytest.mark.over("redis", "cluster")
 def test_rename(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """A beginning is replaced; another key keeps its name."""
     fill(redcouch.address, {b"session:a": Given(b"1"), b"user:b": Given(b"2")})
@@ -118,6 +124,7 @@ def test_rename(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis)
     )
 
 
+@pytest.mark.over("redis", "cluster")
 def test_what_stays(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """Each item that cannot be promoted is as it was, and is named; status 1."""
     fill(redcouch.address, {b"taken": Given(b"new"), b"list": Given(b"1"), b"stale": Given(b"2")})
@@ -143,6 +150,7 @@ def test_what_stays(redcouch: RedCouch, any_redis: RedisServer, client: redis.Re
     assert (client.get("taken"), client.lrange("list", 0, -1)) == (b"new", [b"mine"])
 
 
+@pytest.mark.over("redis", "cluster")
 def test_new_keys_that_may_not_be(
     redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis
 ) -> None:
@@ -153,6 +161,7 @@ def test_new_keys_that_may_not_be(
     assert get(redcouch.address, b"rc:x") == (b"1", 0)
 
 
+@pytest.mark.over("redis", "cluster")
 def test_keep(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     fill(redcouch.address, {b"k": Given(b"1", 4, 100)})
     assert (
@@ -200,6 +209,7 @@ def test_ctrl_c(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis)
     assert (rest.status, rest.json["promoted"]) == (0, 2000 - done)
 
 
+@pytest.mark.over("redis", "cluster")
 def test_while_traffic_goes_on(
     redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis
 ) -> None:

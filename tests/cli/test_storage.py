@@ -161,10 +161,3 @@ def test_what_is_in_no_redis() -> None:
     """The items of memory: are nowhere that another process could reach."""
     with pytest.raises(ConfigurationError, match="no storage in Redis"):
         read_storage("memory:")
-
-
-def test_a_cluster() -> None:
-    """The commands say that they are not for a cluster, and show no password."""
-    with pytest.raises(ConfigurationError, match="do not work on a cluster yet") as caught:
-        read_storage("redis+cluster://:secret@host")
-    assert "secret" not in str(caught.value)

@@ -20,6 +20,7 @@ from tests.support.servers import Memcached, RedCouch, RedisServer, free_port
 from tests.support.wire import ask
 
 
+@pytest.mark.over("redis", "cluster")
 def test_the_same(memcached: Memcached, old: str, storage: str) -> None:
     """After an import nothing differs, whatever the keys are; status 0."""
     keys = (b"a", b"50%", b"two words", b"\x00\xff" * 50, bytes(range(1, 251)))
@@ -32,6 +33,7 @@ def test_the_same(memcached: Memcached, old: str, storage: str) -> None:
     assert said.out.endswith(": no differences\n")
 
 
+@pytest.mark.over("redis", "cluster")
 def test_each_difference_is_named(
     memcached: Memcached, old: str, redcouch: RedCouch, client: redis.Redis, any_redis: RedisServer
 ) -> None:
@@ -106,6 +108,7 @@ def test_items_that_are_about_to_end(
     assert run("verify", old, any_redis.url, "--ttl-tolerance", 400).status == 0
 
 
+@pytest.mark.over("redis", "cluster")
 def test_a_sample(
     memcached: Memcached, old: str, client: redis.Redis, any_redis: RedisServer
 ) -> None:
@@ -133,6 +136,7 @@ def test_large_values_that_differ(
     assert told["differences"]["value"] == told["compared"] == 12
 
 
+@pytest.mark.over("redis", "cluster")
 def test_a_fleet(
     memcached: Memcached, old: str, client: redis.Redis, any_redis: RedisServer
 ) -> None:
@@ -169,6 +173,7 @@ def test_a_fleet(
         assert told["missing"] == 1
 
 
+@pytest.mark.over("redis", "cluster")
 def test_two_bridges(redcouch: RedCouch, any_redis: RedisServer) -> None:
     """RedCouch itself can be what is compared with."""
     fill(redcouch.address, {b"a b": Given(b"1", 1, 100), b"c": Given(b"2")})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from twisted.internet import reactor
@@ -18,6 +19,7 @@ from redcouch.backends.redis.layout import FLUSH_AT
 from redcouch.backends.redis.url import read_location
 from redcouch.interfaces import BackendContext, IStorageBackend
 from tests.contract import contract
+from tests.support.polling import PATIENCE
 from tests.support.requirements import OnRedis
 from tests.support.servers import shared_redis
 
@@ -33,7 +35,8 @@ def age(client: Any, milliseconds: int) -> None:
 class RedisStorage:
     """
     A Redis backend whose delayed flushes go by a clock that the tests move.
-    Items expire by Redis' own clock, and are aged instead.
+    Items expire by Redis' own clock, and are aged instead. A Redis that a busy machine
+    keeps waiting is waited for.
     """
 
     def __init__(self, url: str, client: Any) -> None:
@@ -41,7 +44,7 @@ class RedisStorage:
         self.client = client
         self.clock = Clock()
         self._start = time.time()
-        location = read_location(url)
+        location = replace(read_location(url), timeout=PATIENCE)
         self._flush_key = FLUSH_AT + location.layout.prefix
         context = BackendContext(self.clock, contract.LIMITS, self.now, print)
         codec = make_codec(location.layout, context)

@@ -49,6 +49,7 @@ class Report:
     """
     @ivar wrong: replies that were not the answer, clients that failed, writes that were lost.
     @ivar refused: requests that were answered with an error, by its words.
+    @ivar counted: those of the acknowledged writes that are by C{cas} on keys that many count up.
     @ivar reconnected: connections that clients lost, nearly all to a service that ended.
     @ivar looks: at seconds after the start, MiB and descriptors of the undisturbed service.
     """
@@ -56,6 +57,7 @@ class Report:
     seconds: float = 0.0
     requests: int = 0
     acknowledged: int = 0
+    counted: int = 0
     reconnected: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
@@ -77,6 +79,22 @@ class Report:
         """How many there were, at each look."""
         return [count for _, _, count in self.looks]
 
+    def add_loads(self, loads: list[Load], address: Address) -> None:
+        """Count what clients were told, and see that what was acknowledged is there."""
+        auditor = Client(address, "auditor")
+        for load in loads:
+            self.requests += load.asked
+            self.acknowledged += load.stored
+            self.reconnected += load.reconnected
+            self.refused.update(load.refused)
+            self.wrong += load.wrong + load.failed
+            for key in load.uncertain:
+                try:
+                    load.check(key, auditor.get(key))
+                except AssertionError as error:
+                    self.wrong.append(str(error))
+        auditor.close()
+
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {**dataclasses.asdict(self), "memory_slope": self.memory_slope}
@@ -87,6 +105,7 @@ class Report:
             ("seconds", f"{self.seconds:,.0f}"),
             ("requests", f"{self.requests:,}"),
             ("of them acknowledged writes", f"{self.acknowledged:,}"),
+            *([("of them counted by `cas`", f"{self.counted:,}")] if self.counted else []),
             ("wrong answers and lost acknowledged writes", f"{len(self.wrong)}"),
             *((f"harm: {name}", f"{count:,}") for name, count in self.faults.most_common()),
             *((f"answered `{words}`", f"{count:,}") for words, count in self.refused.most_common()),
@@ -137,27 +156,11 @@ class Soak:
 
     def look(self, seconds: float) -> None:
         """Note what the undisturbed service has and needs."""
-        process = Path(f"/proc/{self._steady.pid}")
-        resident = int((process / "status").read_text().split("VmRSS:")[1].split()[0])
-        descriptors = len(list((process / "fd").iterdir()))
-        self.report.looks.append((seconds, resident / 1024, descriptors))
+        look(self.report, self._steady.pid, seconds)
 
     def close_books(self, loads: list[Load]) -> None:
         """Count what clients were told, and see that what was acknowledged is there."""
-        report = self.report
-        auditor = Client(self._steady.address, "auditor")
-        for load in loads:
-            report.requests += load.asked
-            report.acknowledged += load.stored
-            report.reconnected += load.reconnected
-            report.refused.update(load.refused)
-            report.wrong += load.wrong + load.failed
-            for key in load.uncertain:
-                try:
-                    load.check(key, auditor.get(key))
-                except AssertionError as error:
-                    report.wrong.append(str(error))
-        auditor.close()
+        self.report.add_loads(loads, self._steady.address)
 
     def _kill_storage(self) -> None:
         self._storage.kill()
@@ -204,7 +207,7 @@ def run(seconds: float, pause: float = 0.0) -> Report:
                 soak.do(name)
                 if time.monotonic() - said > 60:
                     said = time.monotonic()
-                    _tell(said - began, loads, soak.report)
+                    tell(said - began, loads, soak.report)
                 if time.monotonic() - began >= seconds and len(soak.report.faults) == len(
                     soak.harm
                 ):
@@ -231,14 +234,22 @@ def _under_load(addresses: list[Address], pause: float) -> Iterator[list[Load]]:
             load.finish()
 
 
-def until_stored(address: Address) -> None:
+def until_stored(address: Address, key: str = "first") -> None:
     """Wait until a write succeeds."""
-    client = Client(address, "first", PATIENCE)
-    eventually(lambda: client.set("first", "1") == b"STORED\r\n")
+    client = Client(address, key, PATIENCE)
+    eventually(lambda: client.set(key, "1") == b"STORED\r\n")
     client.close()
 
 
-def _tell(seconds: float, loads: list[Load], report: Report) -> None:
+def look(report: Report, pid: int, seconds: float) -> None:
+    """Note what a service has and needs, so many seconds after the start."""
+    process = Path(f"/proc/{pid}")
+    resident = int((process / "status").read_text().split("VmRSS:")[1].split()[0])
+    descriptors = len(list((process / "fd").iterdir()))
+    report.looks.append((seconds, resident / 1024, descriptors))
+
+
+def tell(seconds: float, loads: list[Load], report: Report) -> None:
     asked = sum(load.asked for load in loads)
     wrong = sum(len(load.wrong) + len(load.failed) for load in loads)
     _, mib, descriptors = report.looks[-1]

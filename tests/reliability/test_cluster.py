@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from itertools import cycle
 import pytest
 
 from redcouch.backends.redis.cluster.slots import slot_of
+from tests.reliability import cluster_soak
 from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError, Survivor
 from tests.reliability.historians import KEYS, historians, judge, wait_for_more
 from tests.support import servers
@@ -21,6 +23,8 @@ from tests.support.wire import ask
 
 VERSIONS = [pytest.param(one, marks=needs(redis_name(one))) for one in CLUSTER_VERSIONS]
 KINDS = (Client, MetaClient, BinaryClient)
+
+SECONDS = float(os.environ.get("REDCOUCH_SOAK_SECONDS", "15"))
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
@@ -97,6 +101,31 @@ def test_resharding(cluster: Cluster) -> None:
         assert (load.wrong, load.failed, load.refused) == ([], [], {})
 
 
+@needs("redis-cli")
+def test_growing(cluster: Cluster) -> None:
+    """From three masters to five and back: no client is refused anything."""
+    loads: list[Load] = []
+    with two_services(cluster) as bridges:
+        loads += [
+            Load(kind(bridges[place % 2].address, f"load-{place}"), keys=30, pause=0.001)
+            for place, kind in enumerate(KINDS)
+        ]
+        with under_load(loads):
+            old = cluster.serving_masters()
+            new = [cluster.grow() for _ in range(2)]
+            for source in old:
+                for target in new:
+                    cluster.reshard(source, target, 60)
+            wait_for_stored(loads, 30)
+            for source in new:
+                for target in old:
+                    cluster.reshard(source, target, 60)
+                cluster.shrink(source)
+            wait_for_stored(loads, 30)
+    for load in loads:
+        assert (load.wrong, load.failed, load.refused) == ([], [], {})
+
+
 def asks_in_order(bridge: RedCouch, tag: bytes) -> None:
     """Many changes of two keys of a slot, sent at once, of which each is right only in its turn."""
     there, new = b"there{%b}" % tag, b"new{%b}" % tag
@@ -121,9 +150,7 @@ def test_planned_failover(cluster: Cluster) -> None:
             wait_for_more(clients, 30)
             for number in range(2):
                 master = cluster.serving(slot_of(b"rc:k%d" % number))
-                replica = cluster.replica_of(master)
-                replica.ask("CLUSTER FAILOVER")
-                wait_until_master(replica)
+                cluster.fail_over(master)
                 wait_for_more(clients, 30)
         judge(clients)
 
@@ -183,3 +210,18 @@ def _stores(client: Client, key: str) -> bool:
     except RefusedError:
         return False
     return True
+
+
+@pytest.mark.once
+@pytest.mark.timeout(SECONDS + 600)
+@pytest.mark.parametrize("version", VERSIONS)
+@needs("redis-cli")
+def test_changes_under_load(version: str) -> None:
+    """
+    Whatever changes in the cluster, and at once: no answer is wrong, no acknowledged write is
+    lost, and who counts by C{cas} has counted as often as was acknowledged.
+    """
+    report = cluster_soak.run(SECONDS / len(VERSIONS), version, pause=0.002)
+    assert report.wrong == [], str(report)
+    assert report.counted > 20, str(report)
+    assert report.slowest_recovery < 2.5, str(report)

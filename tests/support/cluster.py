@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +14,9 @@ from typing import Any
 
 import redis
 
-from tests.support.polling import eventually
+from tests.backends.redis.certificates import Authority
+from tests.support.polling import PATIENCE, eventually
+from tests.support.requirements import installed
 from tests.support.servers import LOOPBACK, RedisServer, free_port, redis_binary
 
 CLUSTER_VERSIONS = ("7.0", "8.2", "valkey 8.1")
@@ -22,18 +26,56 @@ _NODE_TIMEOUT = "1000"
 """Milliseconds after which a node that does not answer is replaced."""
 
 
+_VOTE = 6.0
+"""Seconds after which a planned failover has been given up by those who take part."""
+
+
 class ClusterNode(RedisServer):
     """One node. What it knows of its cluster outlives a restart."""
 
     name = "cluster node"
 
-    def __init__(self, folder: Path, version: str, options: Sequence[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        version: str,
+        options: Sequence[str],
+        tls: Authority | None = None,
+    ) -> None:
+        """@param tls: who has signed its certificate, and those of its clients, if it needs one."""
         super().__init__(folder, version, options)
         self.bus_port = free_port()
+        self._authority = tls
+        self._certificate = None if tls is None else tls.issue(f"node-{folder.name}")
+
+    def client(self, **options: Any) -> redis.Redis:
+        if self._authority is not None and self._certificate is not None:
+            certificate, key = map(str, self._certificate)
+            options |= {"ssl": True, "ssl_ca_certs": str(self._authority.path)}
+            options |= {"ssl_certfile": certificate, "ssl_keyfile": key}
+        return super().client(**options)
+
+    def answers(self) -> bool:
+        if self._authority is None:
+            return super().answers()
+        with suppress(redis.ConnectionError):
+            return bool(self.ask("PING"))
+        return False
+
+    def _tls(self) -> Sequence[str]:
+        if self._authority is None or self._certificate is None:
+            return []
+        certificate, key = map(str, self._certificate)
+        return [
+            *("--port", "0", "--tls-port", str(self.port), "--tls-cluster", "yes"),
+            *("--tls-cert-file", certificate, "--tls-key-file", key),
+            *("--tls-ca-cert-file", str(self._authority.path)),
+        ]
 
     def command(self) -> Sequence[str]:
         return [
             *super().command(),
+            *self._tls(),
             *("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"),
             *("--cluster-port", str(self.bus_port), "--cluster-node-timeout", _NODE_TIMEOUT),
             *("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"),
@@ -62,6 +104,14 @@ class ClusterNode(RedisServer):
         return dict(line.split(":", 1) for line in said.decode().split())
 
 
+class NativeClient(redis.RedisCluster):
+    """One whose C{keys} are those of all masters, as they are of one Redis."""
+
+    def keys(self, pattern: Any = "*", **_: Any) -> Any:
+        """See L{redis.Redis.keys}."""
+        return list(self.scan_iter(pattern))
+
+
 class Cluster:
     """
     A cluster as it has been started.
@@ -69,7 +119,14 @@ class Cluster:
     @ivar nodes: masters first, then their replicas in the same order.
     """
 
-    def __init__(self, nodes: Sequence[ClusterNode], masters: int) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[ClusterNode],
+        masters: int,
+        make: Callable[[int], ClusterNode] | None = None,
+    ) -> None:
+        """@param make: starts one node more."""
+        self._make = make
         self.nodes = list(nodes)
         self.masters = self.nodes[:masters]
         self.replicas = self.nodes[masters:]
@@ -82,7 +139,7 @@ class Cluster:
     def client(self) -> redis.RedisCluster:
         """A native client, for the caller to close."""
         nodes = [redis.cluster.ClusterNode(LOOPBACK, node.port) for node in self.nodes]
-        return redis.RedisCluster(startup_nodes=nodes)
+        return NativeClient(startup_nodes=nodes)
 
     def clear(self) -> None:
         """Remove every key."""
@@ -109,9 +166,67 @@ class Cluster:
 
     def wait(self) -> None:
         """Until every node finds the cluster well, and its replicas follow."""
-        eventually(lambda: all(self._is_well(node) for node in self.nodes))
+        deadline = time.monotonic() + PATIENCE
+        while not all(self._is_well(node) for node in self.nodes):
+            states = {node.port: (node.ask("ROLE"), node.cluster_info()) for node in self.nodes}
+            assert time.monotonic() < deadline, (states, self.nodes[0].ask("CLUSTER NODES"))
+            time.sleep(0.01)
 
     # What changes it
+
+    def redis_cli(self, command: str, *words: str) -> subprocess.Popen[str]:
+        """C{redis-cli --cluster command}, which is told a node that runs."""
+        asked = next(node for node in self.nodes if node.is_running)
+        return subprocess.Popen(
+            [installed("redis-cli"), "--cluster", command, f"{LOOPBACK}:{asked.port}", *words],
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def run_redis_cli(self, command: str, *words: str) -> None:
+        """The same to its end, which has to be a good one."""
+        process = self.redis_cli(command, *words)
+        said, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, said
+
+    def reshard(self, source: ClusterNode, target: ClusterNode, slots: int) -> None:
+        """Move so many slots."""
+        between = ("--cluster-from", source.id, "--cluster-to", target.id)
+        self.run_redis_cli("reshard", *between, "--cluster-slots", str(slots), "--cluster-yes")
+
+    def fail_over(self, master: ClusterNode) -> None:
+        """Have its replica take its place: asked again, should the others not vote in time."""
+        replica = self.replica_of(master)
+        deadline = time.monotonic() + PATIENCE
+
+        def is_master() -> bool:
+            return bool(replica.ask("ROLE")[0] == b"master")
+
+        while not is_master():
+            assert time.monotonic() < deadline
+            replica.ask("CLUSTER FAILOVER")
+            over = time.monotonic() + _VOTE
+            eventually(lambda over=over: is_master() or time.monotonic() > over)  # type: ignore[misc]
+
+    def grow(self) -> ClusterNode:
+        """Add a master, which has no slot yet."""
+        assert self._make is not None
+        node = self._make(len(self.nodes))
+        asked = self.nodes[0]
+        asked.ask("CLUSTER MEET", LOOPBACK, node.port, node.bus_port)
+        self.nodes.append(node)
+        self.masters.append(node)
+        eventually(lambda: all(self._knows_all(one) for one in self.nodes))
+        eventually(lambda: node.cluster_info()["cluster_state"] == "ok")
+        return node
+
+    def shrink(self, node: ClusterNode) -> None:
+        """Remove a master that has no slot any more."""
+        self.nodes.remove(node)
+        self.masters.remove(node)
+        self.run_redis_cli("del-node", node.id)
 
     def serving(self, slot: int) -> ClusterNode:
         """The master of a slot, as the first node that runs sees it."""
@@ -120,6 +235,12 @@ class Cluster:
             if first <= slot <= last:
                 return next(node for node in self.nodes if node.port == master[1])
         raise AssertionError(f"nobody serves slot {slot}")
+
+    def serving_masters(self) -> list[ClusterNode]:
+        """The masters that have slots, as the first node that runs sees it."""
+        asked = next(node for node in self.nodes if node.is_running)
+        ports = {master[1] for _, _, master, *_ in asked.ask("CLUSTER SLOTS")}
+        return [node for node in self.nodes if node.port in ports]
 
     @contextmanager
     def moving(self, slot: int, target: ClusterNode) -> Iterator[None]:
@@ -158,20 +279,26 @@ class Cluster:
 
 @contextmanager
 def redis_cluster(
-    *options: str, version: str = "", masters: int = 3, replicas: bool = True
+    *options: str,
+    version: str = "",
+    masters: int = 3,
+    replicas: bool = True,
+    tls: Authority | None = None,
 ) -> Iterator[Cluster]:
     """A cluster of masters, with a replica each, of one of L{CLUSTER_VERSIONS}."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="redcouch-tests-")))
-        nodes = []
-        for number in range(masters * (2 if replicas else 1)):
+
+        def start(number: int) -> ClusterNode:
             place = folder / str(number)
             place.mkdir()
-            node = ClusterNode(place, version, options)
+            node = ClusterNode(place, version, options, tls)
             stack.callback(node.stop)
             node.start()
-            nodes.append(node)
-        cluster = Cluster(nodes, masters)
+            return node
+
+        nodes = [start(number) for number in range(masters * (2 if replicas else 1))]
+        cluster = Cluster(nodes, masters, start)
         cluster.join()
         yield cluster
 

@@ -23,4 +23,9 @@ redis_cluster_tls = BackendMaker("rediss+cluster", _REDIS, "the same over TLS")
 embedded = BackendMaker(
     "embedded", "redcouch.backends.embedded", "a private Redis: embedded: or embedded:///dir"
 )
+embedded_cluster = BackendMaker(
+    "embedded+cluster",
+    "redcouch.backends.embedded",
+    "three private masters of a Redis Cluster, for trials",
+)
 memory = BackendMaker("memory", "redcouch.backends.memory", "a dict in this process, for trials")

@@ -22,6 +22,9 @@ of 2023, of a series that has ended, without the security fixes made since.
 Where the wheel is missing or does not run, redis-server or valkey-server on
 PATH will do.
 
+C{embedded+cluster:} and C{embedded+cluster:///some/dir} are the same with three masters
+of a Redis Cluster: L{redcouch.backends.embedded.cluster}.
+
 How it is kept from outliving the service is in L{redcouch.backends.embedded.guard}.
 """
 

@@ -1,15 +1,19 @@
-"""The backend for C{embedded:}: a private redis-server, and the Redis backend on its socket."""
+"""
+The backend for C{embedded:}, a private redis-server and the Redis backend on its socket,
+and for C{embedded+cluster:}, which is the same with three masters.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from redcouch.backends.embedded.binary import find_server
+from redcouch.backends.embedded.cluster import MASTERS, PrivateCluster, cluster_places
 from redcouch.backends.embedded.directory import ServerDirectory, choose_directory
 from redcouch.backends.embedded.server import PrivateServer, ServerEndedError
 from redcouch.backends.embedded.url import EmbeddedOptions, parse
@@ -24,6 +28,7 @@ from redcouch.interfaces import (
 )
 from redcouch.results import ErrorKind
 from redcouch.telemetry.usage import Usage, UsageSample
+from redcouch.urls import redact
 
 MakeBackend: TypeAlias = Callable[[str, BackendContext], IStorageBackend]
 
@@ -46,7 +51,7 @@ class EmbeddedBackend(BackendWrapper):
         self,
         inner: IStorageBackend,
         shared_url: str,
-        server: PrivateServer,
+        server: PrivateServer | PrivateCluster,
         place: ServerDirectory,
         fail_service: Callable[[str], None],
     ) -> None:
@@ -63,15 +68,28 @@ class EmbeddedBackend(BackendWrapper):
         cls, url: str, context: BackendContext, make_inner: MakeBackend
     ) -> EmbeddedBackend:
         """
-        @param make_inner: makes the Redis backend for a C{redis+unix:} URL.
+        @param make_inner: makes the Redis backend for a C{redis+unix:} or C{redis+cluster:} URL.
         @raise ConfigurationError: something in the URL is wrong.
         """
         options = parse(url)
-        place = choose_directory(options.directory)
-        place.check()
-        command = [find_server(options.server), *settings(options, place)]
-        url = options.redis_url(place.socket)
-        server = PrivateServer(context.reactor, place, command)
+        if options.cluster:
+            places = cluster_places(options.directory)
+        else:
+            places = [choose_directory(options.directory)]
+        for place in places:
+            place.check()
+        program = find_server(options.server)
+
+        def command(place: ServerDirectory) -> list[str]:
+            return [program, *settings(options, place)]
+
+        server: PrivateServer | PrivateCluster
+        if options.cluster:
+            server = PrivateCluster(context.reactor, places, command, context.fail)
+            url = options.cluster_url(server.address)
+        else:
+            server = PrivateServer(context.reactor, place, command(place))
+            url = options.redis_url(place.socket)
         return cls(make_inner(url, context), url, server, place, context.fail)
 
     @property
@@ -95,7 +113,11 @@ class EmbeddedBackend(BackendWrapper):
         await super().start()
 
     def _say_where(self) -> None:
-        self.log.info("Items are kept by a private Redis at {socket}", socket=self._place.socket)
+        if isinstance(self._server, PrivateCluster):
+            where = redact(self._url)
+        else:
+            where = self._place.socket
+        self.log.info("Items are kept by a private Redis at {where}", where=where)
         if self._place.volatile:
             self.log.info(
                 "They are in memory only and gone when this service ends; "
@@ -121,7 +143,7 @@ class EmbeddedBackend(BackendWrapper):
     def statistics(self) -> Deferred[Mapping[str, int]]:
         return super().statistics() if self._up else succeed({})
 
-    def describe(self) -> Deferred[Mapping[str, str | int]]:
+    def describe(self) -> Deferred[Mapping[str, Any]]:
         return super().describe() if self._up else succeed({})
 
     def limit_memory(self, size: int) -> Deferred[bool]:
@@ -159,6 +181,6 @@ def settings(options: EmbeddedOptions, place: ServerDirectory) -> list[str]:
         "hash-max-ziplist-value": "1024",
     }
     if options.maxmemory is not None:
-        chosen["maxmemory"] = str(options.maxmemory)
+        chosen["maxmemory"] = str(options.maxmemory // (MASTERS if options.cluster else 1))
         chosen["maxmemory-policy"] = "allkeys-lru"
     return [word for name, value in chosen.items() for word in (f"--{name}", value)]

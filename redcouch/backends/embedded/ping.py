@@ -16,14 +16,22 @@ PONG = b"+PONG"
 LOADING = b"-LOADING"
 """How the answer of a Redis begins that is still reading its file."""
 
+LOCKED = b"-NOAUTH Authentication required."
+"""The answer of a Redis that lets nobody in without a password."""
+
 LONGEST_WAIT = 5.0
 """Seconds for an answer; one that takes longer counts as none."""
 
 
-async def ping(reactor: Any, socket: str, line: bytes = b"PING") -> bytes:
-    """The line that a Redis answers to PING, or to another line; empty where there is no answer."""
+async def ping(reactor: Any, socket: str, line: bytes = b"PING", count: int = 1) -> bytes:
+    """
+    The line that a Redis answers to PING, or to another line, or the last of C{count} lines;
+    empty where there is no answer.
+    """
     try:
-        asking = await UNIXClientEndpoint(reactor, socket).connect(PingFactory(reactor, line))
+        asking = await UNIXClientEndpoint(reactor, socket).connect(
+            PingFactory(reactor, line, count)
+        )
     except ConnectError:
         return b""
     assert isinstance(asking, Ping)
@@ -34,13 +42,14 @@ class Ping(Protocol):
     """
     One question over a connection of its own.
 
-    @ivar answer: fires with the first line, once the connection is closed.
+    @ivar answer: fires with the last of C{count} lines, once the connection is closed.
     """
 
     transport: ITCPTransport
 
-    def __init__(self, reactor: Any, line: bytes) -> None:
+    def __init__(self, reactor: Any, line: bytes, count: int) -> None:
         self._line = line
+        self._count = count
         self.answer: Deferred[bytes] = Deferred(lambda _: self.transport.abortConnection())
         self._reactor = reactor
         self._received = b""
@@ -51,14 +60,15 @@ class Ping(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self._received += data
-        if b"\r\n" in self._received:
+        if self._received.count(b"\r\n") >= self._count:
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._giving_up.active():
             self._giving_up.cancel()
         if not self.answer.called:
-            self.answer.callback(self._received.partition(b"\r\n")[0])
+            lines = self._received.split(b"\r\n")
+            self.answer.callback(lines[self._count - 1] if len(lines) > self._count else b"")
 
 
 class PingFactory(Factory):
@@ -66,9 +76,10 @@ class PingFactory(Factory):
 
     noisy = False
 
-    def __init__(self, reactor: Any, line: bytes) -> None:
+    def __init__(self, reactor: Any, line: bytes, count: int) -> None:
         self._reactor = reactor
         self._line = line
+        self._count = count
 
     def buildProtocol(self, addr: IAddress | None) -> Ping:
-        return Ping(self._reactor, self._line)
+        return Ping(self._reactor, self._line, self._count)

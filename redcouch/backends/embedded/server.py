@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 
 from redcouch.backends.embedded import guard
 from redcouch.backends.embedded.directory import ServerDirectory
-from redcouch.backends.embedded.ping import LOADING, PONG, ping
+from redcouch.backends.embedded.ping import LOADING, LOCKED, PONG, ping
 from redcouch.errors import ConfigurationError
 
 FIRST_POLL = 0.02
@@ -141,7 +141,15 @@ class PrivateServer:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, place: ServerDirectory, command: list[str]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        place: ServerDirectory,
+        command: list[str],
+        on_restart: Callable[[], None] = lambda: None,
+    ) -> None:
+        """@param on_restart: called when it answers again after it had ended by itself."""
+        self._on_restart = on_restart
         self._reactor = reactor
         self._place = place
         self._command = command
@@ -182,12 +190,17 @@ class PrivateServer:
             self._guard.close()
         return self._stopped
 
-    async def limit_memory(self, size: int) -> bool:
-        """Bound the memory of redis-server, also of one that has to be started again."""
+    async def limit_memory(self, size: int, login: bytes = b"") -> bool:
+        """
+        Bound the memory of redis-server, also of one that has to be started again.
+
+        @param login: a line to be let in by.
+        """
         chosen = {"maxmemory-policy": "allkeys-lru", "maxmemory": str(size)}
         for name, value in chosen.items():
-            line = f"CONFIG SET {name} {value}".encode()
-            if await ping(self._reactor, self._place.socket, line) != b"+OK":
+            line = login + f"CONFIG SET {name} {value}".encode()
+            count = 2 if login else 1
+            if await ping(self._reactor, self._place.socket, line, count) != b"+OK":
                 return False
         for name, value in chosen.items():
             self._command = [*self._command, f"--{name}", value]  # the last one counts
@@ -213,7 +226,7 @@ class PrivateServer:
         """Ask until there is an answer; cancelled when there is going to be none."""
         delay = FIRST_POLL
         loading = False
-        while (answer := await ping(self._reactor, self._place.socket)) != PONG:
+        while (answer := await ping(self._reactor, self._place.socket)) not in (PONG, LOCKED):
             if answer.startswith(LOADING) and not loading:
                 loading = True
                 self.log.info(
@@ -231,6 +244,7 @@ class PrivateServer:
         if self._lost:
             self._lost = False
             self.log.info("redis-server answers again")
+            self._on_restart()
         else:
             self._started.callback(None)
 

@@ -1,4 +1,4 @@
-"""What an C{embedded:} URL says."""
+"""What an C{embedded:} or C{embedded+cluster:} URL says."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ FOR_REDIS = ("prefix", "encoding", "layout", "flush", "timeout", "cache")
 
 KNOWN = ("server", "maxmemory", *FOR_REDIS)
 
+CLUSTER = "embedded+cluster"
+"""The scheme for three masters."""
+
 LEAST_MEMORY = 8 * 2**20
 """An empty redis-server holds 1 to 2 MiB: with less than this, little else would fit."""
 
@@ -22,20 +25,30 @@ LEAST_MEMORY = 8 * 2**20
 class EmbeddedOptions:
     """
     @ivar directory: where the items are kept; C{None} for a temporary place.
+    @ivar cluster: three masters are to be started, and not one Redis.
     @ivar server: the redis-server binary; C{None} to look for one.
     @ivar maxmemory: bytes that Redis may hold; C{None} for no limit.
     @ivar for_redis: parameters for the Redis backend.
     """
 
     directory: str | None = None
+    cluster: bool = False
     server: str | None = None
     maxmemory: int | None = None
     for_redis: tuple[tuple[str, bytes], ...] = ()
 
     def redis_url(self, socket: str) -> str:
         """The URL under which the Redis backend finds the server."""
+        return "redis+unix://" + quote(os.fsencode(socket)) + self._query
+
+    def cluster_url(self, address: str) -> str:
+        """The URL of the masters, of which C{address} has user, password, hosts and ports."""
+        return f"redis+cluster://{address}{self._query}"
+
+    @property
+    def _query(self) -> str:
         query = "&".join(f"{name}={quote_from_bytes(value)}" for name, value in self.for_redis)
-        return "redis+unix://" + quote(os.fsencode(socket)) + (query and "?" + query)
+        return query and "?" + query
 
 
 def parse(url: str) -> EmbeddedOptions:
@@ -50,6 +63,7 @@ def parse(url: str) -> EmbeddedOptions:
     maxmemory = parameters.get("maxmemory")
     return EmbeddedOptions(
         directory=_directory(parts),
+        cluster=parts.scheme.lower() == CLUSTER,
         server=None if server is None else os.fsdecode(server),
         maxmemory=None if maxmemory is None else parse_memory(os.fsdecode(maxmemory)),
         for_redis=tuple((name, parameters[name]) for name in FOR_REDIS if name in parameters),

@@ -8,85 +8,44 @@ reading says so, and a flush or a dump is L{RedisAdmin}'s.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from redcouch.backends.redis.admin import RedisAdmin
+from redcouch.backends.redis.base import BaseBackend
 from redcouch.backends.redis.connection import RedisConnection, Replies, Waiting
 from redcouch.backends.redis.exchange import Exchange
-from redcouch.backends.redis.in_parts import InParts
 from redcouch.backends.redis.recovery import Read, Recovery, read_batch
 from redcouch.backends.redis.replies import Reader, Unfinished
 from redcouch.backends.redis.script_codec import ScriptCodec
-from redcouch.backends.redis.usage_store import UsageStore
 from redcouch.commands import Command
 from redcouch.errors import BackendError
 from redcouch.interfaces import (
     Answer,
     BackendContext,
-    Health,
     IDescribedBackend,
     IDirectBackend,
     IFillableBackend,
     ITrafficBackend,
     IWriteProbingBackend,
 )
-from redcouch.results import Result
-from redcouch.telemetry.usage import Usage, UsageSample
 
 
 @implementer(
     IDescribedBackend, IDirectBackend, IFillableBackend, ITrafficBackend, IWriteProbingBackend
 )
-class RedisBackend:
-    """See the module. C{link} is the backend's own: it starts and stops it."""
+class RedisBackend(BaseBackend):
+    """See the module."""
 
     def __init__(self, link: RedisConnection, codec: ScriptCodec, context: BackendContext) -> None:
+        exchange = Exchange(link, codec.scripts)
+        super().__init__(link, codec.packers, exchange, RedisAdmin(exchange, codec, context))
         self._link = link
         self._codec = codec
-        self._packers = codec.packers
-        exchange = Exchange(link, codec.scripts)
         self._recovery = Recovery(exchange, codec)
-        self._admin = RedisAdmin(exchange, codec, context)
-        self._in_parts = InParts(codec.packers, self.execute, self._admin)
-        self._usage = UsageStore(exchange)
-
-    def start(self) -> Deferred[None]:
-        self._link.when_up = self._admin.look_for_flush
-        self._link.start()
-        return succeed(None)
-
-    def stop(self) -> Deferred[None]:
-        self._admin.stop()
-        return self._link.stop()
-
-    def health(self) -> Health:
-        return self._link.health()
-
-    def statistics(self) -> Deferred[Mapping[str, int]]:
-        return Deferred.fromCoroutine(self._admin.statistics())
-
-    def describe(self) -> Deferred[Mapping[str, str | int]]:
-        return Deferred.fromCoroutine(self._admin.describe())
-
-    def probe_writes(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._admin.probe_writes())
-
-    def keep_traffic(self, seen: Sequence[UsageSample], now: float) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._usage.keep(seen, now))
-
-    def traffic(self) -> Deferred[Usage]:
-        return Deferred.fromCoroutine(self._usage.read())
-
-    # -- performing --------------------------------------------------------------------------
-
-    def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
-        answer: Deferred[list[Result]] = Deferred()
-        self.perform(commands, answer.callback)
-        return answer
 
     def perform(self, commands: Sequence[Command], answer: Answer) -> None:
         """See L{IDirectBackend}."""
@@ -102,7 +61,7 @@ class RedisBackend:
                 payload, replies, readers = packed
                 self._link.submit(payload, _Batch(self, commands, answer, replies, readers))
                 return
-        Deferred.fromCoroutine(self._in_parts.execute(commands)).addBoth(answer)
+        self._perform_in_parts(commands, answer)
 
     def finish(self, commands: Sequence[Command], read: Read, answer: Answer) -> None:
         """Answer with results of which some are unfinished."""

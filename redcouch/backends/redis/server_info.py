@@ -62,6 +62,20 @@ def read_natives(reply: Any) -> dict[str, str | int]:
     return {"natives": natives}
 
 
+def read_lag(info: Mapping[str, str]) -> int | None:
+    """
+    By how many bytes the replica that is furthest behind is behind its master; C{None} where
+    there is none.
+    """
+    own = info.get("master_repl_offset", "0")
+    offsets = [
+        found[1]
+        for name, value in info.items()
+        if re.fullmatch(r"slave\d+", name) and (found := re.search(r"\boffset=(\d+)", value))
+    ]
+    return max((int(own) - int(one) for one in offsets), default=None)
+
+
 def read_info(reply: Any) -> dict[str, str]:
     """The fields of INFO; none where the reply is something else. C{version} is there too."""
     if not isinstance(reply, bytes):

@@ -230,7 +230,9 @@ def _read_layout(given: dict[str, str], cluster: bool) -> Layout:
     layout = given.get("layout", "hash")
     if layout == "string":
         if cluster:
-            raise ConfigurationError("layout: string is not there for a cluster yet")
+            raise ConfigurationError(
+                "layout: string is for one Redis; a cluster takes the hash layout only"
+            )
         return _read_string_layout(given)
     if layout != "hash":
         raise ConfigurationError(f"layout: {layout!r} is neither hash nor string")

@@ -82,6 +82,20 @@ const workers = new Table("workers", [
   { name: "Restarts", of: (worker) => worker.restarts, number: true },
 ], { none: "No worker.", sort: "Worker" });
 
+const nodes = new Table("nodes", [
+  { name: "Node", of: (node) => node.address },
+  { name: "State", of: (node) => node.trouble ?? node.role ?? "",
+    look: (node) => (node.trouble === undefined && node.role === "master" ? "good" : "bad") },
+  { name: "Slots", of: (node) => node.slots, write: whole.format, number: true },
+  { name: "Replicas", of: (node) => node.replicas ?? null, number: true,
+    write: (value) => (value === null ? "\u2013" : String(value)) },
+  { name: "Lag", of: (node) => node.lag ?? null, number: true,
+    write: (value) => (value === null ? "\u2013" : bytes(value)) },
+  { name: "Memory", of: (node) => node.memory ?? 0, write: bytes, number: true },
+  { name: "Commands/s", of: (node) => node.operations ?? 0, write: whole.format, number: true },
+  { name: "Version", of: (node) => node.version ?? "" },
+], { none: "None that can be asked.", sort: "Node" });
+
 const commands = new Table("commands", [
   { name: "Command", of: (row) => row.command },
   { name: "Dialect", of: (row) => row.dialect },
@@ -236,6 +250,15 @@ function showCache(cache) {
   ]);
 }
 
+function showNodes(cluster, facts) {
+  place("nodes-card").hidden = !cluster;
+  if (!cluster) return;
+  nodes.show(facts.nodes ?? []);
+  say(place("nodes-note"), `${times(cluster.cluster_redirections)} sent to another node, `
+    + `${times(cluster.cluster_repetitions)} again to one that could not serve yet; `
+    + `${times(cluster.cluster_refreshes)} asked for the slots.`);
+}
+
 // CPU time from one answer to the next, as a share of one core.
 const before = new Map();
 
@@ -272,6 +295,7 @@ function show(status) {
   showStorage(status.storage, status.rates, status.ready);
   showWarmth(status.warm);
   showCache(status.cache);
+  showNodes(status.cluster, status.storage.facts);
   showClients(status);
   commands.show(status.commands);
   workers.show(withCpu(status.workers, status.now));

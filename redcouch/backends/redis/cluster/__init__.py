@@ -26,6 +26,6 @@ def make_cluster(
     from redcouch.backends.redis.scripts import ON_CLUSTER
 
     scripts = [script for script in codec.scripts if script in ON_CLUSTER]
-    router = Router(location, reactor, scripts, context.meter)
+    router = Router(location, reactor, scripts, context.counts, context.meter)
     backend: IStorageBackend = ClusterBackend(router, codec, context)
     return backend

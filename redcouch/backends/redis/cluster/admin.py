@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from itertools import count
+from typing import Any
 
 from redcouch.backends.redis.admin import (
     CLIENT_LIST,
@@ -16,16 +17,27 @@ from redcouch.backends.redis.admin import (
     read_statistics,
     scan_command,
 )
-from redcouch.backends.redis.cluster.asking import SlotExchange, call_on, send
+from redcouch.backends.redis.cluster.asking import (
+    SlotExchange,
+    ask_masters,
+    call_each,
+    call_on,
+    send,
+)
 from redcouch.backends.redis.cluster.router import Router
 from redcouch.backends.redis.cluster.slots import slot_of
-from redcouch.backends.redis.cluster.topology import Address
+from redcouch.backends.redis.cluster.topology import Address, show
 from redcouch.backends.redis.connection import RedisConnection
 from redcouch.backends.redis.flushing import Flushing
 from redcouch.backends.redis.replies import check
 from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.script_codec import ScriptCodec
-from redcouch.backends.redis.server_info import read_facts, read_info, read_natives
+from redcouch.backends.redis.server_info import (
+    read_facts,
+    read_info,
+    read_lag,
+    read_natives,
+)
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS
 from redcouch.commands import Dump
 from redcouch.errors import BackendError
@@ -37,6 +49,9 @@ _SUMMED = (
     *("clients", "natives", "operations"),
 )
 """What is said of a cluster as the sum over its masters."""
+
+_OF_EACH = ("role", "version", "replicas", "memory", "memory_limit", "operations", "uptime")
+"""What is said of each master."""
 
 
 class ClusterAdmin(Flushing):
@@ -107,19 +122,26 @@ class ClusterAdmin(Flushing):
         return ListedPage(read_page(keys, replies), further, self._now())
 
     async def statistics(self) -> Mapping[str, int]:
-        """The sums over all masters that can be asked."""
+        """The sums over all masters that can be asked, and how many there are."""
+        answers = await ask_masters(self._router, STATISTICS)
         sums: Counter[str] = Counter()
-        for _, link in self._masters():
-            try:
-                sums.update(read_statistics(await send(link, STATISTICS)))
-            except BackendError:
-                continue
+        for replies in answers.values():
+            if not isinstance(replies, BackendError):
+                sums.update(read_statistics(replies))
         if not sums:
             raise BackendError(ErrorKind.UNAVAILABLE, "storage not reachable")
         own = (self._codec.flush_key, *SYSTEM_KEYS)
-        replies = await self._asks.ask_all([(b"EXISTS", key) for key in own])
-        sums["curr_items"] -= sum(reply for reply in replies if isinstance(reply, int))
-        return {name: max(0, number) for name, number in sums.items()}
+        there = await call_each(
+            self._router, [(slot_of(key), pack_command((b"EXISTS", key))) for key in own]
+        )
+        sums["curr_items"] -= sum(reply for reply in there if isinstance(reply, int))
+        silent = sum(isinstance(one, BackendError) for one in answers.values())
+        return {
+            **{name: max(0, number) for name, number in sums.items()},
+            "cluster_masters": len(answers),
+            "cluster_masters_down": silent,
+            "cluster_slots_unserved": self._router.count_slots()[None],
+        }
 
     async def probe_writes(self) -> None:
         """Raises L{BackendError} where one of the masters refuses writes."""
@@ -131,26 +153,35 @@ class ClusterAdmin(Flushing):
                 (reply,) = await send(link, [probe_command(key)])
                 check(reply)
 
-    async def describe(self) -> Mapping[str, str | int]:
+    async def describe(self) -> Mapping[str, Any]:
         """
         What L{IDescribedBackend<redcouch.interfaces.IDescribedBackend>} names: sums over
-        all masters that can be asked, and what one of them says of the rest.
+        all masters that can be asked, what one of them says of the rest, and each by itself.
         """
+        slots = self._router.count_slots()
+        nodes = []
         all_facts = []
-        for _, link in self._masters():
-            try:
-                info, listed = await send(link, [(b"INFO",), CLIENT_LIST])
-                all_facts.append(read_facts(read_info(check(info))) | read_natives(listed))
-            except BackendError:
-                continue
+        for address, replies in (
+            await ask_masters(self._router, [(b"INFO",), CLIENT_LIST])
+        ).items():
+            node: dict[str, Any] = {"address": show(address), "slots": slots[address]}
+            if isinstance(replies, BackendError):
+                node["trouble"] = str(replies)
+            else:
+                info = read_info(check(replies[0]))
+                facts = read_facts(info) | read_natives(replies[1])
+                all_facts.append(facts)
+                node |= {name: facts[name] for name in _OF_EACH if name in facts}
+                node["lag"] = read_lag(info)
+            nodes.append(node)
         if not all_facts:
             raise BackendError(ErrorKind.UNAVAILABLE, "storage not reachable")
-        facts = all_facts[0] | {"kind": f"{all_facts[0]['kind']} Cluster"}
+        sums: dict[str, Any] = {"kind": f"{all_facts[0]['kind']} Cluster", "nodes": nodes}
         for name in _SUMMED:
             numbers = [one[name] for one in all_facts if name in one]
             if numbers:
-                facts[name] = sum(number for number in numbers if isinstance(number, int))
-        return facts
+                sums[name] = sum(number for number in numbers if isinstance(number, int))
+        return all_facts[0] | sums
 
 
 def _cursor(address: Address, cursor: bytes) -> bytes:

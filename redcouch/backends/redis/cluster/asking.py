@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from redcouch.backends.redis.cluster.router import Errand, Router
 from redcouch.backends.redis.cluster.slots import slot_of
+from redcouch.backends.redis.cluster.topology import Address
 from redcouch.backends.redis.connection import RedisConnection, Replies
 from redcouch.backends.redis.replies import check
 from redcouch.backends.redis.resp import pack_command
@@ -64,18 +65,41 @@ async def call_all(router: Router, calls: Sequence[Call]) -> Sequence[Any]:
     @raise BackendError: one has none.
     """
 
+    found = await call_each(router, calls)
+    for one in found:
+        if isinstance(one, BackendError):
+            raise one
+    return found
+
+
+async def call_each(router: Router, calls: Sequence[Call]) -> list[Any]:
+    """The same, with a L{BackendError} in the place of a reply that there is none of."""
+    answers = await _at_once(router.ask(*call) for call in calls)
+    return [one if isinstance(one, BackendError) else one[0] for one in answers]
+
+
+async def _at_once(
+    questions: Iterable[Coroutine[Any, Any, Sequence[Any]]],
+) -> list[Sequence[Any] | BackendError]:
+    """The replies to several questions that do not wait for each other, or why there are none."""
+
     def error(failure: Failure) -> BackendError:
         failure.trap(BackendError)
         why: BackendError = failure.value  # type: ignore[assignment]
         return why
 
-    asked = [Deferred.fromCoroutine(router.ask(*call)).addErrback(error) for call in calls]
-    found: list[Any] = []
-    for one in await gatherResults(asked, consumeErrors=True):
-        if isinstance(one, BackendError):
-            raise one
-        found.append(one[0])
-    return found
+    asked = [Deferred.fromCoroutine(question).addErrback(error) for question in questions]
+    answers: list[Sequence[Any] | BackendError] = await gatherResults(asked, consumeErrors=True)
+    return answers
+
+
+async def ask_masters(
+    router: Router, commands: Sequence[tuple[bytes, ...]]
+) -> dict[Address, Sequence[Any] | BackendError]:
+    """The replies of every master, or why there are none, in the order of their addresses."""
+    masters = router.masters
+    answers = await _at_once(send(link, commands) for _, link in masters)
+    return {address: one for (address, _), one in zip(masters, answers, strict=True)}
 
 
 async def call_on(router: Router, link: RedisConnection, calls: Sequence[Call]) -> Sequence[Any]:

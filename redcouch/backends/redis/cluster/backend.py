@@ -13,86 +13,45 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from redcouch.backends.fill_leases import FILL_METHODS
+from redcouch.backends.redis.base import BaseBackend
 from redcouch.backends.redis.cluster.admin import ClusterAdmin
 from redcouch.backends.redis.cluster.asking import KeyExchange, SlotExchange
 from redcouch.backends.redis.cluster.router import Errand, Router
 from redcouch.backends.redis.cluster.slots import ItemSlots
 from redcouch.backends.redis.connection import RedisConnection, RedisError, Replies, Waiting
-from redcouch.backends.redis.in_parts import InParts
 from redcouch.backends.redis.recovery import Completion, Read, first_to_repeat
 from redcouch.backends.redis.replies import Packed, Reader, Unfinished, error_code
 from redcouch.backends.redis.script_codec import ScriptCodec
-from redcouch.backends.redis.usage_store import UsageStore
 from redcouch.commands import Command, ManyKeysCommand
 from redcouch.errors import BackendError
 from redcouch.interfaces import (
     Answer,
     BackendContext,
-    Health,
     IDescribedBackend,
     IDirectBackend,
     ITrafficBackend,
     IWriteProbingBackend,
 )
-from redcouch.results import ErrorKind, Failed, Result
-from redcouch.telemetry.usage import Usage, UsageSample
+from redcouch.results import ErrorKind, Failed
 
 
 @implementer(IDescribedBackend, IDirectBackend, ITrafficBackend, IWriteProbingBackend)
-class ClusterBackend:
-    """See the module. C{router} is the backend's own: it starts and stops it."""
+class ClusterBackend(BaseBackend):
+    """See the module."""
 
     def __init__(self, router: Router, codec: ScriptCodec, context: BackendContext) -> None:
+        packers = {kind: pack for kind, pack in codec.packers.items() if kind not in FILL_METHODS}
+        exchange = SlotExchange(router)
+        super().__init__(router, packers, exchange, ClusterAdmin(router, exchange, codec, context))
         self._router = router
         self._table = router.table
         self._codec = codec
         self._slots = ItemSlots(codec.layout.prefix)
-        self._packers = {
-            kind: pack for kind, pack in codec.packers.items() if kind not in FILL_METHODS
-        }
-        exchange = SlotExchange(router)
-        self._admin = ClusterAdmin(router, exchange, codec, context)
-        self._usage = UsageStore(exchange)
-        self._in_parts = InParts(self._packers, self.execute, self._admin)
-
-    def start(self) -> Deferred[None]:
-        self._router.when_up = self._admin.look_for_flush
-        self._router.start()
-        return succeed(None)
-
-    def stop(self) -> Deferred[None]:
-        self._admin.stop()
-        return self._router.stop()
-
-    def health(self) -> Health:
-        return self._router.health()
-
-    def statistics(self) -> Deferred[Mapping[str, int]]:
-        return Deferred.fromCoroutine(self._admin.statistics())
-
-    def describe(self) -> Deferred[Mapping[str, str | int]]:
-        return Deferred.fromCoroutine(self._admin.describe())
-
-    def probe_writes(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._admin.probe_writes())
-
-    def keep_traffic(self, seen: Sequence[UsageSample], now: float) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._usage.keep(seen, now))
-
-    def traffic(self) -> Deferred[Usage]:
-        return Deferred.fromCoroutine(self._usage.read())
-
-    # -- performing --------------------------------------------------------------------------
-
-    def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
-        answer: Deferred[list[Result]] = Deferred()
-        self.perform(commands, answer.callback)
-        return answer
 
     def perform(self, commands: Sequence[Command], answer: Answer) -> None:
         """See L{IDirectBackend}."""
@@ -108,7 +67,7 @@ class ClusterBackend:
         if all(command.__class__ in self._packers for command in commands):
             self._split(commands, answer)
         else:
-            Deferred.fromCoroutine(self._in_parts.execute(commands)).addBoth(answer)
+            self._perform_in_parts(commands, answer)
 
     def _split(self, commands: Sequence[Command], answer: Answer) -> None:
         """Give each master its part."""

@@ -9,6 +9,7 @@ have been done, because the connection was lost, is not.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -27,6 +28,7 @@ from redcouch.backends.redis.cluster.topology import (
     TopologyError,
     read_redirection,
     read_topology,
+    show,
 )
 from redcouch.backends.redis.connection import RedisConnection, RedisError, Replies, State
 from redcouch.backends.redis.resp import pack_command
@@ -54,6 +56,13 @@ _SPARE = 10.0
 
 _ASK_SLOTS = pack_command((b"CLUSTER", b"SLOTS"))
 _ASKING = pack_command((b"ASKING",))
+
+COUNTS = _REDIRECTED, _REPEATED, _REFRESHED = (
+    "cluster_redirections",
+    "cluster_repetitions",
+    "cluster_refreshes",
+)
+"""What is counted."""
 
 _NO_OWNER = RedisError("CLUSTERDOWN no node serves the slot")
 
@@ -120,9 +129,16 @@ class Router:
         location: RedisLocation,
         reactor: Any,
         scripts: Sequence[Script],
+        counts: dict[str, int],
         meter: Meter | None = None,
     ) -> None:
-        """@param scripts: what every node has to know."""
+        """
+        @param scripts: what every node has to know.
+        @param counts: where it is counted what was sent again, and how often the
+            topology was asked for.
+        """
+        self._counts = counts
+        counts.update(dict.fromkeys(COUNTS, 0))
         self._location = location
         self._reactor = reactor
         self._scripts = scripts
@@ -190,6 +206,10 @@ class Router:
         known = set() if self._topology is None else self._topology.masters
         return [(address, self._links[address]) for address in sorted(known)]
 
+    def count_slots(self) -> Counter[Address | None]:
+        """How many slots each master serves; under C{None}, those that nobody does."""
+        return Counter(self._topology.owners if self._topology is not None else ())
+
     # -- nodes -------------------------------------------------------------------------------
 
     def _connect_seeds(self) -> None:
@@ -200,8 +220,7 @@ class Router:
         self._looked_for[address] = self._reactor.seconds()
         link = self._links.get(address)
         if link is None:
-            shown = "[{}]:{}" if ":" in address[0] else "{}:{}"
-            location = replace(self._location, addresses=(address,), shown=shown.format(*address))
+            location = replace(self._location, addresses=(address,), shown=show(address))
             link = RedisConnection(location, self._reactor, self._scripts)
             link.meter = self._meter
             link.when_up = partial(self._is_up, link)
@@ -251,6 +270,7 @@ class Router:
             self._connect_seeds()
 
     def _ask_topology(self, link: RedisConnection) -> None:
+        self._counts[_REFRESHED] += 1
         link.send(_ASK_SLOTS, 1, partial(self._hear_topology, link))
 
     def _hear_topology(self, link: RedisConnection, replies: Replies) -> None:
@@ -351,6 +371,7 @@ class Router:
     def _choose(self, slot: int, why: str, asked: Address) -> tuple[RedisConnection | None, bool]:
         """Where to send next, and whether with ASKING."""
         redirection = read_redirection(why, asked, self._reached_at)
+        self._counts[_REPEATED if redirection is None else _REDIRECTED] += 1
         if redirection is not None:
             if redirection.asks:
                 return self._link_to(redirection.address), True

@@ -118,6 +118,15 @@ class ClusterTests(ClusterCase):
         self.assertEqual((await self.storage.statistics())["curr_items"], 50)
         facts = await self.storage.describe()
         self.assertEqual((facts["kind"].split()[1], facts["replicas"]), ("Cluster", 3))
+        nodes = facts["nodes"]
+        self.assertEqual(
+            {node["address"] for node in nodes},
+            {f"127.0.0.1:{node.port}" for node in self.cluster.serving_masters()},
+        )
+        self.assertEqual(sum(node["slots"] for node in nodes), 16384)
+        for node in nodes:
+            self.assertEqual((node["role"], node["replicas"]), ("master", 1))
+            self.assertIn(node["lag"], range(100_000))
 
     async def test_inventory(self) -> None:
         """The inventory of traffic is kept."""
@@ -206,6 +215,12 @@ class ChangingClusterTests(ClusterCase):
         began = reactor.seconds()
         (found,) = await self.all(Get(keys))
         self.assertLess(reactor.seconds() - began, 0.5)
+        storage: Any = self.storage
+        figures = await storage.statistics()
+        self.assertEqual((figures["cluster_masters"], figures["cluster_masters_down"]), (3, 1))
+        nodes = {node["address"]: node for node in (await storage.describe())["nodes"]}
+        troubled = [address for address, node in nodes.items() if "trouble" in node]
+        self.assertEqual(troubled, [f"127.0.0.1:{dead.port}"])
         for key, item in zip(keys, found, strict=True):
             if key in lost:
                 self.assert_failed(item, ErrorKind.UNAVAILABLE)
@@ -244,7 +259,7 @@ class ChangingClusterTests(ClusterCase):
     def test_not_there_yet(self) -> None:
         """What does not work on a cluster is refused with one line."""
         context = BackendContext(reactor, Limits(), lambda: 0.0, print)
-        with self.assertRaisesRegex(ConfigurationError, "layout: string is not there for a clust"):
+        with self.assertRaisesRegex(ConfigurationError, "layout: string is for one Redis"):
             make_backend("redis+cluster://host?layout=string", context)
         options = {
             "storage": "warm:redis+cluster://host?from=memcached://old",

@@ -1,0 +1,129 @@
+"""
+What a storage over one Redis and one over a cluster have in common: all but how a
+batch gets there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+
+from redcouch.backends.redis.in_parts import Admin, InParts
+from redcouch.backends.redis.replies import Pack
+from redcouch.backends.redis.usage_store import Asks, UsageStore
+from redcouch.commands import Command
+from redcouch.interfaces import Answer, Health
+from redcouch.results import Result
+from redcouch.telemetry.usage import Usage, UsageSample
+
+
+class Connects(Protocol):
+    """
+    Keeps the connection to a Redis, or those to all nodes of a cluster.
+
+    @ivar when_up: called each time one is ready.
+    """
+
+    when_up: Callable[[], None]
+
+    def start(self) -> None:
+        """Connect, and go on connecting."""
+
+    def stop(self) -> Deferred[None]:
+        """Disconnect for good."""
+
+    def health(self) -> Health:
+        """Whether commands reach Redis now."""
+
+
+class Administers(Admin, Protocol):
+    """Does what concerns all items, or Redis itself."""
+
+    async def statistics(self) -> Mapping[str, int]:
+        """See L{IStorageBackend<redcouch.interfaces.IStorageBackend>}."""
+
+    async def describe(self) -> Mapping[str, Any]:
+        """See L{IDescribedBackend<redcouch.interfaces.IDescribedBackend>}."""
+
+    async def probe_writes(self) -> None:
+        """See L{IWriteProbingBackend<redcouch.interfaces.IWriteProbingBackend>}."""
+
+    def look_for_flush(self) -> None:
+        """Do what is noted of a delayed flush."""
+
+    def stop(self) -> None:
+        """Wait for no flush any more."""
+
+
+class BaseBackend:
+    """
+    See the module.
+
+    A subclass performs what C{packers} packs in L{perform}, and leaves other batches
+    to L{_perform_in_parts}.
+    """
+
+    def __init__(
+        self,
+        connection: Connects,
+        packers: Mapping[type[Command], Pack],
+        exchange: Asks,
+        admin: Administers,
+    ) -> None:
+        """@param connection: the backend's own: it starts and stops it."""
+        self._packers = packers
+        self._admin = admin
+        self._connection = connection
+        self._usage = UsageStore(exchange)
+        self._in_parts = InParts(packers, self.execute, admin)
+
+    def start(self) -> Deferred[None]:
+        """See L{IStorageBackend<redcouch.interfaces.IStorageBackend>}."""
+        self._connection.when_up = self._admin.look_for_flush
+        self._connection.start()
+        return succeed(None)
+
+    def stop(self) -> Deferred[None]:
+        """See L{IStorageBackend<redcouch.interfaces.IStorageBackend>}."""
+        self._admin.stop()
+        return self._connection.stop()
+
+    def health(self) -> Health:
+        """See L{IStorageBackend<redcouch.interfaces.IStorageBackend>}."""
+        return self._connection.health()
+
+    def statistics(self) -> Deferred[Mapping[str, int]]:
+        """See L{IStorageBackend<redcouch.interfaces.IStorageBackend>}."""
+        return Deferred.fromCoroutine(self._admin.statistics())
+
+    def describe(self) -> Deferred[Mapping[str, Any]]:
+        """See L{IDescribedBackend<redcouch.interfaces.IDescribedBackend>}."""
+        return Deferred.fromCoroutine(self._admin.describe())
+
+    def probe_writes(self) -> Deferred[None]:
+        """See L{IWriteProbingBackend<redcouch.interfaces.IWriteProbingBackend>}."""
+        return Deferred.fromCoroutine(self._admin.probe_writes())
+
+    def keep_traffic(self, seen: Sequence[UsageSample], now: float) -> Deferred[None]:
+        """See L{ITrafficBackend<redcouch.interfaces.ITrafficBackend>}."""
+        return Deferred.fromCoroutine(self._usage.keep(seen, now))
+
+    def traffic(self) -> Deferred[Usage]:
+        """See L{ITrafficBackend<redcouch.interfaces.ITrafficBackend>}."""
+        return Deferred.fromCoroutine(self._usage.read())
+
+    def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
+        """See L{IStorageBackend<redcouch.interfaces.IStorageBackend>}."""
+        answer: Deferred[list[Result]] = Deferred()
+        self.perform(commands, answer.callback)
+        return answer
+
+    def perform(self, commands: Sequence[Command], answer: Answer) -> None:
+        """See L{IDirectBackend<redcouch.interfaces.IDirectBackend>}."""
+        raise NotImplementedError
+
+    def _perform_in_parts(self, commands: Sequence[Command], answer: Answer) -> None:
+        """Perform a batch with a flush or a dump in it."""
+        Deferred.fromCoroutine(self._in_parts.execute(commands)).addBoth(answer)

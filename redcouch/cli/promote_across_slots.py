@@ -1,0 +1,150 @@
+"""
+Items of a cluster made into plain strings, which are in other slots: read, write, and
+delete if unchanged, since no script can do that in one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from redcouch.backends.redis import scripts
+from redcouch.backends.redis.layout import read_item
+from redcouch.cli.storage import Storage, check
+from redcouch.results import Failed
+
+_TOGETHER = 20
+"""Items whose values are here at one time."""
+
+_ATTEMPTS = 10
+
+_RESTLESS = ResponseError("the item kept changing meanwhile: run it again")
+
+Promoted = Any
+"""As C{promote.lua} answers: outcome and flags, or an error."""
+
+
+@dataclass
+class _Promotion:
+    """
+    One item on its way.
+
+    @ivar placed: SHA-1 of the string that has been put in place; empty where none has.
+    """
+
+    item: bytes
+    new: bytes
+    value: bytes = b""
+    flags: bytes = b"0"
+    token: bytes = b""
+    left: int = -1
+    placed: str = ""
+    answer: Promoted = None
+
+
+def promote_across_slots(
+    storage: Storage,
+    pairs: Sequence[tuple[bytes, bytes]],
+    overwrite: bool,
+    keep: bool,
+    dry_run: bool,
+) -> list[Promoted]:
+    """
+    Promote items, each to a new key.
+
+    @param pairs: the item's key in Redis, and the string's.
+    @return: what has become of each.
+    """
+    answers: list[Promoted] = []
+    for begin in range(0, len(pairs), _TOGETHER):
+        several = [_Promotion(*pair) for pair in pairs[begin : begin + _TOGETHER]]
+        for _ in range(_ATTEMPTS):
+            left = [one for one in several if one.answer is None]
+            if not left:
+                break
+            _read(storage, left, dry_run)
+            _place(storage, [one for one in left if one.answer is None], overwrite, dry_run)
+            if not (keep or dry_run):
+                _remove(storage, [one for one in left if one.answer == [b"promoted", one.flags]])
+        _retract(storage, [one for one in several if one.answer is None])
+        answers += [_RESTLESS if one.answer is None else one.answer for one in several]
+    return answers
+
+
+def _read(storage: Storage, several: Sequence[_Promotion], dry_run: bool) -> None:
+    """See what each item is now; it has a token then, by which a change is noticed."""
+    asking = "" if dry_run else "1"
+    found = storage.run(scripts.READ, [[one.item, asking] for one in several])
+    rest = iter(
+        storage.pipeline(c for o in several for c in (("HEXISTS", o.item, "s"), ("PTTL", o.item)))
+    )
+    gone = []
+    for one, fields, stale, left in zip(several, found, rest, rest, strict=True):
+        if isinstance(fields, Exception):
+            one.answer = fields
+            gone.append(one)
+            continue
+        one.flags = fields[2] or b"0"
+        item = read_item(fields[:3])
+        if item is None or check(left) == -2:
+            one.answer = [b"gone", one.flags]
+            gone.append(one)
+        elif check(stale):
+            one.answer = [b"stale", one.flags]
+            gone.append(one)
+        elif isinstance(item, Failed):
+            one.answer = [b"unreadable", one.flags]
+            gone.append(one)
+        else:
+            one.value, one.token, one.left = item.value, fields[3], left
+    _retract(storage, gone)
+
+
+def _place(storage: Storage, several: Sequence[_Promotion], overwrite: bool, dry_run: bool) -> None:
+    """Write the strings, or (C{dry_run}) see whether they could be written."""
+    if dry_run:
+        types = storage.pipeline(("TYPE", one.new) for one in several)
+        for one, kind in zip(several, types, strict=True):
+            free = check(kind) == b"none" or (overwrite and kind == b"string")
+            one.answer = [b"promoted" if free else b"present", one.flags]
+        return
+    calls = [
+        [
+            one.new,
+            b"=" + one.value,
+            b"" if one.left < 0 else b"%d" % max(one.left, 1),
+            "1" if overwrite else "",
+            one.placed,
+        ]
+        for one in several
+    ]
+    for one, reply in zip(several, storage.run(scripts.PLACE, calls), strict=True):
+        one.answer = reply if isinstance(reply, Exception) else [reply, one.flags]
+        if reply == b"promoted":
+            one.placed = sha1(one.value, usedforsecurity=False).hexdigest()
+
+
+def _remove(storage: Storage, several: Sequence[_Promotion]) -> None:
+    """Remove the items; one that has changed is to be promoted again, and one that has gone not."""
+    replies = storage.run(scripts.DELETE, [[one.item, one.token] for one in several])
+    gone = []
+    for one, reply in zip(several, replies, strict=True):
+        if isinstance(reply, Exception):
+            one.answer = reply
+        elif reply == b"EX":
+            one.answer = None
+        elif reply == b"NF":
+            one.answer = [b"gone", one.flags]
+            gone.append(one)
+    _retract(storage, gone)
+
+
+def _retract(storage: Storage, several: Sequence[_Promotion]) -> None:
+    """Take the strings away again."""
+    placed = [one for one in several if one.placed]
+    for reply in storage.run(scripts.PLACE, [[one.new, "", "", "", one.placed] for one in placed]):
+        check(reply)

@@ -1,0 +1,195 @@
+"""Subcommands, native items and functions on a cluster: what is not as on one Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+import redis
+import redis.asyncio
+from pymemcache.client.base import Client
+
+from redcouch.errors import ConfigurationError
+from redcouch.native import AsyncItems, Items
+from tests.cli.filling import Given, fill, fill_many, get
+from tests.cli.running import run
+from tests.support.cluster import Cluster
+from tests.support.polling import eventually
+from tests.support.servers import Memcached, RedCouch, free_port
+from tests.support.wire import ask
+
+pytestmark = pytest.mark.over("cluster")
+
+
+@pytest.mark.usefixtures("client")
+def test_import_and_verify(
+    memcached: Memcached, old: str, redcouch: RedCouch, any_redis: Cluster
+) -> None:
+    """Items go to the nodes that clients of the cluster, and the service, look for them at."""
+    items = {b"a{tag}%d" % place: Given(b"v%d" % place, place) for place in range(50)}
+    items |= {b"k%d" % place: Given(b"v" * place, 0, 1000) for place in range(200)}
+    fill(memcached.address, items)
+    assert run("import", old, "--to", any_redis.url, "--json").json["copied"] == 250
+    assert run("verify", old, any_redis.url).status == 0
+    for key, item in items.items():
+        assert get(redcouch.address, key) == (item.value, item.flags)
+    assert all(node.ask("DBSIZE") for node in any_redis.masters)
+
+
+def test_cleanup(redcouch: RedCouch, any_redis: Cluster, client: redis.RedisCluster) -> None:
+    """What is under the prefix goes, from all nodes; so do RedCouch's own keys, if asked for."""
+    fill_many(redcouch.address, b"k", 500)
+    client.set("other", "1")
+    client.set("redcouch:system", "2")
+    assert (
+        run("cleanup", "--force", "--dry-run", "-s", any_redis.url, "--json").json["found"] == 500
+    )
+    assert run("cleanup", "--force", "--yes", "-s", any_redis.url).out.startswith(
+        "removed 500 of 500 keys"
+    )
+    assert client.keys("rc:*") == []
+    client.set("redcouch:sys:flush_at:rc:", "no time")
+    assert run("cleanup", "--force", "--yes", "--system", "-s", any_redis.url).status == 0
+    assert client.exists("redcouch:sys:flush_at:rc:") == 0
+    assert client.exists("other", "redcouch:system") == 2
+
+
+@pytest.mark.usefixtures("client")
+def test_traffic_and_ready(redcouch: RedCouch, any_redis: Cluster) -> None:
+    """The inventory is found."""
+    ask(redcouch.address, b"get traffic:1\r\n", b"END\r\n")
+    url = any_redis.url
+
+    def seen() -> bool:
+        said = run("traffic", "--json", "-s", url)
+        return said.status == 0 and "traffic:" in str(said.json["prefix"])
+
+    eventually(seen)
+    assert run("ready", "--quiet-for", "1h", "-s", url).status == 1
+
+
+def test_promoting_what_goes_away(
+    redcouch: RedCouch, any_redis: Cluster, client: redis.RedisCluster
+) -> None:
+    """An item that clients remove and make again meanwhile harms no other."""
+    over = threading.Event()
+
+    def churn() -> None:
+        while not over.is_set():
+            said = ask(redcouch.address, b"delete churn\r\nset churn 0 0 1\r\nx\r\n", b"STORED\r\n")
+            assert said.endswith(b"STORED\r\n")
+
+    fill_many(redcouch.address, b"k", 100)
+    churning = threading.Thread(target=churn)
+    churning.start()
+    try:
+        told = [
+            run("promote", "*", "--force", "--to", "string", "-s", any_redis.url, "--json").json
+        ]
+        for _ in range(5):
+            fill(redcouch.address, {b"churn": Given(b"y")})
+            again = (
+                "promote",
+                "c*",
+                "--force",
+                "--overwrite",
+                "--to",
+                "string",
+                "-s",
+                any_redis.url,
+            )
+            told.append(run(*again, "--json").json)
+    finally:
+        over.set()
+        churning.join()
+    assert sum(one["promoted"] for one in told) >= 100
+    assert all(client.get(f"k{place}") == b"%d" % place for place in range(100))
+    assert client.get("churn") in (None, b"x", b"y")
+
+
+def test_promote_with_flags(any_redis: Cluster) -> None:
+    """There are no side keys on a cluster."""
+    said = run("promote", "*", "--to", "string", "--with-flags", "-s", any_redis.url)
+    assert (said.status, "is for one Redis" in said.err) == (2, True)
+
+
+def test_forgotten_scripts(
+    redcouch: RedCouch, any_redis: Cluster, client: redis.RedisCluster
+) -> None:
+    """Nodes that have lost the scripts are told them again."""
+    fill_many(redcouch.address, b"k", 100)
+    items = Items(client)
+    for node in any_redis.masters:
+        node.ask("SCRIPT FLUSH")
+    assert len(run("ls", "--json", "-s", any_redis.url).lines) == 100
+    assert len(items.get_many([f"k{place}" for place in range(100)])) == 100
+
+
+def test_a_cluster_that_is_not_there() -> None:
+    """One line, and status 3; and so where there is one Redis only."""
+    said = run("ls", "-s", f"redis+cluster://127.0.0.1:{free_port()}")
+    assert said.status == 3
+    assert said.err.startswith("redcouch: redis+cluster://127.0.0.1:")
+    assert "Traceback" not in said.err
+
+
+def test_tls_name() -> None:
+    """It is refused, with what to write in its place."""
+    said = run("ls", "-s", "rediss+cluster://127.0.0.1?tls_name=cluster")
+    assert (said.status, "map=ADDRESS=NAME" in said.err) == (3, True)
+
+
+def test_native_items(redcouch: RedCouch, client: redis.RedisCluster) -> None:
+    """C{redcouch.native} works on a cluster's items as memcached clients do."""
+    memcached = Client(redcouch.address, default_noreply=False)
+    items = Items(client)
+    token = items.set("k", b"\0\xffv", ttl=500, flags=7)
+    assert memcached.gets("k") == (b"\0\xffv", str(token).encode())
+    memcached.set("k", b"1")
+    assert items.cas("k", b"2", token) is None
+    assert items.incr("k", 4) == 5 and memcached.get("k") == b"5"
+    values: dict[str | bytes, str | bytes] = {f"k{place}": b"%d" % place for place in range(700)}
+    items.set_many(values)
+    assert items.get_many(values) == values
+    assert memcached.get_many(["k0", "k699"]) == {"k0": b"0", "k699": b"699"}
+    assert items.delete_many(values) == 700
+    assert client.exists("redcouch:sys:cas_counter") == 0
+    with pytest.raises(ConfigurationError, match="string is for one Redis"):
+        Items(client, layout="string")
+    memcached.close()
+
+
+def test_native_items_with_asyncio(any_redis: Cluster, client: redis.RedisCluster) -> None:
+    """The same, to await."""
+
+    async def work() -> None:
+        node = any_redis.masters[0]
+        async with redis.asyncio.RedisCluster(host="127.0.0.1", port=node.port) as cluster:
+            items = AsyncItems(cluster)
+            token = await items.set("k", "1", flags=3, ttl=60)
+            assert await items.cas("k", "2", token)
+            await items.set_many({f"k{place}": "v" for place in range(30)})
+            assert len(await items.get_many([f"k{place}" for place in range(30)])) == 30
+            assert await items.delete("k") and await items.get("k") is None
+
+    asyncio.run(work())
+    assert client.hget("rc:k7", "v") == b"76"
+
+
+def test_functions(redcouch: RedCouch, any_redis: Cluster, client: redis.RedisCluster) -> None:
+    """The library is on every master, and its functions make tokens as the service does."""
+    assert run("functions", "load", "--replace", "-s", any_redis.url).status == 0
+    memcached = Client(redcouch.address, default_noreply=False)
+    try:
+        for place in range(30):
+            call = client.execute_command("FCALL", "redcouch_set", 1, f"rc:k{place}", "value", 500)
+            assert memcached.gets(f"k{place}") == (b"value", call)
+            assert client.execute_command("FCALL_RO", "redcouch_get", 1, f"rc:k{place}") == b"value"
+            assert memcached.replace(f"k{place}", b"new")
+            arguments = ("FCALL", "redcouch_cas", 1, f"rc:k{place}", call, "value")
+            assert client.execute_command(*arguments) is None
+        assert client.exists("redcouch:sys:cas_counter") == 0
+    finally:
+        client.function_delete("redcouch")
+        memcached.close()

@@ -1,0 +1,45 @@
+"""What an operator of a cluster sees: status page, metrics and C{stats}."""
+
+from __future__ import annotations
+
+import pytest
+
+from redcouch.backends.redis.cluster.slots import slot_of
+from tests.http.pages import fetch, metrics
+from tests.support import servers
+from tests.support.cluster import redis_cluster
+from tests.support.polling import eventually
+from tests.support.requirements import needs
+from tests.support.wire import ask
+
+pytestmark = pytest.mark.once
+
+
+@needs("redis 7.0")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_dead_node_is_seen(workers: str) -> None:
+    """Each master with its slots; which one is down, and why; what was sent elsewhere."""
+    with (
+        redis_cluster(version="7.0", replicas=False) as cluster,
+        servers.redcouch(cluster.url, "--http", "0", "--workers", workers) as server,
+    ):
+        nodes = fetch(server, "/api/status").json()["storage"]["facts"]["nodes"]
+        assert sorted(node["address"] for node in nodes) == sorted(
+            f"127.0.0.1:{node.port}" for node in cluster.masters
+        )
+        assert {node["slots"] for node in nodes} == {5461, 5462}
+        assert all("trouble" not in node for node in nodes)
+        slot = slot_of(b"rc:k")
+        target = next(node for node in cluster.masters if node is not cluster.serving(slot))
+        with cluster.moving(slot, target):
+            ask(server.address, b"set k 0 0 1\r\nx\r\n", b"STORED\r\n")
+        assert metrics(server)["redcouch_cluster_redirections_total"] > 0
+        assert b"STAT cluster_redirections " in ask(server.address, b"stats\r\n", b"END\r\n")
+        dead = cluster.masters[0]
+        dead.kill()
+        eventually(lambda: fetch(server, "/readyz").status == 503)
+        eventually(lambda: metrics(server).get("redcouch_cluster_masters_down") == 1)
+        status = fetch(server, "/api/status").json()
+        down = [node for node in status["storage"]["facts"]["nodes"] if "trouble" in node]
+        assert [node["address"] for node in down] == [f"127.0.0.1:{dead.port}"]
+        assert f"127.0.0.1:{dead.port}" in status["reason"]
