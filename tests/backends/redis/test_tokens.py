@@ -39,7 +39,8 @@ class TokensCase(SharedRedisCase):
 
     async def begin(self) -> IStorageBackend:
         """A service that comes to Redis as it is now."""
-        return await self.connect(f"{self.url}?timeout={PATIENCE}&{self.parameters}")
+        further = self.parameters and f"&{self.parameters}"
+        return await self.connect(f"{self.url}?timeout={PATIENCE:g}{further}")
 
     def fill(self, many: int) -> None:
         """Foreign keys of several types, none of which is an item."""
@@ -114,7 +115,7 @@ class TokenTests(TokensCase):
         await self.begin()
         token = await self.set(b"v")
         self.client.delete(COUNTER)
-        await self.connect(f"{self.url}?timeout={PATIENCE}&prefix=other:")
+        await self.connect(f"{self.url}?timeout={PATIENCE:g}&prefix=other:")
         self.assertGreater(await self.set(b"v"), token + 1)
 
     async def test_many_begin_together(self) -> None:
