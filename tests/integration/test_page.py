@@ -261,6 +261,37 @@ def test_it_fits(window: Chrome, shown: RedCouch, size: tuple[int, int], dark: b
     assert (run(window, ground) == "rgb(21, 20, 19)") is dark
 
 
+@pytest.mark.parametrize("width", [1440, 1240, 390])
+def test_nothing_is_cut(window: Chrome, shown: RedCouch, width: int) -> None:
+    """No table is cut at its end, nor, but where a name is too long, at its side."""
+    eventually(lambda: text(window, "#clients-choice"))
+    window.find_element(By.CSS_SELECTOR, "[data-kind=client]").click()
+    resize(window, (width, 844))
+    for table in ("clients", "workers", "commands"):
+        place = f"document.getElementById('{table}').closest('.scroll')"
+        eventually(lambda place=place: run(window, f"return {place}.scrollHeight > 40"))  # type: ignore[misc]
+        high, wide = (
+            run(window, f"return {place}.scroll{way} - {place}.client{way}")
+            for way in ("Height", "Width")
+        )
+        assert (high, wide) == (0, 0), table
+
+
+def test_long_tables(window: Chrome, shown: RedCouch) -> None:
+    """Of many rows the first are shown, until somebody asks for all."""
+    resize(window, DESKTOP)
+    for number in range(30):
+        ask(shown.address, b"get many%d:1\r\n" % number, b"END\r\n")
+    window.find_element(By.CSS_SELECTOR, "[data-kind=prefix]").click()
+    eventually(lambda: len(texts(window, "#clients tbody tr")) == 12)
+    eventually(lambda: text(window, "#clients + .more").startswith("Show all 3"))
+    window.find_element(By.CSS_SELECTOR, "#clients + .more").click()
+    eventually(lambda: len(texts(window, "#clients tbody tr")) > 30)
+    window.find_element(By.CSS_SELECTOR, "#clients + .more").click()
+    assert len(texts(window, "#clients tbody tr")) == 12
+    window.find_element(By.CSS_SELECTOR, "[data-kind=application]").click()
+
+
 def test_pictures(window: Chrome, shown: RedCouch, tmp_path: Path) -> None:
     """The page can be pictured, and is small enough to be part of a README."""
     folder = Path(os.environ.get("REDCOUCH_PICTURES", tmp_path))
@@ -268,7 +299,7 @@ def test_pictures(window: Chrome, shown: RedCouch, tmp_path: Path) -> None:
     for size, dark in LOOKS:
         resize(window, size, dark)
         name = ("phone" if size == PHONE else "status") + ("-dark" if dark else "")
-        picture(window, folder / f"{name}.png", 1000 if name == "status" else None)
+        picture(window, folder / f"{name}.png", 872 if name == "status" else None)
     assert 10_000 < (folder / "status.png").stat().st_size < 200_000
 
 
