@@ -11,6 +11,9 @@ class ClusterContract(redis_storage.RedisContract):
     """The contract on a cluster of one version."""
 
     version, encoding = "7.0", "hex"
+    further_statistics = frozenset(
+        {"cluster_masters", "cluster_masters_down", "cluster_slots_unserved"}
+    )
 
     def build(self) -> IStorageBackend:
         cluster = shared_cluster(self.version)
