@@ -112,7 +112,8 @@ class MetaItem:
 class Listed:
     """
     An item as it is listed: everything but its value, of which it gives the
-    size. C{ttl} is seconds to live, rounded up; C{None} for ever.
+    size. C{ttl} is seconds to live, rounded up; C{None} for ever. C{stale}: it has been
+    marked stale.
     """
 
     key: bytes
@@ -122,6 +123,7 @@ class Listed:
     fetched: bool
     size: int
     flags: int
+    stale: bool = False
 
 
 @dataclass(slots=True)

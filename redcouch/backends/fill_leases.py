@@ -16,10 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import isawaitable
+from itertools import islice
 from typing import Any, ClassVar
 
 from redcouch.commands import Command, Effect, OneKeyCommand
-from redcouch.results import Outcome
+from redcouch.results import Listed, Outcome
 
 MOST_DENIED = 100_000
 """Keys that are denied one by one; more deny all."""
@@ -103,6 +105,87 @@ class CountDenied(Command):
     """Ask how many keys are denied. The result is that number; C{None} for all."""
 
 
+@dataclass(slots=True)
+class ListDenied(Command):
+    """Ask for some of the keys that are denied, so many at most. The result is a list of keys."""
+
+    most: int
+
+
+@dataclass(slots=True)
+class AllowFill(OneKeyCommand):
+    """
+    Deny a key no longer, if its item still carries this CAS token (C{None}: if there is still no
+    item). The result is the outcome OK, or NOT_STORED where it has changed.
+    """
+
+    key: bytes
+    token: int | None
+
+
+@dataclass(slots=True)
+class BeginChanges(Command):
+    """
+    Note the keys of changes that begin, by the names of these, which begin with the member's
+    and a slash. Those of a member that is gone are denied. The result is the outcome OK.
+    """
+
+    changes: Mapping[bytes, bytes]
+
+
+@dataclass(slots=True)
+class EndChanges(Command):
+    """Both sides have these changes. The result is the outcome OK."""
+
+    names: Sequence[bytes]
+
+
+@dataclass(slots=True)
+class Beat(Command):
+    """
+    Say that a member (one process that fills) is there, and ask how things stand. The result is
+    a L{Standing}.
+
+    @ivar about: what others may know of it.
+    @ivar acknowledged: what it acknowledges, in one word.
+    @ivar stage: the stage that it knows, to be kept where it has been lost; C{b""} for none.
+    """
+
+    member: bytes
+    about: bytes
+    acknowledged: bytes
+    stage: bytes
+    version: int
+
+
+@dataclass(slots=True)
+class Leave(Command):
+    """A member is gone, with nothing left to do. The result is the outcome OK."""
+
+    member: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """
+    How things stand with filling.
+
+    @ivar stage: which side is right; C{b""} where nobody has said.
+    @ivar version: how often that has changed.
+    @ivar next: the stage that is announced; C{b""} for none.
+    @ivar holding: nothing may begin before that is decided.
+    @ivar denied: how many keys are; C{None} for all.
+    @ivar leads: the member that asks is the one that repairs.
+    """
+
+    stage: bytes = b""
+    version: int = 0
+    next: bytes = b""
+    holding: bool = False
+    denied: int | None = 0
+    leads: bool = False
+
+
 class FillLeases:
     """The leases on the items of one process."""
 
@@ -114,6 +197,9 @@ class FillLeases:
         self._denied: set[bytes] = set()
         self._all_denied = False
         self._pause = (0.0, 0.0)
+        #: Who repairs: the first member that was heard of.
+        self._leader: bytes | None = None
+        self.stage = b""
 
     def take(self, key: bytes) -> bytes | Outcome | None:
         """See L{TakeLease}."""
@@ -171,6 +257,20 @@ class FillLeases:
         """See L{CountDenied}."""
         return None if self._all_denied else len(self._denied)
 
+    def list_denied(self, most: int) -> list[bytes]:
+        """See L{ListDenied}."""
+        return [*islice(self._denied, most)]
+
+    def allow(self, key: bytes) -> Outcome:
+        """Deny a key no longer."""
+        self._denied.discard(key)
+        return Outcome.OK
+
+    def beat(self, member: bytes) -> Standing:
+        """See L{Beat}. The storage is one process's own, and so is the stage."""
+        self._leader = self._leader or member
+        return Standing(self.stage, denied=self.count_denied(), leads=self._leader == member)
+
     def _open(self, key: bytes) -> bool:
         begin, end = self._pause
         paused = begin <= self._now() < end
@@ -185,6 +285,16 @@ class FillLeases:
             del self._leases[key]
 
 
+async def _allow(backend: Any, command: AllowFill) -> Outcome:
+    listed = backend.inspect(command.key)
+    if isawaitable(listed):
+        listed = await listed
+    if (listed.cas if isinstance(listed, Listed) else None) != command.token:
+        return Outcome.NOT_STORED
+    allowed: Outcome = backend.leases.allow(command.key)
+    return allowed
+
+
 FILL_METHODS: Mapping[type[Command], Callable[[Any, Any], Any]] = {
     TakeLease: lambda backend, command: backend.leases.take(command.key),
     Fill: lambda backend, command: backend.fill(command),
@@ -194,6 +304,12 @@ FILL_METHODS: Mapping[type[Command], Callable[[Any, Any], Any]] = {
     DenyAllFills: lambda backend, command: backend.leases.deny_all(),
     PauseFills: lambda backend, command: backend.leases.pause(command.begin, command.end),
     CountDenied: lambda backend, command: backend.leases.count_denied(),
+    ListDenied: lambda backend, command: backend.leases.list_denied(command.most),
+    AllowFill: _allow,
+    BeginChanges: lambda backend, command: Outcome.OK,  # with the process, its items are gone too
+    EndChanges: lambda backend, command: Outcome.OK,
+    Beat: lambda backend, command: backend.leases.beat(command.member),
+    Leave: lambda backend, command: Outcome.OK,
 }
 """
 What makes a L{PerCommandBackend<redcouch.backends.per_command.PerCommandBackend>} fillable,

@@ -279,6 +279,7 @@ class MemoryBackend(PerCommandBackend):
             entry.fetched,
             len(entry.value),
             entry.flags,
+            entry.stale,
         )
 
     def delete(self, command: Delete) -> Outcome:

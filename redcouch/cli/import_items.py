@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,8 +120,9 @@ def command(
     tokens are new ones, from the storage's counter.
 
     To go on after Ctrl-C or a lost connection, run it again: what is in the storage already is
-    passed over without being read again. It is meant to run before the clients change over.
-    Afterwards, an item that a client has deleted through the bridge would come back.
+    passed over without being read again. Beside a RedCouch with a warm: storage, nothing comes
+    back that a client deletes meanwhile. One without warm: does not tell the memcacheds of
+    deletions: there, run it before the clients change over.
 
     Before that, some items of each memcached are measured in Redis. If all of them would take
     more than Redis has left of its maxmemory, nothing is copied without --force. If Redis evicts
@@ -139,7 +140,7 @@ def command(
     with Stop() as stop:
         try:
             with open_storage(storage) as opened:
-                copier = _Copier(opened, owners, if_absent, stop, Pace(rate, stop), counts)
+                copier = Copier(opened, owners, if_absent, stop, Pace(rate, stop), counts)
                 counts.estimate = estimate(opened, nodes, owners, if_absent, stop, copier.written)
                 if counts.estimate is None or force or not counts.estimate.too_much:
                     for place, address in enumerate(nodes):
@@ -160,8 +161,12 @@ def command(
     raise click.exceptions.Exit(stop.status or (NO if refused or counts.counts["failed"] else 0))
 
 
-class _Copier:
-    """Copies nodes into a storage, batch by batch."""
+class Copier:
+    """
+    Copies nodes into a storage, batch by batch. What the storage has stays if that is wanted;
+    then each item is claimed before it is read, as L{redcouch.backends.fill_leases} says,
+    so that it does not come back where a RedCouch has it deleted or changed meanwhile.
+    """
 
     def __init__(
         self,
@@ -208,7 +213,10 @@ class _Copier:
         wanted = [entry for entry in entries if self._storage.may_hold(entry.key)]
         if len(wanted) < len(entries):
             self._tally.fail(_RESERVED, len(entries) - len(wanted))
-        wanted = self._absent(wanted) if self._if_absent else wanted
+        leases: dict[bytes, bytes] = {}
+        if self._if_absent:
+            leases = self._claim(self._absent(wanted))
+            wanted = [entry for entry in wanted if entry.key in leases]
         advance(len(entries) - len(wanted))
         for found in by_weight(node.fetch(wanted)):
             copies = []
@@ -217,7 +225,10 @@ class _Copier:
                     copies.append((entry.key, outcome))
                 else:
                     self._note_missing(node, entry, outcome)
-            self._store(copies)
+            if self._if_absent:
+                self._fill(copies, leases)
+            else:
+                self._store(copies)
             advance(len(found))
 
     def _absent(self, entries: Sequence[ListedKey]) -> list[ListedKey]:
@@ -227,6 +238,21 @@ class _Copier:
         self._tally.counts["present"] += len(entries) - len(absent)
         return absent
 
+    def _claim(self, entries: Sequence[ListedKey]) -> dict[bytes, bytes]:
+        """The leases on those that may be brought over."""
+        leases = {}
+        keys = [entry.key for entry in entries]
+        for key, lease in zip(keys, self._storage.take_leases(keys), strict=True):
+            if isinstance(lease, ResponseError):
+                self._tally.fail(_why(lease))
+            elif lease == b"NS":
+                self._tally.fail("the old memcacheds have missed too many changes")
+            elif lease == b"NF":  # what the memcached has of it is out of date
+                self._tally.counts["gone"] += 1
+            else:
+                leases[key] = lease
+        return leases
+
     def _note_missing(self, node: BlockingNode, entry: ListedKey, found: Fault | None) -> None:
         if found is not None:
             self._tally.fail(found.reason)
@@ -235,10 +261,15 @@ class _Copier:
         else:
             self._tally.counts["gone"] += 1
 
+    def _fill(self, copies: Sequence[tuple[bytes, Copy]], leases: Mapping[bytes, bytes]) -> None:
+        calls = [(key, (leases[key], *self.written(copy))) for key, copy in copies]
+        self._count(self._storage.fill(calls))
+
     def _store(self, copies: Sequence[tuple[bytes, Copy]]) -> None:
-        mode = "add" if self._if_absent else "set"
-        calls = [(key, (*self.written(copy), mode, "", "")) for key, copy in copies]
-        replies = self._storage.store(calls)
+        calls = [(key, (*self.written(copy), "set", "", "")) for key, copy in copies]
+        self._count(self._storage.store(calls))
+
+    def _count(self, replies: Sequence[Any]) -> None:
         for reply in replies:
             if isinstance(reply, ResponseError):
                 self._tally.fail(_why(reply))

@@ -17,7 +17,9 @@ from redcouch.cli import (
     ls,
     promote,
     ready,
+    stage,
     stale,
+    sweep,
     traffic,
     verify,
 )
@@ -29,6 +31,8 @@ COMMANDS = (
     verify.command,
     export.command,
     stale.command,
+    stage.command,
+    sweep.command,
     inspect.command,
     ls.command,
     promote.command,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -17,9 +18,11 @@ from redis.sentinel import Sentinel
 
 from redcouch.backends.embedded import url as embedded
 from redcouch.backends.embedded.directory import choose_directory
+from redcouch.backends.fill_leases import LEASE_SECONDS
 from redcouch.backends.origin.url import storage_of
 from redcouch.backends.redis import scripts
 from redcouch.backends.redis.cluster.topology import AddressMap
+from redcouch.backends.redis.fill_leases import denied_key, lease_key, state_key
 from redcouch.backends.redis.layout import (
     SIDE,
     SYSTEM_PREFIX,
@@ -187,6 +190,9 @@ class Storage:
     _type = b"hash"
     _list = scripts.LIST
     _store = scripts.STORE
+    _lease = scripts.LEASE
+    _fill = scripts.FILL
+    _delete = scripts.DELETE
 
     def __init__(self, location: RedisLocation, client: Client) -> None:
         self.location = location
@@ -285,6 +291,37 @@ class Storage:
         """Remove whole keys; gives how many there were."""
         return sum(check(reply) for reply in self.pipeline(("UNLINK", key) for key in redis_keys))
 
+    def take_leases(self, keys: Sequence[bytes]) -> list[Any]:
+        """What C{lease.lua} says of each of these keys, or the error."""
+        milliseconds = int(LEASE_SECONDS * 1000)
+        return self._run_filling(self._lease, [(key, (milliseconds,)) for key in keys])
+
+    def fill(self, calls: Sequence[tuple[bytes, Call]]) -> list[Any]:
+        """What C{fill.lua} says of each of these keys, given these arguments; or the error."""
+        return self._run_filling(self._fill, calls)
+
+    def _run_filling(self, script: Script, calls: Sequence[tuple[bytes, Call]]) -> list[Any]:
+        layout = self.layout
+        shared = (state_key(layout), denied_key(layout))
+        now = f"{time.time():.3f}"
+        return self.run_with_keys(
+            script,
+            [
+                (
+                    (*self._keys(self.redis_key(key)), lease_key(layout, key), *shared),
+                    (key, now, *rest),
+                )
+                for key, rest in calls
+            ],
+        )
+
+    def remove(self, calls: Sequence[tuple[bytes, bytes]]) -> list[Any]:
+        """
+        Remove items that carry these tokens (C{b""} for any). What C{delete.lua} says of each, or
+        the error.
+        """
+        return self.run(self._delete, [[self.redis_key(key), token] for key, token in calls])
+
     def pipeline(self, commands: Iterable[Call]) -> list[Any]:
         """
         Several commands in one go, each about keys of one slot: their replies, with the errors
@@ -334,6 +371,9 @@ class StringStorage(Storage):
     _type = b"string"
     _list = string_scripts.LIST
     _store = string_scripts.STORE
+    _lease = string_scripts.LEASE
+    _fill = string_scripts.FILL
+    _delete = string_scripts.DELETE
 
     def scan(self, pattern: bytes = b"*") -> Iterator[list[bytes]]:
         """As the original: of strings only, as what else there is belongs to somebody else."""

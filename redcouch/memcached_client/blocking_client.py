@@ -76,6 +76,11 @@ class BlockingClient:
     ) -> None:
         self.close()
 
+    @property
+    def port(self) -> int:
+        """From where it asks; 0 where that is a socket in the file system."""
+        return 0 if self.address.socket is not None else int(self._socket.getsockname()[1])
+
     def close(self) -> None:
         self._socket.close()
 

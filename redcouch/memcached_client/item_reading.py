@@ -149,7 +149,7 @@ def _number(told: bytes | None, most: int) -> int:
 
 
 def _outcome(reply: Reply, entry: ListedKey, now: float) -> ReadOutcome:
-    if reply.code == b"EN":
+    if reply.code == b"EN" or b"X" in reply.words:  # marked stale
         return None
     if reply.value is None:
         return Fault("memcached said " + show(reply))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from math import ceil
+from secrets import token_hex
 from types import TracebackType
 from typing import TypeAlias
 
@@ -38,6 +39,7 @@ from redcouch.memcached_client.protocol import (
     read_binary,
     read_line,
     store,
+    store_with,
     text_store,
 )
 from redcouch.results import Item
@@ -79,7 +81,7 @@ class BlockingNode:
     def _learn(self) -> None:
         """Connect, and ask what it is."""
         self._connection = self._connect()
-        stats = self._stats()
+        stats = self.stats()
         told = stats.get("time", "0")
         if not (told.isascii() and told.isdigit() and len(told) < 12):
             raise self._connection.trouble(f"answered stats with time {told[:80]}")
@@ -190,7 +192,7 @@ class BlockingNode:
 
     def evictions(self) -> int:
         """How many items it has thrown away for lack of memory, so far."""
-        told = self._stats().get("evictions", "0")
+        told = self.stats().get("evictions", "0")
         return int(told) if told.isdigit() else 0
 
     def _deletion(self, key: bytes) -> bytes | None:
@@ -238,13 +240,41 @@ class BlockingNode:
 
     def item_size(self) -> int:
         """Bytes of the largest item that it takes (-I)."""
-        told = self._stats(b"stats settings").get("item_size_max", "")
+        told = self.stats(b"stats settings").get("item_size_max", "")
         return int(told) if told.isdigit() else Limits().max_item_size
 
-    def _stats(self, group: bytes = b"stats") -> dict[str, str]:
+    def flush(self) -> None:
+        """Remove all items."""
+        (reply,) = self._connection.ask(flush(0), 1)
+        if reply.code != b"OK":
+            raise self._connection.trouble(f"answered flush_all with {show(reply)}")
+
+    def last_token(self) -> int:
+        """The CAS token that it gives to a change now. Raises C{ServerError}."""
+        key = b"redcouch:token:" + token_hex(8).encode()
+        (stored,) = self._connection.ask(store_with(key, b"", [b"c", b"T1"]), 1)
+        list(self._connection.ask(delete(key), 1))
+        token = stored.number(b"c")
+        if token is None:
+            raise self._connection.trouble(f"answered ms with {show(stored)}")
+        return token
+
+    def clients(self) -> Iterator[tuple[str, int]]:
+        """Who else is connected by TCP, and how many seconds ago each has asked for something."""
+        found: dict[str, dict[str, str]] = {}
+        for title, value in self.stats(b"stats conns").items():
+            number, _, what = title.partition(":")
+            found.setdefault(number, {})[what] = value
+        for told in found.values():
+            address, state = told.get("addr", ""), told.get("state", "")
+            own = address.endswith(f":{self._connection.port}")
+            if address.startswith("tcp") and state != "conn_listening" and not own:
+                yield address, int(told.get("secs_since_last_cmd", "0"))
+
+    def stats(self, line: bytes = b"stats") -> dict[str, str]:
         """C{stats}, by name."""
         stats = {}
-        for reply in self._connection.ask_lines(group):
+        for reply in self._connection.ask_lines(line):
             if reply.code == b"STAT" and reply.words:
                 name, *value = (word.decode(errors="replace") for word in reply.words)
                 stats[name] = " ".join(value)

@@ -93,7 +93,7 @@ class OriginPool:
     async def read(
         self, node: OriginNode, keys: Iterable[bytes], time_budget: TimeBudget
     ) -> dict[bytes, OriginItem]:
-        """The items that a node still has. One that is marked stale counts as gone."""
+        """The items that a node still has."""
         named = _named(keys)
         items: dict[bytes, OriginItem] = {}
         with time_budget.spending():
@@ -101,15 +101,21 @@ class OriginPool:
                 node, b"".join(map(read, named.values())), len(named), time_budget
             )
         for key, reply in zip(named, replies or (), strict=False):
-            item = self._read_item(reply)
+            item = self.read_item(reply)
             if item is not None:
                 items[key] = item
         return items
 
-    def _read_item(self, reply: Reply) -> OriginItem | None:
+    def read_item(self, reply: Reply) -> OriginItem | None:
+        """
+        The item in the reply to L{read<redcouch.memcached_client.protocol.read>}. One that is
+        marked stale counts as gone, and so does one that is too large.
+        """
         flags, left = reply.number(b"f"), reply.number(b"t")
         stale = reply.flag(b"X") is not None
         if reply.value is None or stale or flags is None or not left:  # 0: over in this second
+            return None
+        if len(reply.value) > self._largest:
             return None
         if left < 0:
             left = 0

@@ -16,7 +16,7 @@ from __future__ import annotations
 import struct
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from sys import maxsize
 from typing import Generic, TypeAlias, TypeVar
@@ -25,10 +25,12 @@ from redcouch.limits import MAX_KEY
 
 _LONGEST_LINE = 2048
 
+_LAST = 2**31 - 1
+
 _UNSPEAKABLE = bytes((*range(33), 127))
 """Blanks and control characters."""
 
-_CODES = frozenset(b"HD EN NF NS EX VA MN OK STORED ERROR CLIENT_ERROR SERVER_ERROR".split())
+_CODES = frozenset(b"HD EN NF NS EX VA MN ME OK STORED ERROR CLIENT_ERROR SERVER_ERROR".split())
 
 _ENDS = frozenset(b"END EN ERROR CLIENT_ERROR SERVER_ERROR BADCLASS BUSY".split())
 """First words of the last line, where the answer is lines."""
@@ -141,7 +143,7 @@ def read_meta(buffer: ReplyBuffer) -> Reply:
 
 
 def read_text(buffer: ReplyBuffer) -> Reply:
-    """The reply to C{get} of one key, as that to a meta command."""
+    """The reply to C{get} or C{gets} of one key, as that to a meta command."""
     line = buffer.line()
     if line == b"END":
         return Reply(b"EN")
@@ -151,7 +153,16 @@ def read_text(buffer: ReplyBuffer) -> Reply:
     value = buffer.value(words[3])
     if buffer.line() != b"END":
         raise GarbageError("its answer to get does not end")
-    return Reply(b"VA", [b"f" + words[2], b"k" + words[1]], value)
+    token = [b"c" + word for word in words[4:5]]
+    return Reply(b"VA", [b"f" + words[2], b"k" + words[1], *token], value)
+
+
+def read_any(buffer: ReplyBuffer) -> Reply:
+    """The reply to a meta command, or to a get in text, whichever it is."""
+    begins = bytes(buffer.data[buffer.place : buffer.place + 6])
+    if begins.startswith((b"VALUE ", b"END\r\n")):
+        return read_text(buffer)
+    return read_meta(buffer)
 
 
 _HEADER = struct.Struct("!BBHBBHIIQ")
@@ -331,14 +342,19 @@ def read(named: bytes) -> bytes:
     return b"mg %b f t v\r\n" % named
 
 
+def lasting(exptime: int) -> bytes:
+    """The flag for an expiry. Meta commands know none that binary ones may have beyond 31 bits."""
+    return b"T%d" % min(exptime, _LAST)
+
+
 def touch(named: bytes, exptime: int) -> bytes:
     """HD, or EN."""
-    return b"mg %b T%d\r\n" % (named, exptime)
+    return b"mg %b %b\r\n" % (named, lasting(exptime))
 
 
 def store(named: bytes, value: bytes, flags: int, exptime: int) -> bytes:
     """HD."""
-    return _with_value(named, value, b"F%d T%d" % (flags, exptime))
+    return _with_value(named, value, b"F%d %b" % (flags, lasting(exptime)))
 
 
 def concatenate(named: bytes, value: bytes, before: bool) -> bytes:
@@ -364,3 +380,36 @@ def delete(named: bytes) -> bytes:
 def flush(exptime: int) -> bytes:
     """OK."""
     return b"flush_all %d\r\n" % exptime if exptime else b"flush_all\r\n"
+
+
+# -- requests as a client makes them, whose outcome is passed on --------------------------------
+
+
+def get(key: bytes, named: bytes) -> bytes:
+    """
+    An item with its token, as clients of old ask for it: that somebody is to renew it, nobody is
+    told by this. For L{read_any}: VA with f and c; or EN.
+    """
+    return b"gets %b\r\n" % key if is_plain(key) else b"mg %b f c v\r\n" % named
+
+
+def get_and_touch(key: bytes, named: bytes, exptime: int) -> bytes:
+    """The same, with a new expiry."""
+    if is_plain(key):
+        return b"gats %d %b\r\n" % (min(exptime, _LAST), key)
+    return b"mg %b %b f c v\r\n" % (named, lasting(exptime))
+
+
+def with_flags(verb: bytes, named: bytes, flags: Iterable[bytes]) -> bytes:
+    """A meta command without a value."""
+    return b"%b %b\r\n" % (verb, b" ".join([named, *flags]))
+
+
+def store_with(named: bytes, value: bytes, flags: Iterable[bytes]) -> bytes:
+    """C{ms} with any flags."""
+    return _with_value(named, value, b" ".join(flags))
+
+
+def inspect(named: bytes) -> bytes:
+    """ME and what there is to know of an item; or EN."""
+    return b"me %b\r\n" % named

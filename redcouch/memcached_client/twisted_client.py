@@ -29,6 +29,7 @@ from redcouch.memcached_client.protocol import (
     Reply,
     RequestQueue,
     authenticate,
+    read_any,
 )
 
 _CONNECT_SECONDS = 1.0
@@ -60,7 +61,7 @@ class _TimedRequest(PendingRequest):
     __slots__ = ("answer", "asked")
 
     def __init__(self, data: bytes, expected: int, asked: float) -> None:
-        super().__init__(data, expected)
+        super().__init__(data, expected, read_any)
         self.asked = asked
         self.answer: Deferred[list[Reply]] = Deferred()
 
@@ -195,6 +196,12 @@ class OriginNode:
         self._running = False
         self._said_away = False
         self._early: list[tuple[bytes, int, Deferred[list[Reply]]]] = []
+
+    @property
+    def local_port(self) -> int | None:
+        """From where it is asked; C{None} while it is not, or over a unix socket."""
+        transport = None if self._client is None else self._client.transport
+        return getattr(transport.getHost(), "port", None) if transport is not None else None
 
     async def start(self) -> None:
         """Begin to connect. Returns when the first attempt has come to an end, whichever."""

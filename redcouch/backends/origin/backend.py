@@ -1,9 +1,11 @@
 """
 L{IStorageBackend} over a storage and an old side.
 
-The storage decides: what clients are told comes from it, and it is never behind.
-What the two sides promise together is that the old one has, of each key, either
-what the storage has or nothing:
+Which side is right is a matter of the stage (L{redcouch.backends.origin.stages}). Where the
+old one is, L{redcouch.backends.origin.origin_first} does the work; where the storage is right
+alone, there is none to do. This is the stage between the two: the storage decides, what clients
+are told comes from it, and it is never behind. What the two sides promise together is that
+the old one has, of each key, either what the storage has or nothing:
 
  - A removal is done on the old side first, and awaited, so that whoever looks
    there after it has been answered finds nothing to bring back.
@@ -11,13 +13,16 @@ what the storage has or nothing:
    what came out. Then the storage is asked whether it still is as it was made:
    where another process has changed it meanwhile, nobody knows which of the two
    came last on the old side, and the item is removed there.
- - What could not be told to the old side is denied: it is never pulled.
+ - What could not be told to the old side, or may have been told in another order, is denied: it
+   is not pulled before it has been repaired (L{redcouch.backends.origin.repair}).
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from itertools import groupby, islice
+from functools import partial
+from hashlib import sha1
+from itertools import count, groupby
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -27,21 +32,27 @@ from twisted.python.failure import Failure
 
 from redcouch.backends.fill_leases import (
     MOST_DENIED,
+    BeginChanges,
     CountDenied,
     DenyAllFills,
     DenyFill,
+    EndChanges,
     PauseFills,
     RevokeAllLeases,
     RevokeLeases,
+    Standing,
 )
 from redcouch.backends.origin.fetch import Fetcher
+from redcouch.backends.origin.origin_first import OriginFirst
 from redcouch.backends.origin.progress import Progress
+from redcouch.backends.origin.repair import Repairer
 from redcouch.backends.origin.replicate import (
     ReplicatedChange,
     echoes,
     effect_of,
     missed,
 )
+from redcouch.backends.origin.stages import Stage, StageFollower
 from redcouch.backends.origin.url import OriginLocation
 from redcouch.backends.wrapper import BackendWrapper
 from redcouch.commands import Command, Delete, Effect, Get, Inspect, MetaGet
@@ -61,9 +72,6 @@ Seconds after an old memcached has come back until it is told of what it has
 missed: it may first do what was on its way to it when it went.
 """
 
-_AT_A_TIME = 1000
-"""Keys that it is told of together."""
-
 _AROUND_FLUSH = (1.0, 5.0)
 """Seconds before and after a delayed flush in which the two sides may not be equally empty."""
 
@@ -72,7 +80,11 @@ _FOR_MISSED = 60.0
 
 _DENY_AGAIN = 1.0
 
+
 _TOO_MUCH = "it has missed too many changes"
+
+_LARGEST = 1024 * 1024 * 1024
+"""Bytes of the largest value that a memcached can have."""
 
 
 def warm(
@@ -89,7 +101,7 @@ def warm(
         )
     reactor, limits = context.reactor, context.limits
     nodes = [
-        OriginNode(address, location.timeout, limits.max_item_size, reactor)
+        OriginNode(address, location.timeout, max(_LARGEST, limits.max_item_size), reactor)
         for address in location.nodes
     ]
     warmth = Progress(context.counts, redact(location.storage), reactor)
@@ -120,28 +132,44 @@ class OriginBackend(BackendWrapper):
         self._now = context.now
         self._reactor = context.reactor
         self._puller = Fetcher(self._ask, old, warmth.pulled, self._end)
+        self._origin_first = OriginFirst(
+            self._ask, old, self._puller, self._time_budget, warmth.found
+        )
+        self._repairer = Repairer(self._ask, old, self._is_settled, context.now)
+        self._stages = StageFollower(self._ask, self._about, self._on_look, context.reactor)
         #: Batches that wait until each old memcached has answered, or failed to, or it takes
         #: too long; then None.
         self._waiting: list[Deferred[None]] | None = []
         self._waited: IDelayedCall | None = None
-        #: Nothing is pulled or told any more, for good.
+        #: Nothing is pulled or told any more.
         self._ended = False
-        #: Keys that the old memcached has not been told of, by this process; which one.
-        self._untold: dict[bytes, int] = {}
+        #: That is so, and the storage has not been told yet.
+        self._ending = False
+        self._numbers = count(1)
+        #: Changes whose outcome is not known, with their keys; to be denied.
+        self._unsure: dict[bytes, bytes] = {}
+        #: When each node has come to answer; None while it is away.
+        self._up_since: list[float | None] = [None] * len(old.nodes)
+        self._repairing = False
+        #: Something is to be repaired on a node that was away.
+        self._is_behind = False
         self._timer: IDelayedCall | None = None
         self._stopped = False
-        for node in old.nodes:
-            node.on_up = lambda: self._tell_later(self._untold)
+        for place, node in enumerate(old.nodes):
+            node.on_up = partial(self._on_up, place)
 
     # -- IStorageBackend ---------------------------------------------------------------------
 
     def start(self) -> Deferred[None]:
         """See L{IStorageBackend}."""
         self._warmth.start()
+        started = super().start()
+        self._stages.start()
+        started.addCallback(lambda _: self._stages.look_soon())
         Deferred.fromCoroutine(self._begin()).addErrback(
             lambda failure: self._log.failure("Could not begin to warm", failure)
         )
-        return super().start()
+        return started
 
     async def _begin(self) -> None:
         await self._old.start()
@@ -170,7 +198,11 @@ class OriginBackend(BackendWrapper):
         self._let_begin()
         self._warmth.stop()
         self._old.stop()
-        return super().stop()
+        return Deferred.fromCoroutine(self._leave(super().stop))
+
+    async def _leave(self, stop_storage: Callable[[], Deferred[None]]) -> None:
+        await self._stages.stop()
+        await stop_storage()
 
     def health(self) -> Health:
         """As of the storage; not well either where an old memcached is away that is still asked."""
@@ -190,17 +222,32 @@ class OriginBackend(BackendWrapper):
         if not isinstance(denied, Failed):
             found["warm_barred"] = MOST_DENIED if denied is None else denied
             found["warm_ended"] = int(denied is None)
+        if self._stages.stage is not None:
+            found["warm_stage"] = self._stages.stage.number
         found["warm_old_up"] = sum(node.up for node in self._old.nodes)
         return found
 
     def perform(self, commands: Sequence[Command], answer: Answer) -> None:
         """See L{IDirectBackend<redcouch.interfaces.IDirectBackend>}."""
-        if self._ended:
-            self._perform_inner(commands, answer)
-        elif self._waiting is None and len(commands) == 1 and commands[0].__class__ is Get:
-            self._read_at_once(commands[0], answer)
+        stages = self._stages
+        if not stages.is_open:
+            stages.wait(partial(self.perform, commands, answer), answer)
+            return
+        answer = stages.counted(answer)
+        stage = stages.stage
+        if stage is Stage.REDIS_FIRST and not self._ended:
+            if self._waiting is None and len(commands) == 1 and commands[0].__class__ is Get:
+                self._read_at_once(commands[0], answer)
+            else:
+                Deferred.fromCoroutine(self._perform(commands)).addBoth(answer)
+        elif stage is Stage.ORIGIN_FIRST and self._inner.health().ready:
+            Deferred.fromCoroutine(self._perform_there(commands)).addBoth(answer)
         else:
-            Deferred.fromCoroutine(self._perform(commands)).addBoth(answer)
+            self._perform_inner(commands, answer)
+
+    async def _perform_there(self, commands: Sequence[Command]) -> list[Result]:
+        await self._until_begun()
+        return await self._origin_first.perform(commands)
 
     # -- the storage itself ------------------------------------------------------------------
 
@@ -295,26 +342,45 @@ class OriginBackend(BackendWrapper):
         ]
         await self._pull_lacking(ahead, time_budget)
         was_there = self._inner.health().ready
+        names = {
+            b"%b/%d" % (self._stages.member, next(self._numbers)): key
+            for key in keys
+            if wire.name(key) is not None
+        }
         try:
-            results = await self._make(run)
+            results = await self._make(run, names)
             if not several:
                 await self._try_again(run, results, time_budget)
+            await self._echo(echoes(run, results), time_budget)
         except BackendError:
             if was_there:  # it may have been done, unanswered
-                await self._remove_old(keys, time_budget)
+                await self._be_unsure(names, time_budget)
             raise
-        await self._echo(echoes(run, results), time_budget)
+        if names:
+            self._perform_inner([EndChanges([*names])], _nobody)
         return results
 
-    async def _make(self, run: Sequence[Command]) -> list[Result]:
+    async def _be_unsure(self, names: dict[bytes, bytes], time_budget: TimeBudget) -> None:
+        """Nobody knows what has become of these changes, before the storage is there again."""
+        self._unsure |= names
+        if len(self._unsure) > MOST_DENIED:
+            await self._deny_all(_TOO_MUCH)
+        await self._old.delete(names.values(), time_budget)
+
+    async def _make(
+        self, run: Sequence[Command], names: Mapping[bytes, bytes] = {}
+    ) -> list[Result]:
         """
         Do it in the storage. Leases on what these commands create go before;
-        those on what they change went when it came here.
+        those on what they change went when it came here. So does a note of what is begun, by
+        these names: whoever finds it when this process is gone knows what the old side may
+        have missed.
         """
+        before: list[Command] = [BeginChanges(names)] if names else []
         keys = [key for command in run if command.creates for key in command.keys]
-        if not keys:
-            return await self._ask(run)
-        return (await self._ask([RevokeLeases(keys), *run]))[1:]
+        if keys:
+            before.append(RevokeLeases(keys))
+        return (await self._ask([*before, *run]))[len(before) :]
 
     async def _try_again(
         self, run: Sequence[Command], results: list[Result], time_budget: TimeBudget
@@ -335,20 +401,23 @@ class OriginBackend(BackendWrapper):
             results[place] = result
 
     async def _echo(self, told: Sequence[ReplicatedChange], time_budget: TimeBudget) -> None:
-        """Repeat on the old side what was done, and remove there what is not the same."""
+        """
+        Repeat on the old side what was done. What is not the same is removed there, and so that
+        it is put there again, denied; so is what it has not heard, or does not have.
+        """
         if not told:
             return
         replies = await self._old.tell([(echo.key, echo.request) for echo in told], time_budget)
         answers = list(zip(told, replies, strict=True))
-        unheard = [echo.key for echo, reply in answers if reply is None]
-        if unheard:
-            await self._deny(unheard)
+        unheard = {echo.key for echo, reply in answers if reply is None or echo.lacks(reply)}
         doubtful = {
             echo.key for echo, reply in answers if reply is not None and not echo.agrees(reply)
         }
         doubtful |= await self._changed_since(told)
+        if unheard or doubtful:
+            await self._deny([*(unheard | doubtful)])
         if doubtful:
-            await self._remove_old(list(doubtful), time_budget)
+            await self._old.delete(doubtful, time_budget)
 
     async def _changed_since(self, told: Sequence[ReplicatedChange]) -> set[bytes]:
         """The keys whose item in the storage is no longer what these changes have made."""
@@ -439,28 +508,28 @@ class OriginBackend(BackendWrapper):
     # -- what the old side has missed ----------------------------------------------------------
 
     async def _deny(self, keys: Sequence[bytes]) -> None:
-        """Never pull these: what the old side has of them may be out of date."""
+        """Do not pull these: what the old side has of them may be out of date."""
         if self._ended:
-            return
-        self._untold.update((key, self._old.owner(key)) for key in keys)
-        if len(self._untold) > MOST_DENIED:  # as where the storage is away, too
-            await self._deny_all(_TOO_MUCH)
             return
         (result,) = await self._ask([DenyFill(keys)])
         if isinstance(result, Failed):
             await self._deny_all(f"what it has missed cannot be noted: {result.message}")
         elif result is Outcome.NOT_STORED:
             self._end(_TOO_MUCH)
-        self._tell_later(keys)
+        else:
+            self._stages.look_soon()
 
     async def _deny_all(self, why: str) -> None:
-        """Never pull anything again, in any process; tried until it is noted."""
+        """Pull nothing any more, in any process; tried until it is noted."""
         self._end(why)
+        self._ending = True
         try:
             (result,) = await self._ask([DenyAllFills()])
         except BackendError as error:
             result = error.failed
-        if isinstance(result, Failed) and not self._stopped:
+        if not isinstance(result, Failed):
+            self._ending = False
+        elif not self._stopped:
             self._timer = self._reactor.callLater(
                 _DENY_AGAIN, lambda: Deferred.fromCoroutine(self._deny_all(why))
             )
@@ -469,7 +538,7 @@ class OriginBackend(BackendWrapper):
         if self._ended:
             return
         self._ended = True
-        self._untold.clear()
+        self._unsure.clear()
         self._cancel_timer()
         self._old.stop()
         self._log.error(
@@ -479,35 +548,79 @@ class OriginBackend(BackendWrapper):
             storage=redact(self._location.storage),
         )
 
-    def _tell_later(self, keys: Iterable[bytes]) -> None:
-        """If the old memcached that has missed one of these is there (again): tell it of all."""
-        waits = self._timer is not None and self._timer.active()
-        if not waits and any(self._is_tellable(key) for key in keys):
-            self._timer = self._reactor.callLater(
-                _GRACE, lambda: Deferred.fromCoroutine(self._tell_of_missed())
-            )
-
-    async def _tell_of_missed(self) -> None:
-        while not self._stopped:
-            keys = [*islice(filter(self._is_tellable, self._untold), _AT_A_TIME)]
-            if not keys:
-                break
-            missed_by = {key: self._untold.pop(key) for key in keys}
-            _, untold = await self._old.delete(keys, self._time_budget(_FOR_MISSED))
-            if untold:
-                if not self._ended:
-                    self._untold.update((key, missed_by[key]) for key in untold)
-                return
-        if not (self._untold or self._ended or self._stopped):
-            self._log.info("The old memcached has been told of all that it had missed")
-
-    def _is_tellable(self, key: bytes) -> bool:
-        place = self._untold.get(key)
-        return place is not None and self._old.nodes[place].up
+    def _begin_again(self) -> None:
+        """An operator has emptied the old side, and said so."""
+        self._ended = False
+        Deferred.fromCoroutine(self._old.start()).addErrback(
+            lambda failure: self._log.failure("Could not begin to warm", failure)
+        )
 
     def _cancel_timer(self) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+
+    # -- all processes together ----------------------------------------------------------------
+
+    def _about(self) -> dict[str, Any]:
+        """What others may know of this process: its old side, and who of that answers."""
+        return {
+            "origin": origin_digest(self._location.parameters),
+            "up": [int(node.up) for node in self._old.nodes],
+            "ports": [port for node in self._old.nodes if (port := node.local_port) is not None],
+        }
+
+    def _on_up(self, place: int) -> None:
+        self._up_since[place] = self._reactor.seconds()
+
+    def _is_settled(self, place: int) -> bool:
+        """Whether a node answers, and has done what was on its way when it went."""
+        since = self._up_since[place]
+        up = self._old.nodes[place].up and since is not None
+        return up and self._reactor.seconds() - since >= _GRACE
+
+    def _on_look(self, standing: Standing) -> None:
+        """What the storage says, a few times a second."""
+        if standing.denied is None:
+            self._end()
+        elif self._ended and not self._ending:
+            self._begin_again()
+        if self._unsure:
+            Deferred.fromCoroutine(self._deny_unsure()).addErrback(_unless_away)
+        self._note_progress(standing)
+        repairs = standing.leads and standing.denied and self._stages.stage is Stage.REDIS_FIRST
+        if repairs and not (standing.holding or self._repairing or self._ended):
+            self._repairing = True
+            self._stages.begun()
+            repaired = Deferred.fromCoroutine(self._repair())
+            repaired.addErrback(_unless_away).addBoth(self._on_repaired)
+
+    def _note_progress(self, standing: Standing) -> None:
+        """Say when all is repaired that a node has missed while it was away."""
+        settled = all(map(self._is_settled, range(len(self._old.nodes))))
+        if standing.denied and not settled:
+            self._is_behind = True
+        elif self._is_behind and settled and standing.denied == 0:
+            self._is_behind = False
+            self._log.info("The old memcached has been told of all that it had missed")
+
+    async def _deny_unsure(self) -> None:
+        unsure, self._unsure = self._unsure, {}
+        try:
+            await self._deny([*set(unsure.values())])
+            await self._ask([EndChanges([*unsure])])
+        except BackendError:
+            self._unsure |= unsure
+            raise
+
+    async def _repair(self) -> None:
+        while await self._repairer.repair(self._time_budget(_FOR_MISSED)):
+            if self._stopped or self._ended or self._stages.standing.holding:
+                return
+
+    def _on_repaired(self, result: Any) -> Any:
+        self._repairing = False
+        self._stages.done()
+        return result
 
     _ways: Mapping[Effect, Callable[..., Awaitable[list[Result]]]] = {
         Effect.READ: _read,
@@ -516,3 +629,17 @@ class OriginBackend(BackendWrapper):
         Effect.FLUSH: _flush,
         Effect.NONE: _pass_on,
     }
+
+
+def origin_digest(parameters: str) -> str:
+    """What two processes compare to know that they have the same old side; no secret."""
+    return sha1(parameters.encode(), usedforsecurity=False).hexdigest()[:12]
+
+
+def _nobody(results: list[Result] | Failure) -> None:
+    """Nobody waits for this answer."""
+
+
+def _unless_away(failure: Failure) -> None:
+    """That the storage is away is said elsewhere, and it is tried again."""
+    failure.trap(BackendError)

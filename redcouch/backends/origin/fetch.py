@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from redcouch.backends.fill_leases import Fill, TakeLease
 from redcouch.commands import Command, Get
-from redcouch.memcached_client.pool import OriginItem, OriginPool, portions
+from redcouch.memcached_client.pool import OriginItem, OriginPool, Places, portions
 from redcouch.memcached_client.time_budget import TimeBudget
 from redcouch.results import Failed, Item, Outcome, Result, Stored
 
@@ -50,6 +50,17 @@ class Fetcher:
         @raise redcouch.errors.BackendError: the storage cannot be reached.
         """
         places = await self._old.find(dict.fromkeys(keys), time_budget) if self._old.up else {}
+        return await self._pull(places, time_budget)
+
+    async def pull_found(
+        self, sizes: Mapping[bytes, int], time_budget: TimeBudget
+    ) -> dict[bytes, Item]:
+        """The same for keys that the old side is known to have, with the sizes of their values."""
+        nodes, owner = self._old.nodes, self._old.owner
+        places = {key: (nodes[owner(key)], size) for key, size in sizes.items()}
+        return await self._pull(places, time_budget)
+
+    async def _pull(self, places: Places, time_budget: TimeBudget) -> dict[bytes, Item]:
         leases = await self._lease(list(places))
         items: dict[bytes, Item] = {}
         for node, portion in portions({key: places[key] for key in leases}):

@@ -46,6 +46,9 @@ def missed(command: Command, result: Result) -> Iterator[bytes]:
         yield from command.keys
 
 
+_LACKING = frozenset((b"NF", b"EN", b"NS"))
+
+
 @dataclass(frozen=True, slots=True)
 class ReplicatedChange:
     """
@@ -63,6 +66,10 @@ class ReplicatedChange:
     agrees: Callable[[Reply], bool]
     token: int | None = None
     sure: bool = False
+
+    def lacks(self, reply: Reply) -> bool:
+        """Whether the answer shows that the old side does not have what is to be changed."""
+        return reply.code in _LACKING and self.agrees is not _is_gone
 
 
 def echoes(commands: Iterable[Command], results: Iterable[Result]) -> list[ReplicatedChange]:

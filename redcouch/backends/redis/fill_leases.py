@@ -2,9 +2,11 @@
 Filling in items from another cache, in Redis: L{redcouch.backends.fill_leases} for all
 processes that share the items.
 
-Three kinds of keys, each with the item prefix behind it so that storages that
-share a Redis stay apart: C{redcouch:sys:warm_state:<prefix>}, a hash;
-C{redcouch:sys:warm_barred:<prefix>}, the set of denied keys; and
+Five kinds of keys, each with the item prefix behind it so that storages that
+share a Redis stay apart: C{redcouch:sys:warm_state:<prefix>}, a hash, with the stage;
+C{redcouch:sys:warm_barred:<prefix>}, the set of denied keys;
+C{redcouch:sys:warm_members:<prefix>} and C{redcouch:sys:warm_changing:<prefix>}, hashes of the
+processes that fill and of what they are changing; and
 C{redcouch:sys:warm_claim:<prefix>K}, the lease on an item while it is filled in.
 """
 
@@ -16,13 +18,20 @@ from typing import Any
 from redcouch.backends.fill_leases import (
     LEASE_SECONDS,
     MOST_DENIED,
+    AllowFill,
+    Beat,
+    BeginChanges,
     CountDenied,
     DenyAllFills,
     DenyFill,
+    EndChanges,
     Fill,
+    Leave,
+    ListDenied,
     PauseFills,
     RevokeAllLeases,
     RevokeLeases,
+    Standing,
     TakeLease,
 )
 from redcouch.backends.redis.layout import CAS_COUNTER, FILL, Layout, StringLayout
@@ -32,6 +41,31 @@ from redcouch.backends.redis.script_arguments import pack_expiry
 from redcouch.backends.redis.scripts import Script
 from redcouch.commands import Command
 from redcouch.results import Outcome, Result, Stored
+
+
+def state_key(layout: Layout) -> bytes:
+    """How things stand."""
+    return FILL + b"_state:" + layout.prefix
+
+
+def denied_key(layout: Layout) -> bytes:
+    """The keys that are denied."""
+    return FILL + b"_barred:" + layout.prefix
+
+
+def members_key(layout: Layout) -> bytes:
+    """The processes that fill."""
+    return FILL + b"_members:" + layout.prefix
+
+
+def changing_key(layout: Layout) -> bytes:
+    """The changes that they are at."""
+    return FILL + b"_changing:" + layout.prefix
+
+
+def lease_key(layout: Layout, key: bytes) -> bytes:
+    """The lease on an item."""
+    return FILL + b"_claim:" + layout.prefix + key
 
 
 class FillCodec:
@@ -50,13 +84,13 @@ class FillCodec:
         @param now: gives the UNIX time in seconds.
         """
         self._layout = layout
-        self._lease, self._fill, self._deny = (
-            script(name).sha for name in ("lease", "fill", "deny")
+        self._lease, self._fill, self._deny, self._allow, self._beat = (
+            script(name).sha for name in ("lease", "fill", "deny", "allow", "beat")
         )
         self._now = now
-        self._state = FILL + b"_state:" + layout.prefix
-        self._denied = FILL + b"_barred:" + layout.prefix
-        self.keys = (self._state, self._denied)
+        self._state, self._denied = state_key(layout), denied_key(layout)
+        self._members, self._changing = members_key(layout), changing_key(layout)
+        self.keys = (self._state, self._denied, self._members, self._changing)
         self.packers: dict[type[Command], Pack] = {
             TakeLease: self._pack_lease,
             Fill: self._pack_fill,
@@ -66,17 +100,23 @@ class FillCodec:
             DenyAllFills: self._pack_deny_all,
             PauseFills: self._pack_pause,
             CountDenied: self._pack_count,
+            ListDenied: self._pack_list,
+            AllowFill: self._pack_allow,
+            BeginChanges: self._pack_begin,
+            EndChanges: self._pack_end,
+            Beat: self._pack_beat,
+            Leave: self._pack_leave,
         }
 
     def _lease_key(self, key: bytes) -> bytes:
-        return FILL + b"_claim:" + self._layout.prefix + key
+        return lease_key(self._layout, key)
 
     def _call(self, sha: bytes, key: bytes, *arguments: bytes) -> bytes:
         item = self._layout.prefix + key
         keys = [item, CAS_COUNTER]
         if isinstance(self._layout, StringLayout):
             keys.append(self._layout.side_key(item))
-        keys += [self._lease_key(key), *self.keys]
+        keys += [self._lease_key(key), self._state, self._denied]
         now = b"%.3f" % self._now()
         return pack_command((b"EVALSHA", sha, b"%d" % len(keys), *keys, key, now, *arguments))
 
@@ -106,7 +146,7 @@ class FillCodec:
 
     def _pack_deny(self, command: DenyFill) -> Packed:
         most = b"%d" % MOST_DENIED
-        packed = pack_command((b"EVALSHA", self._deny, b"2", *self.keys, most, *command.keys))
+        packed = pack_command((b"EVALSHA", self._deny, b"2", *self.keys[:2], most, *command.keys))
         return packed, 1, _read_ok
 
     def _pack_deny_all(self, command: DenyAllFills) -> Packed:
@@ -118,6 +158,29 @@ class FillCodec:
 
     def _pack_count(self, command: CountDenied) -> Packed:
         return pack_command((b"HMGET", self._state, b"all", b"keys")), 1, _read_count
+
+    def _pack_list(self, command: ListDenied) -> Packed:
+        return pack_command((b"SRANDMEMBER", self._denied, b"%d" % command.most)), 1, _read_list
+
+    def _pack_allow(self, command: AllowFill) -> Packed:
+        token = b"" if command.token is None else b"%d" % command.token
+        return self._call(self._allow, command.key, token), 1, _read_ok
+
+    def _pack_begin(self, command: BeginChanges) -> Packed:
+        pairs = [word for pair in command.changes.items() for word in pair]
+        return pack_command((b"HSET", self._changing, *pairs)), 1, _read_ok
+
+    def _pack_end(self, command: EndChanges) -> Packed:
+        return pack_command((b"HDEL", self._changing, *command.names)), 1, _read_ok
+
+    def _pack_beat(self, command: Beat) -> Packed:
+        most, version = b"%d" % MOST_DENIED, b"%d" % command.version
+        said = (command.member, command.acknowledged, command.about, command.stage, version)
+        packed = pack_command((b"EVALSHA", self._beat, b"4", *self.keys, most, *said))
+        return packed, 1, _read_standing
+
+    def _pack_leave(self, command: Leave) -> Packed:
+        return pack_command((b"HDEL", self._members, command.member)), 1, _read_ok
 
 
 def _read_lease(command: TakeLease, replies: Sequence[Any]) -> Result:
@@ -152,4 +215,17 @@ def _read_count(command: CountDenied, replies: Sequence[Any]) -> Result:
             return int(keys)
         case [bytes(), _]:
             return None
+    return read_outcome(replies[0])
+
+
+def _read_list(command: ListDenied, replies: Sequence[Any]) -> Result:
+    return replies[0] if isinstance(replies[0], list) else read_outcome(replies[0])
+
+
+def _read_standing(command: Beat, replies: Sequence[Any]) -> Result:
+    match replies[0]:
+        case [bytes() as stage, int() as version, bytes() as following, holding, denied, leads]:
+            return Standing(
+                stage, version, following, holding == 1, None if denied < 0 else denied, leads == 1
+            )
     return read_outcome(replies[0])

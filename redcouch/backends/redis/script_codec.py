@@ -376,13 +376,13 @@ def read_inspected(command: Inspect, replies: Sequence[Any]) -> Result:
 
 def read_listed(key: bytes, fields: Sequence[Any]) -> Listed | Failed:
     """An item as it is listed."""
-    size, flags, cas, left, idle, fetched = fields
+    size, flags, cas, left, idle, fetched, stale = fields
     ttl = None if left < 0 else ceil(left / 1000)
     try:
         numbers = read_number(cas, 64), read_number(flags, 32)
     except ValueError:
         return UNREADABLE
-    return Listed(key, ttl, idle, numbers[0], fetched == 1, size, numbers[1])
+    return Listed(key, ttl, idle, numbers[0], fetched == 1, size, numbers[1], stale == 1)
 
 
 def _ttl(seconds: int) -> int | None:

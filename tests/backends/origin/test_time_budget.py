@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import TestCase
 
+from redcouch.backends import fill_leases
 from redcouch.backends.fill_leases import MOST_DENIED
 from redcouch.backends.origin import backend
 from redcouch.backends.origin.url import DEFAULT_TIMEOUT
@@ -102,8 +103,9 @@ def test_what_was_too_slow() -> None:
     world.shelf.items[K] = b"1"  # as if that had been lost, or overtaken
     assert world.ask(0, Get([K])) == [[None]]
     world.clock.advance(backend._GRACE)
-    world.finish()
+    world.repair()
     assert world.shelf.items == {}
+    assert world.memory.leases.count_denied() == 0
 
 
 def test_begins_without() -> None:
@@ -154,14 +156,13 @@ class BusyTests(TestCase):
 
 def test_untold_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """While both sides are away, what is to be told does not grow for ever."""
-    monkeypatch.setattr(backend, "MOST_DENIED", 3)
+    monkeypatch.setattr(fill_leases, "MOST_DENIED", 3)
     world = World(1)
     world.nodes[0].up = False
     for number in range(5):
         assert world.ask(0, Store(StoreMode.SET, b"%d" % number, b"")) != []
     worker: Any = world.workers[0]
     assert worker._ended
-    assert worker._untold == {}
     assert world.memory.leases.count_denied() is None
     assert MOST_DENIED == 100_000
     assert isinstance(world.ask(0, store(StoreMode.SET))[0], Stored)

@@ -46,8 +46,13 @@ PLACE = load("place")
 READ = load("read")
 LEASE = load("lease", "fill_leases")
 FILL = load("fill", "fill_leases")
-DENY = load("deny")
+DENY = load("deny", "denials")
+ALLOW = load("allow", "fill_leases")
+BEAT = load("beat", "denials")
 FRESH = load("fresh")
+ANNOUNCE = load("announce")
+COMMIT = load("commit")
+"""These two are for the command that changes the stage."""
 
 BEGIN = load("begin")
 SETTLE = load("settle")
@@ -72,9 +77,11 @@ SCRIPTS = (
     LEASE,
     FILL,
     DENY,
+    ALLOW,
+    BEAT,
     FRESH,
 )
 """What the service calls by SHA-1; all are loaded before a connection is used."""
 
-ON_CLUSTER = frozenset(SCRIPTS) - {LEASE, FILL, DENY, FRESH}
+ON_CLUSTER = frozenset(SCRIPTS) - {LEASE, FILL, DENY, ALLOW, BEAT, FRESH}
 """Those of them that a cluster has to know: what has one key."""

@@ -2,7 +2,8 @@
 -- the item's lease, the state of filling in, and the set of denied keys.
 --
 -- The state is a hash: all (set where nothing may be filled in any more), keys (how many are
--- denied), epoch (raised to revoke every lease), from and until (UNIX times of a pause).
+-- denied), epoch (raised to revoke every lease), from and until (UNIX times of a pause), stage and
+-- its version; next, holding and deadline while another stage is announced.
 
 local lease, state, denied = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
 
@@ -14,10 +15,13 @@ end
 -- A set that has fewer keys than were denied has been evicted: then nobody knows which, no more
 -- than where what stands there makes no sense.
 local function closed(key, now)
-  local known = redis.pcall('HMGET', state, 'all', 'keys', 'from', 'until')
+  local known = redis.pcall('HMGET', state, 'all', 'keys', 'from', 'until', 'stage')
   local many = redis.pcall('SCARD', denied)
   if known.err or type(many) == 'table' or known[1] then
     return 'NS'
+  end
+  if known[5] == 'redis-only' then
+    return 'NF'
   end
   if known[2] and not (tonumber(known[2]) and many >= tonumber(known[2])) then
     return 'NS'

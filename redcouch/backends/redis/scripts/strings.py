@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redcouch.backends.redis.scripts import DENY, FRESH, load
+from redcouch.backends.redis.scripts import BEAT, DENY, FRESH, load
 
 SET = load("set", "strings")
 STORE = load("store", "strings")
@@ -18,6 +18,7 @@ READ = load("read", "strings")
 RESERVED = load("reserved", "strings")
 LEASE = load("lease", "strings", "fill_leases")
 FILL = load("fill", "strings", "fill_leases")
+ALLOW = load("allow", "strings", "fill_leases")
 
 SCRIPTS = (
     SET,
@@ -35,6 +36,8 @@ SCRIPTS = (
     LEASE,
     FILL,
     DENY,
+    ALLOW,
+    BEAT,
     FRESH,
 )
 """Every script; all are loaded before a connection is used."""

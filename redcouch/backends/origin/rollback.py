@@ -1,0 +1,30 @@
+"""Whether clients may go back to the old side at this moment: one rule, for all who show it."""
+
+from __future__ import annotations
+
+from redcouch.backends.origin.stages import Stage
+
+
+def why_not_back(stage: Stage, pending: int | None, away: int, left: int = 0) -> str | None:
+    """
+    Why going back to the old memcacheds would show somebody something wrong; C{None} if it would
+    not.
+
+    @param pending: items that they may have out of date; C{None} for all.
+    @param away: how many of them do not answer some RedCouch.
+    @param left: changes of a RedCouch that has ended in the middle of them.
+    """
+    if stage is Stage.REDIS_ONLY:
+        return "the old memcacheds are told of no change in this stage"
+    if pending is None:
+        return "the old memcacheds have missed too much, and are told of nothing any more"
+    if pending:
+        some = "1 item" if pending == 1 else f"{pending:,} items"
+        return f"{some} may be out of date on the old memcacheds until they have been repaired"
+    if left:
+        some = "1 change" if left == 1 else f"{left:,} changes"
+        return f"a RedCouch has ended in the middle of {some}; others see to them in a while"
+    if away:
+        some = "1 of the old memcacheds does" if away == 1 else f"{away} of the old memcacheds do"
+        return f"{some} not answer"
+    return None

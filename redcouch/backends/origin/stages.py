@@ -1,0 +1,230 @@
+"""
+Which side is right, followed by all processes together.
+
+The stage stands in the storage. Each process (a member) asks for it a few times a second, and
+says with that what it acknowledges. L{redcouch.cli.stage} changes it in three steps, each
+of which all members have to acknowledge: the next stage is announced, and members ask
+more often; they hold, and begin nothing new until what they have begun is done; then the
+change counts, and they go on. So nothing is done by one stage while something is done by
+another.
+
+A member that has not heard from the storage for L{LEASE} seconds does not know the stage,
+and serves nobody. By the time that it counts as gone, it has stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
+from secrets import token_hex
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from redcouch.backends.fill_leases import Beat, Leave, Standing
+from redcouch.commands import Command
+from redcouch.errors import BackendError
+from redcouch.interfaces import Answer
+from redcouch.results import ErrorKind, Failed, Result
+
+LEASE = 5.0
+"""Seconds for which a member knows the stage."""
+
+LOOK_EVERY = 0.25
+LOOK_SOON = 0.02
+"""Seconds between two looks; the second while something is going on."""
+
+Ask = Callable[[Sequence[Command]], Awaitable[list[Result]]]
+
+
+class Stage(Enum):
+    """Which side is right."""
+
+    ORIGIN_FIRST = "origin-first"
+    REDIS_FIRST = "redis-first"
+    REDIS_ONLY = "redis-only"
+
+    @property
+    def number(self) -> int:
+        """From 1, in the order of a migration."""
+        return [*Stage].index(self) + 1
+
+
+DEFAULT = Stage.REDIS_FIRST
+
+ATTENTIVE, HELD = "+", "="
+"""Behind the version that a member knows: it has heard of the next one; it holds."""
+
+
+class StageFollower:
+    """
+    What one process knows of the stage.
+
+    @ivar member: its name among all, new with each start.
+    @ivar stage: C{None} before anything is known.
+    @ivar standing: what the storage has said last.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        ask: Ask,
+        about: Callable[[], dict[str, Any]],
+        on_look: Callable[[Standing], None],
+        clock: Any,
+    ) -> None:
+        """
+        @param ask: performs commands on the storage.
+        @param about: what others may know of this member.
+        @param on_look: told what the storage says each time.
+        """
+        place = f"{socket.gethostname()}:{os.getpid()}"
+        self.member = f"{place}:{token_hex(3)}".encode()
+        self.stage: Stage | None = None
+        self.standing = Standing()
+        self._place = place
+        self._ask = ask
+        self._about = about
+        self._on_look = on_look
+        self._clock = clock
+        #: Until when the stage is known; in the past while nothing may begin.
+        self._until = -1.0
+        self._under_way = 0
+        self._waiting: list[tuple[Callable[[], None], Answer]] = []
+        self._trouble: Failure | None = None
+        self._timer: Any = None
+        self._looking = False
+        self._running = False
+
+    # -- what is begun -------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something may begin."""
+        return bool(self._until > self._clock.seconds())
+
+    def wait(self, begin: Callable[[], None], answer: Answer) -> None:
+        """Begin when it is open. Where the storage cannot be asked, that is the answer."""
+        if self._trouble is not None:
+            answer(self._trouble)
+            return
+        self._waiting.append((begin, answer))
+        if not self._looking and self._running:
+            self._look_now()
+
+    def counted(self, answer: Answer) -> Answer:
+        """The same; until it is called, something is under way."""
+        self._under_way += 1
+
+        def done(results: list[Result] | Failure) -> None:
+            self.done()
+            answer(results)
+
+        return done
+
+    def begun(self) -> None:
+        """Something else is under way, until L{done}."""
+        self._under_way += 1
+
+    def done(self) -> None:
+        """It is done."""
+        self._under_way -= 1
+        if self.standing.holding and not self._under_way and not self._looking:
+            self._look_now()
+
+    # -- looking -------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._running = True
+        self._look_now()
+
+    def look_soon(self) -> None:
+        """There is something to be seen to."""
+        if self._timer is not None and self._timer.active():
+            self._timer.reset(LOOK_SOON)
+
+    async def stop(self) -> None:
+        """Look no more, and say so."""
+        self._running = False
+        self._cancel()
+        self._let_go(Failure(BackendError(ErrorKind.UNAVAILABLE, "the service ends")))
+        try:
+            await self._ask([Leave(self.member)])
+        except BackendError:
+            return  # it counts as gone in a while
+
+    def _cancel(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    def _look_now(self) -> None:
+        if not self._running:
+            return
+        self._cancel()
+        self._looking = True
+        looked = Deferred.fromCoroutine(self._look())
+        looked.addErrback(lambda failure: self._log.failure("Could not look", failure))
+
+    async def _look(self) -> None:
+        began = self._clock.seconds()
+        try:
+            (said,) = await self._ask([self._beat()])
+            if isinstance(said, Failed):
+                raise BackendError(said.trouble, said.message)
+        except BackendError:
+            said = Failure()
+        finally:
+            self._looking = False
+        if isinstance(said, Failure):
+            self._trouble = said
+            if not self.is_open:
+                self._let_go(said)
+        else:
+            self._trouble = None
+            self._take(said, began)
+        if self._running:
+            busy = self._trouble or self.standing.next or self.standing.denied
+            self._timer = self._clock.callLater(LOOK_SOON if busy else LOOK_EVERY, self._look_now)
+
+    def _beat(self) -> Beat:
+        about = {"name": self._place, **self._about()}
+        stage = b"" if self.stage is None else self.stage.value.encode()
+        acknowledged = f"{self.standing.version}{self._mark}".encode()
+        return Beat(
+            self.member, json.dumps(about).encode(), acknowledged, stage, self.standing.version
+        )
+
+    @property
+    def _mark(self) -> str:
+        if not self.standing.next:
+            return ""
+        return HELD if self.standing.holding and not self._under_way else ATTENTIVE
+
+    def _take(self, standing: Standing, began: float) -> None:
+        stage = Stage(standing.stage.decode()) if standing.stage else DEFAULT
+        if self.stage not in (None, stage):
+            self._log.info("The stage is {stage} now", stage=stage.value)
+        before, self.standing, self.stage = self.standing, standing, stage
+        self._on_look(standing)
+        if standing.holding:
+            self._until = -1.0
+            if not before.holding and not self._under_way:
+                self._clock.callLater(0, self._look_now)
+            return
+        self._until = began + LEASE
+        if self._waiting and self.is_open:
+            waiting, self._waiting = self._waiting, []
+            for begin, _ in waiting:
+                begin()
+
+    def _let_go(self, failure: Failure) -> None:
+        waiting, self._waiting = self._waiting, []
+        for _, answer in waiting:
+            answer(failure)

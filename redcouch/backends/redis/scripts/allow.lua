@@ -1,0 +1,14 @@
+-- Deny a key no longer, if its item is still the one that was told. ARGV: client key, UNIX time,
+-- CAS token ('' for no item). Gives 1, or NS.
+
+local there = ''
+if exists() then
+  there = redis.call('HGET', item, 'c') or '0'
+end
+if there ~= ARGV[3] then
+  return 'NS'
+end
+if redis.call('SREM', denied, ARGV[1]) == 1 then
+  redis.call('HINCRBY', state, 'keys', -1)
+end
+return 1

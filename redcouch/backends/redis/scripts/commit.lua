@@ -1,0 +1,43 @@
+-- Let the stage that was announced count, or (ARGV[2] empty) leave it. KEYS: the state, the set of
+-- denied keys, the members, the CAS counter. ARGV: who does, the stage, whether no key may be
+-- denied, whether those that are shall be allowed, the least that the counter has to be at.
+-- Gives 1; or why not: NF too late, NS some keys are denied, else the member that does not hold.
+
+local state, denied, members, counter = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local GONE = 10000
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local told = redis.call('HMGET', state, 'by', 'deadline', 'holding', 'version', 'keys', 'all')
+if told[1] ~= ARGV[1] then
+  return 'NF'
+end
+if ARGV[2] == '' then
+  redis.call('HDEL', state, 'by', 'next', 'holding', 'deadline')
+  return 1
+end
+if now > tonumber(told[2] or '0') or not told[3] then
+  return 'NF'
+end
+local all = redis.call('HGETALL', members)
+for place = 1, #all, 2 do
+  local seen, acknowledged = string.match(all[place + 1], '^(%d+) (%S+)')
+  if now - tonumber(seen) <= GONE and acknowledged ~= (told[4] or '0') .. '=' then
+    return all[place]
+  end
+end
+if ARGV[3] == '1' and (told[6] or (told[5] or '0') ~= '0') then
+  return 'NS'
+end
+redis.call('HSET', state, 'stage', ARGV[2])
+redis.call('HINCRBY', state, 'version', 1)
+redis.call('HINCRBY', state, 'epoch', 1)
+redis.call('HDEL', state, 'by', 'next', 'holding', 'deadline')
+if ARGV[4] == '1' then
+  redis.call('HDEL', state, 'all', 'keys')
+  redis.call('UNLINK', denied)
+end
+local counted = tonumber(redis.call('GET', counter) or '')
+if counted and counted < tonumber(ARGV[5]) then
+  redis.call('SET', counter, ARGV[5])
+end
+return 1

@@ -1,0 +1,411 @@
+"""C{redcouch stage}: which side is right, shown and changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import click
+
+from redcouch.backends.origin.rollback import why_not_back
+from redcouch.backends.origin.stages import Stage
+from redcouch.cli.common import NO, CommandError, echo_json, json_option
+from redcouch.cli.progress import progress
+from redcouch.cli.storage import Storage, StoredItem
+from redcouch.cli.warm_storage import (
+    HOLD,
+    POLL,
+    NotClean,
+    NotFollowed,
+    Standing,
+    WarmLocation,
+    WarmStorage,
+    open_warm_storage,
+    other_origin,
+    warm_storage_option,
+)
+from redcouch.errors import ServerError
+from redcouch.memcached_client.item_reading import Copy, Fault
+from redcouch.memcached_client.key_listing import NEVER, ListedKey
+from redcouch.memcached_client.node import BATCH, BlockingNode
+
+_TOKENS = 2**24
+"""How far the tokens of the two sides are kept apart."""
+
+_TTL_TOLERANCE = 2.0
+
+_ATTEMPTS = 20
+
+_LATELY = 600
+"""Seconds within which a client of an old memcached has asked for something."""
+
+_SETTLE = 5.0
+"""Seconds in which pending items are expected to be repaired."""
+
+_AT_A_TIME = 1000
+"""Items that are pending together on the way back."""
+
+
+class Refused(Exception):  # noqa: N818 - the answer is no
+    """The stage is not changed. The text says why; C{loses} what C{--force} would."""
+
+    def __init__(self, why: str, loses: str | None = None) -> None:
+        super().__init__(why)
+        self.loses = loses
+
+
+@click.command("stage")
+@click.argument("stage", type=click.Choice([one.value for one in Stage]), required=False)
+@warm_storage_option
+@click.option("--force", is_flag=True, help="Change it though it loses what the refusal says.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.5, max=600),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long every RedCouch has to acknowledge; otherwise nothing is changed.",
+)
+@json_option
+def command(
+    stage: str | None, warm: WarmLocation, force: bool, timeout: float, as_json: bool
+) -> None:
+    """
+    Show which side of a warm storage is right, or change it, for all RedCouches together.
+
+    origin-first: the old memcacheds are right; for the time in which some clients still use them
+    directly. redis-first: Redis is right, and changes go to both; for afterwards, with a way back.
+    redis-only: Redis alone; the old memcacheds can go. From one to the next or to the one before.
+
+    Every RedCouch and worker on the storage follows without a restart. The command announces the
+    stage, waits until all have finished what they had begun, and lets it count when all have
+    acknowledged; clients wait for some hundredths of a second meanwhile, and for two seconds at
+    most. If one does not acknowledge, it is named, and nothing is changed.
+
+    Without a stage it also says whether clients can go back to the old memcacheds at this moment
+    without seeing anything wrong.
+
+    Exit status 1: the stage was not changed; or, without one, going back is not safe.
+    """
+    with open_warm_storage(warm) as opened:
+        if stage is None:
+            _show(opened, as_json)
+            return
+        try:
+            _Change(opened, Stage(stage), force, timeout).run()
+        except (Refused, NotFollowed) as error:
+            if as_json:
+                loses = getattr(error, "loses", None)
+                echo_json({"changed": False, "reason": str(error), "force": loses})
+            else:
+                click.echo(f"Not changed: {error}.")
+                if getattr(error, "loses", None):
+                    click.echo(f"With --force: {error.loses}.")  # type: ignore[union-attr]
+            raise click.exceptions.Exit(NO) from None
+        if as_json:
+            echo_json({"changed": True, **_as_json(opened.standing(), _why_not(opened))})
+        else:
+            click.echo(f"The stage is {stage} now, for {_count(opened)}.")
+
+
+def _count(opened: WarmStorage) -> str:
+    many = len(opened.members())
+    return "1 RedCouch process" if many == 1 else f"{many} RedCouch processes"
+
+
+# -- showing -------------------------------------------------------------------------------------
+
+
+def _why_not(opened: WarmStorage) -> str | None:
+    """Exact: what is under way at this moment has come to its end when it is answered."""
+    left = opened.unfinished(1.5)
+    standing = opened.standing()
+    if standing.returning and standing.pending is not None:
+        return (
+            "not all that Redis has is on the old memcacheds: "
+            f"redcouch stage {standing.stage.value} goes on with that"
+        )
+    away = 0
+    if opened.origin is not None:
+        for address in opened.origin.nodes:
+            try:
+                with BlockingNode(address):
+                    pass
+            except ServerError:
+                away += 1
+    for member in standing.members:
+        away = max(away, len(member.up) - sum(member.up))
+    return why_not_back(standing.stage, standing.pending, away, left)
+
+
+def _as_json(standing: Standing, why_not: str | None) -> dict[str, Any]:
+    return {
+        "stage": standing.stage.value,
+        "announced": standing.next or None,
+        "pending": standing.pending,
+        "swept": standing.swept,
+        "rollback_safe": why_not is None,
+        "because": why_not,
+        "redcouches": [{"name": one.name, "seen": round(one.seen, 3)} for one in standing.members],
+    }
+
+
+def _show(opened: WarmStorage, as_json: bool) -> None:
+    why_not = _why_not(opened)
+    standing = opened.standing()
+    if as_json:
+        echo_json(_as_json(standing, why_not))
+    else:
+        names = ", ".join(one.name for one in standing.members) or "none"
+        click.echo(f"stage          {standing.stage.value}")
+        click.echo(f"RedCouches     {names}")
+        click.echo(f"rollback safe  {'yes' if why_not is None else f'no, because {why_not}'}")
+    if why_not is not None:
+        raise click.exceptions.Exit(NO)
+
+
+# -- changing ------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Change:
+    """One change of the stage."""
+
+    opened: WarmStorage
+    stage: Stage
+    force: bool
+    timeout: float
+
+    def run(self) -> None:
+        """Raises L{Refused} or L{NotFollowed} where nothing is changed."""
+        standing = self.opened.standing()
+        ended = standing.pending is None
+        before = Stage.REDIS_ONLY if ended and self.stage is Stage.REDIS_FIRST else standing.stage
+        if before is self.stage:
+            if standing.returning and self.stage is Stage.REDIS_FIRST:
+                self._bring_back()
+            return
+        if abs(before.number - self.stage.number) > 1:
+            raise Refused(f"from {before.value}, go to {Stage.REDIS_FIRST.value} first")
+        self._check_members(standing)
+        self._ways[before, self.stage](self, standing)
+
+    def _check_members(self, standing: Standing) -> None:
+        origin = self.opened.origin
+        if origin is None:
+            raise Refused("give the storage as the service has it, with warm: and from=")
+        others = [one.name for one in standing.members if other_origin(one, origin)]
+        if others:
+            raise Refused(
+                f"{', '.join(others)} has other old memcacheds, another ring or another "
+                "from-timeout in its URL than the one given here"
+            )
+
+    # -- the four ways -------------------------------------------------------------------------
+
+    def _to_origin(self, standing: Standing) -> None:
+        with self._nodes("its keys are missing for all clients"):
+            pass
+        if standing.returning:
+            self._refuse(
+                "not all that Redis has is on the old memcacheds: "
+                f"redcouch stage {standing.stage.value} goes on with that",
+                "what is not there yet is lost",
+            )
+        if standing.pending is None:
+            self._refuse(
+                "the old memcacheds have missed too much, and are out of date",
+                "clients get what the old memcacheds have, which is out of date",
+            )
+        self._switch(clean=not self.force, reset=True)
+
+    def _to_redis(self, standing: Standing) -> None:
+        with self._nodes("what clients have changed there by themselves is not known") as nodes:
+            if clients := self._other_clients(nodes, standing):
+                self._refuse(
+                    f"the old memcacheds are still used by {clients}",
+                    "what these change there is not seen any more",
+                )
+            self._compare(nodes)
+            self._switch(clean=False, reset=True, tokens_of=nodes)
+
+    def _to_redis_only(self, standing: Standing) -> None:
+        if not standing.swept:
+            self._refuse(
+                "what nobody has asked for yet is on the old memcacheds only: "
+                "redcouch sweep brings it over",
+                "that is lost",
+            )
+        self._switch(clean=False, reset=True)
+
+    def _back_to_redis(self, standing: Standing) -> None:
+        if not standing.members:
+            raise Refused("no RedCouch runs that could bring the items back")
+        with self._nodes(None) as found:
+            nodes = [node for node in found if node is not None]
+            full = [node for node in nodes if int(node.stats().get("curr_items", "0"))]
+            if full:
+                names = ", ".join(node.address.shown for node in full)
+                self._refuse(
+                    f"{names} has items from before, which are out of date",
+                    "these are removed, by flush_all, and Redis's own put there",
+                )
+            for node in nodes:
+                node.flush()
+            self.opened.note(returning=1)
+            try:
+                self._switch(clean=False, reset=True, tokens_of=nodes)
+            except BaseException:
+                self.opened.note(returning=None)
+                raise
+        self._bring_back()
+
+    _ways: ClassVar[Any] = {
+        (Stage.REDIS_FIRST, Stage.ORIGIN_FIRST): _to_origin,
+        (Stage.ORIGIN_FIRST, Stage.REDIS_FIRST): _to_redis,
+        (Stage.REDIS_FIRST, Stage.REDIS_ONLY): _to_redis_only,
+        (Stage.REDIS_ONLY, Stage.REDIS_FIRST): _back_to_redis,
+    }
+
+    # -- their parts ---------------------------------------------------------------------------
+
+    def _refuse(self, why: str, loses: str) -> None:
+        if not self.force:
+            raise Refused(why, loses)
+
+    @contextmanager
+    def _nodes(self, loses: str | None) -> Iterator[list[BlockingNode | None]]:
+        """
+        Connections to the old memcacheds, in their order. One that does not answer is C{None},
+        if that may be forced; C{loses} says what of it is lost then.
+        """
+        assert self.opened.origin is not None
+        with ExitStack() as stack:
+            nodes: list[BlockingNode | None] = []
+            for address in self.opened.origin.nodes:
+                try:
+                    nodes.append(stack.enter_context(BlockingNode(address)))
+                except ServerError as error:
+                    if loses is None or not self.force:
+                        raise Refused(str(error), loses) from None
+                    nodes.append(None)
+            yield nodes
+
+    def _switch(
+        self, clean: bool, reset: bool, tokens_of: Sequence[BlockingNode | None] = ()
+    ) -> None:
+        opened, stage = self.opened, self.stage
+        for attempt in range(_ATTEMPTS):
+            try:
+                opened.announce(stage, self.timeout)
+                opened.hold(stage)
+                least = max((node.last_token() for node in tokens_of if node), default=0)
+                opened.commit(stage, clean, reset, least + _TOKENS if least else 0)
+            except NotClean:
+                opened.abort()
+                self._await_repairs(attempt)
+            except BaseException:
+                opened.abort()
+                raise
+            else:
+                break
+        opened.await_following(max(self.timeout, HOLD))
+
+    def _await_repairs(self, attempt: int) -> None:
+        until = time.monotonic() + _SETTLE
+        while self.opened.pending and time.monotonic() < until:
+            time.sleep(0.05)
+        pending = self.opened.pending
+        if pending is None or pending or attempt == _ATTEMPTS - 1:
+            some = "all items" if pending is None else f"{pending or 'some'} items"
+            raise Refused(
+                f"{some} may be out of date on the old memcacheds until they have been repaired",
+                "what has been made of them since is lost",
+            )
+
+    def _other_clients(self, nodes: Sequence[BlockingNode | None], standing: Standing) -> str:
+        """Who else has used the old memcacheds lately, as text."""
+        known = {port for member in standing.members for port in member.ports}
+        found = []
+        for node in filter(None, nodes):
+            for address, seconds in node.clients():
+                port = address.rpartition(":")[2]
+                if seconds <= _LATELY and port.isdigit() and int(port) not in known:
+                    found.append(address.partition(":")[2])
+        if not found:
+            return ""
+        hosts = sorted({address.rpartition(":")[0] for address in found})
+        many = "1 connection" if len(found) == 1 else f"{len(found)} connections"
+        return f"{many} of {', '.join(hosts)}"
+
+    def _compare(self, nodes: Sequence[BlockingNode | None]) -> None:
+        """Remove from Redis what is not as the owner has it."""
+        storage = self.opened.storage
+        assert self.opened.origin is not None
+        owner = self.opened.origin.ring.owner
+        with progress("comparing") as advance:
+            for keys in storage.scan():
+                stored = dict(zip(keys, storage.read(keys), strict=True))
+                of_node: dict[int, list[bytes]] = {}
+                for key in keys:
+                    of_node.setdefault(owner(key), []).append(key)
+                for place, some in of_node.items():
+                    if (node := nodes[place]) is not None:
+                        for begin in range(0, len(some), BATCH):
+                            _compare_some(storage, node, some[begin : begin + BATCH], stored)
+                advance(len(keys))
+
+    def _bring_back(self) -> None:
+        """Let RedCouch put all that Redis has on the old memcacheds."""
+        opened = self.opened
+        with progress("bringing back") as advance:
+            for keys in opened.storage.scan():
+                self._until_pending(lambda pending: pending < _AT_A_TIME)
+                opened.pend(keys)
+                advance(len(keys))
+            self._until_pending(lambda pending: pending == 0)
+        opened.note(returning=None)
+
+    def _until_pending(self, enough: Callable[[int], bool]) -> None:
+        """Wait for that, as long as it becomes less."""
+        least, since = 1 << 60, time.monotonic()
+        while True:
+            pending = self.opened.pending
+            if pending is None:
+                raise CommandError("the old memcacheds have missed too much: begin again")
+            if enough(pending):
+                return
+            if pending < least:
+                least, since = pending, time.monotonic()
+            elif time.monotonic() - since > max(30.0, self.timeout):
+                raise CommandError(
+                    f"{pending} items cannot be put on the old memcacheds: see RedCouch's log, and "
+                    "run this again to go on"
+                )
+            time.sleep(POLL)
+
+
+def _compare_some(
+    storage: Storage, node: BlockingNode, keys: Sequence[bytes], stored: dict[bytes, StoredItem]
+) -> None:
+    removals = []
+    for entry, found in node.fetch([ListedKey(key, NEVER) for key in keys]):
+        there = stored[entry.key]
+        if there.item is None or isinstance(found, Fault) or _is_same(there, found):
+            continue
+        token = b"" if there.item.cas < 0 else b"%d" % there.item.cas
+        removals.append((entry.key, token))
+    if removals:
+        storage.remove(removals)
+
+
+def _is_same(there: StoredItem, found: Copy | None) -> bool:
+    item = there.item
+    if found is None or item is None or item.value != found.value or item.flags != found.flags:
+        return False
+    if there.ttl is None or found.ttl is None:
+        return there.ttl is found.ttl
+    return abs(there.ttl - found.ttl) <= _TTL_TOLERANCE

@@ -1,0 +1,301 @@
+"""A C{warm:} storage as commands see it: both sides, who serves it, and its stage."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Any, TypeVar
+
+import click
+
+from redcouch.backends.fill_leases import MOST_DENIED
+from redcouch.backends.origin.backend import origin_digest
+from redcouch.backends.origin.stages import ATTENTIVE, DEFAULT, HELD, Stage
+from redcouch.backends.origin.url import SCHEME, OriginLocation
+from redcouch.backends.origin.url import read_location as read_origin
+from redcouch.backends.redis import scripts
+from redcouch.backends.redis.fill_leases import changing_key, denied_key, members_key, state_key
+from redcouch.backends.redis.layout import CAS_COUNTER
+from redcouch.backends.redis.url import RedisLocation
+from redcouch.backends.registry import DEFAULT_STORAGE, STORAGE_VARIABLE
+from redcouch.cli.common import read_storage_url
+from redcouch.cli.storage import Storage, check, open_storage
+from redcouch.errors import ConfigurationError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+POLL = 0.02
+
+FRESH = 1.0
+"""Seconds within which a RedCouch is heard from."""
+
+HOLD = 2.0
+"""Seconds that clients wait at most while a stage changes."""
+
+_ANNOUNCED = 0.6
+"""Seconds after which every RedCouch that serves has looked."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmLocation:
+    """@ivar origin: the old memcacheds; C{None} where the URL does not say."""
+
+    storage: RedisLocation
+    origin: OriginLocation | None
+
+
+def warm_storage_option(function: Function) -> Function:
+    """C{--storage}, for the argument C{warm}: a L{WarmLocation}."""
+    return click.option(
+        "-s",
+        "--storage",
+        "warm",
+        callback=_read,
+        metavar="URL",
+        envvar=STORAGE_VARIABLE,
+        default=DEFAULT_STORAGE,
+        show_default=True,
+        show_envvar=True,
+        help="Storage URL with warm:, as the service takes it.",
+    )(function)
+
+
+def _read(ctx: click.Context, param: click.Parameter, url: str) -> WarmLocation:
+    storage = read_storage_url(url, ctx, param)
+    try:
+        return WarmLocation(storage, read_origin(url) if url.lower().startswith(SCHEME) else None)
+    except ConfigurationError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """
+    One RedCouch, or one worker of one.
+
+    @ivar name: host and process.
+    @ivar seen: seconds since it was heard from.
+    @ivar acknowledged: the version of the stage that it follows, with a mark behind it.
+    @ivar origin: which old memcacheds it has, by L{origin_digest}.
+    @ivar up: which of them answer it.
+    @ivar ports: from where it speaks to them.
+    """
+
+    id: bytes
+    name: str
+    seen: float
+    acknowledged: str
+    origin: str
+    up: Sequence[int]
+    ports: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """
+    @ivar pending: keys that the old memcacheds may have out of date; C{None} for all.
+    @ivar next: the stage that somebody has announced.
+    @ivar swept: a sweep has come to its end in this stage.
+    @ivar returning: not all that Redis has is on the old memcacheds yet.
+    """
+
+    stage: Stage
+    version: int
+    pending: int | None
+    next: str
+    swept: bool
+    returning: bool
+    members: Sequence[Member]
+
+
+class WarmStorage:
+    """
+    Use L{open_warm_storage}.
+
+    @ivar storage: the items.
+    @ivar origin: the old memcacheds; C{None} where nobody has said.
+    """
+
+    def __init__(self, storage: Storage, origin: OriginLocation | None) -> None:
+        self.storage = storage
+        self.origin = origin
+        self._layout = storage.layout
+        self._state = state_key(self._layout)
+        self._denied = denied_key(self._layout)
+        self._members = members_key(self._layout)
+        self._changing = changing_key(self._layout)
+        self._id = token_hex(8)
+
+    # -- looking -------------------------------------------------------------------------------
+
+    def standing(self) -> Standing:
+        """How things stand. Members that are gone are seen to first."""
+        keys = (self._state, self._denied, self._members, self._changing)
+        self._run(scripts.BEAT, keys, (MOST_DENIED, "", "", "", "", 0))
+        names = ("stage", "version", "next", "all", "keys", "swept", "returning")
+        told: Any = self.storage.client.hmget(self._state, names)
+        known = dict(zip(names, told, strict=True))
+        version = int(known["version"] or 0)
+        return Standing(
+            Stage(known["stage"].decode()) if known["stage"] else DEFAULT,
+            version,
+            None if known["all"] else int(known["keys"] or 0),
+            (known["next"] or b"").decode(),
+            known["swept"] == b"%d" % version,
+            bool(known["returning"]),
+            self.members(),
+        )
+
+    def members(self) -> list[Member]:
+        """Who serves the storage."""
+        seconds, microseconds = self.storage.client.time()
+        now = seconds + microseconds / 1e6
+        found: Any = self.storage.client.hgetall(self._members)
+        return sorted(
+            (_member(name, record, now) for name, record in found.items()), key=lambda one: one.name
+        )
+
+    def unfinished(self, seconds: float) -> int:
+        """How many of the changes that are under way now are so after these seconds still."""
+        left = set(self.storage.client.hkeys(self._changing))
+        until = time.monotonic() + seconds
+        while left and time.monotonic() < until:
+            time.sleep(POLL)
+            left &= set(self.storage.client.hkeys(self._changing))
+        return len(left)
+
+    # -- changing ------------------------------------------------------------------------------
+
+    def announce(self, stage: Stage, seconds: float) -> None:
+        """
+        Announce a stage, until every member has heard of it.
+
+        @raise NotFollowed: some have not.
+        """
+        version = self._announce(stage, False, seconds + _ANNOUNCED)
+        began = time.monotonic()
+        members = self.members()
+        self._await(version, (ATTENTIVE, HELD), seconds)
+        if members:
+            time.sleep(max(0.0, began + _ANNOUNCED - time.monotonic()))
+            self._await(version, (ATTENTIVE, HELD), seconds)
+
+    def hold(self, stage: Stage) -> None:
+        """Let every member finish what it has begun, and begin nothing. Raises L{NotFollowed}."""
+        version = self._announce(stage, True, HOLD)
+        self._await(version, (HELD,), HOLD * 0.8)
+
+    def _announce(self, stage: Stage, hold: bool, seconds: float) -> int:
+        arguments = (self._id, stage.value, int(hold), int(seconds * 1000))
+        said = self._run(scripts.ANNOUNCE, (self._state,), arguments)
+        if said == b"NS":
+            raise NotFollowed("somebody else is changing the stage just now")
+        if said == b"NF":
+            raise NotFollowed("it took too long to announce the stage")
+        return int(self.storage.client.hget(self._state, "version") or 0)
+
+    def _await(self, version: int, marks: Sequence[str], seconds: float) -> None:
+        wanted = {f"{version}{mark}" for mark in marks}
+        until = time.monotonic() + seconds
+        while True:
+            late = [one for one in self.members() if one.acknowledged not in wanted]
+            if not late:
+                return
+            if time.monotonic() > until:
+                raise NotFollowed(_named(late))
+            time.sleep(POLL)
+
+    def commit(self, stage: Stage, clean: bool, reset: bool, least_token: int) -> None:
+        """
+        Let the stage count.
+
+        @param clean: no key may be pending.
+        @param reset: none is, from now on.
+        @raise NotFollowed: a member does not hold any more; L{NotClean}: a key is pending.
+        """
+        keys = (self._state, self._denied, self._members, CAS_COUNTER)
+        arguments = (self._id, stage.value, int(clean), int(reset), least_token)
+        said = self._run(scripts.COMMIT, keys, arguments)
+        if said == 1:
+            return
+        if said == b"NS":
+            raise NotClean
+        if said == b"NF":
+            raise NotFollowed("it took too long")
+        raise NotFollowed(_named([one for one in self.members() if one.id == said]))
+
+    def abort(self) -> None:
+        """Leave the stage as it is."""
+        keys = (self._state, self._denied, self._members, CAS_COUNTER)
+        self._run(scripts.COMMIT, keys, (self._id, "", 0, 0, 0))
+
+    def await_following(self, seconds: float) -> None:
+        """Wait until every member goes on, in the new stage. Raises L{NotFollowed}."""
+        version = int(self.storage.client.hget(self._state, "version") or 0)
+        self._await(version, ("",), seconds)
+
+    def note(self, **facts: int | None) -> None:
+        """Write down what L{standing} tells; C{None} for nothing."""
+        for name, value in facts.items():
+            if value is not None:
+                self.storage.client.hset(self._state, name, value)
+            else:
+                self.storage.client.hdel(self._state, name)
+
+    def pend(self, keys: Sequence[bytes]) -> None:
+        """Let these keys be repaired on the old memcacheds."""
+        self._run(scripts.DENY, (self._state, self._denied), (MOST_DENIED, *keys))
+
+    @property
+    def pending(self) -> int | None:
+        """See L{Standing}."""
+        everything, keys = self.storage.client.hmget(self._state, ("all", "keys"))
+        return None if everything else int(keys or 0)
+
+    def _run(self, script: Any, keys: Sequence[bytes], arguments: Sequence[Any]) -> Any:
+        return check(self.storage.run_with_keys(script, [(keys, arguments)])[0])
+
+
+class NotFollowed(Exception):  # noqa: N818 - nothing is wrong with the storage
+    """Somebody does not follow. The text names them."""
+
+
+class NotClean(Exception):  # noqa: N818
+    """Some keys are pending."""
+
+
+@contextmanager
+def open_warm_storage(warm: WarmLocation) -> Iterator[WarmStorage]:
+    """
+    @raise ServerError: the storage cannot be reached, or fails within the block.
+    """
+    with open_storage(warm.storage) as storage:
+        yield WarmStorage(storage, warm.origin)
+
+
+def other_origin(member: Member, origin: OriginLocation) -> bool:
+    """Whether a RedCouch has other old memcacheds than these."""
+    return member.origin != origin_digest(origin.parameters)
+
+
+def _member(name: bytes, record: bytes, now: float) -> Member:
+    seen, acknowledged, about = record.split(b" ", 2)
+    told = json.loads(about)
+    return Member(
+        name,
+        str(told.get("name", name.decode(errors="replace"))),
+        max(0.0, now - int(seen) / 1000),
+        acknowledged.decode(),
+        str(told.get("origin", "")),
+        told.get("up", ()),
+        told.get("ports", ()),
+    )
+
+
+def _named(members: Sequence[Member]) -> str:
+    each = ", ".join(f"{one.name} (heard from {one.seen:.1f} s ago)" for one in members)
+    return f"no acknowledgement from {each or 'a RedCouch that has just begun'}"

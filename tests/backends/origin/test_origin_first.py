@@ -1,0 +1,102 @@
+"""
+While the old memcached is right, clients of RedCouch see no difference to it, and Redis has
+what it has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from redcouch.backends.origin.stages import Stage
+from tests.backends.origin.conftest import PATIENT
+from tests.backends.origin.conversation import say
+from tests.backends.origin.test_alike import JOURNEYS
+from tests.differential.transcripts import ALL
+from tests.support import servers
+from tests.support.comparison import Cut, Subject, Transcript, assert_alike
+from tests.support.requirements import fixture_needs
+from tests.support.servers import Memcached, RedCouch, RedisServer
+from tests.support.wire import whole
+
+STATE = "redcouch:sys:warm_state:o:"
+
+
+@pytest.fixture(scope="module")
+@fixture_needs("memcached")
+def running() -> Iterator[tuple[RedCouch, Memcached, RedisServer]]:
+    """A RedCouch in this stage, its memcached and its Redis."""
+    with servers.memcached() as old, servers.redis_server() as storage:
+        with storage.client() as client:
+            client.hset(STATE, "stage", Stage.ORIGIN_FIRST.value)
+        url = f"warm:{storage.url}?prefix=o:&from=memcached://{servers.LOOPBACK}:{old.port}"
+        with servers.redcouch(f"{url}&{PATIENT}") as bridge:
+            yield bridge, old, storage
+            bridge.check_log()
+
+
+@pytest.fixture
+def first(running: tuple[RedCouch, Memcached, RedisServer]) -> RedCouch:
+    """A RedCouch in this stage, empty on both sides."""
+    assert say(running[0], b"flush_all\r\n") == b"OK\r\n"
+    return running[0]
+
+
+@pytest.fixture
+def old(running: tuple[RedCouch, Memcached, RedisServer]) -> Memcached:
+    return running[1]
+
+
+@pytest.fixture
+def redis_client(running: tuple[RedCouch, Memcached, RedisServer]) -> Iterator[redis.Redis]:
+    with running[2].client() as client:
+        yield client
+
+
+_PADDED = re.compile(rb"(VALUE \S+ \d+ )\d+( \S+)?\r\n(\d+) *\r\n")
+
+
+class Unpadded(Subject):
+    """
+    A number that has become shorter keeps its length in memcached, with blanks, unless somebody
+    reads it in that moment; and RedCouch has read it, for Redis.
+    """
+
+    def replies(self, transcript: Transcript, cut: Cut = whole) -> bytes:
+        return _PADDED.sub(rb"\1\2 \3", super().replies(transcript, cut))
+
+
+@pytest.mark.parametrize("group", ALL)
+def test_conversations(group: str, memcached: Memcached, first: RedCouch) -> None:
+    """What is said on one connection."""
+    kind = Unpadded if group == "counting" else Subject
+    with kind(memcached.address) as theirs, kind(first.address) as ours:
+        assert_alike(theirs, ours, ALL[group])
+
+
+def items(client: redis.Redis) -> dict[bytes, bytes]:
+    """What Redis has."""
+    found = {}
+    for key in client.scan_iter(match="o:*"):
+        found[key.removeprefix(b"o:")] = bytes.fromhex(client.hget(key, "v").decode())
+    return found
+
+
+@pytest.mark.parametrize("name", JOURNEYS)
+def test_redis_follows(
+    name: str, first: RedCouch, old: Memcached, redis_client: redis.Redis
+) -> None:
+    """After each answer Redis has what the old memcached has, or nothing; and in the end all."""
+    for step in JOURNEYS[name]:
+        say(first, step)
+        for key, value in items(redis_client).items():
+            assert say(old, b"get %b\r\n" % key, b"END\r\n").split(b"\r\n", 1)[1] == (
+                value + b"\r\nEND\r\n"
+            )
+    for key in (b"a", b"n", b"t"):
+        found = say(first, b"get %b\r\n" % key, b"END\r\n")
+        stale = b"X" in say(old, b"mg %b s\r\n" % key)
+        assert (key in items(redis_client)) == (found != b"END\r\n" and not stale)

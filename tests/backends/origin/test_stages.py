@@ -1,0 +1,272 @@
+"""Stages: changed by everybody together, refused where something would be lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.backends.origin.conversation import say, stats
+from tests.cli.running import run
+from tests.support import servers
+from tests.support.polling import eventually
+from tests.support.requirements import fixture_needs
+from tests.support.servers import Memcached, RedCouch, RedisServer
+from tests.support.wire import Wire
+
+PATIENT = "from-timeout=5"
+
+
+@pytest.fixture
+@fixture_needs("memcached")
+def nodes() -> Iterator[list[Memcached]]:
+    """Two memcacheds."""
+    with servers.memcached() as one, servers.memcached() as other:
+        yield [one, other]
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with servers.redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def url(redis: RedisServer, nodes: list[Memcached]) -> str:
+    return warm(redis, nodes)
+
+
+def warm(redis: RedisServer, nodes: list[Memcached], more: str = PATIENT) -> str:
+    sources = "&".join(f"from=memcached://{servers.LOOPBACK}:{node.port}" for node in nodes)
+    return f"warm:{redis.url}?{sources}&ring=ketama&{more}"
+
+
+def change(url: str, stage: str, *options: str) -> dict[str, Any]:
+    """What the command says, and that its exit status goes with it."""
+    done = run("stage", stage, "-s", url, "--json", *options)
+    said: dict[str, Any] = done.json
+    assert done.status == (0 if said["changed"] else 1), done.err
+    return said
+
+
+def standing(url: str) -> dict[str, Any]:
+    """The same, without a change."""
+    done = run("stage", "-s", url, "--json")
+    said: dict[str, Any] = done.json
+    assert done.status == (0 if said["rollback_safe"] else 1), done.err
+    return said
+
+
+def owner_of(nodes: list[Memcached], key: bytes) -> Memcached:
+    """The memcached that has it."""
+    found = [node for node in nodes if say(node, b"get %b\r\n" % key, b"END\r\n") != b"END\r\n"]
+    assert len(found) == 1
+    return found[0]
+
+
+@contextmanager
+def working(bridge: RedCouch, work: Callable[[Wire], None]) -> Iterator[None]:
+    """Somebody works with a bridge all the time; nothing may go wrong in it."""
+    stop, faults = threading.Event(), list[Exception]()
+
+    def loop() -> None:
+        with Wire(bridge.address) as wire:
+            while not stop.is_set():
+                try:
+                    work(wire)
+                except Exception as error:
+                    faults.append(error)
+                    return
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
+        assert not faults, faults
+
+
+def test_forth_and_back(url: str, redis: RedisServer, nodes: list[Memcached]) -> None:
+    """
+    Through all stages and back, with two services and three processes, while two clients count:
+    no number is given twice, and none is left out.
+    """
+    numbers: list[int] = []
+
+    def count(wire: Wire) -> None:
+        reply = wire.say([b"incr n 1\r\n"], b"\r\n").reply
+        numbers.append(int(reply))
+
+    with servers.redcouch(url) as one, servers.redcouch(url, "--workers", "2") as two:
+        assert change(url, "origin-first")["changed"]
+        say(one, b"set n 0 0 1\r\n0\r\n")
+        with working(one, count), working(two, count):
+            for stage in ("redis-first", "origin-first", "redis-first"):
+                said = change(url, stage)
+                assert said["changed"], said
+                assert len(said["redcouches"]) == 3
+                before = len(numbers)
+                eventually(lambda before=before: len(numbers) > before + 50)
+            assert change(url, "redis-only")["reason"].startswith("what nobody has asked for yet")
+            assert run("sweep", "-s", url).status == 0
+            assert change(url, "redis-only")["changed"]
+            before = len(numbers)
+            eventually(lambda: len(numbers) > before + 50)
+            said = change(url, "redis-first")
+            assert "has items from before" in said["reason"]
+            assert "flush_all" in said["force"]
+            assert change(url, "redis-first", "--force")["changed"]
+            eventually(lambda: len(numbers) > before + 100)
+        assert sorted(numbers) == [*range(1, len(numbers) + 1)]
+        eventually(lambda: standing(url)["rollback_safe"])
+        assert say(owner_of(nodes, b"n"), b"get n\r\n", b"END\r\n").split()[4] == b"%d" % len(numbers)
+        for bridge in (one, two):
+            bridge.check_log()
+
+
+def test_who_does_not_acknowledge(url: str) -> None:
+    """It is named, and nothing has changed; when it is there again, it goes on in the old stage."""
+    with servers.redcouch(url) as one, servers.redcouch(url) as two:
+        say(one, b"set k 0 0 1\r\nx\r\n")
+        os.kill(two.pid, signal.SIGSTOP)
+        try:
+            said = change(url, "origin-first", "--timeout", "1")
+            assert f":{two.pid} " in said["reason"]
+            assert f":{one.pid} " not in said["reason"]
+            assert say(one, b"get k\r\n", b"END\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+        finally:
+            os.kill(two.pid, signal.SIGCONT)
+        assert standing(url)["stage"] == "redis-first"
+        assert say(two, b"get k\r\n", b"END\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+        assert change(url, "origin-first")["changed"]
+
+
+def test_without_anybody(url: str) -> None:
+    """A stage can be set before anybody serves, and whoever comes later has it."""
+    assert change(url, "origin-first")["changed"]
+    with servers.redcouch(url) as bridge:
+        say(bridge, b"set k 0 0 1\r\nx\r\n")
+        assert stats(bridge)["warm_stage"] == 1
+        assert standing(url)["rollback_safe"]
+
+
+def test_others_on_the_old_side(url: str, nodes: list[Memcached]) -> None:
+    """While somebody still speaks to an old memcached, it stays right."""
+    assert change(url, "origin-first")["changed"]
+    with servers.redcouch(url) as bridge, Wire(nodes[0].address) as wire:
+        wire.say([b"get x\r\n"], b"END\r\n")
+        say(bridge, b"get x\r\n", b"END\r\n")
+        said = change(url, "redis-first")
+        assert said["reason"] == "the old memcacheds are still used by 1 connection of 127.0.0.1"
+        assert change(url, "redis-first", "--force")["changed"]
+
+
+def test_what_others_have_changed(url: str, nodes: list[Memcached]) -> None:
+    """What clients have changed on the old side by themselves is so in the next stage, too."""
+    assert change(url, "origin-first")["changed"]
+    with servers.redcouch(url) as bridge:
+        for key in (b"new", b"gone", b"same", b"short"):
+            say(bridge, b"set %b 3 100 3\r\nold\r\n" % key)
+        say(owner_of(nodes, b"new"), b"set new 4 0 3\r\nnew\r\n")
+        say(owner_of(nodes, b"gone"), b"delete gone\r\n")
+        say(owner_of(nodes, b"short"), b"touch short 1000\r\n")
+        assert say(bridge, b"get new gone\r\n", b"END\r\n") == b"VALUE new 4 3\r\nnew\r\nEND\r\n"
+        say(owner_of(nodes, b"new"), b"set new 5 0 5\r\nnewer\r\n")
+        assert change(url, "redis-first")["changed"]
+        found = say(bridge, b"get new gone same\r\n", b"END\r\n")
+        assert found == b"VALUE new 5 5\r\nnewer\r\nVALUE same 3 3\r\nold\r\nEND\r\n"
+        assert say(bridge, b"mg short t\r\n") in (b"HD t1000\r\n", b"HD t999\r\n", b"HD t998\r\n")
+
+
+@pytest.mark.parametrize(
+    ("request_", "first"),
+    [
+        (b"get k\r\n", b"END\r\n"),
+        (b"mg k v\r\n", b"EN\r\n"),
+        (b"set k 0 0 1\r\ny\r\n", b"SERVER_ERROR old memcached does not answer\r\n"),
+        (b"incr k 1\r\n", b"SERVER_ERROR old memcached does not answer\r\n"),
+        (b"delete k\r\n", b"SERVER_ERROR old memcached does not answer\r\n"),
+        (b"flush_all\r\n", b"SERVER_ERROR old memcached does not answer\r\n"),
+    ],
+)
+def test_a_node_that_hangs(
+    request_: bytes, first: bytes, redis: RedisServer, nodes: list[Memcached]
+) -> None:
+    """What clients are told while the old memcacheds are right and say nothing."""
+    url = warm(redis, nodes, "from-timeout=0.3")
+    assert change(url, "origin-first")["changed"]
+    with servers.redcouch(url) as bridge:
+        say(bridge, b"set k 0 0 1\r\nx\r\n")
+        for node in nodes:
+            os.kill(node.pid, signal.SIGSTOP)
+        try:
+            assert say(bridge, request_) == first
+        finally:
+            for node in nodes:
+                os.kill(node.pid, signal.SIGCONT)
+        eventually(lambda: say(bridge, b"set k 0 0 1\r\nz\r\n") == b"STORED\r\n")
+        assert say(bridge, b"get k\r\n", b"END\r\n") == b"VALUE k 0 1\r\nz\r\nEND\r\n"
+
+
+def test_repaired(redis: RedisServer, nodes: list[Memcached]) -> None:
+    """
+    What an old memcached has missed makes going back unsafe until it has been repaired, by
+    whoever is there; then it has what Redis has.
+    """
+    url = warm(redis, nodes, "from-timeout=0.3")
+    with servers.redcouch(url) as other, servers.redcouch(url) as bridge:
+        for number in range(50):
+            say(bridge, b"set k%d 0 0 3\r\nold\r\n" % number)
+        say(bridge, b"set n 0 0 1\r\n1\r\n")
+        eventually(lambda: standing(url)["rollback_safe"])
+        for node in nodes:
+            os.kill(node.pid, signal.SIGSTOP)
+        try:
+            for number in range(0, 50, 2):
+                say(bridge, b"set k%d 7 0 3\r\nnew\r\n" % number)
+            say(bridge, b"delete k1\r\n")
+            assert say(bridge, b"incr n 4\r\n") == b"5\r\n"
+            assert stats(bridge)["warm_barred"] == 27
+        finally:
+            for node in nodes:
+                os.kill(node.pid, signal.SIGCONT)
+        bridge.stop()
+        eventually(lambda: standing(url)["rollback_safe"])
+        assert stats(other)["warm_barred"] == 0
+        found = b"".join(
+            say(node, b"get %b n\r\n" % b" ".join(b"k%d" % n for n in range(50)), b"END\r\n")
+            for node in nodes
+        )
+        assert found.count(b" 7 3\r\nnew\r\n") == 25
+        assert found.count(b" 0 3\r\nold\r\n") == 24
+        assert b"VALUE n 0 1\r\n5\r\n" in found
+
+
+def test_killed_in_the_middle(redis: RedisServer, nodes: list[Memcached]) -> None:
+    """What a RedCouch was changing when it was killed is repaired by another one."""
+    url = warm(redis, nodes, "from-timeout=5")
+    with servers.redcouch(url) as other, servers.redcouch(url) as bridge:
+        say(bridge, b"set k 0 0 3\r\nold\r\n")
+        eventually(lambda: standing(url)["rollback_safe"])
+        for node in nodes:
+            os.kill(node.pid, signal.SIGSTOP)
+        try:
+            with Wire(bridge.address) as wire, redis.client() as client:
+                wire.send(b"set k 0 0 3\r\nnew\r\n")
+                eventually(lambda: client.hget("rc:k", "v") == b"new".hex().encode())
+                bridge.kill()
+        finally:
+            for node in nodes:
+                os.kill(node.pid, signal.SIGCONT)
+        said = standing(url)
+        assert said["because"].startswith("a RedCouch has ended in the middle of 1 change")
+        eventually(lambda: standing(url)["rollback_safe"])
+        assert say(owner_of(nodes, b"k"), b"get k\r\n", b"END\r\n").split()[4] == b"new"
+        assert say(other, b"get k\r\n", b"END\r\n").split()[4] == b"new"
