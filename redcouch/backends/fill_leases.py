@@ -29,6 +29,9 @@ MOST_DENIED = 100_000
 LEASE_SECONDS = 30.0
 """How long a lease lasts that nobody uses."""
 
+REPAIRED = b"repaired"
+"""In the place of a lease: it was denied until now. Nobody holds such a one."""
+
 
 @dataclass(slots=True)
 class TakeLease(OneKeyCommand):
@@ -64,7 +67,10 @@ class Fill(OneKeyCommand):
 
 @dataclass(slots=True)
 class RevokeLeases(Command):
-    """Make leases on these keys void. The result is the outcome OK."""
+    """
+    Make leases on these keys void. The result is the outcome DELETED where there was one, or one
+    of the keys has just been allowed again (L{AllowFill}); else OK.
+    """
 
     keys: Sequence[bytes] = field()  # required: the property of the same name is no default
 
@@ -209,7 +215,7 @@ class FillLeases:
             return None
         now = self._now()
         lease, until = self._leases.get(key, (b"", 0.0))
-        if until <= now:
+        if until <= now or lease == REPAIRED:
             self._forget_old(now)
             self._last += 1
             lease = b"%d" % self._last
@@ -226,9 +232,8 @@ class FillLeases:
 
     def revoke(self, keys: Sequence[bytes]) -> Outcome:
         """See L{RevokeLeases}."""
-        for key in keys:
-            self._leases.pop(key, None)
-        return Outcome.OK
+        found = [self._leases.pop(key, None) for key in keys]
+        return Outcome.DELETED if any(found) else Outcome.OK
 
     def revoke_all(self) -> Outcome:
         """See L{RevokeAllLeases}."""
@@ -264,6 +269,7 @@ class FillLeases:
     def allow(self, key: bytes) -> Outcome:
         """Deny a key no longer."""
         self._denied.discard(key)
+        self._leases[key] = REPAIRED, self._now() + LEASE_SECONDS
         return Outcome.OK
 
     def beat(self, member: bytes) -> Standing:

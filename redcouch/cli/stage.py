@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import click
 
 from redcouch.backends.origin.rollback import why_not_back
-from redcouch.backends.origin.stages import Stage
+from redcouch.backends.origin.stages import LOOK_EVERY, Stage
 from redcouch.cli.common import NO, CommandError, echo_json, json_option
 from redcouch.cli.progress import progress
 from redcouch.cli.storage import Storage, StoredItem
@@ -37,10 +37,13 @@ _TOKENS = 2**24
 
 _TTL_TOLERANCE = 2.0
 
-_ATTEMPTS = 20
+_LOOKS = 4
 
 _LATELY = 600
 """Seconds within which a client of an old memcached has asked for something."""
+
+_LOOK = 1.5
+"""Seconds in which what is under way is expected to be done."""
 
 _SETTLE = 5.0
 """Seconds in which pending items are expected to be repaired."""
@@ -121,7 +124,8 @@ def _count(opened: WarmStorage) -> str:
 
 def _why_not(opened: WarmStorage) -> str | None:
     """Exact: what is under way at this moment has come to its end when it is answered."""
-    left = opened.unfinished(1.5)
+    opened.unrepaired(_LOOK)
+    left = opened.unfinished(_LOOK)
     standing = opened.standing()
     if standing.returning and standing.pending is not None:
         return (
@@ -165,6 +169,11 @@ def _show(opened: WarmStorage, as_json: bool) -> None:
         click.echo(f"rollback safe  {'yes' if why_not is None else f'no, because {why_not}'}")
     if why_not is not None:
         raise click.exceptions.Exit(NO)
+
+
+def _unrepaired(pending: int | None) -> Refused:
+    why = why_not_back(Stage.REDIS_FIRST, pending or 1, 0)
+    return Refused(str(why), "what has been made of them since is lost")
 
 
 # -- changing ------------------------------------------------------------------------------------
@@ -224,7 +233,7 @@ class _Change:
 
     def _to_redis(self, standing: Standing) -> None:
         with self._nodes("what clients have changed there by themselves is not known") as nodes:
-            if clients := self._other_clients(nodes, standing):
+            if clients := self._other_clients(nodes):
                 self._refuse(
                     f"the old memcacheds are still used by {clients}",
                     "what these change there is not seen any more",
@@ -297,47 +306,49 @@ class _Change:
     def _switch(
         self, clean: bool, reset: bool, tokens_of: Sequence[BlockingNode | None] = ()
     ) -> None:
-        opened, stage = self.opened, self.stage
-        for attempt in range(_ATTEMPTS):
-            try:
-                opened.announce(stage, self.timeout)
-                opened.hold(stage)
-                least = max((node.last_token() for node in tokens_of if node), default=0)
-                opened.commit(stage, clean, reset, least + _TOKENS if least else 0)
-            except NotClean:
-                opened.abort()
-                self._await_repairs(attempt)
-            except BaseException:
-                opened.abort()
-                raise
-            else:
-                break
+        opened = self.opened
+        if clean and (stuck := opened.unrepaired(_SETTLE)):
+            raise _unrepaired(stuck)
+        try:
+            opened.announce(self.stage, self.timeout)
+            until = opened.hold(self.stage)
+            least = max((node.last_token() for node in tokens_of if node), default=0)
+            self._commit(until, clean, reset, least + _TOKENS if least else 0)
+        except BaseException:
+            opened.abort()
+            raise
         opened.await_following(max(self.timeout, HOLD))
 
-    def _await_repairs(self, attempt: int) -> None:
-        until = time.monotonic() + _SETTLE
-        while self.opened.pending and time.monotonic() < until:
-            time.sleep(0.05)
-        pending = self.opened.pending
-        if pending is None or pending or attempt == _ATTEMPTS - 1:
-            some = "all items" if pending is None else f"{pending or 'some'} items"
-            raise Refused(
-                f"{some} may be out of date on the old memcacheds until they have been repaired",
-                "what has been made of them since is lost",
-            )
+    def _commit(self, until: float, clean: bool, reset: bool, least_token: int) -> None:
+        """Try it until then: what was begun last may have to be repaired, and is meanwhile."""
+        while True:
+            try:
+                self.opened.commit(self.stage, clean, reset, least_token)
+            except (NotClean, NotFollowed) as error:
+                if time.monotonic() < until:
+                    time.sleep(POLL)
+                elif isinstance(error, NotClean):
+                    raise _unrepaired(self.opened.pending) from None
+                else:
+                    raise
+            else:
+                return
 
-    def _other_clients(self, nodes: Sequence[BlockingNode | None], standing: Standing) -> str:
+    def _other_clients(self, nodes: Sequence[BlockingNode | None]) -> str:
         """Who else has used the old memcacheds lately, as text."""
-        known = {port for member in standing.members for port in member.ports}
-        found = []
-        for node in filter(None, nodes):
-            for address, seconds in node.clients():
-                port = address.rpartition(":")[2]
-                if seconds <= _LATELY and port.isdigit() and int(port) not in known:
-                    found.append(address.partition(":")[2])
-        if not found:
-            return ""
-        hosts = sorted({address.rpartition(":")[0] for address in found})
+        found: list[str] = []
+        for _ in range(_LOOKS):  # a RedCouch says a moment later from where it speaks to them
+            ports = {port for member in self.opened.members() for port in member.ports}
+            found = [
+                address
+                for node in filter(None, nodes)
+                for address, seconds in node.clients()
+                if seconds <= _LATELY and not _is_one_of(address, ports)
+            ]
+            if not found:
+                return ""
+            time.sleep(LOOK_EVERY)
+        hosts = sorted({address.partition(":")[2].rpartition(":")[0] for address in found})
         many = "1 connection" if len(found) == 1 else f"{len(found)} connections"
         return f"{many} of {', '.join(hosts)}"
 
@@ -386,6 +397,11 @@ class _Change:
                     "run this again to go on"
                 )
             time.sleep(POLL)
+
+
+def _is_one_of(address: str, ports: set[int]) -> bool:
+    port = address.rpartition(":")[2]
+    return port.isdigit() and int(port) in ports
 
 
 def _compare_some(

@@ -184,10 +184,15 @@ class WarmStorage:
             time.sleep(max(0.0, began + _ANNOUNCED - time.monotonic()))
             self._await(version, (ATTENTIVE, HELD), seconds)
 
-    def hold(self, stage: Stage) -> None:
-        """Let every member finish what it has begun, and begin nothing. Raises L{NotFollowed}."""
+    def hold(self, stage: Stage) -> float:
+        """
+        Let every member finish what it has begun, and begin nothing. Gives until when by
+        C{time.monotonic} they do. Raises L{NotFollowed}.
+        """
+        until = time.monotonic() + HOLD * 0.8
         version = self._announce(stage, True, HOLD)
         self._await(version, (HELD,), HOLD * 0.8)
+        return until
 
     def _announce(self, stage: Stage, hold: bool, seconds: float) -> int:
         arguments = (self._id, stage.value, int(hold), int(seconds * 1000))
@@ -237,6 +242,19 @@ class WarmStorage:
         """Wait until every member goes on, in the new stage. Raises L{NotFollowed}."""
         version = int(self.storage.client.hget(self._state, "version") or 0)
         self._await(version, ("",), seconds)
+
+    def unrepaired(self, seconds: float) -> int:
+        """How many keys that are pending now are so after these seconds still."""
+        until = time.monotonic() + seconds
+        left = self._pending_keys()
+        while left and time.monotonic() < until:
+            time.sleep(5 * POLL)
+            left &= self._pending_keys()
+        return len(left)
+
+    def _pending_keys(self) -> set[bytes]:
+        found: Any = self.storage.client.smembers(self._denied)
+        return set(found)
 
     def note(self, **facts: int | None) -> None:
         """Write down what L{standing} tells; C{None} for nothing."""

@@ -243,12 +243,6 @@ class BlockingNode:
         told = self.stats(b"stats settings").get("item_size_max", "")
         return int(told) if told.isdigit() else Limits().max_item_size
 
-    def flush(self) -> None:
-        """Remove all items."""
-        (reply,) = self._connection.ask(flush(0), 1)
-        if reply.code != b"OK":
-            raise self._connection.trouble(f"answered flush_all with {show(reply)}")
-
     def last_token(self) -> int:
         """The CAS token that it gives to a change now. Raises C{ServerError}."""
         key = b"redcouch:token:" + token_hex(8).encode()

@@ -90,10 +90,9 @@ class FillingTests:
     async def test_revoked(self) -> None:
         """A lease that is revoked is void, and another one can be made."""
         lease, other = await self.one(TakeLease(K)), await self.one(TakeLease(L))
-        assert await self.storage.execute([RevokeLeases([K, b"x"]), Get([K])]) == [
-            Outcome.OK,
-            [None],
-        ]
+        revoke = RevokeLeases([K, b"x"])
+        assert await self.storage.execute([revoke, Get([K])]) == [Outcome.DELETED, [None]]
+        assert await self.one(revoke) is Outcome.OK
         assert await self.fill(lease) is Outcome.NOT_STORED
         assert isinstance(await self.fill(other, L), Stored)
         again = await self.one(TakeLease(K))

@@ -55,7 +55,7 @@ from redcouch.backends.origin.replicate import (
 from redcouch.backends.origin.stages import Stage, StageFollower
 from redcouch.backends.origin.url import OriginLocation
 from redcouch.backends.wrapper import BackendWrapper
-from redcouch.commands import Command, Delete, Effect, Get, Inspect, MetaGet
+from redcouch.commands import Command, Delete, Discard, Effect, Get, Inspect, MetaGet
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.expiry import flush_deadline
 from redcouch.interfaces import Answer, BackendContext, Health, IFillableBackend, IStorageBackend
@@ -74,6 +74,9 @@ missed: it may first do what was on its way to it when it went.
 
 _AROUND_FLUSH = (1.0, 5.0)
 """Seconds before and after a delayed flush in which the two sides may not be equally empty."""
+
+_REMOVALS = 3
+"""How often an item is removed once more before it is denied."""
 
 _FOR_MISSED = 60.0
 """Seconds in which it has to take note of these; nobody waits for it."""
@@ -414,10 +417,10 @@ class OriginBackend(BackendWrapper):
             echo.key for echo, reply in answers if reply is not None and not echo.agrees(reply)
         }
         doubtful |= await self._changed_since(told)
-        if unheard or doubtful:
-            await self._deny([*(unheard | doubtful)])
         if doubtful:
             await self._old.delete(doubtful, time_budget)
+        if unheard or doubtful:  # after that, or what is repaired at once would be removed
+            await self._deny([*(unheard | doubtful)])
 
     async def _changed_since(self, told: Sequence[ReplicatedChange]) -> set[bytes]:
         """The keys whose item in the storage is no longer what these changes have made."""
@@ -446,13 +449,29 @@ class OriginBackend(BackendWrapper):
         removing = [command for place, command in enumerate(run) if place not in refused]
         keys = [key for command in removing for key in command.keys]
         had = await self._remove_old(keys, time_budget)
-        made = iter((await self._ask([RevokeLeases(keys), *removing]))[1:])
+        made = iter(await self._remove_here(removing, keys, time_budget))
         results = [Outcome.EXISTS if place in refused else next(made) for place in range(len(run))]
         for place, command in enumerate(run):
             if isinstance(command, Delete):
                 if results[place] is Outcome.NOT_FOUND and command.key in had:
                     results[place] = Outcome.DELETED
                 had.discard(command.key)
+        return results
+
+    async def _remove_here(
+        self, removing: Sequence[Command], keys: Sequence[bytes], time_budget: TimeBudget
+    ) -> list[Result]:
+        """
+        Remove in the storage what the old side does not have any more. If somebody was at such
+        an item, it may be there again, from a repair: then it is removed once more, on both sides.
+        """
+        revoked, *results = await self._ask([RevokeLeases(keys), *removing])
+        for _ in range(_REMOVALS):
+            if revoked is not Outcome.DELETED:
+                return results
+            await self._remove_old(keys, time_budget)
+            (revoked, *_) = await self._ask([RevokeLeases(keys), *map(Discard, keys)])
+        await self._deny(keys)
         return results
 
     async def _remove_old(self, keys: Sequence[bytes], time_budget: TimeBudget) -> set[bytes]:
@@ -588,7 +607,7 @@ class OriginBackend(BackendWrapper):
             Deferred.fromCoroutine(self._deny_unsure()).addErrback(_unless_away)
         self._note_progress(standing)
         repairs = standing.leads and standing.denied and self._stages.stage is Stage.REDIS_FIRST
-        if repairs and not (standing.holding or self._repairing or self._ended):
+        if repairs and not (self._repairing or self._ended):
             self._repairing = True
             self._stages.begun()
             repaired = Deferred.fromCoroutine(self._repair())
@@ -614,7 +633,7 @@ class OriginBackend(BackendWrapper):
 
     async def _repair(self) -> None:
         while await self._repairer.repair(self._time_budget(_FOR_MISSED)):
-            if self._stopped or self._ended or self._stages.standing.holding:
+            if self._stopped or self._ended:
                 return
 
     def _on_repaired(self, result: Any) -> Any:

@@ -147,8 +147,11 @@ class StageFollower:
 
     def look_soon(self) -> None:
         """There is something to be seen to."""
-        if self._timer is not None and self._timer.active():
-            self._timer.reset(LOOK_SOON)
+        timer = self._timer
+        if timer is None or not timer.active():
+            return
+        if timer.getTime() - self._clock.seconds() > LOOK_SOON:
+            timer.reset(LOOK_SOON)
 
     async def stop(self) -> None:
         """Look no more, and say so."""

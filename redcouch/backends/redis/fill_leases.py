@@ -139,7 +139,7 @@ class FillCodec:
         return payload, 1, _read_fill
 
     def _pack_revoke(self, command: RevokeLeases) -> Packed:
-        return pack_command((b"UNLINK", *map(self._lease_key, command.keys))), 1, _read_ok
+        return pack_command((b"UNLINK", *map(self._lease_key, command.keys))), 1, _read_revoked
 
     def _pack_revoke_all(self, command: RevokeAllLeases) -> Packed:
         return pack_command((b"HINCRBY", self._state, b"epoch", b"1")), 1, _read_ok
@@ -164,7 +164,8 @@ class FillCodec:
 
     def _pack_allow(self, command: AllowFill) -> Packed:
         token = b"" if command.token is None else b"%d" % command.token
-        return self._call(self._allow, command.key, token), 1, _read_ok
+        milliseconds = b"%d" % (LEASE_SECONDS * 1000)
+        return self._call(self._allow, command.key, token, milliseconds), 1, _read_ok
 
     def _pack_begin(self, command: BeginChanges) -> Packed:
         pairs = [word for pair in command.changes.items() for word in pair]
@@ -200,6 +201,11 @@ def _read_fill(command: Fill, replies: Sequence[Any]) -> Result:
 
 def _read_ok(command: Command, replies: Sequence[Any]) -> Result:
     return Outcome.OK if isinstance(replies[0], int) else read_outcome(replies[0])
+
+
+def _read_revoked(command: RevokeLeases, replies: Sequence[Any]) -> Result:
+    result = _read_ok(command, replies)
+    return Outcome.DELETED if result is Outcome.OK and replies[0] else result
 
 
 def _read_all_denied(command: DenyAllFills, replies: Sequence[Any]) -> Result:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -14,7 +15,7 @@ import redis
 from redcouch.backends.origin.stages import Stage
 from tests.backends.origin.conftest import PATIENT
 from tests.backends.origin.conversation import say
-from tests.backends.origin.test_alike import JOURNEYS
+from tests.backends.origin.journeys import JOURNEYS
 from tests.differential.transcripts import ALL
 from tests.support import servers
 from tests.support.comparison import Cut, Subject, Transcript, assert_alike
@@ -81,7 +82,8 @@ def items(client: redis.Redis) -> dict[bytes, bytes]:
     """What Redis has."""
     found = {}
     for key in client.scan_iter(match="o:*"):
-        found[key.removeprefix(b"o:")] = bytes.fromhex(client.hget(key, "v").decode())
+        value: Any = client.hget(key, "v")
+        found[key.removeprefix(b"o:")] = bytes.fromhex(value.decode())
     return found
 
 

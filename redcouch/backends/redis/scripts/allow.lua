@@ -1,5 +1,5 @@
 -- Deny a key no longer, if its item is still the one that was told. ARGV: client key, UNIX time,
--- CAS token ('' for no item). Gives 1, or NS.
+-- CAS token ('' for no item), milliseconds for which it is known that this has been. Gives 1, or NS.
 
 local there = ''
 if exists() then
@@ -11,4 +11,5 @@ end
 if redis.call('SREM', denied, ARGV[1]) == 1 then
   redis.call('HINCRBY', state, 'keys', -1)
 end
+redis.call('SET', lease, 'repaired', 'PX', ARGV[4])
 return 1

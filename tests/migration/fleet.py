@@ -1,0 +1,187 @@
+"""
+A whole fleet moves: C{python -m tests.migration.fleet --seconds 600 --rate 1000}.
+
+Four memcacheds, two RedCouches (one of them with two workers) on one Redis, and clients of four
+libraries that work all the time, first on the memcacheds themselves. They change over to
+RedCouch one after the other, in 20 seconds; the stages go forth to redis-only and back; the
+clients go back to the memcacheds, one after the other; and all that again until the time is over.
+Every answer is checked. What was seen is printed as Markdown; the exit status is 1 if anything was
+wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.cli.running import run
+from tests.migration.fleet_clients import LIBRARIES, FleetClient, Servers
+from tests.migration.fleet_model import FAULTS, Model, Phase, Worker
+from tests.support import servers
+
+NODES = 4
+CLIENTS_PER_LIBRARY = 2
+
+ROLLING = 20.0
+"""Seconds in which all clients change over."""
+
+
+@dataclass
+class Trial:
+    """
+    A trial that runs.
+
+    @ivar phases: what was seen so far.
+    """
+
+    url: str
+    nodes: Servers
+    bridges: Sequence[Servers]
+    workers: Sequence[Worker]
+    model: Model
+    phases: list[Phase]
+    scale: float
+
+    def phase(self, name: str) -> None:
+        """From now on, it is this part."""
+        self.model.phase = Phase(name)
+        self.phases.append(self.model.phase)
+
+    def last(self, seconds: float) -> None:
+        """Let this part go on for a while."""
+        time.sleep(seconds * self.scale)
+
+    def roll(self, *targets: Servers) -> None:
+        """All clients change over, one after the other, each to the next of these."""
+        pause = ROLLING * self.scale / len(self.workers)
+        for place, worker in enumerate(self.workers):
+            worker.move(targets[place % len(targets)])
+            time.sleep(pause)
+
+    def stage(self, stage: str, *options: str) -> None:
+        """Change the stage, as an operator does."""
+        done = run("stage", stage, "-s", self.url, "--timeout", "30", *options)
+        assert done.status == 0, done
+
+    def forth_and_back(self) -> None:
+        """Once through all stages."""
+        self.phase("clients change over (origin-first)")
+        self.roll(*self.bridges)
+        self.last(5)
+        self.phase("redis-first")
+        self.stage("redis-first")
+        self.last(10)
+        self.phase("sweep, then redis-only")
+        assert run("sweep", "-s", self.url).status == 0
+        self.stage("redis-only")
+        self.last(10)
+        self.phase("back to redis-first")
+        self.stage("redis-first", "--force")
+        self.last(5)
+        self.phase("back to origin-first")
+        self.stage("origin-first")
+        self.last(5)
+        self.phase("clients go back (origin-first)")
+        self.roll(self.nodes)
+        self.last(5)
+
+
+@contextmanager
+def trial(rate: float, scale: float) -> Iterator[Trial]:
+    """
+    Everything running, the clients on the memcacheds.
+
+    @param rate: requests a second, about.
+    @param scale: how long each part lasts, as a share of what it does.
+    """
+    with ExitStack() as stack:
+        members = [stack.enter_context(servers.memcached("-m", "128")) for _ in range(NODES)]
+        redis = stack.enter_context(servers.redis_server())
+        nodes = [(servers.LOOPBACK, member.port) for member in members]
+        sources = "&".join(f"from=memcached://{host}:{port}" for host, port in nodes)
+        url = f"warm:{redis.url}?timeout=10&{sources}&ring=modula&hash=crc&from-timeout=5"
+        assert run("stage", "origin-first", "-s", url).status == 0
+        bridges = [
+            stack.enter_context(servers.redcouch(url)),
+            stack.enter_context(servers.redcouch(url, "--workers", "2")),
+        ]
+        model, workers = Model(), list[Worker]()
+        names = [*LIBRARIES] * CLIENTS_PER_LIBRARY
+        for number, name in enumerate(names):
+            client: FleetClient = LIBRARIES[name]()
+            stack.callback(client.close)
+            client.use(nodes)
+            if not number:
+                model.begin(client)
+            workers.append(Worker(number, len(names), client, model, rate / len(names)))
+        targets = [[(servers.LOOPBACK, bridge.port)] for bridge in bridges]
+        running = Trial(url, nodes, targets, workers, model, [], scale)
+        running.phase("on the memcacheds")
+        for worker in workers:
+            worker.start()
+        try:
+            yield running
+        finally:
+            for worker in workers:
+                worker.stop()
+        for bridge in bridges:
+            bridge.check_log()
+
+
+def go(seconds: float, rate: float, rounds: int = 0) -> list[Phase]:
+    """What was seen in as many rounds as there is time for; or in so many."""
+    scale = min(1.0, seconds / 100)
+    began = time.monotonic()
+    with trial(rate, scale) as running:
+        running.last(3)
+        done = 0
+        while not done or (done < rounds if rounds else time.monotonic() < began + seconds):
+            running.forth_and_back()
+            done += 1
+        for worker in running.workers:
+            worker.stop()
+        running.phase("in the end")
+        probe: FleetClient = LIBRARIES["pymemcache"]()
+        probe.use(running.nodes)
+        running.model.end(probe)
+        probe.close()
+    return running.phases
+
+
+def table(phases: Sequence[Phase]) -> str:
+    """All parts of the same name together, as Markdown."""
+    lines = [
+        f"| part | requests | {' | '.join(FAULTS)} | slowest, ms |",
+        "|---|---|" + "---|" * len(FAULTS) + "---|",
+    ]
+    names = list(dict.fromkeys(phase.name for phase in phases))
+    rows = [(name, [phase for phase in phases if phase.name == name]) for name in names]
+    for name, some in [*rows, ("all", [*phases])]:
+        faults = [sum(phase.faults[kind] for phase in some) for kind in FAULTS]
+        requests = sum(phase.operations for phase in some)
+        slowest = max(phase.slowest for phase in some) * 1000
+        cells: list[Any] = [name, f"{requests:,}", *faults, f"{slowest:.0f}"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.migration.fleet", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0, help="for how long")
+    parser.add_argument("--rate", type=float, default=1000.0, help="requests a second")
+    options = parser.parse_args(arguments)
+    phases = go(options.seconds, options.rate)
+    print(table(phases))
+    examples = [one for phase in phases for one in phase.examples]
+    for one in examples[:20]:
+        print(one)
+    return 1 if any(phase.faults.total() for phase in phases) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

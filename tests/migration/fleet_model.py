@@ -1,0 +1,222 @@
+"""What an application may see of a cache that loses nothing: every answer is checked against it."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tests.migration.fleet_clients import FleetClient
+
+PAGES, NUMBERS, LOCKS, CARTS = 200, 5, 8, 20
+
+FAULTS = (
+    "stale reads",
+    "resurrected",
+    "lost reads",
+    "wrong numbers",
+    "locks held twice",
+    "carts wrong",
+    "failed requests",
+)
+
+
+@dataclass
+class Phase:
+    """
+    What was seen in a part of a trial.
+
+    @ivar slowest: seconds that the slowest request took.
+    @ivar examples: the first things that went wrong, in words.
+    """
+
+    name: str
+    operations: int = 0
+    slowest: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+
+
+class Page:
+    """
+    A value that one client changes and all read. What has been written is numbered; a
+    reader may see what was there when it began, or anything that was begun since.
+    """
+
+    def __init__(self) -> None:
+        self.history: list[bytes | None] = [None]
+        #: The number of the last change that was acknowledged.
+        self.done = 0
+
+    def judge(self, since: int, seen: bytes | None) -> str | None:
+        """What is wrong with a value that was read, by somebody who began at this number."""
+        allowed = self.history[since:]
+        if seen in allowed:
+            return None
+        if seen is None:
+            return "lost reads"
+        return "resurrected" if allowed == [None] else "stale reads"
+
+
+class Model:
+    """What is known of all items. One for all clients."""
+
+    def __init__(self) -> None:
+        self.phase = Phase("")
+        self.pages = [Page() for _ in range(PAGES)]
+        self.numbers: list[list[int]] = [[] for _ in range(NUMBERS)]
+        self.holders: list[int | None] = [None] * LOCKS
+        #: How many items were in each cart after each change that was made.
+        self.carts: list[list[int]] = [[] for _ in range(CARTS)]
+        self._lock = threading.Lock()
+
+    def fault(self, kind: str, words: str) -> None:
+        """Something went wrong."""
+        with self._lock:
+            self.phase.faults[kind] += 1
+            if len(self.phase.examples) < 5:
+                self.phase.examples.append(f"{kind}: {words}")
+
+    def timed(self, seconds: float) -> None:
+        """A request took so long."""
+        with self._lock:
+            self.phase.operations += 1
+            self.phase.slowest = max(self.phase.slowest, seconds)
+
+    def begin(self, client: FleetClient) -> None:
+        """Make what there is at the beginning."""
+        for number in range(NUMBERS):
+            client.set(f"number:{number}", b"0")
+        for cart in range(CARTS):
+            client.set(f"cart:{cart}", b"0 by nobody")
+
+    def end(self, client: FleetClient) -> None:
+        """Look at what has become of everything."""
+        for number, given in enumerate(self.numbers):
+            if sorted(given) != [*range(1, len(given) + 1)]:
+                self.fault("wrong numbers", f"number {number}: {len(given)} given")
+            if client.get(f"number:{number}") != b"%d" % len(given):
+                self.fault("wrong numbers", f"number {number} is not {len(given)} in the end")
+        for cart, expected in enumerate(self.carts):
+            found = client.get(f"cart:{cart}") or b"0"
+            if sorted(expected) != [*range(1, int(found.split()[0]) + 1)]:
+                self.fault("carts wrong", f"cart {cart}: {found!r} after {len(expected)} changes")
+
+
+class Worker(threading.Thread):
+    """
+    A client that works all the time.
+
+    @ivar move: what it does before its next request: it is deployed anew.
+    """
+
+    def __init__(
+        self, number: int, of: int, client: FleetClient, model: Model, rate: float
+    ) -> None:
+        super().__init__(name=f"client {number}", daemon=True)
+        self._number = number
+        self._client = client
+        self._model = model
+        self._pause = 1 / rate
+        self._random = random.Random(number)
+        self._own = range(number, PAGES, of)
+        self._stop = threading.Event()
+        self._move: Callable[[], None] | None = None
+        self._moved = threading.Event()
+
+    def move(self, servers: Sequence[tuple[str, int]]) -> None:
+        """Let it use other servers, between two pieces of work. Returns when it does."""
+
+        self._moved.clear()
+        self._move = lambda: self._client.use(servers)
+        assert self._moved.wait(60), f"{self.name} does not move"
+
+    def stop(self) -> None:
+        """Let it end."""
+        self._stop.set()
+        self.join(60)
+
+    def run(self) -> None:
+        work = [self._read] * 60 + [self._write] * 15 + [self._delete] * 5
+        work += [self._count] * 12 + [self._hold] * 4 + [self._buy] * 4
+        due = time.monotonic()
+        while not self._stop.is_set():
+            if self._move is not None:
+                self._move()
+                self._move = None
+                self._moved.set()
+            try:
+                self._random.choice(work)()
+            except Exception as error:
+                self._model.fault("failed requests", f"{type(self._client).__name__}: {error!r}")
+            due += self._pause
+            time.sleep(max(0.0, due - time.monotonic()))
+
+    def _timed(self, request: Callable[[], object]) -> object:
+        began = time.monotonic()
+        try:
+            return request()
+        finally:
+            self._model.timed(time.monotonic() - began)
+
+    def _read(self) -> None:
+        number = self._random.randrange(PAGES)
+        page = self._model.pages[number]
+        since = page.done
+        seen = self._timed(lambda: self._client.get(f"page:{number}"))
+        assert seen is None or isinstance(seen, bytes)
+        wrong = page.judge(since, seen)
+        if wrong:
+            words = f"page {number}: {seen!r}, not {page.history[since:][:3]}"
+            self._model.fault(wrong, words)
+
+    def _change(self, value: bytes | None, request: Callable[[str], object]) -> None:
+        number = self._random.choice(self._own)
+        page = self._model.pages[number]
+        page.history.append(value)
+        now = len(page.history) - 1
+        self._timed(lambda: request(f"page:{number}"))
+        page.done = now
+
+    def _write(self) -> None:
+        value = b"%d.%d" % (self._number, self._random.getrandbits(40))
+        self._change(value, lambda key: self._client.set(key, value))
+
+    def _delete(self) -> None:
+        self._change(None, self._client.delete)
+
+    def _count(self) -> None:
+        number = self._random.randrange(NUMBERS)
+        given = self._timed(lambda: self._client.incr(f"number:{number}"))
+        assert isinstance(given, int)
+        self._model.numbers[number].append(given)
+
+    def _hold(self) -> None:
+        lock = self._random.randrange(LOCKS)
+        if not self._timed(lambda: self._client.add(f"lock:{lock}", b"%d" % self._number)):
+            return
+        holder, self._model.holders[lock] = self._model.holders[lock], self._number
+        if holder is not None:
+            words = f"lock {lock}: by {holder} and {self._number}"
+            self._model.fault("locks held twice", words)
+        seen = self._timed(lambda: self._client.get(f"lock:{lock}"))
+        if seen != b"%d" % self._number:
+            self._model.fault("lost reads", f"lock {lock}: {seen!r}, not {self._number}")
+        self._model.holders[lock] = None
+        self._timed(lambda: self._client.delete(f"lock:{lock}"))
+
+    def _buy(self) -> None:
+        cart = self._random.randrange(CARTS)
+        found = self._timed(lambda: self._client.gets(f"cart:{cart}"))
+        if found is None:
+            self._model.fault("lost reads", f"cart {cart}")
+            return
+        assert isinstance(found, tuple)
+        value, token = found
+        items = int(value.split()[0]) + 1
+        new = b"%d by %d" % (items, self._number)
+        if self._timed(lambda: self._client.cas(f"cart:{cart}", new, token)):
+            self._model.carts[cart].append(items)
