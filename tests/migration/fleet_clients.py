@@ -172,7 +172,7 @@ class PythonMemcached(Library):
             [f"{host}:{port}" for host, port in servers],
             cache_cas=True,
             socket_timeout=SECONDS,
-            dead_retry=0,
+            dead_retry=1,
         )
 
     def _check(self) -> None:
@@ -191,7 +191,7 @@ class PythonMemcached(Library):
         self._check()
         if value is None:
             return None
-        return (value.encode() if isinstance(value, str) else value), self.client.cas_ids[key]
+        return (value.encode() if isinstance(value, str) else value), self.client.cas_ids[key.encode()]
 
     def set(self, key: str, value: bytes) -> None:
         _expect(self.client.set(key, value), "set")
@@ -210,7 +210,7 @@ class PythonMemcached(Library):
         return int(self.client.incr(key))
 
     def cas(self, key: str, value: bytes, token: Any) -> bool:
-        self.client.cas_ids[key] = token
+        self.client.cas_ids[key.encode()] = token
         done = bool(self.client.cas(key, value))
         self._check()
         return done

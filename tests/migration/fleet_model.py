@@ -123,7 +123,7 @@ class Worker(threading.Thread):
         self._pause = 1 / rate
         self._random = random.Random(number)
         self._own = range(number, PAGES, of)
-        self._stop = threading.Event()
+        self._ended = threading.Event()
         self._move: Callable[[], None] | None = None
         self._moved = threading.Event()
 
@@ -136,14 +136,14 @@ class Worker(threading.Thread):
 
     def stop(self) -> None:
         """Let it end."""
-        self._stop.set()
+        self._ended.set()
         self.join(60)
 
     def run(self) -> None:
         work = [self._read] * 60 + [self._write] * 15 + [self._delete] * 5
         work += [self._count] * 12 + [self._hold] * 4 + [self._buy] * 4
         due = time.monotonic()
-        while not self._stop.is_set():
+        while not self._ended.is_set():
             if self._move is not None:
                 self._move()
                 self._move = None
@@ -151,9 +151,12 @@ class Worker(threading.Thread):
             try:
                 self._random.choice(work)()
             except Exception as error:
-                self._model.fault("failed requests", f"{type(self._client).__name__}: {error!r}")
+                self._fault("failed requests", repr(error))
             due += self._pause
             time.sleep(max(0.0, due - time.monotonic()))
+
+    def _fault(self, kind: str, words: str) -> None:
+        self._model.fault(kind, f"{type(self._client).__name__}: {words}")
 
     def _timed(self, request: Callable[[], object]) -> object:
         began = time.monotonic()
@@ -171,7 +174,7 @@ class Worker(threading.Thread):
         wrong = page.judge(since, seen)
         if wrong:
             words = f"page {number}: {seen!r}, not {page.history[since:][:3]}"
-            self._model.fault(wrong, words)
+            self._fault(wrong, words)
 
     def _change(self, value: bytes | None, request: Callable[[str], object]) -> None:
         number = self._random.choice(self._own)
@@ -201,10 +204,10 @@ class Worker(threading.Thread):
         holder, self._model.holders[lock] = self._model.holders[lock], self._number
         if holder is not None:
             words = f"lock {lock}: by {holder} and {self._number}"
-            self._model.fault("locks held twice", words)
+            self._fault("locks held twice", words)
         seen = self._timed(lambda: self._client.get(f"lock:{lock}"))
         if seen != b"%d" % self._number:
-            self._model.fault("lost reads", f"lock {lock}: {seen!r}, not {self._number}")
+            self._fault("lost reads", f"lock {lock}: {seen!r}, not {self._number}")
         self._model.holders[lock] = None
         self._timed(lambda: self._client.delete(f"lock:{lock}"))
 
@@ -212,7 +215,7 @@ class Worker(threading.Thread):
         cart = self._random.randrange(CARTS)
         found = self._timed(lambda: self._client.gets(f"cart:{cart}"))
         if found is None:
-            self._model.fault("lost reads", f"cart {cart}")
+            self._fault("lost reads", f"cart {cart}")
             return
         assert isinstance(found, tuple)
         value, token = found
