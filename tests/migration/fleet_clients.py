@@ -191,7 +191,8 @@ class PythonMemcached(Library):
         self._check()
         if value is None:
             return None
-        return (value.encode() if isinstance(value, str) else value), self.client.cas_ids[key.encode()]
+        token = self.client.cas_ids[key.encode()]
+        return (value.encode() if isinstance(value, str) else value), token
 
     def set(self, key: str, value: bytes) -> None:
         _expect(self.client.set(key, value), "set")
