@@ -235,7 +235,7 @@ class BlockingNode:
 
     def item_count(self) -> int:
         """How many items it has, some of which may be over."""
-        told = self._stats().get("curr_items", "0")
+        told = self.stats().get("curr_items", "0")
         return int(told) if told.isdigit() else 0
 
     def item_size(self) -> int:
