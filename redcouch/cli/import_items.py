@@ -181,6 +181,8 @@ class Copier:
         self._evictions = Evictions(storage)
         self._ring = ring
         self._if_absent = if_absent
+        # Of a cluster, nobody brings items over beside this.
+        self._claims = if_absent and not storage.layout.cluster
         self._stop = stop
         self._pace = pace
         self._tally = counts
@@ -213,9 +215,10 @@ class Copier:
         wanted = [entry for entry in entries if self._storage.may_hold(entry.key)]
         if len(wanted) < len(entries):
             self._tally.fail(_RESERVED, len(entries) - len(wanted))
+        wanted = self._absent(wanted) if self._if_absent else wanted
         leases: dict[bytes, bytes] = {}
-        if self._if_absent:
-            leases = self._claim(self._absent(wanted))
+        if self._claims:
+            leases = self._claim(wanted)
             wanted = [entry for entry in wanted if entry.key in leases]
         advance(len(entries) - len(wanted))
         for found in by_weight(node.fetch(wanted)):
@@ -225,7 +228,7 @@ class Copier:
                     copies.append((entry.key, outcome))
                 else:
                     self._note_missing(node, entry, outcome)
-            if self._if_absent:
+            if self._claims:
                 self._fill(copies, leases)
             else:
                 self._store(copies)
@@ -266,7 +269,8 @@ class Copier:
         self._count(self._storage.fill(calls))
 
     def _store(self, copies: Sequence[tuple[bytes, Copy]]) -> None:
-        calls = [(key, (*self.written(copy), "set", "", "")) for key, copy in copies]
+        mode = "add" if self._if_absent else "set"
+        calls = [(key, (*self.written(copy), mode, "", "")) for key, copy in copies]
         self._count(self._storage.store(calls))
 
     def _count(self, replies: Sequence[Any]) -> None:

@@ -66,6 +66,10 @@ def warm_storage_option(function: Function) -> Function:
 
 def _read(ctx: click.Context, param: click.Parameter, url: str) -> WarmLocation:
     storage = read_storage_url(url, ctx, param)
+    if storage.layout.cluster:
+        raise click.BadParameter(
+            "a Redis Cluster has no stages: warm: does not know it", ctx, param
+        )
     try:
         return WarmLocation(storage, read_origin(url) if url.lower().startswith(SCHEME) else None)
     except ConfigurationError as error:
