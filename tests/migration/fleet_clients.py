@@ -143,6 +143,9 @@ class Pylibmc(Library):
 
     def gets(self, key: str) -> tuple[bytes, Any] | None:
         value, token = self.client.gets(key)
+        if value is None and self.client.get(key) is not None:
+            # Now and then it says of an item that there is none, of memcached's own too.
+            value, token = self.client.gets(key)
         return None if value is None else (value, token)
 
     def set(self, key: str, value: bytes) -> None:
