@@ -37,7 +37,8 @@ from redcouch.limits import Limits
 from redcouch.options import VERSION, is_number, is_tls
 from redcouch.reload import Reload
 from redcouch.server.admission import Admission
-from redcouch.server.connection import ConnectionFactory
+from redcouch.server.connection import ConnectionFactory, CountAll, only_ours
+from redcouch.server.discovery import Discovery
 from redcouch.server.passwords import Authenticator
 from redcouch.server.session import Shared
 from redcouch.server.tls import Contents, ServerTLS, over_tls
@@ -66,6 +67,7 @@ class Role:
 
     @ivar fail: ends the whole service, as
         L{BackendContext<redcouch.interfaces.BackendContext>} says.
+    @ivar count_all: counts the clients of the whole service.
     @ivar stats_source: the books of the whole service; C{None} where those of this
         process are.
     @ivar limit_memory: asks who started the storage to bound its memory.
@@ -77,7 +79,7 @@ class Role:
     fail: Callable[[str], None]
     listen: Listen
     reload: Reload
-    make_factory: Callable[[Shared, Any, int, float], ConnectionFactory] = ConnectionFactory
+    count_all: CountAll = only_ours
     stats_source: StatsSource | None = None
     users: dict[bytes, bytes] | None = None
     limit_memory: Callable[[int], Deferred[bool]] | None = None
@@ -130,6 +132,9 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     )
     stats_source: StatsSource = role.stats_source or own
     reporter = Reporter(backend, stats_source, limits, settings, reactor)
+    discover = None
+    if options["advertise"]:
+        discover = Discovery(options["advertise"], backend, time.time, reactor)
     shared = Shared(
         backend,
         counters,
@@ -140,6 +145,7 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         None if authenticator is None else authenticator.check,
         spoken,
         Admission(options["memory-limit"] // options["workers"]),
+        discover=discover,
         typed_version=(options["version-string"] or f"RedCouch {__version__}").encode(),
     )
     if IBoundedBackend.providedBy(backend):
@@ -149,8 +155,8 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     if meter is not None:
         shared.perform = meter.around(shared.perform)
     prefixes.switch = shared.switch(prefixes.around(shared.perform))
-    factory = role.make_factory(
-        shared, reactor, options["max-connections"], options["idle-timeout"]
+    factory = ConnectionFactory(
+        shared, reactor, options["max-connections"], options["idle-timeout"], role.count_all
     )
     usage_recorder = None
     if not options["no-inventory"] and ITrafficBackend.providedBy(backend):
@@ -236,6 +242,7 @@ def _limits(options: Mapping[str, Any]) -> Limits:
         max_item_size=options["max-item-size"],
         flush=not options["no-flush"],
         dump=not options["no-dump"],
+        discovery=bool(options["advertise"]),
     )
 
 

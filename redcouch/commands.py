@@ -464,6 +464,14 @@ class Statistics(Command):
 
 
 @dataclass(slots=True)
+class Discover(Command):
+    """Ask for the nodes to connect to. The result is their list, in bytes."""
+
+    local: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
+
+
+@dataclass(slots=True)
 class ResetStatistics(Command):
     """Set the counters back to zero. The result is C{None}."""
 

@@ -184,6 +184,19 @@ class ITrafficBackend(IStorageBackend):
         """What has been kept, by all services on this storage. Fails with the same."""
 
 
+class IDiscoveryBackend(IStorageBackend):
+    """A backend that can number the lists of nodes which discovery clients are told."""
+
+    def list_version(nodes: bytes, now: int) -> Deferred[int]:
+        """
+        The number of this list. Where it is not the last one that was given, it becomes so,
+        with a number that is larger by one; all that share the items count together. No
+        number is given twice, nor one below that of an earlier list, even if the storage
+        has lost what it knew: C{now} (UNIX time in seconds) sees to that. Fails with
+        L{BackendError<redcouch.errors.BackendError>}.
+        """
+
+
 class IFillableBackend(IStorageBackend):
     """
     A backend that can be filled from another cache while clients use it: it
@@ -217,6 +230,7 @@ CAPABILITIES = (
     IDescribedBackend,
     IWriteProbingBackend,
     ITrafficBackend,
+    IDiscoveryBackend,
     IFillableBackend,
     ILocalBackend,
     IBoundedBackend,

@@ -30,6 +30,7 @@ class Limits:
     @ivar keys_per_get: a longer list of keys is read in pieces of this many.
     @ivar flush: C{flush_all} is allowed (memcached's -F forbids it).
     @ivar dump: lists of the items are allowed (memcached's -X forbids them).
+    @ivar discovery: clients are told which nodes to connect to (--advertise).
     @ivar batch: keys that go to the backend together, of one client; a single
         request may have C{keys_per_get}.
     @ivar turn: lines or frames of one client that are understood, or keys of a
@@ -46,6 +47,7 @@ class Limits:
     keys_per_get: int = 128
     flush: bool = True
     dump: bool = True
+    discovery: bool = False
     batch: int = 256
     turn: int = 64
     backlog: int = 512

@@ -17,6 +17,7 @@ from twisted.python.usage import UsageError
 
 from redcouch import MEMCACHED_VERSION, __version__
 from redcouch.backends.registry import DEFAULT_STORAGE, STORAGE_VARIABLE, schemes
+from redcouch.urls import read_node
 
 DEFAULT_PORT = 11210
 
@@ -306,6 +307,7 @@ class Options(UsageOptions):
         super().__init__()
         self["ports"] = []
         self["http-hosts"] = []
+        self["advertise"] = []
 
     def opt_http_host(self, name: str) -> None:
         """
@@ -315,6 +317,20 @@ class Options(UsageOptions):
         times.
         """
         self["http-hosts"].append(name)
+
+    def opt_advertise(self, node: str) -> None:
+        """
+        HOST:PORT of a node that discovery clients are told to connect to: config get
+        cluster answers as ElastiCache and Memorystore do. May be given several times,
+        in the order that clients shall see. Default: the command is not known.
+        """
+        try:
+            read_node(node)
+        except ValueError as error:
+            raise UsageError(f"--advertise {node!r}: {error}") from None
+        if node.lower() in map(str.lower, self["advertise"]):
+            raise UsageError(f"--advertise {node!r}: is given twice")
+        self["advertise"].append(node)
 
     def opt_port(self, port: str) -> None:
         """
@@ -334,7 +350,7 @@ class Options(UsageOptions):
     opt_p = opt_port
 
     # Where Python leaves the blanks before a docstring's lines, Twisted prints them.
-    for _option in (opt_http_host, opt_port):
+    for _option in (opt_http_host, opt_advertise, opt_port):
         _option.__doc__ = " ".join(str(_option.__doc__).split())
 
     def getUsage(self, width: int | None = None) -> str:

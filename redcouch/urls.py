@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from urllib.parse import SplitResult, parse_qsl, unquote, unquote_to_bytes, urlsplit
 
 from redcouch.errors import ConfigurationError
@@ -13,6 +13,8 @@ _AUTHORITY = re.compile(r"([^:/?#]*:)?//([^/?#]*)(.*)", re.DOTALL)
 _HOST = re.compile(
     r"(?:\[(?P<ipv6>[^][]+)\]|(?P<name>[^][:@/?#]*))(?::(?P<port>[0-9]*))?", re.ASCII
 )
+_NODE = re.compile(r"(?:\[([^][]+)\]|([a-z0-9_.-]+)):([0-9]{1,5})", re.ASCII | re.IGNORECASE)
+_LABELS = re.compile(r"(?!.*\.\.)[^.-][^.]{0,62}(\.[^.]{1,63})*\.?")
 _PASSWORD_PARAMETER = re.compile(r"([?&][a-z_]*password=)[^&]*", re.IGNORECASE)
 
 
@@ -84,6 +86,31 @@ def _read_host(text: str, default_port: int) -> tuple[str, int]:
     except ValueError:
         raise ValueError(f"{text!r} is no host:port") from None
     return address, port
+
+
+def read_node(text: str) -> tuple[str, int]:
+    """
+    Host and port of C{HOST:PORT}; an IPv6 address stands in brackets.
+
+    @raise ValueError: it is none, or nobody could connect there.
+    """
+    match = _NODE.fullmatch(text)
+    if match is None or not 0 < int(match[3]) < 65536:
+        raise ValueError("has to be HOST:PORT, with an IPv6 address in brackets")
+    host = match[1] or match[2]
+    if match[1] or re.fullmatch(r"[0-9.]+", host):
+        try:
+            address = ip_address(host)
+        except ValueError:
+            raise ValueError(f"{host} is no IP address") from None
+        if (address.version == 6) != bool(match[1]):
+            raise ValueError(f"{host} is no IPv6 address")
+        if address.is_unspecified or address.is_multicast:
+            raise ValueError(f"{host} is no address that clients could connect to")
+        return str(address), int(match[3])
+    if len(host) > 253 or not _LABELS.fullmatch(host):
+        raise ValueError(f"{host} is no host name")
+    return host, int(match[3])
 
 
 def read_parameters(query: str, known: Iterable[str], url: str) -> dict[str, bytes]:

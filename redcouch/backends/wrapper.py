@@ -108,6 +108,11 @@ class BackendWrapper:
         inventory: Deferred[Usage] = self._inner.traffic()
         return inventory
 
+    def list_version(self, nodes: bytes, now: int) -> Deferred[int]:
+        """See L{IDiscoveryBackend<redcouch.interfaces.IDiscoveryBackend>}."""
+        version: Deferred[int] = self._inner.list_version(nodes, now)
+        return version
+
     @property
     def shared_url(self) -> str | None:
         """See L{ILocalBackend<redcouch.interfaces.ILocalBackend>}."""

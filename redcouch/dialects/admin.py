@@ -8,7 +8,9 @@ or cannot be done.
 
 from __future__ import annotations
 
-from redcouch.commands import LimitMemory, ResetStatistics, Statistics
+from functools import partial
+
+from redcouch.commands import Discover, LimitMemory, ResetStatistics, Statistics
 from redcouch.dialects import listing
 from redcouch.dialects.block import (
     BAD_LINE,
@@ -126,7 +128,35 @@ def _parse_watch(tokens: list[bytes], limits: Limits) -> Parsed:
     return reply_line(b"CLIENT_ERROR watch commands not allowed\r\n", is_noreply(tokens))
 
 
+DISCOVERY_KEY = b"AmazonElastiCache:cluster"
+"""What clients get in place of C{config get cluster} from a memcached before 1.4.14."""
+
+
+def _encode_config(result: bytes | Failed) -> bytes:
+    return _encode_nodes(b"CONFIG cluster", result)
+
+
+def _encode_nodes(name: bytes, result: bytes | Failed) -> bytes:
+    if isinstance(result, Failed):
+        return server_error(result)
+    return b"%b 0 %d\r\n%b\r\nEND\r\n" % (name, len(result), result)
+
+
+def _parse_config(tokens: list[bytes], limits: Limits) -> Parsed:
+    if not limits.discovery or len(tokens) != 3 or tokens[1] != b"get":
+        return answered(ERROR)
+    if tokens[2] != b"cluster":
+        return answered(b"END\r\n")
+    return Request(Discover(), _encode_config)
+
+
+def get_nodes() -> Request:
+    """C{get} of L{DISCOVERY_KEY}."""
+    return Request(Discover(), partial(_encode_nodes, b"VALUE " + DISCOVERY_KEY))
+
+
 VERBS: dict[bytes, Parse] = {
+    b"config": _parse_config,
     b"verbosity": _parse_verbosity,
     b"stats": _parse_stats,
     b"shutdown": _parse_shutdown,

@@ -19,6 +19,7 @@ from redcouch.commands import (
     Command,
     Delete,
     Discard,
+    Discover,
     Flush,
     Get,
     GetAndTouch,
@@ -30,6 +31,7 @@ from redcouch.commands import (
     Touch,
     Version,
 )
+from redcouch.dialects.admin import DISCOVERY_KEY
 from redcouch.dialects.buffer import ReceiveBuffer
 from redcouch.dialects.request import MUCH, Dialect, Request, answered
 from redcouch.limits import MAX_KEY, Limits
@@ -369,6 +371,33 @@ def _opcodes() -> dict[int, Opcode]:
 
 _OPCODES = _opcodes()
 
+
+def _say_nodes(frame: Frame, result: bytes | Failed) -> bytes:
+    if isinstance(result, Failed):
+        return _failure(frame, result)
+    key = frame.key if frame.opcode == 0x0C else b""
+    return answer(frame, 0, _EXPTIME.pack(0), key, result)
+
+
+def _read_config(frame: Frame) -> Request:
+    if frame.key != b"cluster":
+        return answered(error(frame, Status.NOT_FOUND))
+    return Request(Discover(), partial(_say_nodes, frame))
+
+
+def _read_get_or_nodes(frame: Frame, with_key: bool) -> Request:
+    if frame.key == DISCOVERY_KEY:
+        return Request(Discover(), partial(_say_nodes, frame))
+    return _read_get(frame, False, with_key)
+
+
+#: ElastiCache's opcode for C{config get}, and the loud gets, which know the older key.
+_DISCOVERY = {
+    0x60: Opcode(_read_config),
+    0x00: Opcode(partial(_read_get_or_nodes, with_key=False)),
+    0x0C: Opcode(partial(_read_get_or_nodes, with_key=True)),
+}
+
 _NO_FLUSH = {
     opcode: Opcode(partial(_refuse_flush, quiet=False), extras=(0, 4), key=False)
     for opcode in (0x08, 0x18)
@@ -382,6 +411,8 @@ class BinaryDialect:
         self._limits = limits
         self._buffer = ReceiveBuffer()
         self._opcodes = _OPCODES if limits.flush else _OPCODES | _NO_FLUSH
+        if limits.discovery:
+            self._opcodes = self._opcodes | _DISCOVERY
         self._frame: Frame | None = None
         self._read: Callable[[Frame], Request] = _read_unknown
         self._swallow = 0

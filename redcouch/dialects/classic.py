@@ -166,6 +166,8 @@ def get_one(key: bytes) -> Request:
 def _parse_get(tokens: list[bytes], limits: Limits) -> Parsed:
     if len(tokens) == 2:
         key = tokens[1]
+        if key == admin.DISCOVERY_KEY and limits.discovery:
+            return admin.get_nodes()
         return answered(BAD_LINE) if len(key) > MAX_KEY else get_one(key)
     if len(tokens) < 2:
         return answered(ERROR)

@@ -9,6 +9,7 @@ ends, and when a client has gone astray.
 from __future__ import annotations
 
 from redcouch.dialects import classic, meta
+from redcouch.dialects.admin import DISCOVERY_KEY
 from redcouch.dialects.block import ERROR, DataBlock, Parsed, Refused
 from redcouch.dialects.buffer import ReceiveBuffer
 from redcouch.dialects.key_list import KeyList
@@ -61,7 +62,8 @@ class TextDialect:
             start = data.find(b"\n") + 1
             if start == len(data) and data.startswith(b"get ") and data.endswith(b"\r\n"):
                 key = data[4:-2]
-                if 0 < len(key) <= MAX_KEY and b" " not in key and b"\0" not in key:
+                plain = b" " not in key and b"\0" not in key and key != DISCOVERY_KEY
+                if plain and 0 < len(key) <= MAX_KEY:
                     return [classic.get_one(key)]
             if start:
                 self._read_line(data[: start - 1], requests)

@@ -312,6 +312,15 @@ class Refusal(Protocol):
         self.transport.loseConnection()
 
 
+CountAll = Callable[[int], int]
+"""Is told how many clients this process has; gives how many the whole service has."""
+
+
+def only_ours(clients: int) -> int:
+    """For a process that is the whole service."""
+    return clients
+
+
 class ConnectionFactory(Factory):
     """Makes a L{Connection} for each client, up to so many at a time."""
 
@@ -319,7 +328,12 @@ class ConnectionFactory(Factory):
     noisy = False
 
     def __init__(
-        self, shared: Shared, reactor: Any, max_connections: int, idle_timeout: float
+        self,
+        shared: Shared,
+        reactor: Any,
+        max_connections: int,
+        idle_timeout: float,
+        count_all: CountAll = only_ours,
     ) -> None:
         """
         @param max_connections: one more is told so and closed.
@@ -331,6 +345,7 @@ class ConnectionFactory(Factory):
         self.run_queue = RunQueue(reactor)
         self._max_connections = max_connections
         self._idle_timeout = idle_timeout
+        self._count_all = count_all
         self._full = Alarm(
             reactor,
             lambda: self.client_count() < max_connections * 0.9,
@@ -362,7 +377,7 @@ class ConnectionFactory(Factory):
 
     def client_count(self) -> int:
         """How many clients the service has, of those that it may have."""
-        return self.staying
+        return self._count_all(self.staying)
 
     def _say_full(self) -> None:
         if self._full.raise_():
@@ -394,6 +409,7 @@ class ConnectionFactory(Factory):
         counters.total_connections += 1
         connection.number = next(self._numbers)
         self.connections.add(connection)
+        self._count_all(self.staying)
         self._hangups.watch(connection.transport, connection)
         connection.quiet_since = self._reactor.seconds()
         if self._sweeper is not None and not self._sweeper.running:
@@ -405,6 +421,7 @@ class ConnectionFactory(Factory):
         self._shared.counters.curr_connections -= 1
         self.connections.discard(connection)
         self._leaving.discard(connection)
+        self._count_all(self.staying)
         self._hangups.forget(connection)
         if not self.connections:
             if self._sweeper is not None and self._sweeper.running:

@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from redcouch.commands import (
     Authenticate,
     Command,
+    Discover,
     Dump,
     Get,
     LimitMemory,
@@ -82,6 +83,8 @@ class Shared:
     @ivar admission: how much may be under way to the storage.
     @ivar limit_memory: gives the storage so many bytes of memory; tells whether it could.
         C{None} where nobody can.
+    @ivar discover: gives the list of nodes that clients are told, as
+        L{Discover<redcouch.commands.Discover>} says; C{None} where none is advertised.
     @ivar typed_version: what people are told in place of C{version}; C{None}
         for the same.
     """
@@ -97,6 +100,7 @@ class Shared:
     admission: Admission = field(default_factory=Admission)
     limit_memory: Callable[[int], Deferred[bool]] | None = None
     typed_version: bytes | None = None
+    discover: Callable[[], Deferred[bytes]] | None = None
     perform: Perform = field(init=False)
 
     def __post_init__(self) -> None:
@@ -468,6 +472,9 @@ class Session:
             limit = self._shared.limit_memory
             size = command.megabytes * 1024 * 1024
             self._wait_for(succeed(False) if limit is None else limit(size), request)
+        elif isinstance(command, Discover):
+            assert self._shared.discover is not None
+            self._wait_for(self._shared.discover(), request)
         elif isinstance(command, ResetStatistics):
             self._wait_for(self._shared.reset(), request)
         else:

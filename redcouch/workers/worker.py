@@ -32,7 +32,6 @@ from redcouch.json_log import described
 from redcouch.reload import Reload
 from redcouch.results import ErrorKind
 from redcouch.server.connection import ConnectionFactory
-from redcouch.server.session import Shared
 from redcouch.service import RedCouchService, service_of
 from redcouch.telemetry.service_status import OwnStatus
 from redcouch.telemetry.snapshot import Clients, OwnStats, StatsSnapshot
@@ -88,25 +87,6 @@ class ServiceStats:
 
     async def detail(self, on: bool) -> None:
         await self._ask("detail", on)
-
-
-class CountedConnectionFactory(ConnectionFactory):
-    """Counts its clients among those of all workers."""
-
-    all_clients: ClientCounts
-    place: int
-
-    def client_counts(self) -> int:
-        self.all_clients.set(self.place, self.staying)
-        return self.all_clients.total()
-
-    def opened(self, connection: Any) -> None:
-        super().opened(connection)
-        self.all_clients.set(self.place, self.staying)
-
-    def closed(self, connection: Any) -> None:
-        super().closed(connection)
-        self.all_clients.set(self.place, self.staying)
 
 
 @implementer(ILogObserver)
@@ -212,17 +192,15 @@ class Worker:
             )
             return accepting_service(endpoint, factory, inherited_socket, self._reload)
 
-        def make_factory(shared: Shared, *rest: Any) -> ConnectionFactory:
-            factory = CountedConnectionFactory(shared, *rest)
-            factory.all_clients = client_counts
-            factory.place = place
-            return factory
+        def count_all(clients: int) -> int:
+            client_counts.set(place, clients)
+            return client_counts.total()
 
         role = Role(
             fail=partial(self.channel.tell, "fail"),
             listen=listen,
             reload=Reload(),  # of what the parent reads
-            make_factory=make_factory,
+            count_all=count_all,
             stats_source=ServiceStats(self.channel),
             limit_memory=self._limit_memory,
             users=None if what["users"] is None else read_users(what["users"]),

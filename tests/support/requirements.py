@@ -171,9 +171,13 @@ REQUIREMENTS: Mapping[str, Requirement] = {
         _namespaces, why=lambda: "namespaces of their own are for tests that root runs"
     ),
     "npm packages": Requirement(
-        partial(_file, str(_TESTS / "node_modules/memjs")),
+        partial(_file, str(_TESTS / "node_modules/memcached-elasticache")),
         ("npm",),
         "npm install --prefix tests --no-package-lock",
+    ),
+    "django-elastipymemcache": Requirement(
+        partial(_module, "django_elastipymemcache"),
+        command="pip install django-elastipymemcache",
     ),
     "pylibmc": Requirement(
         partial(_module, "pylibmc"),
@@ -185,7 +189,16 @@ REQUIREMENTS: Mapping[str, Requirement] = {
 _needed: frozenset[str] | None = None
 
 
-ONCE = frozenset({"redis 6.2", "redis 8.2", "valkey 8.1", "memcached 1.6.38", "pylibmc"})
+ONCE = frozenset(
+    {
+        "redis 6.2",
+        "redis 8.2",
+        "valkey 8.1",
+        "memcached 1.6.38",
+        "pylibmc",
+        "django-elastipymemcache",
+    }
+)
 """Tests that need one of these run on one Python only: what is compared there is not RedCouch's."""
 
 

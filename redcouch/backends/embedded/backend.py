@@ -159,6 +159,9 @@ class EmbeddedBackend(BackendWrapper):
     def traffic(self) -> Deferred[Usage]:
         return super().traffic() if self._up else fail(_not_yet())
 
+    def list_version(self, nodes: bytes, now: int) -> Deferred[int]:
+        return super().list_version(nodes, now) if self._up else fail(_not_yet())
+
 
 def _not_yet() -> BackendError:
     return BackendError(ErrorKind.UNAVAILABLE, _NOT_YET)

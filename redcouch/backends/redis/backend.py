@@ -28,6 +28,7 @@ from redcouch.interfaces import (
     BackendContext,
     IDescribedBackend,
     IDirectBackend,
+    IDiscoveryBackend,
     IFillableBackend,
     ITrafficBackend,
     IWriteProbingBackend,
@@ -35,14 +36,20 @@ from redcouch.interfaces import (
 
 
 @implementer(
-    IDescribedBackend, IDirectBackend, IFillableBackend, ITrafficBackend, IWriteProbingBackend
+    IDescribedBackend,
+    IDirectBackend,
+    IDiscoveryBackend,
+    IFillableBackend,
+    ITrafficBackend,
+    IWriteProbingBackend,
 )
 class RedisBackend(BaseBackend):
     """See the module."""
 
     def __init__(self, link: RedisConnection, codec: ScriptCodec, context: BackendContext) -> None:
         exchange = Exchange(link, codec.scripts)
-        super().__init__(link, codec.packers, exchange, RedisAdmin(exchange, codec, context))
+        admin = RedisAdmin(exchange, codec, context)
+        super().__init__(link, codec.packers, exchange, admin, codec.advertised_key)
         self._link = link
         self._codec = codec
         self._recovery = Recovery(exchange, codec)

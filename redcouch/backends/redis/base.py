@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 
+from redcouch.backends.redis.discovery_store import list_version
 from redcouch.backends.redis.in_parts import Admin, InParts
 from redcouch.backends.redis.replies import Pack
 from redcouch.backends.redis.usage_store import Asks, UsageStore
@@ -71,8 +72,14 @@ class BaseBackend:
         packers: Mapping[type[Command], Pack],
         exchange: Asks,
         admin: Administers,
+        advertised_key: bytes,
     ) -> None:
-        """@param connection: the backend's own: it starts and stops it."""
+        """
+        @param connection: the backend's own: it starts and stops it.
+        @param advertised_key: where lists of nodes are kept.
+        """
+        self._exchange = exchange
+        self._advertised_key = advertised_key
         self._packers = packers
         self._admin = admin
         self._connection = connection
@@ -113,6 +120,11 @@ class BaseBackend:
     def traffic(self) -> Deferred[Usage]:
         """See L{ITrafficBackend<redcouch.interfaces.ITrafficBackend>}."""
         return Deferred.fromCoroutine(self._usage.read())
+
+    def list_version(self, nodes: bytes, now: int) -> Deferred[int]:
+        """See L{IDiscoveryBackend<redcouch.interfaces.IDiscoveryBackend>}."""
+        told = list_version(self._exchange, self._advertised_key, nodes, now)
+        return Deferred.fromCoroutine(told)
 
     def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
         """See L{IStorageBackend<redcouch.interfaces.IStorageBackend>}."""

@@ -34,6 +34,9 @@ CAS_COUNTER = SYSTEM_PREFIX + b"cas_counter"
 FLUSH_AT = SYSTEM_PREFIX + b"flush_at:"
 """Before the item prefix: when a delayed flush of these items is due, in UNIX time."""
 
+ADVERTISED = SYSTEM_PREFIX + b"advertised:"
+"""Before the item prefix: the lists of nodes that discovery clients have been told."""
+
 SIDE = SYSTEM_PREFIX + b"item:"
 """Before the key of an item that is a plain string: its flags and token."""
 

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 from redcouch.backends.redis.fill_leases import FillCodec
 from redcouch.backends.redis.layout import (
+    ADVERTISED,
     CAS_COUNTER,
     FLUSH_AT,
     NO_CAS,
@@ -105,7 +106,8 @@ class ScriptCodec:
         self._delete = self._template("delete", 1)
         fills = FillCodec(layout, self.script, context.now)
         self.flush_key = FLUSH_AT + layout.prefix
-        self.system_keys = (CAS_COUNTER, self.flush_key, *fills.keys)
+        self.advertised_key = ADVERTISED + layout.prefix
+        self.system_keys = (CAS_COUNTER, self.flush_key, self.advertised_key, *fills.keys)
         self.packers: dict[type[Command], Pack] = {
             GetAndTouch: self._pack_get_and_touch,
             Store: self._pack_store,

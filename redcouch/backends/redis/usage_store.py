@@ -99,7 +99,7 @@ class UsageStore:
         sizes = dict(zip((ROOT, *map(key_of, _NOTED)), replies[-len(_NOTED) - 1 :], strict=True))
         for key, size in sizes.items():
             if size > MOST + 1:
-                fields = _fields(await self._exchange.ask(b"HGETALL", key))
+                fields = hash_fields(await self._exchange.ask(b"HGETALL", key))
                 names = oldest(fields, MOST * 4 // 5)
                 keys = (key,) if key == ROOT else (key, key + b":seconds")
                 await self._exchange.ask_all([(b"HDEL", key, *names) for key in keys])
@@ -112,7 +112,7 @@ class UsageStore:
                 self._tell(key)
             else:
                 check(reply)
-        hashes = [*map(_fields, replies)]
+        hashes = [*map(hash_fields, replies)]
         root, *kinds = (dict(zip(said[::2], said[1::2], strict=True)) for said in hashes)
         told = [_STRETCH.fullmatch(said) for name, said in root.items() if name not in _EARLIER]
         if not all(told):
@@ -165,7 +165,7 @@ def _last(said: bytes) -> int:
     return int(stretch[2]) if stretch else _number(said) or 0
 
 
-def _fields(reply: Any) -> list[bytes]:
+def hash_fields(reply: Any) -> list[bytes]:
     """Names and values of a hash, one after the other; RESP3 has them as pairs."""
     if isinstance(reply, dict):
         return [word for pair in reply.items() for word in pair]

@@ -130,7 +130,7 @@ class ClusterAdmin(Flushing):
                 sums.update(read_statistics(replies))
         if not sums:
             raise BackendError(ErrorKind.UNAVAILABLE, "storage not reachable")
-        own = (self._codec.flush_key, *SYSTEM_KEYS)
+        own = (self._codec.flush_key, self._codec.advertised_key, *SYSTEM_KEYS)
         there = await call_each(
             self._router, [(slot_of(key), pack_command((b"EXISTS", key))) for key in own]
         )

@@ -34,20 +34,24 @@ from redcouch.interfaces import (
     BackendContext,
     IDescribedBackend,
     IDirectBackend,
+    IDiscoveryBackend,
     ITrafficBackend,
     IWriteProbingBackend,
 )
 from redcouch.results import ErrorKind, Failed
 
 
-@implementer(IDescribedBackend, IDirectBackend, ITrafficBackend, IWriteProbingBackend)
+@implementer(
+    IDescribedBackend, IDirectBackend, IDiscoveryBackend, ITrafficBackend, IWriteProbingBackend
+)
 class ClusterBackend(BaseBackend):
     """See the module."""
 
     def __init__(self, router: Router, codec: ScriptCodec, context: BackendContext) -> None:
         packers = {kind: pack for kind, pack in codec.packers.items() if kind not in FILL_METHODS}
         exchange = SlotExchange(router)
-        super().__init__(router, packers, exchange, ClusterAdmin(router, exchange, codec, context))
+        admin = ClusterAdmin(router, exchange, codec, context)
+        super().__init__(router, packers, exchange, admin, codec.advertised_key)
         self._router = router
         self._table = router.table
         self._codec = codec
