@@ -26,6 +26,7 @@ from redcouch.backends.origin.url import SCHEME, read_location
 from redcouch.backends.registry import make_backend
 from redcouch.dialects.detect import NAMES
 from redcouch.errors import ConfigurationError
+from redcouch.handover.succession import Inherited
 from redcouch.interfaces import (
     BackendContext,
     IBoundedBackend,
@@ -34,7 +35,7 @@ from redcouch.interfaces import (
     ITrafficBackend,
 )
 from redcouch.limits import Limits
-from redcouch.options import VERSION, is_number, is_tls
+from redcouch.options import VERSION, endpoint_of, endpoints_of, is_number, is_tls
 from redcouch.reload import Reload
 from redcouch.server.admission import Admission
 from redcouch.server.connection import ConnectionFactory, CountAll, only_ours
@@ -110,7 +111,9 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     counters = Counters()
     meter = None if options["http"] is None else Meter(perf_counter)
     context = BackendContext(reactor, limits, time.time, role.fail, meter)
-    backend = make_storage(options, context).outermost
+    storage = make_storage(options, context)
+    _check_take_over(options, storage)
+    backend = storage.outermost
     authenticator = _authenticator(options["auth-file"], counters, reactor, role.reload, role.users)
     version = options["version-string"] or VERSION
     settings = Settings(
@@ -173,7 +176,7 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
 def _numbered_endpoints(options: Mapping[str, Any]) -> frozenset[str]:
     """Those that a --port has given as a number."""
     ports = filter(is_number, options["ports"])
-    return frozenset(_endpoint(port, options["interface"]) for port in ports)
+    return frozenset(endpoint_of(port, options["interface"]) for port in ports)
 
 
 def shared_ports(options: Mapping[str, Any]) -> frozenset[str]:
@@ -205,10 +208,15 @@ def _with_tls(options: Mapping[str, Any], tls: ServerTLS, listen: Listen) -> Lis
 
 
 def make_supervisor(
-    options: Mapping[str, Any], reactor: Any, fail: Callable[[str], None], reload: Reload
+    options: Mapping[str, Any],
+    reactor: Any,
+    fail: Callable[[str], None],
+    reload: Reload,
+    inherited: Inherited,
 ) -> Supervisor:
     """Build what looks after the workers. What they would refuse is refused here already."""
     storage = make_storage(options, BackendContext(reactor, _limits(options), time.time, fail))
+    _check_take_over(options, storage)
     local: Any = storage.innermost if ILocalBackend.providedBy(storage.innermost) else None
     workers_url = options["storage"]
     if local is not None:
@@ -221,7 +229,11 @@ def make_supervisor(
     authenticator = _authenticator(options["auth-file"], Counters(), reactor, reload)
     tls = _tls(options, reload)
     listen = partial(
-        listening_port, reactor=reactor, shared_ports=shared_ports(options), reload=reload
+        listening_port,
+        reactor=reactor,
+        shared_ports=shared_ports(options),
+        reload=reload,
+        inherited=inherited,
     )
     return Supervisor(
         dict(options),
@@ -269,6 +281,15 @@ def make_storage(options: Mapping[str, Any], context: BackendContext) -> Storage
         raise SystemExit(f"redcouch: --storage: {error}") from None
 
 
+def _check_take_over(options: Mapping[str, Any], storage: Storage) -> None:
+    """Refuse to put a process into the place of another that takes the items with it."""
+    if options["take-over"] and ILocalBackend.providedBy(storage.innermost):
+        raise SystemExit(
+            f"redcouch: --take-over: the items of {redact(options['storage'])} end with the "
+            "process that has them"
+        )
+
+
 def _make_storage(url: str, on_outage: str, context: BackendContext) -> Storage:
     """
     Layers go from the inside to the outside, and none knows what is around it: what
@@ -286,11 +307,6 @@ def _make_storage(url: str, on_outage: str, context: BackendContext) -> Storage:
     innermost = make_backend(url, context)
     outermost = reduce(lambda inner, layer: layer(inner), layers, innermost)
     return Storage(innermost, outermost, around)
-
-
-def endpoints_of(options: Mapping[str, Any]) -> list[str]:
-    """Where to listen, as endpoint strings."""
-    return [_endpoint(port, options["interface"]) for port in options["ports"]]
 
 
 def _authenticator(
@@ -330,9 +346,3 @@ def listening_addresses(options: Mapping[str, Any]) -> list[str]:
                 f"tcp6:[{host or '::'}]:{place}" if ipv6 else f"tcp:{host or '0.0.0.0'}:{place}"
             )
     return found
-
-
-def _endpoint(port: str, interface: str) -> str:
-    if is_number(port):
-        return f"tcp:{port}:interface={interface.replace(':', chr(92) + ':')}"
-    return port

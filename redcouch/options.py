@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 from twisted.python.usage import Options as UsageOptions
@@ -17,6 +18,8 @@ from twisted.python.usage import UsageError
 
 from redcouch import MEMCACHED_VERSION, __version__
 from redcouch.backends.registry import DEFAULT_STORAGE, STORAGE_VARIABLE, schemes
+from redcouch.handover.descriptors import POSSIBLE
+from redcouch.handover.succession import PidFile, find
 from redcouch.urls import read_node
 
 DEFAULT_PORT = 11210
@@ -141,6 +144,18 @@ def is_number(port: str) -> bool:
 def is_tls(port: str) -> bool:
     """Whether a --port is an endpoint that speaks TLS by itself."""
     return port.startswith("ssl:")
+
+
+def endpoint_of(port: str, interface: str) -> str:
+    """The endpoint string of a --port."""
+    if is_number(port):
+        return f"tcp:{port}:interface={interface.replace(':', chr(92) + ':')}"
+    return port
+
+
+def endpoints_of(options: Mapping[str, Any]) -> list[str]:
+    """Where to listen, as endpoint strings."""
+    return [endpoint_of(port, options["interface"]) for port in options["ports"]]
 
 
 class Options(UsageOptions):
@@ -296,6 +311,12 @@ class Options(UsageOptions):
             "Let other processes listen on a --port that is a number, too (SO_REUSEPORT): a new "
             "one can serve before this one ends.",
         ],
+        [
+            "take-over",
+            None,
+            "Take ports and clients over from the RedCouch that has the same --port now, if there "
+            "is one, once this one serves; the other one ends then (Linux).",
+        ],
         ["http-auth", None, "Ask for a user and password of --auth-file before --http is shown."],
         ["no-dump", "X", "Refuse stats cachedump, lru_crawler metadump and mgdump."],
     ]
@@ -308,6 +329,11 @@ class Options(UsageOptions):
         self["ports"] = []
         self["http-hosts"] = []
         self["advertise"] = []
+
+    @cached_property
+    def pid_file(self) -> PidFile:
+        """twistd's."""
+        return PidFile(self.parent)
 
     def opt_http_host(self, name: str) -> None:
         """
@@ -377,10 +403,27 @@ class Options(UsageOptions):
             raise UsageError("--log-format json: not with --syslog, which has a form of its own")
         if self["http-auth"] and self["auth-file"] is None:
             raise UsageError("--http-auth: there is no --auth-file to find users in")
+        if self["take-over"]:
+            self._prepare_to_take_over()
         if isinstance(self["max-item-size"], str):
             self["max-item-size"] = _size(self["max-item-size"])
         if isinstance(self["memory-limit"], str):
             self["memory-limit"] = _memory(self["memory-limit"])
+
+    @property
+    def service_users(self) -> Sequence[int]:
+        """The user ids, beside our own and root's, as which this service may run."""
+        user = dict(self.parent or {}).get("uid")
+        return () if user is None else (user,)
+
+    def _prepare_to_take_over(self) -> None:
+        """twistd would refuse to start beside the process whose id is in the file."""
+        if not POSSIBLE:
+            raise UsageError("--take-over: this system cannot pass clients to another process")
+        predecessor = find(endpoints_of(self), self.service_users)
+        if predecessor is not None:
+            predecessor.close()
+            self.pid_file.step_aside()
 
     def _check_numbered_ports(self) -> None:
         """Refuse what would come to nothing."""

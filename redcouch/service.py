@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from redcouch import __version__
@@ -25,30 +26,34 @@ from redcouch.build import (
     Bridge,
     Listen,
     Role,
-    endpoints_of,
     make_bridge,
     make_supervisor,
     shared_ports,
 )
 from redcouch.errors import ConfigurationError, StartError
+from redcouch.handover.clients import Adopter, Giver
+from redcouch.handover.succession import Inherited, Restart, Succession
 from redcouch.interfaces import IStorageBackend
 from redcouch.json_log import JsonLog
-from redcouch.options import FLAGS, Options
+from redcouch.options import FLAGS, Options, endpoints_of
 from redcouch.process_tuning import raise_fd_limit, tune_process
 from redcouch.reload import Reload
 from redcouch.server.connection import ConnectionFactory
 from redcouch.server.listeners import is_local, listening_service
-from redcouch.server.passwords import Authenticator
 from redcouch.systemd import Tell, nobody, notifier
 from redcouch.telemetry.client_names import ClientNames
 from redcouch.telemetry.service_status import StatusSource
 from redcouch.telemetry.usage_recorder import UsageRecorder
 from redcouch.telemetry.write_probe import WriteProbe
 from redcouch.urls import redact
+from redcouch.workers.supervisor import Supervisor
 
 __all__ = ["Options", "RedCouchService", "makeService", "service_of"]
 
 _OTHER_DESCRIPTORS = 64
+
+_LOOK = 0.05
+"""Seconds between two looks whether the storage is there, for who takes over."""
 
 
 class RedCouchService(MultiService):
@@ -73,6 +78,10 @@ class RedCouchService(MultiService):
         self._backend = backend
         self._factory = factory
         self._endpoints = endpoints
+        self._places = endpoints
+        self._adopter = Adopter(factory, reactor)
+        #: See L{Successor<redcouch.handover.succession.Successor>}.
+        self.adopters: Sequence[str] = ()
         self._storage = storage
         self._drain_timeout = drain_timeout
         self._reactor = reactor
@@ -92,7 +101,7 @@ class RedCouchService(MultiService):
                 self._listen(endpoint, self._factory).setServiceParent(self)
             super().privilegedStartService()
             pairs = zip(self, self._endpoints, strict=True)
-            self._endpoints = [getattr(one, "place", given) for one, given in pairs]
+            self._places = [getattr(one, "place", given) for one, given in pairs]
         except CannotListenError as error:
             raise StartError(f"redcouch: {error}") from None
         except (ValueError, TypeError, OSError) as error:  # as endpoints complain of their strings
@@ -107,7 +116,7 @@ class RedCouchService(MultiService):
                 "RedCouch {version} listens on {endpoints} and keeps items in {storage}; "
                 "{workers} worker serves",
                 version=__version__,
-                endpoints=", ".join(self._endpoints),
+                endpoints=", ".join(self._places),
                 storage=redact(self._storage),
                 workers=1,
             )
@@ -119,13 +128,34 @@ class RedCouchService(MultiService):
             lambda failure: self._log.failure("The storage could not start", failure)
         )
 
+    # -- following, and being followed: see redcouch.handover ----------------------------------
+
+    def listening(self) -> list[tuple[str, Any]]:
+        """See L{Successor<redcouch.handover.succession.Successor>}."""
+        services: Any = self.services
+        return [(given, one.port) for given, one in zip(self._endpoints, services, strict=True)]
+
+    def able(self) -> Deferred[Sequence[str]]:
+        """See L{Successor<redcouch.handover.succession.Successor>}."""
+        return Deferred.fromCoroutine(self._be_able())
+
+    async def _be_able(self) -> Sequence[str]:
+        while not self._backend.health().ready:
+            await deferLater(self._reactor, _LOOK)
+        return [self._adopter.start()]
+
+    # -- stop --------------------------------------------------------------------------------
+
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        self.tell("STOPPING=1\nSTATUS=Letting clients finish")
+        if not self.adopters:
+            self.tell("STOPPING=1\nSTATUS=Letting clients finish")
+        self._adopter.stop()
+        giver = Giver(self.adopters, self._reactor)
         await super().stopService()
-        drained = self._factory.drain()
+        drained = self._factory.drain(giver or None)
         waiting = len(self._factory.connections)
         if waiting:
             self._log.info("Waiting for {waiting} clients to finish", waiting=waiting)
@@ -133,6 +163,9 @@ class RedCouchService(MultiService):
         await drained
         if timer.active():
             timer.cancel()
+        if giver:
+            giver.stop()
+            self._log.info("{given} clients go on in the next process", given=giver.given)
         if self.usage_recorder is not None:
             await self.usage_recorder.stop()
         if self.write_probe is not None:
@@ -198,44 +231,54 @@ def _make_service(options: Options) -> MultiService:
 
     _make_room(options["max-connections"])
     _warn_if_open(options)
+    restart = Restart(os.environ)
     tell = notifier(os.environ)
     reload = Reload()
     reload.on_hangup(reactor)
     reactor.addSystemEventTrigger("before", "shutdown", _ignore_further_signals)
+    inherited: Inherited = {}
+    served: Supervisor | RedCouchService
+    bridge: Supervisor | Bridge
     if options["workers"] > 1:
-        supervisor = make_supervisor(options, reactor, _fail(reactor), reload)
-        supervisor.tell = tell
-        return _shown(
-            supervisor, supervisor.status_source, options, supervisor.authenticator, reload, reactor
-        )
-    listen = partial(listening_service, reload=reload, shared_ports=shared_ports(options))
-    bridge = make_bridge(options, reactor, Role(_fail(reactor), listen, reload))
-    service = service_of(bridge, options, reactor)
-    service.tell = tell
-    return _shown(service, bridge.status_source, options, bridge.authenticator, reload, reactor)
+        served = bridge = make_supervisor(options, reactor, _fail(reactor), reload, inherited)
+        renew = served.renew
+    else:
+        shared = shared_ports(options)
+        listen = partial(listening_service, reload=reload, shared_ports=shared, inherited=inherited)
+        bridge = make_bridge(options, reactor, Role(_fail(reactor), listen, reload))
+        served = service_of(bridge, options, reactor)
+        renew = restart
+    served.tell = tell
+    waker: Any = reactor
+    signal.signal(signal.SIGUSR2, lambda number, frame: waker.callFromThread(renew))
+    whole: Any = served
+    if options["http"] is not None:
+        whole = _shown(served, bridge, options, reload, inherited, reactor)
+    succession = Succession(whole, served, endpoints_of(options), inherited, options, reactor)
+    restart.possible = succession.can_be_followed
+    return succession
 
 
 def _shown(
     service: MultiService,
-    status_source: StatusSource,
+    shown: Supervisor | Bridge,
     options: Mapping[str, Any],
-    authenticator: Authenticator | None,
     reload: Reload,
+    inherited: Inherited,
     reactor: Any,
 ) -> MultiService:
-    """The service, with the pages that show it where somebody wants them."""
-    endpoint = options["http"]
-    if endpoint is None:
-        return service
+    """The service, with the pages that show it."""
     # A web server is much to import: only who serves pages pays for it.
     from redcouch.http.service import ServiceWithPages
 
-    users = authenticator if options["http-auth"] else None
+    users = shown.authenticator if options["http-auth"] else None
     names = _client_names(options["client-names"], reload)
     flags = {name: bool(options[name]) for name in FLAGS}
-    shown = dict(options) | flags
+    told = dict(options) | flags
+    listen = partial(listening_service, reload=reload, inherited=inherited)
+    source: StatusSource = shown.status_source
     return ServiceWithPages(
-        service, status_source, shown, endpoint, users, names, reload, reactor, time.time
+        service, source, told, options["http"], users, names, listen, reactor, time.time
     )
 
 

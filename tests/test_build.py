@@ -75,13 +75,13 @@ def test_workers_have_the_layers() -> None:
     """
     options = Options()
     options.parseOptions(["--workers", "2", "--storage", f"warm:embedded:?prefix=x&{OLD}"])
-    parent = make_supervisor(options, Clock(), print, Reload())
+    parent = make_supervisor(options, Clock(), print, Reload(), {})
     assert isinstance(parent._storage, EmbeddedBackend)
     url = parent._worker_options["storage"]
     assert url == f"warm:{parent._storage.shared_url}&{OLD}"
     options.parseOptions(["--storage", f"warm:memory:?{OLD}"])
     with pytest.raises(SystemExit, match="items of its own"):
-        make_supervisor(options, Clock(), print, Reload())
+        make_supervisor(options, Clock(), print, Reload(), {})
 
 
 class EmbeddedTests(TestCase):

@@ -13,10 +13,12 @@ from typing import Any
 
 import txredisapi
 from twisted.application.internet import StreamServerEndpointService
-from twisted.internet import defer, tcp
+from twisted.internet import defer, tcp, unix
 from twisted.internet.error import CannotListenError, ConnectionRefusedError
+from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from redcouch.backends.redis.connection import RedisConnectionFactory, RedisConnectionProtocol
@@ -30,6 +32,9 @@ PLACES = {
     "_tempDataLen": "server/direct_writer.py",
     "SEND_LIMIT": "server/direct_writer.py",
     "bufferSize": "backends/redis/connection.py",
+    "_shouldShutdown": "server/connection.py",
+    "_bindPath": "handover/succession.py",
+    "_fromListeningDescriptor": "server/listeners.py",
     "_raiseSynchronously": "server/listeners.py",
 }
 """What is leant on, and the file that does."""
@@ -159,6 +164,14 @@ class TransportTests(SynchronousTestCase):
         self.transport.doRead()
         self.assertEqual([len(data) for data in received], [1000])
 
+    def test_left_open(self) -> None:
+        """With C{_shouldShutdown} false, a socket that another process has as well stays open."""
+        with self.transport.socket.dup() as elsewhere:
+            self.transport._shouldShutdown = False
+            self.transport.connectionLost(Failure(CONNECTION_DONE))
+            elsewhere.send(b"still here")
+            self.assertEqual(self.theirs.recv(100), b"still here")
+
 
 class Reactorless:
     """A reactor that is told what to watch, and watches nothing."""
@@ -170,7 +183,24 @@ class Reactorless:
 
 
 class ListeningTests(SynchronousTestCase):
-    """Twisted's service that listens."""
+    """Twisted's service that listens, and its unix port."""
+
+    def test_adopted_unix_port(self) -> None:
+        """
+        C{_fromListeningDescriptor} makes a port whose mode can be chosen, and C{_bindPath}
+        is what it removes at the end.
+        """
+        path = self.mktemp()
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(path)
+            listening.listen()
+            port = unix.Port._fromListeningDescriptor(Reactorless(), listening.fileno(), Factory())
+        port.mode = 0o600
+        port.startListening()
+        self.assertEqual(Path(path).stat().st_mode & 0o777, 0o600)
+        port._bindPath = b"\0"
+        port.connectionLost(None)
+        self.assertTrue(Path(path).exists())
 
     def test_raises(self) -> None:
         """C{_raiseSynchronously} makes a port that is taken end the start."""

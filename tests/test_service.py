@@ -23,6 +23,7 @@ from zope.interface import implementer
 from redcouch import build, service
 from redcouch import options as options_module
 from redcouch.errors import StartError
+from redcouch.handover.succession import Succession
 from redcouch.interfaces import IStorageBackend
 from redcouch.limits import Limits
 from redcouch.server.connection import ConnectionFactory
@@ -268,7 +269,7 @@ class OptionsTests(SynchronousTestCase):
         """Ports may be given several times, numbers or endpoints."""
         options = parsed("-p", "0", "--port", "unix:/run/s", "-p", "11211", "--interface", "::1")
         self.assertEqual(
-            build.endpoints_of(options),
+            options_module.endpoints_of(options),
             [
                 "tcp:0:interface=\\:\\:1",
                 "unix:/run/s",
@@ -294,7 +295,9 @@ class OptionsTests(SynchronousTestCase):
     def test_whole_service(self) -> None:
         """The options that make a service make all of it."""
         made = makeService(parsed("--storage", "memory:", "--port", "0", "--idle-timeout", "5"))
-        self.assertIsInstance(made, RedCouchService)
+        self.assertIsInstance(made, Succession)
+        (service,) = made.services
+        self.assertIsInstance(service, RedCouchService)
         for given, words in (
             (["--storage", "memory:x"], "redcouch: --storage: 'memory:x'"),
             (["--storage", "memory:", "--auth-file", "/nonexistent"], "redcouch: --auth-file: "),

@@ -85,6 +85,15 @@ class TextAuth:
         self._buffer.feed(data)
         self.pending = True
 
+    def suspend(self) -> tuple[bytes, int]:
+        """The beginning of a line or of a secret, with a line that has its length."""
+        line = b"" if self._block is None else b"set auth 0 0 %d\r\n" % self._block
+        return line + self._buffer.rest(), self._swallow
+
+    def skip(self, count: int) -> None:
+        """Throw away so many of the client's next bytes."""
+        self._swallow = count
+
     def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:
         """Let the client in, or hear its next attempt."""
         self.waiting = False

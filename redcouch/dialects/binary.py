@@ -420,6 +420,22 @@ class BinaryDialect:
         self.waiting = False
         self.pending = False
 
+    def suspend(self) -> tuple[bytes, int]:
+        """The beginning of a frame."""
+        frame, front = self._frame, b""
+        if frame is not None:
+            body = len(frame.extras) + len(frame.key) + frame.length
+            lengths = len(frame.key), len(frame.extras)
+            front = _HEADER.pack(
+                MAGIC_REQUEST, frame.opcode, *lengths, 0, 0, body, frame.opaque, frame.cas
+            )
+            front += frame.extras + frame.key
+        return front + self._buffer.rest(), self._swallow
+
+    def skip(self, count: int) -> None:
+        """Throw away so many of the client's next bytes."""
+        self._swallow = count
+
     def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:
         """Nobody is asked here: see L{redcouch.dialects.auth}."""
         return self, b""

@@ -131,6 +131,11 @@ class ReceiveBuffer:
         self.take_exactly(skipped)
         return skipped
 
+    def rest(self) -> bytes:
+        """All that is held, left where it is."""
+        self._join()
+        return self._data
+
     def peek(self, length: int) -> bytes:
         """Up to that many of the next bytes, left where they are."""
         start = self._data[self._pos : self._pos + length]

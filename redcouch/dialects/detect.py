@@ -23,6 +23,11 @@ def dialect_for(data: bytes, limits: Limits, guarded: bool = False) -> Dialect:
 
     @param guarded: the client has to prove who it is first.
     """
-    if data[0] == MAGIC_REQUEST:
+    return dialect_of(dialect_name(data), limits, guarded)
+
+
+def dialect_of(name: str, limits: Limits, guarded: bool = False) -> Dialect:
+    """The dialect of this name, at its beginning."""
+    if name == "binary":
         return BinaryAuth(limits) if guarded else BinaryDialect(limits)
     return TextAuth(limits) if guarded else TextDialect(limits)

@@ -56,6 +56,18 @@ class Dialect(Protocol):
         """Keep these bytes until the client has its turn."""
         ...
 
+    def suspend(self) -> tuple[bytes, int]:
+        """
+        What has been received and not understood, and how many of the client's next bytes
+        are to be thrown away. To be asked while nothing is C{pending} or C{waiting}. A new
+        dialect of this kind that is given both, by C{skip} and C{receive}, goes on as this.
+        """
+        ...
+
+    def skip(self, count: int) -> None:
+        """Throw away so many of the client's next bytes."""
+        ...
+
     def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:
         """Go on: with this dialect, and these bytes received before."""
         ...

@@ -38,7 +38,7 @@ _TYPED_VERBS = classic.TYPED_VERBS | meta.VERBS
 class TextDialect:
     """One client's lines and data blocks, as requests."""
 
-    __slots__ = ("_block", "_buffer", "_keys", "_limits", "_swallow", "broken", "pending")
+    __slots__ = ("_block", "_buffer", "_keys", "_limits", "_line", "_swallow", "broken", "pending")
 
     waiting = False
 
@@ -46,6 +46,8 @@ class TextDialect:
         self._limits = limits
         self._buffer = ReceiveBuffer()
         self._block: DataBlock | None = None
+        #: The line that the block belongs to, without its LF.
+        self._line = b""
         self._keys: KeyList | None = None
         self._swallow = 0
         self.broken = False
@@ -118,6 +120,15 @@ class TextDialect:
                 left -= 1 + len(line) // _LINE_IN_TURN
                 self._read_line(line, requests)
 
+    def suspend(self) -> tuple[bytes, int]:
+        """The beginning of a line or of a value, with its line."""
+        line = b"" if self._block is None else self._line + b"\n"
+        return line + self._buffer.rest(), self._swallow
+
+    def skip(self, count: int) -> None:
+        """Throw away so many of the client's next bytes."""
+        self._swallow = count
+
     def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:
         """Nobody is asked here: see L{redcouch.dialects.auth}."""
         return self, b""
@@ -137,6 +148,7 @@ class TextDialect:
 
     def _read_line(self, line: bytes, requests: list[Request]) -> None:
         limits = self._limits
+        whole = line
         if len(line) >= limits.max_long_line and self._is_too_long(line[:_LOOK], len(line)):
             self.broken = True
             return
@@ -161,6 +173,7 @@ class TextDialect:
         parsed = parse(tokens, limits)
         if parsed.__class__ is DataBlock:
             self._block = parsed
+            self._line = whole
         else:
             self._take(parsed, requests)
 

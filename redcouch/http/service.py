@@ -19,8 +19,7 @@ from redcouch.http.access import AccessControl, Authorizer, HttpFactory, own_nam
 from redcouch.http.collect import StatusCollector
 from redcouch.http.history import STEP, History
 from redcouch.http.routes import Pages
-from redcouch.reload import Reload
-from redcouch.server.listeners import is_local, listening_service
+from redcouch.server.listeners import ListeningService, is_local
 from redcouch.server.passwords import Authenticator
 from redcouch.telemetry.client_names import ClientNames
 from redcouch.telemetry.service_status import StatusSource
@@ -33,13 +32,13 @@ class ServiceWithPages(MultiService):
 
     def __init__(
         self,
-        shown: MultiService,
+        shown: Any,
         status_source: StatusSource,
         options: Mapping[str, Any],
         endpoint: str,
         authenticator: Authenticator | None,
         names: ClientNames,
-        reload: Reload,
+        listen: Callable[[str, HttpFactory], ListeningService],
         reactor: Any,
         now: Callable[[], float],
     ) -> None:
@@ -47,12 +46,13 @@ class ServiceWithPages(MultiService):
         @param endpoint: where to listen.
         @param authenticator: who may see it; C{None} is everybody.
         @param names: what clients are called.
-        @param reload: is given what can be read again.
+        @param listen: makes what listens where an endpoint string says.
         """
         super().__init__()
         self._shown = shown
         self._endpoint = endpoint
-        self._reload = reload
+        self._place = endpoint
+        self._listen = listen
         self._is_open = authenticator is None
         self._now = now
         self._history = History()
@@ -68,10 +68,11 @@ class ServiceWithPages(MultiService):
 
     def privilegedStartService(self) -> None:
         try:
-            listening = listening_service(self._endpoint, self._door, self._reload)
+            listening = self._listen(self._endpoint, self._door)
             listening.setServiceParent(self._site)
             self._site.privilegedStartService()
-            self._endpoint = listening.place
+            self._place = listening.place
+            self._port = listening.port
         except CannotListenError as error:
             raise StartError(f"redcouch: --http: {error}") from None
         except (ValueError, TypeError, OSError) as error:  # as endpoints complain of their strings
@@ -82,13 +83,17 @@ class ServiceWithPages(MultiService):
         super().startService()
         self._shown.startService()
         self._site.startService()
-        self._log.info("The status page is on {endpoint}", endpoint=self._endpoint)
-        if self._is_open and not is_local(self._endpoint):
+        self._log.info("The status page is on {endpoint}", endpoint=self._place)
+        if self._is_open and not is_local(self._place):
             self._log.warn(
                 "Whoever reaches {endpoint} sees the status page: --http-auth asks for a password",
-                endpoint=self._endpoint,
+                endpoint=self._place,
             )
         self._pulse.start(STEP, now=True)
+
+    def listening(self) -> list[tuple[str, Any]]:
+        """See L{Successor<redcouch.handover.succession.Successor>}; with the page's own."""
+        return [*self._shown.listening(), (self._endpoint, self._port)]
 
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())

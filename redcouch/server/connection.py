@@ -7,7 +7,9 @@ here.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -27,17 +29,21 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from redcouch.commands import Command
-from redcouch.dialects.detect import dialect_for, dialect_name
+from redcouch.dialects.detect import dialect_for, dialect_name, dialect_of
 from redcouch.dialects.request import Dialect
 from redcouch.server.alarm import Alarm
-from redcouch.server.direct_writer import direct_writer, unsent
-from redcouch.server.epoll_reader import MOST, EpollReader
+from redcouch.server.direct_writer import direct_writer, take_unsent, unsent
+from redcouch.server.epoll_reader import MOST, EpollReader, is_plain
 from redcouch.server.hangups import Hangups, end_now
 from redcouch.server.run_queue import RunQueue
 from redcouch.server.session import Session, Shared
+from redcouch.server.transit import Transit
 
 _TLS_HANDSHAKE = b"\x16\x03"
 """What a client that speaks TLS begins with."""
+
+HandOver = Callable[["Connection"], None]
+"""Takes a client for which nothing is under way to another process."""
 
 _REFUSAL = b"ERROR Too many open connections\r\n"
 """What memcached says to a client beyond its -c."""
@@ -76,6 +82,10 @@ class Connection(Protocol):
         self.spoke = False
         self.dialect_name = ""
 
+        self._hand_over: HandOver | None = None
+        #: How it stood in the process that it comes from.
+        self.transit: Transit | None = None
+
     def connectionMade(self) -> None:
         self._send = direct_writer(self.transport)
         if ITCPTransport.providedBy(self.transport):
@@ -92,6 +102,9 @@ class Connection(Protocol):
         self.transport.registerProducer(self, True)
         self._reading = self.factory.epoll_reader.reading(self.transport)
         self.factory.opened(self)
+        if self.transit is not None:
+            self._go_on(self.transit)
+            self.transit = None
 
     @property
     def host(self) -> str:
@@ -181,6 +194,7 @@ class Connection(Protocol):
         assert self._dialect is not None
         self._dialect, rest = self._dialect.authenticated(proven)
         if self._closing:
+            self._dialect.feed(rest)
             return
         self._wait(self._dialect, self.session.submit(self._dialect.receive(rest)))
         if not self._dialect.waiting:
@@ -192,9 +206,15 @@ class Connection(Protocol):
         """Nothing more is heard from this client."""
         return self._closing or self._draining
 
-    def drain(self) -> None:
-        """Listen to no more; answer what was asked, then close."""
+    def drain(self, hand_over: HandOver | None = None) -> None:
+        """
+        Listen to no more; answer what was asked, then close.
+
+        @param hand_over: takes the client instead, where it can go on in another process:
+            it has not ended the conversation itself, and nothing encrypts it.
+        """
         self._draining = True
+        self._hand_over = hand_over if is_plain(self.transport) else None
         self._reading.pause()
         self._end_if_asked()
 
@@ -206,14 +226,62 @@ class Connection(Protocol):
         waits = dialect is not None and dialect.waiting
         if self._draining or (self._half_closed and not waits):
             self._closing = True
-            self.session.end()
+            if self._hand_over is None or self._half_closed or (dialect and dialect.broken):
+                self.session.end()
+            else:
+                self.session.leave()
 
     def close(self) -> None:
-        """Close, after what has been written."""
+        """Close, after what has been written; or let the client go on in another process."""
         self._closing = True
         self._reading.stop()
         self.transport.unregisterProducer()
-        self.transport.loseConnection()
+        if self.session.left and self._hand_over is not None:
+            self._hand_over(self)
+        else:
+            self.transport.loseConnection()
+
+    # -- going on in another process -----------------------------------------------------------
+
+    def pack(self) -> Transit:
+        """What is known of the client. Nothing is read or sent any more."""
+        unread, skip = (b"", 0) if self._dialect is None else self._dialect.suspend()
+        unsent = take_unsent(self.transport)
+        return Transit(self.dialect_name, self.user, skip, unread, unsent)
+
+    def fileno(self) -> int:
+        """The descriptor of its socket."""
+        descriptor: int = self.transport.fileno()
+        return descriptor
+
+    def keep(self, transit: Transit) -> None:
+        """Nobody has taken the client: close, as without a successor."""
+        if self.transport.connected:
+            self._send(transit.unsent)
+            self.transport.loseConnection()
+
+    def let_go(self) -> None:
+        """Another process has the client: close the socket here, and only here."""
+        self.transport._shouldShutdown = False
+        end_now(self.transport)
+
+    def _go_on(self, transit: Transit) -> None:
+        """Go on as the process before would have."""
+        self.session.user = transit.user
+        if transit.unsent:
+            self._send(transit.unsent)
+        if not transit.dialect:
+            return
+        guarded = self._shared.authenticate is not None
+        dialect = dialect_of(transit.dialect, self._shared.limits, guarded)
+        if guarded and transit.user is not None:
+            dialect, _ = dialect.authenticated(True)
+        dialect.skip(transit.skip)
+        self._dialect = dialect
+        self.dialect_name = transit.dialect
+        self.session.set_dialect(transit.dialect)
+        if transit.unread:
+            self._wait(dialect, self.session.submit(dialect.receive(transit.unread)))
 
     def look_whether_gone(self) -> None:
         """
@@ -300,6 +368,18 @@ class Misfits:
         """Nobody listens any more."""
         for alarm in self._alarms.values():
             alarm.stop()
+
+
+class _Arrival(Factory):
+    """Has the protocol for one connection."""
+
+    noisy = False
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        return self._connection
 
 
 class Refusal(Protocol):
@@ -458,15 +538,29 @@ class ConnectionFactory(Factory):
             connection.quiet_since = self._reactor.seconds()
             connection.drain()
 
-    def drain(self) -> Deferred[None]:
-        """Let every client finish what it has asked for. Fires when all are gone."""
+    def adopt(self, client: socket.socket, transit: Transit) -> None:
+        """Go on with a client of another process, however many there are."""
+        connection = Connection(self._shared)
+        connection.factory = self
+        connection.transit = transit
+        with suppress(OSError):  # it is gone
+            self._reactor.adoptStreamConnection(
+                client.fileno(), client.family, _Arrival(connection)
+            )
+
+    def drain(self, hand_over: HandOver | None = None) -> Deferred[None]:
+        """
+        Let every client finish what it has asked for. Fires when all are gone.
+
+        @param hand_over: see L{Connection.drain}.
+        """
         drained: Deferred[None] = Deferred()
         if not self.connections:
             drained.callback(None)
             return drained
         self._draining = drained
         for connection in list(self.connections):
-            connection.drain()
+            connection.drain(hand_over)
         return drained
 
     def abort(self) -> None:

@@ -58,6 +58,15 @@ def socket_transport(transport: Any) -> FileDescriptor | None:
     return transport
 
 
+def take_unsent(transport: Any) -> bytes:
+    """What the client has yet to take. A plain transport sends nothing more then."""
+    transport.stopWriting()
+    data = b"".join((transport.dataBuffer[transport.offset :], *transport._tempDataBuffer))
+    transport.dataBuffer, transport.offset = b"", 0
+    transport._tempDataBuffer, transport._tempDataLen = [], 0
+    return data
+
+
 def unsent(transport: Any) -> int:
     """How many bytes the client has yet to take, beside those that the system keeps."""
     sending = socket_transport(transport)

@@ -115,7 +115,7 @@ class EpollReader:
 
     def reading(self, transport: Any) -> Reading:
         """Take over the reading of a transport that has just connected, where that helps."""
-        if not hasattr(select, "epoll") or not _is_plain(transport):
+        if not hasattr(select, "epoll") or not is_plain(transport):
             return Reading(transport)
         return _EpollReading(transport, self)
 
@@ -203,5 +203,6 @@ class EpollReader:
             transport.connectionLost(Failure(why))
 
 
-def _is_plain(transport: Any) -> bool:
+def is_plain(transport: Any) -> bool:
+    """Whether it is a socket's, and nothing encrypts."""
     return isinstance(transport, tcp.Connection) and not transport.TLS

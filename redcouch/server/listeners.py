@@ -15,10 +15,11 @@ from __future__ import annotations
 import errno
 import re
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, MutableMapping
 from typing import Any
 
 from twisted.application.internet import StreamServerEndpointService
+from twisted.internet import unix
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import (
@@ -28,6 +29,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from redcouch.errors import ConfigurationError
@@ -193,14 +195,65 @@ class SharedPortEndpoint:
             return self._reactor.adoptStreamPort(listening.fileno(), self._family, factory)
 
 
-def server_endpoint(description: str, reactor: Any, shared: bool, reload: Reload) -> Any:
+class OpenSocket:
+    """Stands for the reactor where an endpoint is going to listen; the socket is open already."""
+
+    def __init__(self, listening: socket.socket, reactor: Any) -> None:
+        self._socket = listening
+        self._reactor = reactor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def listenTCP(
+        self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
+    ) -> Any:
+        with self._socket as listening:
+            return self._reactor.adoptStreamPort(listening.fileno(), listening.family, factory)
+
+    def listenUNIX(
+        self,
+        address: str,
+        factory: IProtocolFactory,
+        backlog: int = 50,
+        mode: int = 0o666,
+        wantPID: bool = False,
+    ) -> Any:
+        with self._socket as listening:
+            port = unix.Port._fromListeningDescriptor(self._reactor, listening.fileno(), factory)
+        port.mode = mode
+        port.startListening()
+        return port
+
+    def listenSSL(
+        self,
+        port: int,
+        factory: IProtocolFactory,
+        contextFactory: Any,
+        backlog: int = 50,
+        interface: str = "",
+    ) -> Any:
+        return self.listenTCP(port, TLSMemoryBIOFactory(contextFactory, False, factory))
+
+
+def server_endpoint(
+    description: str,
+    reactor: Any,
+    shared: bool,
+    reload: Reload,
+    inherited: MutableMapping[str, socket.socket] | None = None,
+) -> Any:
     """
     The endpoint that a string describes.
 
     @param shared: other processes may have the same port, which is a C{tcp:} one.
     @param reload: is given what can be read again, as the certificates of C{ssl:}.
+    @param inherited: sockets that listen already, by such strings.
     @raise ValueError: it describes none.
     """
+    if inherited and description in inherited:
+        reactor = OpenSocket(inherited.pop(description), reactor)
+        shared = False
     if shared:
         port, interface = _read_tcp(description)
         return SharedPortEndpoint(reactor, port, interface)
@@ -266,14 +319,23 @@ class ListeningService(StreamServerEndpointService):
         self._raiseSynchronously = True
 
     @property
+    def port(self) -> Any:
+        """What it listens on, once it does."""
+        port: Any = self._waitingForPort
+        return port.result
+
+    @property
     def place(self) -> str:
         """Where it listens, as an endpoint string, once it does."""
-        port: Any = self._waitingForPort
-        return with_port(self._description, port.result)
+        return with_port(self._description, self.port)
 
 
 def listening_service(
-    description: str, factory: IProtocolFactory, reload: Reload, shared_ports: Collection[str] = ()
+    description: str,
+    factory: IProtocolFactory,
+    reload: Reload,
+    shared_ports: Collection[str] = (),
+    inherited: MutableMapping[str, socket.socket] | None = None,
 ) -> ListeningService:
     """
     Like L{twisted.application.strports.service}: a port that is taken ends the
@@ -281,11 +343,12 @@ def listening_service(
 
     @param reload: is given what can be read again.
     @param shared_ports: endpoint strings that other processes may have as well.
+    @param inherited: see L{server_endpoint}.
     """
     from twisted.internet import reactor
 
     shared = description in shared_ports
-    endpoint = server_endpoint(description, reactor, shared, reload)
+    endpoint = server_endpoint(description, reactor, shared, reload, inherited)
     return ListeningService(
         description, RetryingEndpoint(endpoint, reactor, last_look=shared), factory
     )

@@ -145,6 +145,7 @@ class Session:
         "_was_backlog_full",
         "_write",
         "finished",
+        "left",
         "user",
     )
 
@@ -193,6 +194,8 @@ class Session:
         self._light_keys = 0
         self._room = min(_FIRST_ROOM, shared.limits.batch)
         self.finished = False
+        #: It has ended by L{leave}.
+        self.left = False
         #: Who the client has proved to be.
         self.user: bytes | None = None
 
@@ -266,6 +269,10 @@ class Session:
     def end(self) -> None:
         """Finish, once everything submitted before is answered."""
         self.submit((Request(Quit(), _silence),))
+
+    def leave(self) -> None:
+        """The same, of a client that goes on in another process."""
+        self.submit((_LEAVE,))
 
     def pause(self, unsent: int = 0) -> None:
         """Perform nothing more for now: the client does not take its replies, so many bytes."""
@@ -481,6 +488,7 @@ class Session:
             reply = request.encode(None)
             if reply:
                 self._write(reply)
+            self.left = request is _LEAVE
             self._stop()
 
     def _wait_for(self, result: Deferred[Any], request: Request) -> None:
@@ -521,6 +529,9 @@ class Session:
 
 def _silence(_: Result) -> bytes:
     return b""
+
+
+_LEAVE = Request(Quit(), _silence)
 
 
 def _nothing(*_: object) -> None:

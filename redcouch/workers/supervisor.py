@@ -5,7 +5,7 @@ books of all of them, and stops them in order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -20,6 +20,8 @@ from twisted.logger import Logger
 
 from redcouch import __version__
 from redcouch.errors import StartError
+from redcouch.handover.descriptors import POSSIBLE
+from redcouch.handover.succession import Inherited
 from redcouch.interfaces import IBoundedBackend, IStorageBackend
 from redcouch.reload import Reload
 from redcouch.server.listeners import server_endpoint, with_port
@@ -44,6 +46,11 @@ HEALTHY = 60.0
 
 PATIENCE = 1.0
 """Seconds that a worker has to answer; what it said last counts where it does not."""
+
+_LOOK = 0.05
+"""Seconds between two looks whether a worker serves, or has ended."""
+
+_WELL = "ended with status 0"
 
 GRACE = 2.0
 """Seconds beyond the drain timeout after which a worker is killed."""
@@ -70,6 +77,10 @@ class WorkerSlot:
         """
         self.number = number
         self.worker: WorkerProcess | None = None
+        #: Its place in the common memory, from 0.
+        self.place = number - 1
+        #: Where it adopts clients, once it serves.
+        self.adopters: Sequence[str] = ()
         self.last = _nothing()
         self.restarts = 0
         self._employ = spawn
@@ -93,6 +104,7 @@ class WorkerSlot:
     def clear(self) -> WorkerProcess:
         """The worker is no more; gives it."""
         worker, self.worker = self.worker, None
+        self.adopters = ()
         assert worker is not None
         if self._reactor.seconds() - worker.started >= HEALTHY:
             self._delay = FIRST_DELAY
@@ -124,20 +136,28 @@ class AllStats:
     last asked stays in them after its end, so that no count ever goes back.
     """
 
-    def __init__(self, slots: list[WorkerSlot], own: OwnStats) -> None:
-        """@param own: the parent's."""
+    def __init__(self, slots: list[WorkerSlot], beside: list[WorkerSlot], own: OwnStats) -> None:
+        """
+        @param beside: those of workers that come or go.
+        @param own: the parent's.
+        """
         self._slots = slots
+        self._beside = beside
         self._own = own
         self._former = _nothing()
         #: Whether workers count by prefix. One that starts later has to be told.
         self.detailed = False
 
     async def snapshot(self) -> StatsSnapshot:
-        await _together([self._update(slot) for slot in self._slots])
+        await _together([self._update(slot) for slot in self._all])
         total = await self._own.snapshot()
-        for snapshot in (self._former, *(slot.last for slot in self._slots)):
+        for snapshot in (self._former, *(slot.last for slot in self._all)):
             total.add(snapshot)
         return total
+
+    @property
+    def _all(self) -> list[WorkerSlot]:
+        return [*self._slots, *self._beside]
 
     async def _update(self, slot: WorkerSlot) -> None:
         said = await slot.ask("figures")
@@ -149,18 +169,18 @@ class AllStats:
         async def ask(slot: WorkerSlot) -> None:
             found.extend((number, address) for number, address in await slot.ask("clients"))
 
-        await _together([ask(slot) for slot in self._slots])
+        await _together([ask(slot) for slot in self._all])
         return sorted(found, key=lambda client: int(client[0]))
 
     async def reset(self) -> None:
         self._former.reset()
-        for slot in self._slots:
+        for slot in self._all:
             slot.last.reset()
-        await _together([slot.ask("reset") for slot in self._slots])
+        await _together([slot.ask("reset") for slot in self._all])
 
     async def detail(self, on: bool) -> None:
         self.detailed = on
-        for slot in self._slots:
+        for slot in self._all:
             slot.tell("detail", on)
 
     def close(self, slot: WorkerSlot) -> None:
@@ -218,7 +238,13 @@ class Supervisor(MultiService):
         self._slots = [
             WorkerSlot(number, self._employ, reactor) for number in range(1, workers + 1)
         ]
-        self.stats_source = AllStats(self._slots, OwnStats(Counters(), list, reactor))
+        #: Those of workers that take the place of another, and then of those whom they follow.
+        self._beside: list[WorkerSlot] = []
+        self._spare_place = workers
+        self._renewing = False
+        #: See L{Successor<redcouch.handover.succession.Successor>}.
+        self.adopters: Sequence[str] = ()
+        self.stats_source = AllStats(self._slots, self._beside, OwnStats(Counters(), list, reactor))
         self.status_source = AllStatus(self._slots, self.stats_source)
         self._drain_timeout: float = options["drain-timeout"]
         self._one_was_ready = False
@@ -252,8 +278,8 @@ class Supervisor(MultiService):
             storage=redact(self._options["storage"]),
             workers=len(self._slots),
         )
-        self._memory = make_memory(len(self._slots))
-        self._crowd = ClientCounts(self._memory, len(self._slots))
+        self._memory = make_memory(len(self._slots) + 1)
+        self._crowd = ClientCounts(self._memory, len(self._slots) + 1)
         self._reactor.callWhenRunning(self._start)
 
     def _start(self) -> None:
@@ -271,7 +297,7 @@ class Supervisor(MultiService):
     def _pass_on(self) -> None:
         """Tell all workers what has been read again."""
         files = self._files()
-        for slot in self._slots:
+        for slot in (*self._slots, *self._beside):
             slot.tell("reload", files)
 
     def _files(self) -> dict[str, Any]:
@@ -292,6 +318,8 @@ class Supervisor(MultiService):
             "detail": lambda on: Deferred.fromCoroutine(stats_source.detail(on)),
             "limit_memory": self._limit_memory,
             "ready": lambda _: self._on_ready(),
+            "able": partial(setattr, slot, "adopters"),
+            "last": lambda said: setattr(slot, "last", StatsSnapshot.read(said)),
             "fail": self._fail,
         }
         worker = WorkerProcess(slot.number, responds, self._reactor)
@@ -302,7 +330,8 @@ class Supervisor(MultiService):
             return
         slot.worker = worker
         worker.ended.addCallback(lambda how: self._on_end(slot, how))
-        worker.channel.tell("serve", {"options": self._worker_options, **self._files()})
+        what = {"version": __version__, "place": slot.place, "options": self._worker_options}
+        worker.channel.tell("serve", {**what, **self._files()})
         if stats_source.detailed:
             worker.channel.tell("detail", True)
 
@@ -312,9 +341,76 @@ class Supervisor(MultiService):
             return limited
         return succeed(False)
 
+    # -- following, being followed, and both for each worker: see redcouch.handover ------------
+
+    def listening(self) -> list[tuple[str, Any]]:
+        """See L{Successor<redcouch.handover.succession.Successor>}."""
+        return list(zip(self._endpoints, self._ports, strict=True))
+
+    def able(self) -> Deferred[Sequence[str]]:
+        """See L{Successor<redcouch.handover.succession.Successor>}."""
+        return Deferred.fromCoroutine(self._be_able())
+
+    async def _be_able(self) -> Sequence[str]:
+        while not all(slot.adopters for slot in self._slots):
+            await deferLater(self._reactor, _LOOK)
+        return [name for slot in self._slots for name in slot.adopters]
+
+    def renew(self) -> None:
+        """Let another process follow each worker, one after the other."""
+        if self._renewing or self._stopping:
+            return
+        if not POSSIBLE:
+            self._log.error("SIGUSR2: this system cannot pass clients to another process")
+            return
+        self._renewing = True
+        renewed = Deferred.fromCoroutine(self._renew_all())
+        renewed.addErrback(lambda failure: self._log.failure("Could not renew a worker", failure))
+
+    async def _renew_all(self) -> None:
+        try:
+            for number in range(len(self._slots)):
+                if not await self._renew(number):
+                    return
+            self._log.info("All workers are new")
+        finally:
+            self._renewing = False
+
+    async def _renew(self, number: int) -> bool:
+        """Whether another worker has the place of the one in that slot."""
+        slot = self._slots[number]
+        fresh = WorkerSlot(slot.number, self._employ, self._reactor)
+        fresh.place = self._spare_place
+        self._beside.append(fresh)
+        fresh.fill()
+        while fresh.worker is not None and not fresh.adopters:
+            await deferLater(self._reactor, _LOOK)
+        if self._stopping or fresh.worker is None:
+            if fresh in self._beside:
+                self._beside.remove(fresh)
+            return False
+        slot.close()
+        fresh.restarts = slot.restarts
+        self._spare_place = slot.place
+        self._beside[:] = [slot]
+        self._slots[number] = fresh
+        slot.tell("end", fresh.adopters)
+        last_resort = self._reactor.callLater(self._drain_timeout + GRACE, self._kill_in, slot)
+        while slot.worker is not None:
+            await deferLater(self._reactor, _LOOK)
+        if last_resort.active():
+            last_resort.cancel()
+        self._beside.remove(slot)
+        return not self._stopping
+
     def _on_no_start(self, slot: WorkerSlot, error: OSError) -> None:
         if not self._one_was_ready:
             self._give_up(f"cannot start a worker: {error}")
+            return
+        if slot in self._beside:
+            self._log.error(
+                "Cannot renew worker {number}: {error}", number=slot.number, error=error
+            )
             return
         delay = slot.refill()
         self._log.error(
@@ -337,10 +433,13 @@ class Supervisor(MultiService):
 
     def _on_end(self, slot: WorkerSlot, how: str) -> None:
         worker = slot.clear()
-        lost = self._crowd.leave(slot.number - 1)
+        lost = self._crowd.leave(slot.place)
         self.stats_source.close(slot)
         if self._stopping:
             self._look_whether_vacant()
+            return
+        if slot in self._beside:
+            self._on_end_beside(slot, worker, how)
             return
         if not (self._one_was_ready or worker.signalled):
             words = worker.last_words.removeprefix("redcouch: ") or "it did not say why"
@@ -357,6 +456,18 @@ class Supervisor(MultiService):
             delay=delay,
         )
 
+    def _on_end_beside(self, slot: WorkerSlot, worker: WorkerProcess, how: str) -> None:
+        """A worker that is followed is done; or one that was to follow another is no more."""
+        if how != _WELL:
+            words = worker.last_words.removeprefix("redcouch: ") or "it did not say why"
+            self._log.error(
+                "Worker {number} (process {pid}) {how} while it was renewed: {words}",
+                number=slot.number,
+                pid=worker.pid,
+                how=how,
+                words=words,
+            )
+
     # -- stop --------------------------------------------------------------------------------
 
     def stopService(self) -> Deferred[None]:
@@ -364,7 +475,8 @@ class Supervisor(MultiService):
 
     async def _stop(self) -> None:
         self._stopping = True
-        self.tell("STOPPING=1\nSTATUS=Letting clients finish")
+        if not self.adopters:
+            self.tell("STOPPING=1\nSTATUS=Letting clients finish")
         await super().stopService()
         for port in self._ports:
             await port.stopListening()
@@ -374,9 +486,10 @@ class Supervisor(MultiService):
 
     async def _stop_workers(self) -> None:
         vacant = self._vacant = Deferred()
-        for slot in self._slots:
+        for slot in (*self._slots, *self._beside):
             slot.close()
-            slot.tell("end")
+            first = slot.number % max(1, len(self.adopters))
+            slot.tell("end", [*self.adopters[first:], *self.adopters[:first]])
         last_resort = self._reactor.callLater(self._drain_timeout + GRACE, self._kill)
         self._look_whether_vacant()
         await vacant
@@ -387,24 +500,32 @@ class Supervisor(MultiService):
         vacant = self._vacant
         if vacant is None or vacant.called:
             return
-        if all(slot.worker is None for slot in self._slots):
+        if all(slot.worker is None for slot in (*self._slots, *self._beside)):
             vacant.callback(None)
 
     def _kill(self) -> None:
-        for slot in self._slots:
-            if slot.worker is not None:
-                self._log.warn("Worker {number} does not end: killing it", number=slot.number)
-                slot.worker.kill()
+        for slot in (*self._slots, *self._beside):
+            self._kill_in(slot)
+
+    def _kill_in(self, slot: WorkerSlot) -> None:
+        if slot.worker is not None:
+            self._log.warn("Worker {number} does not end: killing it", number=slot.number)
+            slot.worker.kill()
 
 
 def listening_port(
-    endpoint: str, reactor: Any, reload: Reload, shared_ports: Collection[str] = ()
+    endpoint: str,
+    reactor: Any,
+    reload: Reload,
+    shared_ports: Collection[str] = (),
+    inherited: Inherited | None = None,
 ) -> Any:
     """
     Open a port from which nothing is accepted here.
 
     @param reload: is given what can be read again.
     @param shared_ports: endpoint strings that other processes may have as well.
+    @param inherited: sockets that listen already.
     """
     kind = endpoint.partition(":")[0]
     if kind not in SHAREABLE:
@@ -412,7 +533,8 @@ def listening_port(
             f"works with one worker only; with more, use {', '.join(SHAREABLE)}, or a number"
         )
     outcome: list[Any] = []
-    opened = server_endpoint(endpoint, reactor, endpoint in shared_ports, reload).listen(RedCouch())
+    shared = endpoint in shared_ports
+    opened = server_endpoint(endpoint, reactor, shared, reload, inherited).listen(RedCouch())
     opened.addBoth(outcome.append)
     (port,) = outcome
     if not IListeningPort.providedBy(port):

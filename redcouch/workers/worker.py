@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib import import_module
@@ -26,8 +26,10 @@ from twisted.logger import ILogObserver, LogEvent, Logger, globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from redcouch import __version__
 from redcouch.build import Bridge, Role, make_bridge, shared_ports
 from redcouch.errors import BackendError
+from redcouch.handover.descriptors import POSSIBLE
 from redcouch.json_log import described
 from redcouch.reload import Reload
 from redcouch.results import ErrorKind
@@ -155,7 +157,7 @@ class Worker:
             "facts": lambda _: self._ask_storage(OwnStatus.facts),
             "traffic": lambda _: self._ask_storage(OwnStatus.traffic),
             "reload": self._reload_files,
-            "end": lambda _: self.end(),
+            "end": self.end,
         }
         self.channel = Channel(responds, self._on_lost, reactor)
         self.observer = TellingObserver(self.channel)
@@ -175,12 +177,18 @@ class Worker:
         self._bridge, self._service = bridge, service
         service.startService()
         self.channel.tell("ready")
+        if POSSIBLE:
+            service.able().addCallback(partial(self.channel.tell, "able"))
 
     def _make_bridge(self, what: dict[str, Any]) -> Bridge:
-        options = what["options"]
-        place = self._number - 1
+        if what["version"] != __version__:
+            raise SystemExit(
+                f"redcouch: this is RedCouch {__version__}, and the process that started it "
+                f"{what['version']}: let a new one take over (--take-over)"
+            )
+        options, place = what["options"], what["place"]
         self._workers = options["workers"]
-        client_counts = ClientCounts(CROWD, self._workers, options["max-connections"])
+        client_counts = ClientCounts(CROWD, self._workers + 1, options["max-connections"])
         client_counts.set(place, 0)
         shared = shared_ports(options)
         descriptors = iter(range(FIRST_SOCKET, FIRST_SOCKET + len(options["ports"])))
@@ -268,15 +276,18 @@ class Worker:
 
     # -- the end -----------------------------------------------------------------------------
 
-    def end(self) -> None:
-        """Let the clients finish, and end."""
+    def end(self, adopters: Sequence[str] = ()) -> None:
+        """Let the clients finish, and go on where others adopt them; then end."""
         if self._ending:
             return
         self._ending = True
         if self._service is None:
             self._finish()
             return
+        self._service.adopters = adopters
         stopped = self._service.stopService()
+        stopped.addCallback(lambda _: Deferred.fromCoroutine(self._snapshot(None)))
+        stopped.addCallback(partial(self.channel.tell, "last"))
         stopped.addErrback(lambda failure: self._log.failure("Could not stop in order", failure))
         stopped.addCallback(lambda _: self._finish())
 

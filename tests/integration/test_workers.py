@@ -8,7 +8,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,92 +20,25 @@ import pytest
 from tests.support import servers
 from tests.support.polling import PATIENCE, eventually
 from tests.support.servers import LOOPBACK, RedCouch, RedisServer
-from tests.support.wire import Address, Wire, ask
+from tests.support.wire import Wire, ask
+from tests.support.workers import (
+    all_serve,
+    children,
+    clients_by_worker,
+    command_line,
+    doomed,
+    own_name,
+    request,
+    runs,
+    send,
+    statistics,
+    stats_on,
+    worker_pids,
+)
 
 T = TypeVar("T")
 
 TWO = ("--workers", "2")
-
-
-def runs(pid: int) -> bool:
-    """Whether a process is there and is not just waiting to be reaped."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
-
-
-def children(pid: int) -> list[int]:
-    try:
-        return [
-            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        ]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def command_line(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def worker_pids(parent: int) -> dict[int, int]:
-    """The worker processes of a service, by their number."""
-    found = {}
-    for pid in children(parent):
-        words = command_line(pid)
-        if "redcouch.workers.worker" in words:
-            found[int(words[words.index("redcouch.workers.worker") + 1])] = pid
-    return found
-
-
-def statistics(address: Address, group: str = "") -> dict[str, str]:
-    with Wire(address) as wire:
-        return stats_on(wire, group)
-
-
-def stats_on(wire: Wire, group: str = "") -> dict[str, str]:
-    """The same on a connection that is open already."""
-    reply = request(wire, f"stats {group}".strip().encode() + b"\r\n", b"END\r\n").decode()
-    return dict(line.split(" ", 2)[1:] for line in reply.splitlines() if line != "END")
-
-
-def clients_by_worker(address: Address, workers: int = 2) -> dict[str, int]:
-    """Which worker has which client. (Their numbers go on from those of listening sockets.)"""
-    conns = statistics(address, "conns")
-    listening = sum(state == "conn_listening" for state in conns.values())
-    return {
-        client: (int(name.partition(":")[0]) - listening - 1) % workers + 1
-        for name, client in conns.items()
-        if name.endswith(":addr")
-    }
-
-
-def own_name(wire: Wire) -> str:
-    """How C{stats conns} calls a client."""
-    host, port = wire._socket.getsockname()
-    return f"tcp:{host}:{port}"
-
-
-def request(wire: Wire, what: bytes, until: bytes) -> bytes:
-    return wire.say([what], until).reply
-
-
-def send(wire: Wire, what: bytes) -> None:
-    """Send, without waiting for the reply."""
-    wire._socket.sendall(what)
-
-
-def all_serve(address: Address, workers: int = 2) -> bool:
-    """Whether every worker has taken a client, once so many have come that each should."""
-    with ExitStack() as stack:
-        for _ in range(4 * workers):
-            wire = stack.enter_context(Wire(address))
-            request(wire, b"version\r\n", b"\r\n")
-        return len(set(clients_by_worker(address, workers).values())) == workers
 
 
 @pytest.fixture
@@ -118,23 +50,6 @@ def both(any_redis: RedisServer) -> Iterator[RedCouch]:
         eventually(lambda: all_serve(server.address))
         ask(server.address, b"stats reset\r\n", b"RESET\r\n")
         yield server
-
-
-@contextmanager
-def doomed(storage: str, *options: str) -> Iterator[RedCouch]:
-    """A RedCouch that the test ends in its own way."""
-    with tempfile.TemporaryDirectory(prefix="redcouch-tests-") as folder:
-        server = RedCouch(Path(folder), storage, options, ready=True)
-        server.start()
-        try:
-            yield server
-        finally:
-            left = worker_pids(server.pid) if server._process is not None else {}
-            server.kill()
-            for pid in left.values():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        server.check_log()
 
 
 @contextmanager

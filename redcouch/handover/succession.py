@@ -1,0 +1,337 @@
+"""
+One RedCouch follows another on the same ports.
+
+The names at which a service can be followed are made of its endpoint strings, so that one
+that is started with the same ports finds it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from redcouch.errors import StartError
+from redcouch.handover.descriptors import (
+    POSSIBLE,
+    DescriptorChannel,
+    Listener,
+    abstract_name,
+    allowed_users,
+    call,
+    speak,
+)
+from redcouch.systemd import Tell
+
+_LENGTH = struct.Struct("!I")
+_ASK, _ANSWER = 1, 2  # as in L{redcouch.workers.channel}
+_MOST_SOCKETS = 200
+
+TAKE_OVER = "--take-over"
+"""The option of twistd redcouch."""
+
+Inherited = dict[str, socket.socket]
+"""Listening sockets of the service before, by their endpoint strings."""
+
+
+class Successor(Protocol):
+    """A service that can follow, and be followed."""
+
+    #: Tells the service manager how things stand.
+    tell: Tell
+
+    #: Where the processes of the one that follows adopt clients; nowhere, if nobody does.
+    adopters: Sequence[str]
+
+    def listening(self) -> list[tuple[str, Any]]:
+        """Its endpoint strings, each with its port."""
+
+    def able(self) -> Deferred[Sequence[str]]:
+        """Fires when all its processes serve, with the addresses at which they adopt clients."""
+
+
+def name_of(endpoint: str) -> str | None:
+    """The address at which whoever listens there can be followed; C{None} where nobody can."""
+    kind, _, rest = endpoint.partition(":")
+    if kind == "systemd" or rest.split(":")[0] == "0":
+        return None
+    if kind == "unix":
+        path, *others = rest.split(":")
+        endpoint = ":".join((kind, os.path.abspath(path), *others))
+    return abstract_name(endpoint)
+
+
+class Predecessor:
+    """The service that is to be followed."""
+
+    def __init__(self, caller: socket.socket) -> None:
+        """@param caller: a blocking connection to it."""
+        self._caller = caller
+
+    def close(self) -> None:
+        """Leave it alone."""
+        self._caller.close()
+
+    def take_sockets(self, endpoints: Collection[str]) -> Inherited:
+        """
+        Its listening sockets, of these endpoints.
+
+        @raise OSError: it does not give them.
+        """
+        question = json.dumps([_ASK, 0, "sockets", None]).encode()
+        self._caller.sendall(_LENGTH.pack(len(question)) + question)
+        data, descriptors = b"", []
+        while len(data) < 4 or len(data) < 4 + _LENGTH.unpack(data[:4])[0]:
+            piece, found, _, _ = socket.recv_fds(self._caller, 65536, _MOST_SOCKETS)
+            if not piece:
+                raise OSError("it hangs up")
+            data += piece
+            descriptors += found
+        kind, _, _, given = json.loads(data[4:])
+        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        if kind != _ANSWER or len(given) != len(sockets):
+            raise OSError(f"it answers {given!r}")
+        inherited = {}
+        for endpoint, listening in zip(given, sockets, strict=True):
+            if endpoint in endpoints:
+                listening.set_inheritable(False)
+                inherited[endpoint] = listening
+            else:
+                listening.close()
+        return inherited
+
+    def speak(self, lost: Callable[[], None], reactor: Any) -> DescriptorChannel:
+        """The channel to it from now on."""
+        channel = DescriptorChannel({}, lost, reactor)
+        speak(self._caller, channel, reactor)
+        return channel
+
+
+def find(endpoints: Sequence[str], users: Collection[int]) -> Predecessor | None:
+    """Who can be followed on one of these endpoints, as one of these users."""
+    if not POSSIBLE:
+        return None
+    for name in filter(None, map(name_of, endpoints)):
+        caller = call(name, allowed_users(users))
+        if caller is not None:
+            return Predecessor(caller)
+    return None
+
+
+class Succession(MultiService):
+    """Around the service: what it is followed by, and whom it follows."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        whole: Any,
+        service: Successor,
+        endpoints: Sequence[str],
+        inherited: Inherited,
+        options: Any,
+        reactor: Any,
+    ) -> None:
+        """
+        @param whole: the service with all that is around it, and all that listens.
+        @param inherited: is given the sockets of the service before, when this one starts.
+        @param options: those of twistd redcouch.
+        """
+        super().__init__()
+        whole.setServiceParent(self)
+        self._whole = whole
+        self._service = service
+        self._endpoints = endpoints
+        self._inherited = inherited
+        self._take_over = bool(options["take-over"])
+        self._follow = bool(options["reuse-port"])
+        self._wanted = [*endpoints, options["http"]]
+        self._users = options.service_users
+        self._pid_file: PidFile = options.pid_file
+        self._reactor = reactor
+        self._predecessor: Predecessor | None = None
+        self._listeners: list[Listener] = []
+        self._follower: DescriptorChannel | None = None
+
+    def privilegedStartService(self) -> None:
+        if self._take_over or self._follow:
+            self._predecessor = find(self._endpoints, self._users)
+        if self._take_over and self._predecessor is not None:
+            try:
+                self._inherited.update(self._predecessor.take_sockets(self._wanted))
+            except (OSError, ValueError) as error:
+                raise StartError(
+                    f"redcouch: --take-over: the RedCouch that serves there does not give its "
+                    f"sockets: {error}"
+                ) from None
+        super().privilegedStartService()
+
+    def startService(self) -> None:
+        super().startService()
+        self._reactor.callWhenRunning(self._begin)
+
+    def _begin(self) -> None:
+        if self._predecessor is None:
+            self._offer()
+            return
+        channel = self._predecessor.speak(self._on_followed, self._reactor)
+        self._service.able().addCallback(self._on_able, channel)
+
+    def _on_able(self, adopters: Sequence[str], channel: DescriptorChannel) -> None:
+        if self.running and channel.connected:
+            self._log.info(
+                "Taking over from process {pid}" if self._take_over else "Following process {pid}",
+                pid=channel.peer,
+            )
+            channel.tell("follow", {"adopters": adopters, "now": self._take_over})
+
+    def _on_followed(self) -> None:
+        """The service before is gone."""
+        if self.running:
+            self._pid_file.settle()
+            self._offer()
+
+    # -- being followed ----------------------------------------------------------------------
+
+    def can_be_followed(self) -> bool:
+        """Whether the next one would find this service, and no other."""
+        return bool(self._listeners)
+
+    def _offer(self) -> None:
+        """Let the next one find this service."""
+        if not POSSIBLE:
+            return
+        for name in filter(None, map(name_of, self._endpoints)):
+            try:
+                self._listeners.append(Listener(name, self._channel, self._reactor))
+            except OSError as error:
+                self._log.warn("Nobody can take over from this process: {error}", error=error)
+
+    def _channel(self) -> DescriptorChannel:
+        channel = DescriptorChannel(
+            {
+                "sockets": lambda _: self._give_sockets(channel),
+                "follow": lambda how: self._on_follower(channel, **how),
+            },
+            lambda: self._on_lost(channel),
+            self._reactor,
+        )
+        return channel
+
+    def _give_sockets(self, channel: DescriptorChannel) -> list[str]:
+        given = []
+        for endpoint, port in self._whole.listening():
+            channel.give(port.fileno())
+            given.append(endpoint)
+        return given
+
+    def _on_follower(self, channel: DescriptorChannel, adopters: list[str], now: bool) -> None:
+        """There is a process that serves on the same ports, and adopts clients."""
+        self._follower = channel
+        self._service.adopters = adopters
+        if not now:
+            return
+        self._log.info("Process {pid} takes over", pid=channel.peer)
+        self._service.tell(f"MAINPID={channel.peer}")
+        for _, port in self._whole.listening():
+            leave_open(port)
+        self._pid_file.leave()
+        self._reactor.stop()
+
+    def _on_lost(self, channel: DescriptorChannel) -> None:
+        if self._follower is channel and self.running:
+            self._service.adopters = ()
+
+    def stopService(self) -> Any:
+        stopped = super().stopService()
+        for listener in self._listeners:
+            listener.stop()
+        return stopped
+
+
+def leave_open(port: Any) -> None:
+    """Let a port's socket be, which others have as well, when it is closed here."""
+    port._shouldShutdown = False
+    if port.addressFamily == getattr(socket, "AF_UNIX", None):
+        port._bindPath = b"\0"  # of another process by now
+
+
+class Restart:
+    """What SIGUSR2 does where one process serves: another one takes over from it."""
+
+    _log = Logger()
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """@param environment: what this process was started with."""
+        self._environment = dict(environment)
+        self._directory = os.getcwd()  # from which twistd may go away
+        self._process: subprocess.Popen[bytes] | None = None
+        #: Whether the other one would find this one.
+        self.possible: Callable[[], bool] = bool
+
+    def __call__(self) -> None:
+        """Start the process, from what is installed now, with the same options."""
+        if not self.possible() or os.getpid() == 1:
+            reason = "is the first of its container" if self.possible() else "cannot be found"
+            self._log.error(
+                "SIGUSR2: no other process can take over from this one, which {reason}",
+                reason=reason,
+            )
+            return
+        if self._process is not None and self._process.poll() is None:
+            return
+        command = [sys.executable, *sys.orig_argv[1:]]
+        if TAKE_OVER not in command:
+            command.append(TAKE_OVER)
+        try:
+            self._process = subprocess.Popen(
+                command, env=self._environment, cwd=self._directory, stdin=subprocess.DEVNULL
+            )
+        except OSError as error:
+            self._log.error("SIGUSR2: cannot start another process: {error}", error=error)
+            return
+        self._log.info("SIGUSR2: process {pid} is to take over", pid=self._process.pid)
+
+
+class PidFile:
+    """
+    twistd's file with the process id: it refuses to start where that of a running process
+    stands in it. A process that takes over has another one, until it has taken over.
+    """
+
+    def __init__(self, options: Any) -> None:
+        """@param options: those of twistd."""
+        self._options = options if options is not None else {}
+        self._at_last: str | None = None
+
+    def step_aside(self) -> None:
+        """Use another file for the time being."""
+        path = self._options.get("pidfile")
+        if path:
+            self._at_last = os.path.abspath(path)
+            self._options["pidfile"] = f"{self._at_last}.next"
+
+    def settle(self) -> None:
+        """Use the file that was asked for."""
+        if self._at_last is not None:
+            try:
+                Path(self._options["pidfile"]).replace(self._at_last)
+            except OSError as error:
+                Logger().warn("Cannot write {path}: {error}", path=self._at_last, error=error)
+                return
+            self._options["pidfile"] = self._at_last
+
+    def leave(self) -> None:
+        """Leave the file to the process that takes over."""
+        if self._options:
+            self._options["pidfile"] = ""
