@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from twisted.logger import Logger
 
 from redcouch.backends.redis.layout import SYSTEM_PREFIX
-from redcouch.backends.redis.replies import check, failed_by
+from redcouch.backends.redis.replies import check, failed_by, unexpected
 from redcouch.backends.redis.scripts import WATCH
 from redcouch.results import ErrorKind
 from redcouch.telemetry.usage import KINDS, LAPSE, MOST, SEPARATOR, Usage, UsageSample
@@ -94,6 +94,8 @@ class UsageStore:
         known = (LAPSE, before if 0 <= before <= LAPSE else 0)
         arguments = [b"%d" % int(seconds * 1000) for seconds in known]
         clock = await self._exchange.ask(b"EVAL", WATCH, b"1", ROOT, self._process, *arguments)
+        if not (isinstance(clock, bytes) and clock.isdigit()):
+            raise unexpected(clock)
         commands = commands_noting(seen, int(clock) / 1000, int(clock) / 1000 - now)
         replies = [*map(check, await self._exchange.ask_all(commands))]
         sizes = dict(zip((ROOT, *map(key_of, _NOTED)), replies[-len(_NOTED) - 1 :], strict=True))
