@@ -298,6 +298,11 @@ _STORAGE = {
         "Keys that are never pulled, as the old memcached may have them out of date.",
         GaugeMetricFamily,
     ),
+    "warm_stage": (
+        "redcouch_warm_stage",
+        "1 for origin-first, 2 for redis-first, 3 for redis-only.",
+        GaugeMetricFamily,
+    ),
     "warm_ended": (
         "redcouch_warm_ended",
         "1 if nothing is pulled from the old memcached any more.",

@@ -11,6 +11,8 @@ from dataclasses import asdict
 from typing import Any
 
 from redcouch import __version__
+from redcouch.backends.origin.rollback import why_not_back
+from redcouch.backends.origin.stages import Stage
 from redcouch.http.collect import View
 from redcouch.http.history import History
 from redcouch.http.metrics import outcomes
@@ -137,8 +139,17 @@ def _warmth(view: View) -> dict[str, Any] | None:
     """What is known of filling the storage from an old memcached; C{None} where it is not."""
     if not view.snapshot.filled:
         return None
-    states = {name: view.statistics.get(name) for name in ("warm_barred", "warm_ended")}
-    return {"share": view.snapshot.warm, **_named(view, "warm_"), **states}
+    said = view.statistics
+    states = {name: said.get(name) for name in ("warm_barred", "warm_ended")}
+    stage = [None, *Stage][said.get("warm_stage", 0)]
+    pending = None if said.get("warm_ended") else said.get("warm_barred", 0)
+    return {
+        "share": view.snapshot.warm,
+        **_named(view, "warm_"),
+        **states,
+        "stage": None if stage is None else stage.value,
+        "no_way_back": None if stage is None else why_not_back(stage, pending, 0),
+    }
 
 
 def _cache(view: View) -> dict[str, int] | None:

@@ -211,7 +211,8 @@ class OriginBackend(BackendWrapper):
         """As of the storage; not well either where an old memcached is away that is still asked."""
         health = super().health()
         away = [node.address.shown for node in self._old.nodes if not node.up]
-        if health.ready and away and not self._ended:
+        asked = not self._ended and self._stages.stage is not Stage.REDIS_ONLY
+        if health.ready and away and asked:
             return Health(False, f"the old memcached is away: {', '.join(away)}")
         return health
 

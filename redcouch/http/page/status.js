@@ -228,6 +228,8 @@ function showWarmth(warm) {
   if (!warm) return;
   const { share } = warm;
   showFacts("warm", [
+    ["Stage", warm.stage ?? undefined],
+    ["Going back is safe", warm.stage == null ? undefined : warm.no_way_back ? `no: ${warm.no_way_back}` : "ask redcouch stage"],
     ["Had by Redis itself", share == null ? undefined : `${(100 * share).toFixed(1)} %`],
     ["Pulled from the old", number(warm.warm_pulled)],
     ["In neither", number(warm.warm_misses)],

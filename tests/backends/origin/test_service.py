@@ -411,7 +411,17 @@ def test_page_and_metrics(redis: RedisServer, old: Memcached) -> None:
 
         eventually(lambda: (status()["warm"] or {}).get("share") == 0.5)
         assert status()["warm"]["warm_pulled"] == 1
+        assert status()["warm"]["stage"] == "redis-first"
+        assert status()["warm"]["no_way_back"] is None
         assert any("old memcached is still asked" in one for one in status()["phase"]["blockers"])
         metrics = urlopen(f"http://{servers.LOOPBACK}:{port}/metrics").read().decode()
         assert "redcouch_warm_pulled_total 1.0" in metrics
         assert "redcouch_warm_ended 0.0" in metrics
+        assert "redcouch_warm_stage 2.0" in metrics
+        assert run("sweep", "-s", url).status == 0
+        assert run("stage", "redis-only", "-s", url).status == 0
+        eventually(lambda: status()["warm"]["stage"] == "redis-only")
+        assert "no change" in status()["warm"]["no_way_back"]
+        old.kill()  # who is not asked any more may go
+        eventually(lambda: stats(bridge)["warm_old_up"] == 0)
+        assert urlopen(f"http://{servers.LOOPBACK}:{port}/readyz").status == 200
