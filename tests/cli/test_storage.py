@@ -116,8 +116,12 @@ def test_forgotten_scripts(
 
 
 def test_the_rights_of_a_redis_user(memcached: Memcached, old: str) -> None:
-    """The service's rights, PING and TYPE are enough for all of it; C{promote} needs the keys."""
-    rights = f"{access.KEYS} ~k* {access.BASICS} {access.STANDING} {access.FLUSHING} +ping +type"
+    """
+    The service's rights with those of C{warm:}, PING and TYPE are enough for all of it;
+    C{promote} needs the keys.
+    """
+    basics = f"{access.KEYS} ~k* {access.BASICS} {access.STANDING} {access.FLUSHING}"
+    rights = f"{basics} {access.FILLING} +ping +type"
     with servers.redis_server() as server:
         with server.client() as native:
             native.execute_command("ACL", "SETUSER", "tools", "on", ">pw", *rights.split())

@@ -32,6 +32,11 @@ def example(kind: type[Command]) -> Command:
         "stale": True,
         "begin": 0.0,
         "end": 0.0,
+        "most": 1,
+        "token": 1,
+        "version": 1,
+        "names": [b"a"],
+        "changes": {b"a": b"b"},
     }
     needed = [one for one in fields(kind) if one.default is MISSING]  # type: ignore[arg-type]
     return kind(**{one.name: given.get(one.name, b"k") for one in needed})

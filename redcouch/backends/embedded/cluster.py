@@ -11,6 +11,7 @@ L{guard<redcouch.backends.embedded.guard>}, of its own.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 from collections.abc import Callable, Sequence
@@ -97,7 +98,8 @@ class PrivateCluster:
             await self._ask(self._places[0], f"CLUSTER MEET {_LOOPBACK} {port}")
         while not self._stopping:
             states = [await self._ask(place, "CLUSTER INFO", 3) for place in self._places]
-            if states == [b"cluster_state:ok"] * MASTERS:
+            known = [await self._ask(place, "CLUSTER NODES", 3) for place in self._places]
+            if states == [b"cluster_state:ok"] * MASTERS and all(map(self._is_current, known)):
                 return
             await deferLater(self._reactor, _POLL)
         raise ServerEndedError("embedded: shutting down")
@@ -112,6 +114,11 @@ class PrivateCluster:
         login = self._login
         parts = [await one.limit_memory(size // MASTERS, login) for one in self._servers]
         return all(parts)
+
+    def _is_current(self, nodes: bytes) -> bool:
+        """Whether a master is in touch with all, at the ports that they have in this run."""
+        ports = {int(port) for port in re.findall(rb":(\d+)@", nodes)}
+        return ports == {*self._ports} and nodes.count(b" connected") == MASTERS
 
     @property
     def _login(self) -> bytes:

@@ -47,6 +47,10 @@ FIGURES = "+info +dbsize"
 OTHERS = "+select +role"
 
 
+# To fill in items from memcacheds: for warm:, and for redcouch import.
+FILLING = "+hincrby +hgetall +sadd +scard +sismember +srem +srandmember"
+
+
 # Something of each kind that a client can ask.
 EVERYTHING: list[Command] = [
     Store(StoreMode.SET, b"k", b"1"),
