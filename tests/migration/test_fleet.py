@@ -9,6 +9,8 @@ from tests.support.requirements import needs
 pytestmark = pytest.mark.once
 
 
+# python-memcached closes the connections of a thread when the thread is gone, or never.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @needs("memcached", "pylibmc", "php", "php memcached")
 def test_nothing_is_wrong() -> None:
     """Clients of four libraries see nothing wrong on the way through all stages and back."""

@@ -192,7 +192,8 @@ class Cluster:
         assert process.returncode == 0, said
 
     def reshard(self, source: ClusterNode, target: ClusterNode, slots: int) -> None:
-        """Move so many slots."""
+        """Move so many slots, once all nodes know of those that were moved before."""
+        eventually(lambda: len({_served_by(node) for node in self.nodes}) == 1)
         between = ("--cluster-from", source.id, "--cluster-to", target.id)
         self.run_redis_cli("reshard", *between, "--cluster-slots", str(slots), "--cluster-yes")
 
@@ -275,6 +276,12 @@ class Cluster:
             return False
         role = node.ask("ROLE")
         return bool(role[0] == b"master" or role[3] == b"connected")
+
+
+def _served_by(node: ClusterNode) -> tuple[tuple[int, int, int], ...]:
+    """Which slots are served by which port, as far as a node knows."""
+    told = node.ask("CLUSTER SLOTS")
+    return tuple(sorted((first, last, master[1]) for first, last, master, *_ in told))
 
 
 @contextmanager
