@@ -24,25 +24,27 @@ local function bears_token(key)
     return string.find(key, '^item:', 14) or string.find(key, '^warm_claim:', 14)
   end
   local fields = redis.pcall('HMGET', key, 'v', 'r', 'c')
-  if fields.err then
-    return not string.find(fields.err, 'WRONGTYPE', 1, true)
-  end
-  return fields[1] or fields[2] or fields[3]
+  return fields.err or fields[1] or fields[2] or fields[3]
 end
 
 -- The cursor of the next page of keys, '0' after the last; nil where one of this page may have
 -- been given a token, or nobody can look.
 local function page_without_tokens(cursor)
-  local page = redis.pcall('SCAN', cursor, 'COUNT', PAGE)
-  if page.err then
+  -- In this order: to look for types makes Redis go on with resizing its table, after which the
+  -- same cursor would lead to another one.
+  local own = redis.pcall('SCAN', cursor, 'COUNT', PAGE, 'MATCH', 'redcouch:sys:*')
+  local hashes = redis.pcall('SCAN', cursor, 'COUNT', PAGE, 'TYPE', 'hash')
+  if hashes.err or own.err or hashes[1] ~= own[1] then
     return nil
   end
-  for _, key in ipairs(page[2]) do
-    if bears_token(key) then
-      return nil
+  for _, keys in ipairs({hashes[2], own[2]}) do
+    for _, key in ipairs(keys) do
+      if bears_token(key) then
+        return nil
+      end
     end
   end
-  return page[1]
+  return own[1]
 end
 
 local function holds_no_tokens()
