@@ -26,6 +26,11 @@ def seconds_left(exptime: int, now: float) -> float | None:
     return max(0.0, exptime - now)
 
 
+def lasting(seconds: int, now: float) -> int:
+    """The C{exptime} of an item that is to live so many seconds more; 0 for ever."""
+    return seconds if seconds <= MAX_RELATIVE else seconds + int(now)
+
+
 def flush_deadline(exptime: int, now: float) -> float | None:
     """
     When a flush with this C{exptime} is due, in UNIX time; C{None} for at once.

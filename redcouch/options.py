@@ -20,7 +20,7 @@ from redcouch import MEMCACHED_VERSION, __version__
 from redcouch.backends.registry import DEFAULT_STORAGE, STORAGE_VARIABLE, schemes
 from redcouch.handover.descriptors import POSSIBLE
 from redcouch.handover.succession import PidFile, find
-from redcouch.urls import read_node
+from redcouch.urls import read_host_port
 
 DEFAULT_PORT = 11210
 
@@ -351,7 +351,7 @@ class Options(UsageOptions):
         in the order that clients shall see. Default: the command is not known.
         """
         try:
-            read_node(node)
+            read_host_port(node)
         except ValueError as error:
             raise UsageError(f"--advertise {node!r}: {error}") from None
         if node.lower() in map(str.lower, self["advertise"]):

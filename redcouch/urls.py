@@ -88,7 +88,7 @@ def _read_host(text: str, default_port: int) -> tuple[str, int]:
     return address, port
 
 
-def read_node(text: str) -> tuple[str, int]:
+def read_host_port(text: str) -> tuple[str, int]:
     """
     Host and port of C{HOST:PORT}; an IPv6 address stands in brackets.
 

@@ -150,7 +150,7 @@ class EndChanges(Command):
 class Beat(Command):
     """
     Say that a member (one process that fills) is there, and ask how things stand. The result is
-    a L{Standing}.
+    a L{FillState}.
 
     @ivar about: what others may know of it.
     @ivar acknowledged: what it acknowledges, in one word.
@@ -172,7 +172,7 @@ class Leave(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class FillState:
     """
     How things stand with filling.
 
@@ -272,10 +272,10 @@ class FillLeases:
         self._leases[key] = REPAIRED, self._now() + LEASE_SECONDS
         return Outcome.OK
 
-    def beat(self, member: bytes) -> Standing:
+    def beat(self, member: bytes) -> FillState:
         """See L{Beat}. The storage is one process's own, and so is the stage."""
         self._leader = self._leader or member
-        return Standing(self.stage, denied=self.count_denied(), leads=self._leader == member)
+        return FillState(self.stage, denied=self.count_denied(), leads=self._leader == member)
 
     def _open(self, key: bytes) -> bool:
         begin, end = self._pause

@@ -74,9 +74,14 @@ def hash_storage_option(function: Function) -> Function:
 
 
 def storage_url_option(
-    *names: str, read: Callable[..., RedisLocation] | None = None
+    *names: str,
+    read: Callable[..., Any] | None = None,
+    text: str = "Storage URL, as the service takes it.",
 ) -> Callable[[Function], Function]:
-    """An option of any name that takes a storage URL and gives a L{RedisLocation}."""
+    """
+    An option of any name that takes a storage URL. It gives a L{RedisLocation}, or what C{read}
+    makes of it.
+    """
     return click.option(
         *names,
         callback=read or _read_storage,
@@ -85,7 +90,7 @@ def storage_url_option(
         default=DEFAULT_STORAGE,
         show_default=True,
         show_envvar=True,
-        help="Storage URL, as the service takes it.",
+        help=text,
     )
 
 
@@ -115,16 +120,29 @@ def read_storage_url(
         raise click.BadParameter(str(error), ctx, param) from None
 
 
+def show_option(text: str) -> Callable[[Function], Function]:
+    """C{--show}, for the argument C{show}: how many of what was found to name."""
+    return click.option(
+        "--show",
+        type=click.IntRange(min=0),
+        default=20,
+        show_default=True,
+        metavar="N",
+        help=text,
+    )
+
+
 def nodes_argument(function: Function) -> Function:
     """One or several memcacheds, for the argument C{nodes}: L{Address} each."""
     return click.argument(
-        "nodes", metavar="MEMCACHED...", nargs=-1, required=True, callback=_read_nodes
+        "nodes", metavar="MEMCACHED...", nargs=-1, required=True, callback=read_nodes
     )(function)
 
 
-def _read_nodes(
+def read_nodes(
     ctx: click.Context, param: click.Parameter, urls: Sequence[str]
 ) -> Sequence[Address]:
+    """Several memcacheds from the command line."""
     return [read_node(url, ctx, param) for url in urls]
 
 

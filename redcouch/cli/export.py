@@ -19,9 +19,10 @@ from redcouch.cli.common import (
     echo_json,
     json_option,
     rate_option,
-    read_node,
+    read_nodes,
     ring_option,
     show_key,
+    show_option,
     storage_option,
 )
 from redcouch.cli.progress import Stop, progress
@@ -93,19 +94,13 @@ class ExportCounts:
         return "\n".join(lines)
 
 
-def _read_nodes(
-    ctx: click.Context, param: click.Parameter, urls: Sequence[str]
-) -> Sequence[Address]:
-    return [read_node(url, ctx, param) for url in urls]
-
-
 @click.command("export")
 @click.option(
     "--to",
     "nodes",
     multiple=True,
     required=True,
-    callback=_read_nodes,
+    callback=read_nodes,
     metavar="MEMCACHED",
     help="A memcached, as for redcouch import. Several times for a fleet, in the clients' order.",
 )
@@ -115,14 +110,7 @@ def _read_nodes(
     is_flag=True,
     help="Empty the memcacheds first, so that they keep nothing that the storage does not have.",
 )
-@click.option(
-    "--show",
-    type=click.IntRange(min=0),
-    default=20,
-    show_default=True,
-    metavar="N",
-    help="How many failures, and how many differences, to name; all are counted.",
-)
+@show_option("How many failures, and how many differences, to name; all are counted.")
 @rate_option
 @storage_option
 @json_option

@@ -150,15 +150,24 @@ def command(
         except ServerError as error:
             counts.troubles.append(str(error))
     counts.seconds = time.monotonic() - began
+    show_counts(counts, stop, as_json)
+    if refused:
+        click.echo(f"redcouch: {refused}", err=True)
+    raise click.exceptions.Exit(stop.status or (NO if refused or counts.counts["failed"] else 0))
+
+
+def show_counts(counts: ImportCounts, stop: Stop, as_json: bool) -> None:
+    """
+    Print what has become of the items.
+
+    @raise CommandError: a server has failed.
+    """
     if as_json:
         echo_json(counts.json | {"interrupted": stop.requested})
     else:
         click.echo(("interrupted: " if stop.requested else "") + counts.text)
     if counts.troubles:
         raise CommandError("; ".join(counts.troubles))
-    if refused:
-        click.echo(f"redcouch: {refused}", err=True)
-    raise click.exceptions.Exit(stop.status or (NO if refused or counts.counts["failed"] else 0))
 
 
 class Copier:

@@ -29,7 +29,7 @@ Promoted = Any
 
 
 @dataclass
-class _Promotion:
+class _PendingString:
     """
     One item on its way.
 
@@ -61,7 +61,7 @@ def promote_across_slots(
     """
     answers: list[Promoted] = []
     for begin in range(0, len(pairs), _TOGETHER):
-        several = [_Promotion(*pair) for pair in pairs[begin : begin + _TOGETHER]]
+        several = [_PendingString(*pair) for pair in pairs[begin : begin + _TOGETHER]]
         for _ in range(_ATTEMPTS):
             left = [one for one in several if one.answer is None]
             if not left:
@@ -75,36 +75,33 @@ def promote_across_slots(
     return answers
 
 
-def _read(storage: Storage, several: Sequence[_Promotion], dry_run: bool) -> None:
+def _read(storage: Storage, several: Sequence[_PendingString], dry_run: bool) -> None:
     """See what each item is now; it has a token then, by which a change is noticed."""
     asking = "" if dry_run else "1"
     found = storage.run(scripts.READ, [[one.item, asking] for one in several])
     rest = iter(
         storage.pipeline(c for o in several for c in (("HEXISTS", o.item, "s"), ("PTTL", o.item)))
     )
-    gone = []
     for one, fields, stale, left in zip(several, found, rest, rest, strict=True):
         if isinstance(fields, Exception):
             one.answer = fields
-            gone.append(one)
             continue
         one.flags = fields[2] or b"0"
         item = read_item(fields[:3])
         if item is None or check(left) == -2:
             one.answer = [b"gone", one.flags]
-            gone.append(one)
         elif check(stale):
             one.answer = [b"stale", one.flags]
-            gone.append(one)
         elif isinstance(item, Failed):
             one.answer = [b"unreadable", one.flags]
-            gone.append(one)
         else:
             one.value, one.token, one.left = item.value, fields[3], left
-    _retract(storage, gone)
+    _retract(storage, [one for one in several if one.answer is not None])
 
 
-def _place(storage: Storage, several: Sequence[_Promotion], overwrite: bool, dry_run: bool) -> None:
+def _place(
+    storage: Storage, several: Sequence[_PendingString], overwrite: bool, dry_run: bool
+) -> None:
     """Write the strings, or (C{dry_run}) see whether they could be written."""
     if dry_run:
         types = storage.pipeline(("TYPE", one.new) for one in several)
@@ -128,10 +125,9 @@ def _place(storage: Storage, several: Sequence[_Promotion], overwrite: bool, dry
             one.placed = sha1(one.value, usedforsecurity=False).hexdigest()
 
 
-def _remove(storage: Storage, several: Sequence[_Promotion]) -> None:
+def _remove(storage: Storage, several: Sequence[_PendingString]) -> None:
     """Remove the items; one that has changed is to be promoted again, and one that has gone not."""
     replies = storage.run(scripts.DELETE, [[one.item, one.token] for one in several])
-    gone = []
     for one, reply in zip(several, replies, strict=True):
         if isinstance(reply, Exception):
             one.answer = reply
@@ -139,11 +135,10 @@ def _remove(storage: Storage, several: Sequence[_Promotion]) -> None:
             one.answer = None
         elif reply == b"NF":
             one.answer = [b"gone", one.flags]
-            gone.append(one)
-    _retract(storage, gone)
+    _retract(storage, [one for one, said in zip(several, replies, strict=True) if said == b"NF"])
 
 
-def _retract(storage: Storage, several: Sequence[_Promotion]) -> None:
+def _retract(storage: Storage, several: Sequence[_PendingString]) -> None:
     """Take the strings away again."""
     placed = [one for one in several if one.placed]
     for reply in storage.run(scripts.PLACE, [[one.new, "", "", "", one.placed] for one in placed]):

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from ipaddress import IPv4Network, IPv6Network
-from typing import TypeAlias
 
 import click
 
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import NO, echo_json, json_option, read_span, show_key, storage_option
 from redcouch.cli.storage import open_storage
-from redcouch.cli.traffic import ago, at, clock, fetch, show_gap
+from redcouch.cli.traffic import ago, at, fetch, show_gap
+from redcouch.telemetry.client_names import Network
 from redcouch.telemetry.usage import LAPSE, Usage, UsageSample
-
-Network: TypeAlias = IPv4Network | IPv6Network
 
 
 def _read_networks(
@@ -58,7 +55,7 @@ def command(
     Exit status 0: ready. 1: not ready; who has spoken is named, or since when nobody watched.
     """
     with open_storage(storage) as opened:
-        inventory, now = fetch(opened), clock(opened)
+        inventory, now = fetch(opened), opened.clock()
     speakers = [
         one
         for one in inventory.of("client")

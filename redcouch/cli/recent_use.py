@@ -14,7 +14,7 @@ import click
 
 from redcouch.cli.common import NO, show_key
 from redcouch.cli.storage import Storage
-from redcouch.cli.traffic import ago, clock, fetch
+from redcouch.cli.traffic import ago, fetch
 from redcouch.telemetry.usage import SEPARATOR, Usage, UsageSample
 
 RECENT = 3600
@@ -43,7 +43,7 @@ def refuse_recent_use(storage: Storage, pattern: bytes) -> None:
 
     @raise click.exceptions.Exit: there are some: with status 1.
     """
-    usage, now = fetch(storage), clock(storage)
+    usage, now = fetch(storage), storage.clock()
     used = [one for one in recently_used(usage, pattern) if one.last > now - RECENT]
     if not used:
         return

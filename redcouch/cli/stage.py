@@ -15,12 +15,13 @@ from redcouch.backends.origin.stages import LOOK_EVERY, Stage
 from redcouch.cli.common import NO, CommandError, echo_json, json_option
 from redcouch.cli.progress import progress
 from redcouch.cli.storage import Storage, StoredItem
+from redcouch.cli.verify import difference_of
 from redcouch.cli.warm_storage import (
     HOLD,
     POLL,
     NotClean,
     NotFollowed,
-    Standing,
+    StageStatus,
     WarmLocation,
     WarmStorage,
     open_warm_storage,
@@ -28,7 +29,7 @@ from redcouch.cli.warm_storage import (
     warm_storage_option,
 )
 from redcouch.errors import ServerError
-from redcouch.memcached_client.item_reading import Copy, Fault
+from redcouch.memcached_client.item_reading import Fault
 from redcouch.memcached_client.key_listing import NEVER, ListedKey
 from redcouch.memcached_client.node import BATCH, BlockingNode
 
@@ -100,16 +101,16 @@ def command(
         try:
             _Change(opened, Stage(stage), force, timeout).run()
         except (Refused, NotFollowed) as error:
+            loses = error.loses if isinstance(error, Refused) else None
             if as_json:
-                loses = getattr(error, "loses", None)
                 echo_json({"changed": False, "reason": str(error), "force": loses})
             else:
                 click.echo(f"Not changed: {error}.")
-                if getattr(error, "loses", None):
-                    click.echo(f"With --force: {error.loses}.")  # type: ignore[union-attr]
+                if loses:
+                    click.echo(f"With --force: {loses}.")
             raise click.exceptions.Exit(NO) from None
         if as_json:
-            echo_json({"changed": True, **_as_json(opened.standing(), _why_not(opened))})
+            echo_json({"changed": True, **_as_json(opened.status(), _why_not(opened))})
         else:
             click.echo(f"The stage is {stage} now, for {_count(opened)}.")
 
@@ -126,11 +127,11 @@ def _why_not(opened: WarmStorage) -> str | None:
     """Exact: what is under way at this moment has come to its end when it is answered."""
     opened.unrepaired(_LOOK)
     left = opened.unfinished(_LOOK)
-    standing = opened.standing()
-    if standing.returning and standing.pending is not None:
+    status = opened.status()
+    if status.returning and status.pending is not None:
         return (
             "not all that Redis has is on the old memcacheds: "
-            f"redcouch stage {standing.stage.value} goes on with that"
+            f"redcouch stage {status.stage.value} goes on with that"
         )
     away = 0
     if opened.origin is not None:
@@ -140,31 +141,31 @@ def _why_not(opened: WarmStorage) -> str | None:
                     pass
             except ServerError:
                 away += 1
-    for member in standing.members:
+    for member in status.members:
         away = max(away, len(member.up) - sum(member.up))
-    return why_not_back(standing.stage, standing.pending, away, left)
+    return why_not_back(status.stage, status.pending, away, left)
 
 
-def _as_json(standing: Standing, why_not: str | None) -> dict[str, Any]:
+def _as_json(status: StageStatus, why_not: str | None) -> dict[str, Any]:
     return {
-        "stage": standing.stage.value,
-        "announced": standing.next or None,
-        "pending": standing.pending,
-        "swept": standing.swept,
+        "stage": status.stage.value,
+        "announced": status.next or None,
+        "pending": status.pending,
+        "swept": status.swept,
         "rollback_safe": why_not is None,
         "because": why_not,
-        "redcouches": [{"name": one.name, "seen": round(one.seen, 3)} for one in standing.members],
+        "redcouches": [{"name": one.name, "seen": round(one.seen, 3)} for one in status.members],
     }
 
 
 def _show(opened: WarmStorage, as_json: bool) -> None:
     why_not = _why_not(opened)
-    standing = opened.standing()
+    status = opened.status()
     if as_json:
-        echo_json(_as_json(standing, why_not))
+        echo_json(_as_json(status, why_not))
     else:
-        names = ", ".join(one.name for one in standing.members) or "none"
-        click.echo(f"stage          {standing.stage.value}")
+        names = ", ".join(one.name for one in status.members) or "none"
+        click.echo(f"stage          {status.stage.value}")
         click.echo(f"RedCouches     {names}")
         click.echo(f"rollback safe  {'yes' if why_not is None else f'no, because {why_not}'}")
     if why_not is not None:
@@ -190,23 +191,23 @@ class _Change:
 
     def run(self) -> None:
         """Raises L{Refused} or L{NotFollowed} where nothing is changed."""
-        standing = self.opened.standing()
-        ended = standing.pending is None
-        before = Stage.REDIS_ONLY if ended and self.stage is Stage.REDIS_FIRST else standing.stage
+        status = self.opened.status()
+        ended = status.pending is None
+        before = Stage.REDIS_ONLY if ended and self.stage is Stage.REDIS_FIRST else status.stage
         if before is self.stage:
-            if standing.returning and self.stage is Stage.REDIS_FIRST:
+            if status.returning and self.stage is Stage.REDIS_FIRST:
                 self._bring_back()
             return
         if abs(before.number - self.stage.number) > 1:
             raise Refused(f"from {before.value}, go to {Stage.REDIS_FIRST.value} first")
-        self._check_members(standing)
-        self._ways[before, self.stage](self, standing)
+        self._check_members(status)
+        self._ways[before, self.stage](self, status)
 
-    def _check_members(self, standing: Standing) -> None:
+    def _check_members(self, status: StageStatus) -> None:
         origin = self.opened.origin
         if origin is None:
             raise Refused("give the storage as the service has it, with warm: and from=")
-        others = [one.name for one in standing.members if other_origin(one, origin)]
+        others = [one.name for one in status.members if other_origin(one, origin)]
         if others:
             raise Refused(
                 f"{', '.join(others)} has other old memcacheds, another ring or another "
@@ -215,23 +216,23 @@ class _Change:
 
     # -- the four ways -------------------------------------------------------------------------
 
-    def _to_origin(self, standing: Standing) -> None:
+    def _to_origin(self, status: StageStatus) -> None:
         with self._nodes("its keys are missing for all clients"):
             pass
-        if standing.returning:
+        if status.returning:
             self._refuse(
                 "not all that Redis has is on the old memcacheds: "
-                f"redcouch stage {standing.stage.value} goes on with that",
+                f"redcouch stage {status.stage.value} goes on with that",
                 "what is not there yet is lost",
             )
-        if standing.pending is None:
+        if status.pending is None:
             self._refuse(
                 "the old memcacheds have missed too much, and are out of date",
                 "clients get what the old memcacheds have, which is out of date",
             )
         self._switch(clean=not self.force, reset=True)
 
-    def _to_redis(self, standing: Standing) -> None:
+    def _to_redis(self, status: StageStatus) -> None:
         with self._nodes("what clients have changed there by themselves is not known") as nodes:
             if clients := self._other_clients(nodes):
                 self._refuse(
@@ -241,8 +242,8 @@ class _Change:
             self._compare(nodes)
             self._switch(clean=False, reset=True, tokens_of=nodes)
 
-    def _to_redis_only(self, standing: Standing) -> None:
-        if not standing.swept:
+    def _to_redis_only(self, status: StageStatus) -> None:
+        if not status.swept:
             self._refuse(
                 "what nobody has asked for yet is on the old memcacheds only: "
                 "redcouch sweep brings it over",
@@ -250,12 +251,12 @@ class _Change:
             )
         self._switch(clean=False, reset=True)
 
-    def _back_to_redis(self, standing: Standing) -> None:
-        if not standing.members:
+    def _back_to_redis(self, status: StageStatus) -> None:
+        if not status.members:
             raise Refused("no RedCouch runs that could bring the items back")
         with self._nodes(None) as found:
             nodes = [node for node in found if node is not None]
-            full = [node for node in nodes if int(node.stats().get("curr_items", "0"))]
+            full = [node for node in nodes if node.item_count()]
             if full:
                 names = ", ".join(node.address.shown for node in full)
                 self._refuse(
@@ -410,18 +411,11 @@ def _compare_some(
     removals = []
     for entry, found in node.fetch([ListedKey(key, NEVER) for key in keys]):
         there = stored[entry.key]
-        if there.item is None or isinstance(found, Fault) or _is_same(there, found):
+        if there.item is None or isinstance(found, Fault):
+            continue
+        if found is not None and not difference_of(entry.key, found, there, _TTL_TOLERANCE):
             continue
         token = b"" if there.item.cas < 0 else b"%d" % there.item.cas
         removals.append((entry.key, token))
     if removals:
         storage.remove(removals)
-
-
-def _is_same(there: StoredItem, found: Copy | None) -> bool:
-    item = there.item
-    if found is None or item is None or item.value != found.value or item.flags != found.flags:
-        return False
-    if there.ttl is None or found.ttl is None:
-        return there.ttl is found.ttl
-    return abs(there.ttl - found.ttl) <= _TTL_TOLERANCE

@@ -18,6 +18,7 @@ from redcouch.cli.common import (
     rate_option,
     ring_option,
     show_key,
+    show_option,
 )
 from redcouch.cli.fleet import NodeKeys, in_turn, listed
 from redcouch.cli.progress import Stop, progress
@@ -66,14 +67,7 @@ class StaleCounts:
 @ring_option
 @click.option("--delete", is_flag=True, help="Remove them from these memcacheds.")
 @click.option("--force", is_flag=True, help="Remove them though they are many.")
-@click.option(
-    "--show",
-    type=click.IntRange(min=0),
-    default=20,
-    show_default=True,
-    metavar="N",
-    help="How many to name; all are counted.",
-)
+@show_option("How many to name; all are counted.")
 @rate_option
 @json_option
 def command(

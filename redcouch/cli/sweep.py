@@ -7,8 +7,8 @@ import time
 import click
 
 from redcouch.backends.origin.stages import Stage
-from redcouch.cli.common import NO, CommandError, echo_json, json_option, rate_option
-from redcouch.cli.import_items import Copier, ImportCounts
+from redcouch.cli.common import NO, json_option, rate_option
+from redcouch.cli.import_items import Copier, ImportCounts, show_counts
 from redcouch.cli.progress import Stop
 from redcouch.cli.rate_limit import Pace
 from redcouch.cli.warm_storage import (
@@ -54,22 +54,17 @@ def command(warm: WarmLocation, rate: float | None, as_json: bool) -> None:
         except ServerError as error:
             counts.troubles.append(str(error))
     counts.seconds = time.monotonic() - began
-    if as_json:
-        echo_json(counts.json | {"interrupted": stop.requested})
-    else:
-        click.echo(("interrupted: " if stop.requested else "") + counts.text)
-    if counts.troubles:
-        raise CommandError("; ".join(counts.troubles))
+    show_counts(counts, stop, as_json)
     raise click.exceptions.Exit(stop.status or (NO if counts.counts["failed"] else 0))
 
 
 def _version(opened: WarmStorage) -> int:
     """The stage's, if this is one in which something may be brought over."""
-    standing = opened.standing()
-    if standing.stage is Stage.REDIS_ONLY:
+    status = opened.status()
+    if status.stage is Stage.REDIS_ONLY:
         click.echo("redcouch: nothing is brought over in the stage redis-only", err=True)
         raise click.exceptions.Exit(NO)
-    if standing.pending is None:
+    if status.pending is None:
         click.echo("redcouch: the old memcacheds have missed too much to be believed", err=True)
         raise click.exceptions.Exit(NO)
-    return standing.version
+    return status.version

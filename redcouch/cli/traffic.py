@@ -57,7 +57,7 @@ def command(names: ClientNames, storage: RedisLocation, as_json: bool) -> None:
     Exit status 1: nothing has been noted yet.
     """
     with open_storage(storage) as opened:
-        inventory, now = fetch(opened), clock(opened)
+        inventory, now = fetch(opened), opened.clock()
     if as_json:
         echo_json(_as_json(inventory, names))
     else:
@@ -71,11 +71,6 @@ def fetch(storage: Storage) -> Usage:
     replies = storage.pipeline(("HGETALL", key) for key in SYSTEM_KEYS)
     hashes = [_pairs(check(reply)) for reply in replies]
     return read_inventory(dict(zip(SYSTEM_KEYS, hashes, strict=True)))
-
-
-def clock(storage: Storage) -> float:
-    """The time by which everything is noted, UNIX time in seconds."""
-    return storage.clock()
 
 
 def _pairs(reply: Any) -> dict[bytes, bytes]:

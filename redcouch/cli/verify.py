@@ -23,6 +23,7 @@ from redcouch.cli.common import (
     read_storage_url,
     ring_option,
     show_key,
+    show_option,
     storage_option,
 )
 from redcouch.cli.fleet import NodeKeys, in_turn, listed
@@ -139,14 +140,7 @@ class Report:
     metavar="SECONDS",
     help="By how much times to live may differ; whose end is nearer may be gone on one side.",
 )
-@click.option(
-    "--show",
-    type=click.IntRange(min=0),
-    default=20,
-    show_default=True,
-    metavar="N",
-    help="How many differences to name; all are counted.",
-)
+@show_option("How many differences to name; all are counted.")
 @ring_option
 @rate_option
 @storage_option
@@ -231,6 +225,41 @@ def compare(
         _Comparison(storage, lists, ring, sample, tolerance, pace, stop, report).run()
 
 
+def difference_of(
+    key: bytes, outcome: Copy | Fault, stored: StoredItem, tolerance: float
+) -> Difference | None:
+    """
+    How an item on a memcached and the storage's differ, if they do.
+
+    @param tolerance: seconds by which times to live may.
+    """
+    if isinstance(outcome, Fault):
+        return Difference("unreadable", key, outcome.reason, "not compared")
+    if stored.fault is not None:
+        return Difference("unreadable", key, "an item", stored.fault)
+    item = stored.item
+    if item is None:
+        return None if _is_ending(outcome.ttl, tolerance) else Difference("missing", key)
+    if item.value != outcome.value:
+        return Difference("value", key, _size(outcome.value), _size(item.value))
+    if item.flags != outcome.flags:
+        return Difference("flags", key, str(outcome.flags), str(item.flags))
+    if not _same_ttl(outcome.ttl, stored.ttl, tolerance):
+        return Difference("ttl", key, _ttl(outcome.ttl), _ttl(stored.ttl))
+    return None
+
+
+def _is_ending(ttl: float | None, tolerance: float) -> bool:
+    """Whether an item may be over on one side already, and still be there on the other."""
+    return ttl is not None and ttl <= tolerance
+
+
+def _same_ttl(one: float | None, other: float | None, tolerance: float) -> bool:
+    if one is None or other is None:
+        return one is other
+    return abs(one - other) <= tolerance
+
+
 class _Comparison:
     """Both sides, batch by batch."""
 
@@ -299,7 +328,7 @@ class _Comparison:
         for (entry, outcome), stored in zip(found, there, strict=True):
             if outcome is None:
                 continue  # it has gone since it was listed
-            difference = self._difference(entry.key, outcome, stored)
+            difference = difference_of(entry.key, outcome, stored, self._tolerance)
             if difference is not None:
                 yield entry, difference
 
@@ -309,32 +338,8 @@ class _Comparison:
             for _, difference in self._compare(found):
                 self._report.add(difference)
 
-    def _difference(
-        self, key: bytes, outcome: Copy | Fault, stored: StoredItem
-    ) -> Difference | None:
-        if isinstance(outcome, Fault):
-            return Difference("unreadable", key, outcome.reason, "not compared")
-        if stored.fault is not None:
-            return Difference("unreadable", key, "an item", stored.fault)
-        item = stored.item
-        if item is None:
-            return None if self._is_ending(outcome.ttl) else Difference("missing", key)
-        if item.value != outcome.value:
-            return Difference("value", key, _size(outcome.value), _size(item.value))
-        if item.flags != outcome.flags:
-            return Difference("flags", key, str(outcome.flags), str(item.flags))
-        if not self._same_ttl(outcome.ttl, stored.ttl):
-            return Difference("ttl", key, _ttl(outcome.ttl), _ttl(stored.ttl))
-        return None
-
     def _is_ending(self, ttl: float | None) -> bool:
-        """Whether an item may be over on one side already, and still be there on the other."""
-        return ttl is not None and ttl <= self._tolerance
-
-    def _same_ttl(self, one: float | None, other: float | None) -> bool:
-        if one is None or other is None:
-            return one is other
-        return abs(one - other) <= self._tolerance
+        return _is_ending(ttl, self._tolerance)
 
     def _look_for_extras(self) -> None:
         """What only the storage has."""

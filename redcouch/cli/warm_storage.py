@@ -21,8 +21,7 @@ from redcouch.backends.redis import scripts
 from redcouch.backends.redis.fill_leases import changing_key, denied_key, members_key, state_key
 from redcouch.backends.redis.layout import CAS_COUNTER
 from redcouch.backends.redis.url import RedisLocation
-from redcouch.backends.registry import DEFAULT_STORAGE, STORAGE_VARIABLE
-from redcouch.cli.common import read_storage_url
+from redcouch.cli.common import read_storage_url, storage_url_option
 from redcouch.cli.storage import Storage, check, open_storage
 from redcouch.errors import ConfigurationError
 
@@ -50,18 +49,8 @@ class WarmLocation:
 
 def warm_storage_option(function: Function) -> Function:
     """C{--storage}, for the argument C{warm}: a L{WarmLocation}."""
-    return click.option(
-        "-s",
-        "--storage",
-        "warm",
-        callback=_read,
-        metavar="URL",
-        envvar=STORAGE_VARIABLE,
-        default=DEFAULT_STORAGE,
-        show_default=True,
-        show_envvar=True,
-        help="Storage URL with warm:, as the service takes it.",
-    )(function)
+    text = "Storage URL with warm:, as the service takes it."
+    return storage_url_option("-s", "--storage", "warm", read=_read, text=text)(function)
 
 
 def _read(ctx: click.Context, param: click.Parameter, url: str) -> WarmLocation:
@@ -99,7 +88,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StageStatus:
     """
     @ivar pending: keys that the old memcacheds may have out of date; C{None} for all.
     @ivar next: the stage that somebody has announced.
@@ -136,7 +125,7 @@ class WarmStorage:
 
     # -- looking -------------------------------------------------------------------------------
 
-    def standing(self) -> Standing:
+    def status(self) -> StageStatus:
         """How things stand. Members that are gone are seen to first."""
         keys = (self._state, self._denied, self._members, self._changing)
         self._run(scripts.BEAT, keys, (MOST_DENIED, "", "", "", "", 0))
@@ -144,7 +133,7 @@ class WarmStorage:
         told: Any = self.storage.client.hmget(self._state, names)
         known = dict(zip(names, told, strict=True))
         version = int(known["version"] or 0)
-        return Standing(
+        return StageStatus(
             Stage(known["stage"].decode()) if known["stage"] else DEFAULT,
             version,
             None if known["all"] else int(known["keys"] or 0),
@@ -156,8 +145,7 @@ class WarmStorage:
 
     def members(self) -> list[Member]:
         """Who serves the storage."""
-        seconds, microseconds = self.storage.client.time()
-        now = seconds + microseconds / 1e6
+        now = self.storage.clock()
         found: Any = self.storage.client.hgetall(self._members)
         return sorted(
             (_member(name, record, now) for name, record in found.items()), key=lambda one: one.name
@@ -261,7 +249,7 @@ class WarmStorage:
         return set(found)
 
     def note(self, **facts: int | None) -> None:
-        """Write down what L{standing} tells; C{None} for nothing."""
+        """Write down what L{status} tells; C{None} for nothing."""
         for name, value in facts.items():
             if value is not None:
                 self.storage.client.hset(self._state, name, value)
@@ -274,7 +262,7 @@ class WarmStorage:
 
     @property
     def pending(self) -> int | None:
-        """See L{Standing}."""
+        """See L{StageStatus}."""
         everything, keys = self.storage.client.hmget(self._state, ("all", "keys"))
         return None if everything else int(keys or 0)
 

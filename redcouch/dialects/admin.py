@@ -21,7 +21,7 @@ from redcouch.dialects.block import (
     reply_line,
     server_error,
 )
-from redcouch.dialects.request import Request, answered
+from redcouch.dialects.request import DISCOVERY_KEY, Request, answered
 from redcouch.limits import Limits
 from redcouch.numbers import unsigned_32
 from redcouch.results import Failed
@@ -126,10 +126,6 @@ def _parse_lru_crawler(tokens: list[bytes], limits: Limits) -> Parsed:
 
 def _parse_watch(tokens: list[bytes], limits: Limits) -> Parsed:
     return reply_line(b"CLIENT_ERROR watch commands not allowed\r\n", is_noreply(tokens))
-
-
-DISCOVERY_KEY = b"AmazonElastiCache:cluster"
-"""What clients get in place of C{config get cluster} from a memcached before 1.4.14."""
 
 
 def _encode_config(result: bytes | Failed) -> bytes:

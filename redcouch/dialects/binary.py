@@ -31,9 +31,8 @@ from redcouch.commands import (
     Touch,
     Version,
 )
-from redcouch.dialects.admin import DISCOVERY_KEY
 from redcouch.dialects.buffer import ReceiveBuffer
-from redcouch.dialects.request import MUCH, Dialect, Request, answered
+from redcouch.dialects.request import DISCOVERY_KEY, MUCH, Dialect, Request, answered
 from redcouch.limits import MAX_KEY, Limits
 from redcouch.results import ErrorKind, Failed, Number, Outcome, Result, Stored, Touched
 

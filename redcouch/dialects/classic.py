@@ -37,7 +37,7 @@ from redcouch.dialects.block import (
     server_error,
 )
 from redcouch.dialects.key_list import Ask, KeyList, has_long_word, next_word, skip_blanks
-from redcouch.dialects.request import Request, answered
+from redcouch.dialects.request import DISCOVERY_KEY, Request, answered
 from redcouch.limits import MAX_KEY, Limits
 from redcouch.numbers import signed_32, unsigned_32, unsigned_64
 from redcouch.results import Failed, KeyResult, Number, Outcome, Result, Stored, Touched
@@ -166,7 +166,7 @@ def get_one(key: bytes) -> Request:
 def _parse_get(tokens: list[bytes], limits: Limits) -> Parsed:
     if len(tokens) == 2:
         key = tokens[1]
-        if key == admin.DISCOVERY_KEY and limits.discovery:
+        if key == DISCOVERY_KEY and limits.discovery:
             return admin.get_nodes()
         return answered(BAD_LINE) if len(key) > MAX_KEY else get_one(key)
     if len(tokens) < 2:

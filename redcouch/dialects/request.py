@@ -12,6 +12,9 @@ from redcouch.results import Result
 MUCH = 2048
 """Bytes from which more than one request is too much to be understood before others are heard."""
 
+DISCOVERY_KEY = b"AmazonElastiCache:cluster"
+"""What clients get in place of C{config get cluster} from a memcached before 1.4.14."""
+
 
 @dataclass(slots=True)
 class Request:

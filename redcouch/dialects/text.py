@@ -9,11 +9,10 @@ ends, and when a client has gone astray.
 from __future__ import annotations
 
 from redcouch.dialects import classic, meta
-from redcouch.dialects.admin import DISCOVERY_KEY
 from redcouch.dialects.block import ERROR, DataBlock, Parsed, Refused
 from redcouch.dialects.buffer import ReceiveBuffer
 from redcouch.dialects.key_list import KeyList
-from redcouch.dialects.request import MUCH, Dialect, Request, answered
+from redcouch.dialects.request import DISCOVERY_KEY, MUCH, Dialect, Request, answered
 from redcouch.limits import MAX_KEY, Limits
 
 #: The lines that may be longer than others, since they list keys.

@@ -32,9 +32,9 @@ from redcouch.handover.descriptors import (
     speak,
 )
 from redcouch.systemd import Tell
+from redcouch.workers.channel import ANSWER, ASK
 
 _LENGTH = struct.Struct("!I")
-_ASK, _ANSWER = 1, 2  # as in L{redcouch.workers.channel}
 _MOST_SOCKETS = 200
 
 TAKE_OVER = "--take-over"
@@ -88,7 +88,7 @@ class Predecessor:
 
         @raise OSError: it does not give them.
         """
-        question = json.dumps([_ASK, 0, "sockets", None]).encode()
+        question = json.dumps([ASK, 0, "sockets", None]).encode()
         self._caller.sendall(_LENGTH.pack(len(question)) + question)
         data, descriptors = b"", []
         while len(data) < 4 or len(data) < 4 + _LENGTH.unpack(data[:4])[0]:
@@ -99,7 +99,7 @@ class Predecessor:
             descriptors += found
         kind, _, _, given = json.loads(data[4:])
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-        if kind != _ANSWER or len(given) != len(sockets):
+        if kind != ANSWER or len(given) != len(sockets):
             raise OSError(f"it answers {given!r}")
         inherited = {}
         for endpoint, listening in zip(given, sockets, strict=True):

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TypeAlias
 
 from redcouch.errors import ServerError
-from redcouch.expiry import MAX_RELATIVE
+from redcouch.expiry import lasting
 from redcouch.limits import MAX_KEY, Limits
 from redcouch.memcached_client.address import Address
 from redcouch.memcached_client.blocking_client import BlockingClient, show
@@ -29,6 +29,7 @@ from redcouch.memcached_client.item_reading import (
 from redcouch.memcached_client.key_listing import NEVER, ListedKey, ListedKeys, list_keys
 from redcouch.memcached_client.protocol import (
     BINARY_PROBE,
+    LAST_SECOND,
     PROBE,
     Reply,
     binary_store,
@@ -48,9 +49,6 @@ BATCH = 100
 """Keys asked for in one go: their requests fit into a socket's buffer, whatever comes back."""
 
 _GONE = (b"HD", b"NF", b"DELETED", b"NOT_FOUND")
-
-_LAST_SECOND = 2**31 - 1
-"""The latest end of an item that every memcached understands, as UNIX time."""
 
 WEIGHT = 4 * 1024 * 1024
 """Bytes of values that are held together, if they are more than one."""
@@ -170,11 +168,8 @@ class BlockingNode:
         return whys
 
     def _storing(self, getter: Getter, key: bytes, item: Item, ttl: float | None) -> bytes:
-        exptime = 0
-        if ttl is not None:
-            exptime = max(1, ceil(ttl))
-            if exptime > MAX_RELATIVE:
-                exptime = min(_LAST_SECOND, exptime + int(self.now))
+        seconds = 0 if ttl is None else max(1, ceil(ttl))
+        exptime = min(LAST_SECOND, lasting(seconds, self.now))
         value, flags, _ = item
         if getter is BINARY:
             return binary_store(key, value, flags, exptime)
@@ -192,8 +187,7 @@ class BlockingNode:
 
     def evictions(self) -> int:
         """How many items it has thrown away for lack of memory, so far."""
-        told = self.stats().get("evictions", "0")
-        return int(told) if told.isdigit() else 0
+        return self._number("evictions") or 0
 
     def _deletion(self, key: bytes) -> bytes | None:
         named = name(key)
@@ -235,13 +229,11 @@ class BlockingNode:
 
     def item_count(self) -> int:
         """How many items it has, some of which may be over."""
-        told = self.stats().get("curr_items", "0")
-        return int(told) if told.isdigit() else 0
+        return self._number("curr_items") or 0
 
     def item_size(self) -> int:
         """Bytes of the largest item that it takes (-I)."""
-        told = self.stats(b"stats settings").get("item_size_max", "")
-        return int(told) if told.isdigit() else Limits().max_item_size
+        return self._number("item_size_max", b"stats settings") or Limits().max_item_size
 
     def last_token(self) -> int:
         """The CAS token that it gives to a change now. Raises C{ServerError}."""
@@ -264,6 +256,11 @@ class BlockingNode:
             own = address.endswith(f":{self._connection.port}")
             if address.startswith("tcp") and state != "conn_listening" and not own:
                 yield address, int(told.get("secs_since_last_cmd", "0"))
+
+    def _number(self, name: str, line: bytes = b"stats") -> int | None:
+        """One of its figures; C{None} where it does not tell."""
+        told = self.stats(line).get(name, "")
+        return int(told) if told.isdigit() else None
 
     def stats(self, line: bytes = b"stats") -> dict[str, str]:
         """C{stats}, by name."""

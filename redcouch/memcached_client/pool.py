@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from redcouch.expiry import MAX_RELATIVE
+from redcouch.expiry import lasting
 from redcouch.memcached_client.protocol import Reply, delete, look, name, read
 from redcouch.memcached_client.time_budget import TimeBudget
 from redcouch.memcached_client.twisted_client import AwayError, OriginNode
@@ -117,11 +117,7 @@ class OriginPool:
             return None
         if len(reply.value) > self._largest:
             return None
-        if left < 0:
-            left = 0
-        elif left > MAX_RELATIVE:
-            left += int(self._now())
-        return OriginItem(reply.value, flags, left)
+        return OriginItem(reply.value, flags, lasting(max(0, left), self._now()))
 
     async def delete(
         self, keys: Iterable[bytes], time_budget: TimeBudget

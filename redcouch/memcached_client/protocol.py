@@ -25,7 +25,8 @@ from redcouch.limits import MAX_KEY
 
 _LONGEST_LINE = 2048
 
-_LAST = 2**31 - 1
+LAST_SECOND = 2**31 - 1
+"""The latest end of an item that every memcached understands, as UNIX time."""
 
 _UNSPEAKABLE = bytes((*range(33), 127))
 """Blanks and control characters."""
@@ -344,7 +345,7 @@ def read(named: bytes) -> bytes:
 
 def lasting(exptime: int) -> bytes:
     """The flag for an expiry. Meta commands know none that binary ones may have beyond 31 bits."""
-    return b"T%d" % min(exptime, _LAST)
+    return b"T%d" % min(exptime, LAST_SECOND)
 
 
 def touch(named: bytes, exptime: int) -> bytes:
@@ -396,7 +397,7 @@ def get(key: bytes, named: bytes) -> bytes:
 def get_and_touch(key: bytes, named: bytes, exptime: int) -> bytes:
     """The same, with a new expiry."""
     if is_plain(key):
-        return b"gats %d %b\r\n" % (min(exptime, _LAST), key)
+        return b"gats %d %b\r\n" % (min(exptime, LAST_SECOND), key)
     return b"mg %b %b f c v\r\n" % (named, lasting(exptime))
 
 

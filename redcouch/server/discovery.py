@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.threads import deferToThreadPool
 
 from redcouch.interfaces import IDiscoveryBackend
-from redcouch.urls import read_node
+from redcouch.urls import read_host_port
 
 _PATIENCE = 1.0
 """Seconds in which a host's address is looked up; the name stands in its place then."""
@@ -34,7 +34,7 @@ class Discovery:
         @param backend: keeps the number of the list, where it is an L{IDiscoveryBackend}. Else
             that is the time at which this process began, which counts up as well.
         """
-        self._nodes = [read_node(node) for node in nodes]
+        self._nodes = [read_host_port(node) for node in nodes]
         self._given = " ".join(nodes).encode()
         self._reactor = reactor
         self._now = now

@@ -195,21 +195,30 @@ class SharedPortEndpoint:
             return self._reactor.adoptStreamPort(listening.fileno(), self._family, factory)
 
 
-class OpenSocket:
-    """Stands for the reactor where an endpoint is going to listen; the socket is open already."""
+class ListeningReactor:
+    """
+    Stands for the reactor where an endpoint is going to listen, and the socket is open already.
+    A subclass says what becomes of that.
+    """
 
-    def __init__(self, listening: socket.socket, reactor: Any) -> None:
-        self._socket = listening
+    def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
+    def accept(self, factory: IProtocolFactory, unix_mode: int | None = None) -> Any:
+        """
+        Begin to accept from the socket.
+
+        @param unix_mode: of its path, where it is a unix socket.
+        """
+        raise NotImplementedError
+
     def listenTCP(
         self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
     ) -> Any:
-        with self._socket as listening:
-            return self._reactor.adoptStreamPort(listening.fileno(), listening.family, factory)
+        return self.accept(factory)
 
     def listenUNIX(
         self,
@@ -219,11 +228,7 @@ class OpenSocket:
         mode: int = 0o666,
         wantPID: bool = False,
     ) -> Any:
-        with self._socket as listening:
-            port = unix.Port._fromListeningDescriptor(self._reactor, listening.fileno(), factory)
-        port.mode = mode
-        port.startListening()
-        return port
+        return self.accept(factory, mode)
 
     def listenSSL(
         self,
@@ -233,7 +238,25 @@ class OpenSocket:
         backlog: int = 50,
         interface: str = "",
     ) -> Any:
-        return self.listenTCP(port, TLSMemoryBIOFactory(contextFactory, False, factory))
+        return self.accept(TLSMemoryBIOFactory(contextFactory, False, factory))
+
+
+class OpenSocket(ListeningReactor):
+    """A socket of the process before, which this one listens on from now on."""
+
+    def __init__(self, listening: socket.socket, reactor: Any) -> None:
+        super().__init__(reactor)
+        self._socket = listening
+
+    def accept(self, factory: IProtocolFactory, unix_mode: int | None = None) -> Any:
+        with self._socket as listening:
+            descriptor = listening.fileno()
+            if unix_mode is None:
+                return self._reactor.adoptStreamPort(descriptor, listening.family, factory)
+            port = unix.Port._fromListeningDescriptor(self._reactor, descriptor, factory)
+        port.mode = unix_mode
+        port.startListening()
+        return port
 
 
 def server_endpoint(

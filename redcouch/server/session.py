@@ -359,25 +359,18 @@ class Session:
         work = reads = size = 0
         while queue:
             command = queue[0].command
+            keys = cost = carried = 0
             if command.tells_values:
                 keys = len(command.keys)
-                room -= keys
-                work += keys if command.__class__ is Get else max(keys, _AS_READS)
-                reads += keys
-            elif command.local:
-                room -= 1
-            else:
-                room -= 1
-                work += _AS_READS
-                size += command.size
-            if batch and (room < 0 or size > _LARGE or command.exclusive):
-                if command.tells_values:
-                    work -= keys if command.__class__ is Get else max(keys, _AS_READS)
-                    reads -= keys
-                elif not command.local:
-                    work -= _AS_READS
-                    size -= command.size
+                cost = keys if command.__class__ is Get else max(keys, _AS_READS)
+            elif not command.local:
+                cost, carried = _AS_READS, command.size
+            room -= keys or 1
+            if batch and (room < 0 or size + carried > _LARGE or command.exclusive):
                 break
+            work += cost
+            reads += keys
+            size += carried
             batch.append(queue.popleft())
         self._queued_bytes -= size
         return batch, work, reads, size

@@ -23,7 +23,6 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReadDescriptor
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -34,6 +33,7 @@ from redcouch.server.listeners import (
     REST,
     TO_BE_HEARD,
     DescriptorShortage,
+    ListeningReactor,
     make_renewable,
 )
 from redcouch.workers.client_counts import ClientCounts
@@ -184,8 +184,8 @@ class Acceptor:
             self._reactor.removeReader(self)
 
 
-class InheritedSocket:
-    """Stands for the reactor where an endpoint is going to listen."""
+class InheritedSocket(ListeningReactor):
+    """A socket that other processes accept from as well."""
 
     def __init__(
         self,
@@ -199,17 +199,14 @@ class InheritedSocket:
         @param descriptor: the listening socket.
         @param last_look: see L{Acceptor}.
         """
+        super().__init__(reactor)
         self._descriptor = descriptor
         self._crowd = client_counts
         self._number = number
-        self._reactor = reactor
         self._last_look = last_look
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
-
-    def accept(self, factory: IProtocolFactory) -> Acceptor:
-        """Begin to accept from the socket."""
+    def accept(self, factory: IProtocolFactory, unix_mode: int | None = None) -> Acceptor:
+        """See L{ListeningReactor}; the path's mode is the parent's matter."""
         listening = socket.socket(fileno=self._descriptor)
         listening.set_inheritable(False)
         listening.setblocking(False)
@@ -218,31 +215,6 @@ class InheritedSocket:
         )
         acceptor.startListening()
         return acceptor
-
-    def listenTCP(
-        self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
-    ) -> Acceptor:
-        return self.accept(factory)
-
-    def listenUNIX(
-        self,
-        address: str,
-        factory: IProtocolFactory,
-        backlog: int = 50,
-        mode: int = 0o666,
-        wantPID: bool = False,
-    ) -> Acceptor:
-        return self.accept(factory)
-
-    def listenSSL(
-        self,
-        port: int,
-        factory: IProtocolFactory,
-        contextFactory: Any,
-        backlog: int = 50,
-        interface: str = "",
-    ) -> Acceptor:
-        return self.accept(TLSMemoryBIOFactory(contextFactory, False, factory))
 
     def listen(self, factory: IProtocolFactory) -> Any:
         """As an endpoint does it; for one that cannot be read again in another process."""

@@ -34,7 +34,8 @@ UNHEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.
 MOST = 64 * 1024 * 1024
 """Bytes in a message; a million clients fit."""
 
-_TELL, _ASK, _ANSWER, _REFUSE = range(4)
+TELL, ASK, ANSWER, REFUSE = range(4)
+"""What a message is: its first element."""
 
 Respond = Callable[[Any], Any]
 """Is given the argument of a message. What it returns, perhaps later, is the answer."""
@@ -78,7 +79,7 @@ class Channel(Int32StringReceiver):
 
     def tell(self, name: str, argument: Any = None) -> None:
         """Say something that needs no answer."""
-        self._send([_TELL, 0, name, argument])
+        self._send([TELL, 0, name, argument])
 
     def ask(self, name: str, argument: Any = None, *, seconds: float) -> Deferred[Any]:
         """The answer. Fails with L{Unanswered} where none comes in time."""
@@ -94,14 +95,14 @@ class Channel(Int32StringReceiver):
             return result
 
         answer.addBoth(settled)
-        self._send([_ASK, number, name, argument])
+        self._send([ASK, number, name, argument])
         return answer
 
     def stringReceived(self, string: bytes) -> None:
         kind, number, name, argument = json.loads(string)
-        if kind == _ANSWER:
+        if kind == ANSWER:
             self._settle(number, argument)
-        elif kind == _REFUSE:
+        elif kind == REFUSE:
             self._settle(number, Unanswered(argument))
         else:
             self._respond(kind, number, name, argument)
@@ -118,16 +119,16 @@ class Channel(Int32StringReceiver):
 
     def _respond(self, kind: int, number: int, name: str, argument: Any) -> None:
         response = maybeDeferred(self._responds[name], argument)
-        if kind == _ASK:
-            response.addCallback(lambda answer: self._send([_ANSWER, number, "", answer]))
+        if kind == ASK:
+            response.addCallback(lambda answer: self._send([ANSWER, number, "", answer]))
         response.addErrback(self._fault, kind, number, name)
 
     def _fault(self, failure: Failure, kind: int, number: int, name: str) -> None:
         """A fault of ours. Whoever asked is not left waiting."""
         if failure.check(Unanswered) is None:
             self._log.failure("Could not respond to {name!r}", failure, name=name)
-        if kind == _ASK:
-            self._send([_REFUSE, number, "", failure.getErrorMessage()])
+        if kind == ASK:
+            self._send([REFUSE, number, "", failure.getErrorMessage()])
 
     def _settle(self, number: int, answer: Any) -> None:
         waiting = self._asked.pop(number, None)

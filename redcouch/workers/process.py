@@ -28,6 +28,7 @@ class WorkerProcess(ProcessProtocol):
     @ivar channel: the conversation with it.
     @ivar pid: its process id, once it is started.
     @ivar signalled: whether a signal has ended it.
+    @ivar ended_well: whether it has ended by itself, with status 0.
     @ivar last_words: the last line that it printed.
     @ivar ended: fires with how it ended, in a few words, when it has.
     """
@@ -42,6 +43,7 @@ class WorkerProcess(ProcessProtocol):
         self.number = number
         self.last_words = ""
         self.signalled = False
+        self.ended_well = False
         self.started = reactor.seconds()
         self.ended: Deferred[str] = Deferred()
         self.channel = Channel({"log": self._log_event, **responds}, _nothing, reactor)
@@ -103,6 +105,7 @@ class WorkerProcess(ProcessProtocol):
         ended = reason.value
         assert isinstance(ended, ProcessDone | ProcessTerminated)
         self.signalled = ended.signal is not None
+        self.ended_well = isinstance(ended, ProcessDone)
         self.ended.callback(_describe(ended))
 
     # -- what it says ------------------------------------------------------------------------

@@ -50,8 +50,6 @@ PATIENCE = 1.0
 _LOOK = 0.05
 """Seconds between two looks whether a worker serves, or has ended."""
 
-_WELL = "ended with status 0"
-
 GRACE = 2.0
 """Seconds beyond the drain timeout after which a worker is killed."""
 
@@ -458,7 +456,7 @@ class Supervisor(MultiService):
 
     def _on_end_beside(self, slot: WorkerSlot, worker: WorkerProcess, how: str) -> None:
         """A worker that is followed is done; or one that was to follow another is no more."""
-        if how != _WELL:
+        if not worker.ended_well:
             words = worker.last_words.removeprefix("redcouch: ") or "it did not say why"
             self._log.error(
                 "Worker {number} (process {pid}) {how} while it was renewed: {words}",

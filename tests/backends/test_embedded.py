@@ -41,21 +41,13 @@ from redcouch.limits import Limits
 from redcouch.results import Outcome, Stored
 from tests.support.polling import PATIENCE, eventually, eventually_in_reactor
 from tests.support.requirements import starting
+from tests.support.workers import runs
 
 pytestmark = pytest.mark.once
 
 T = TypeVar("T")
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-
-
-def runs(pid: int) -> bool:
-    """Whether a process is there and is not just waiting to be reaped."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
 
 
 def gone(pid: int) -> bool:

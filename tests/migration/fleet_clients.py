@@ -76,25 +76,6 @@ class Library:
         """A new client."""
         raise NotImplementedError
 
-    def close(self) -> None:
-        """Close the connections."""
-        self.client.disconnect_all()
-
-
-class Pymemcache(Library):
-    """pymemcache."""
-
-    def make(self, servers: Servers) -> Any:
-        return HashClient(
-            [*servers],
-            hasher=Modula,
-            timeout=SECONDS,
-            connect_timeout=SECONDS,
-            no_delay=True,
-            default_noreply=False,
-            retry_attempts=0,
-        )
-
     def get(self, key: str) -> bytes | None:
         value: bytes | None = self.client.get(key)
         return value
@@ -119,6 +100,25 @@ class Pymemcache(Library):
         return bool(self.client.cas(key, value, token))
 
     def close(self) -> None:
+        """Close the connections."""
+        self.client.disconnect_all()
+
+
+class Pymemcache(Library):
+    """pymemcache."""
+
+    def make(self, servers: Servers) -> Any:
+        return HashClient(
+            [*servers],
+            hasher=Modula,
+            timeout=SECONDS,
+            connect_timeout=SECONDS,
+            no_delay=True,
+            default_noreply=False,
+            retry_attempts=0,
+        )
+
+    def close(self) -> None:
         self.client.close()
 
 
@@ -137,28 +137,12 @@ class Pylibmc(Library):
         addresses = [f"{host}:{port}" for host, port in servers]
         return pylibmc.Client(addresses, behaviors=behaviors)
 
-    def get(self, key: str) -> bytes | None:
-        value: bytes | None = self.client.get(key)
-        return value
-
     def gets(self, key: str) -> tuple[bytes, Any] | None:
         value, token = self.client.gets(key)
         if value is None and self.client.get(key) is not None:
             # Now and then it says of an item that there is none, of memcached's own too.
             value, token = self.client.gets(key)
         return None if value is None else (value, token)
-
-    def set(self, key: str, value: bytes) -> None:
-        _expect(self.client.set(key, value), "set")
-
-    def add(self, key: str, value: bytes) -> bool:
-        return bool(self.client.add(key, value))
-
-    def delete(self, key: str) -> bool:
-        return bool(self.client.delete(key))
-
-    def incr(self, key: str) -> int:
-        return int(self.client.incr(key))
 
     def cas(self, key: str, value: bytes, token: Any) -> bool:
         try:

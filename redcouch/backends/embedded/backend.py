@@ -83,14 +83,15 @@ class EmbeddedBackend(BackendWrapper):
         def command(place: ServerDirectory) -> list[str]:
             return [program, *settings(options, place)]
 
+        first = places[0]
         server: PrivateServer | PrivateCluster
         if options.cluster:
             server = PrivateCluster(context.reactor, places, command, context.fail)
             url = options.cluster_url(server.address)
         else:
-            server = PrivateServer(context.reactor, place, command(place))
-            url = options.redis_url(place.socket)
-        return cls(make_inner(url, context), url, server, place, context.fail)
+            server = PrivateServer(context.reactor, first, command(first))
+            url = options.redis_url(first.socket)
+        return cls(make_inner(url, context), url, server, first, context.fail)
 
     @property
     def shared_url(self) -> str | None:

@@ -37,10 +37,10 @@ from redcouch.backends.fill_leases import (
     DenyAllFills,
     DenyFill,
     EndChanges,
+    FillState,
     PauseFills,
     RevokeAllLeases,
     RevokeLeases,
-    Standing,
 )
 from redcouch.backends.origin.fetch import Fetcher
 from redcouch.backends.origin.origin_first import OriginFirst
@@ -598,28 +598,28 @@ class OriginBackend(BackendWrapper):
         up = self._old.nodes[place].up and since is not None
         return up and self._reactor.seconds() - since >= _GRACE
 
-    def _on_look(self, standing: Standing) -> None:
+    def _on_look(self, state: FillState) -> None:
         """What the storage says, a few times a second."""
-        if standing.denied is None:
+        if state.denied is None:
             self._end()
         elif self._ended and not self._ending:
             self._begin_again()
         if self._unsure:
             Deferred.fromCoroutine(self._deny_unsure()).addErrback(_unless_away)
-        self._note_progress(standing)
-        repairs = standing.leads and standing.denied and self._stages.stage is Stage.REDIS_FIRST
+        self._note_progress(state)
+        repairs = state.leads and state.denied and self._stages.stage is Stage.REDIS_FIRST
         if repairs and not (self._repairing or self._ended):
             self._repairing = True
             self._stages.begun()
             repaired = Deferred.fromCoroutine(self._repair())
             repaired.addErrback(_unless_away).addBoth(self._on_repaired)
 
-    def _note_progress(self, standing: Standing) -> None:
+    def _note_progress(self, state: FillState) -> None:
         """Say when all is repaired that a node has missed while it was away."""
         settled = all(map(self._is_settled, range(len(self._old.nodes))))
-        if standing.denied and not settled:
+        if state.denied and not settled:
             self._is_behind = True
-        elif self._is_behind and settled and standing.denied == 0:
+        elif self._is_behind and settled and state.denied == 0:
             self._is_behind = False
             self._log.info("The old memcached has been told of all that it had missed")
 

@@ -29,7 +29,7 @@ from redcouch.backends.fill_leases import (
     RevokeLeases,
     TakeLease,
 )
-from redcouch.backends.origin.fetch import Fetcher
+from redcouch.backends.origin.fetch import Execute, Fetcher
 from redcouch.backends.origin.relay import KINDS, SILENT, request_for, result_of
 from redcouch.commands import (
     Command,
@@ -50,8 +50,6 @@ from redcouch.memcached_client.protocol import Reply
 from redcouch.memcached_client.time_budget import TimeBudget
 from redcouch.results import Failed, MetaItem, Result, Stored
 
-Ask = Callable[[Sequence[Command]], Awaitable[list[Result]]]
-
 _GONE = (Delete, Discard, Invalidate)
 """After these there is no item, or one that is marked stale."""
 
@@ -61,7 +59,7 @@ class OriginFirst:
 
     def __init__(
         self,
-        ask: Ask,
+        ask: Execute,
         old: OriginPool,
         fetch: Fetcher,
         make_budget: Callable[[], TimeBudget],
@@ -149,19 +147,13 @@ class OriginFirst:
         read = misses = 0
         for key, here in _read_items(run, results):
             read += 1
-            if key not in kept:  # nobody knows
-                misses += 1
-                continue
-            there = kept[key]
-            if here is None:
-                misses += 1
-                if there is not None:
-                    wrong.add(key)
-            elif not _is_same(here, there):
-                if there is not None:
-                    wrong.add(key)
-                if not (isinstance(here, MetaItem) and here.stale):
-                    lacking[key] = here.size if isinstance(here, MetaItem) else len(here[0])
+            misses += here is None or key not in kept
+            if key not in kept or (here is not None and _is_same(here, kept[key])):
+                continue  # nobody knows, or it is right
+            if kept[key] is not None:
+                wrong.add(key)
+            if here is not None and not (isinstance(here, MetaItem) and here.stale):
+                lacking[key] = here.size if isinstance(here, MetaItem) else len(here[0])
         self._found(read - misses - len(lacking), misses)
         if wrong:
             await self._ask([RevokeLeases([*wrong]), *map(Discard, wrong)])

@@ -8,17 +8,18 @@ and lets the key go if the item still is the one that was read; otherwise its tu
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from redcouch.backends.fill_leases import AllowFill, ListDenied
-from redcouch.commands import Command, Get, Inspect
-from redcouch.expiry import MAX_RELATIVE
+from redcouch.backends.origin.fetch import Execute
+from redcouch.commands import Get, Inspect
+from redcouch.expiry import lasting
 from redcouch.memcached_client import protocol as wire
 from redcouch.memcached_client.pool import OriginPool
 from redcouch.memcached_client.protocol import Reply
 from redcouch.memcached_client.time_budget import TimeBudget
-from redcouch.results import Failed, Listed, Outcome, Result
+from redcouch.results import Failed, Listed, Outcome
 
 AT_A_TIME = 200
 """Keys that are looked at together."""
@@ -34,7 +35,7 @@ class Repairer:
 
     def __init__(
         self,
-        ask: Callable[[Sequence[Command]], Awaitable[list[Result]]],
+        ask: Execute,
         old: OriginPool,
         is_ready: Callable[[int], bool],
         now: Callable[[], float],
@@ -96,10 +97,8 @@ class Repairer:
             return None
         if listed.stale:
             return wire.delete(named or b""), token
-        left = listed.ttl or 0
-        if left > MAX_RELATIVE:
-            left += int(self._now())
-        return wire.store(named or b"", value, flags, left), token
+        exptime = lasting(listed.ttl or 0, self._now())
+        return wire.store(named or b"", value, flags, exptime), token
 
 
 def _is_done(reply: Reply | None) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from enum import Enum
 from secrets import token_hex
 from typing import Any
@@ -26,8 +26,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from redcouch.backends.fill_leases import Beat, Leave, Standing
-from redcouch.commands import Command
+from redcouch.backends.fill_leases import Beat, FillState, Leave
+from redcouch.backends.origin.fetch import Execute
 from redcouch.errors import BackendError
 from redcouch.interfaces import Answer
 from redcouch.results import ErrorKind, Failed, Result
@@ -38,8 +38,6 @@ LEASE = 5.0
 LOOK_EVERY = 0.25
 LOOK_SOON = 0.02
 """Seconds between two looks; the second while something is going on."""
-
-Ask = Callable[[Sequence[Command]], Awaitable[list[Result]]]
 
 
 class Stage(Enum):
@@ -67,16 +65,16 @@ class StageFollower:
 
     @ivar member: its name among all, new with each start.
     @ivar stage: C{None} before anything is known.
-    @ivar standing: what the storage has said last.
+    @ivar state: what the storage has said last.
     """
 
     _log = Logger()
 
     def __init__(
         self,
-        ask: Ask,
+        ask: Execute,
         about: Callable[[], dict[str, Any]],
-        on_look: Callable[[Standing], None],
+        on_look: Callable[[FillState], None],
         clock: Any,
     ) -> None:
         """
@@ -87,7 +85,7 @@ class StageFollower:
         place = f"{socket.gethostname()}:{os.getpid()}"
         self.member = f"{place}:{token_hex(3)}".encode()
         self.stage: Stage | None = None
-        self.standing = Standing()
+        self.state = FillState()
         self._place = place
         self._ask = ask
         self._about = about
@@ -135,7 +133,7 @@ class StageFollower:
     def done(self) -> None:
         """It is done."""
         self._under_way -= 1
-        if self.standing.holding and not self._under_way and not self._looking:
+        if self.state.holding and not self._under_way and not self._looking:
             self._look_now()
 
     # -- looking -------------------------------------------------------------------------------
@@ -193,30 +191,30 @@ class StageFollower:
             self._trouble = None
             self._take(said, began)
         if self._running:
-            busy = self._trouble or self.standing.next or self.standing.denied
+            busy = self._trouble or self.state.next or self.state.denied
             self._timer = self._clock.callLater(LOOK_SOON if busy else LOOK_EVERY, self._look_now)
 
     def _beat(self) -> Beat:
         about = {"name": self._place, **self._about()}
         stage = b"" if self.stage is None else self.stage.value.encode()
-        acknowledged = f"{self.standing.version}{self._mark}".encode()
+        acknowledged = f"{self.state.version}{self._mark}".encode()
         return Beat(
-            self.member, json.dumps(about).encode(), acknowledged, stage, self.standing.version
+            self.member, json.dumps(about).encode(), acknowledged, stage, self.state.version
         )
 
     @property
     def _mark(self) -> str:
-        if not self.standing.next:
+        if not self.state.next:
             return ""
-        return HELD if self.standing.holding and not self._under_way else ATTENTIVE
+        return HELD if self.state.holding and not self._under_way else ATTENTIVE
 
-    def _take(self, standing: Standing, began: float) -> None:
-        stage = Stage(standing.stage.decode()) if standing.stage else DEFAULT
+    def _take(self, state: FillState, began: float) -> None:
+        stage = Stage(state.stage.decode()) if state.stage else DEFAULT
         if self.stage not in (None, stage):
             self._log.info("The stage is {stage} now", stage=stage.value)
-        before, self.standing, self.stage = self.standing, standing, stage
-        self._on_look(standing)
-        if standing.holding:
+        before, self.state, self.stage = self.state, state, stage
+        self._on_look(state)
+        if state.holding:
             self._until = -1.0
             if not before.holding and not self._under_way:
                 self._clock.callLater(0, self._look_now)

@@ -26,12 +26,12 @@ from redcouch.backends.fill_leases import (
     DenyFill,
     EndChanges,
     Fill,
+    FillState,
     Leave,
     ListDenied,
     PauseFills,
     RevokeAllLeases,
     RevokeLeases,
-    Standing,
     TakeLease,
 )
 from redcouch.backends.redis.layout import CAS_COUNTER, FILL, Layout, StringLayout
@@ -108,15 +108,12 @@ class FillCodec:
             Leave: self._pack_leave,
         }
 
-    def _lease_key(self, key: bytes) -> bytes:
-        return lease_key(self._layout, key)
-
     def _call(self, sha: bytes, key: bytes, *arguments: bytes) -> bytes:
         item = self._layout.prefix + key
         keys = [item, CAS_COUNTER]
         if isinstance(self._layout, StringLayout):
             keys.append(self._layout.side_key(item))
-        keys += [self._lease_key(key), self._state, self._denied]
+        keys += [lease_key(self._layout, key), self._state, self._denied]
         now = b"%.3f" % self._now()
         return pack_command((b"EVALSHA", sha, b"%d" % len(keys), *keys, key, now, *arguments))
 
@@ -139,7 +136,8 @@ class FillCodec:
         return payload, 1, _read_fill
 
     def _pack_revoke(self, command: RevokeLeases) -> Packed:
-        return pack_command((b"UNLINK", *map(self._lease_key, command.keys))), 1, _read_revoked
+        leases = (lease_key(self._layout, key) for key in command.keys)
+        return pack_command((b"UNLINK", *leases)), 1, _read_revoked
 
     def _pack_revoke_all(self, command: RevokeAllLeases) -> Packed:
         return pack_command((b"HINCRBY", self._state, b"epoch", b"1")), 1, _read_ok
@@ -178,7 +176,7 @@ class FillCodec:
         most, version = b"%d" % MOST_DENIED, b"%d" % command.version
         said = (command.member, command.acknowledged, command.about, command.stage, version)
         packed = pack_command((b"EVALSHA", self._beat, b"4", *self.keys, most, *said))
-        return packed, 1, _read_standing
+        return packed, 1, _read_state
 
     def _pack_leave(self, command: Leave) -> Packed:
         return pack_command((b"HDEL", self._members, command.member)), 1, _read_ok
@@ -228,10 +226,10 @@ def _read_list(command: ListDenied, replies: Sequence[Any]) -> Result:
     return replies[0] if isinstance(replies[0], list) else read_outcome(replies[0])
 
 
-def _read_standing(command: Beat, replies: Sequence[Any]) -> Result:
+def _read_state(command: Beat, replies: Sequence[Any]) -> Result:
     match replies[0]:
         case [bytes() as stage, int() as version, bytes() as following, holding, denied, leads]:
-            return Standing(
+            return FillState(
                 stage, version, following, holding == 1, None if denied < 0 else denied, leads == 1
             )
     return read_outcome(replies[0])

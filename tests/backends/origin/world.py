@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
-from redcouch.backends.fill_leases import EndChanges, Standing
+from redcouch.backends.fill_leases import EndChanges, FillState
 from redcouch.backends.memory import MemoryBackend
 from redcouch.backends.origin.backend import OriginBackend, warm
 from redcouch.backends.origin.stages import Stage
@@ -140,8 +140,8 @@ class World:
     def repair(self) -> None:
         """Let the first worker see to what the old side has missed."""
         self.nodes[0].up = True
-        standing = Standing(denied=self.memory.leases.count_denied(), leads=True)
-        self.workers[0]._on_look(standing)
+        state = FillState(denied=self.memory.leases.count_denied(), leads=True)
+        self.workers[0]._on_look(state)
         self.finish()
 
     def ask(self, worker: int, *commands: Command) -> list[Result]:

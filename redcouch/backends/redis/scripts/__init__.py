@@ -48,10 +48,10 @@ LEASE = load("lease", "fill_leases")
 FILL = load("fill", "fill_leases")
 DENY = load("deny", "denials")
 ALLOW = load("allow", "fill_leases")
-BEAT = load("beat", "denials")
+BEAT = load("beat", "denials", "members")
 FRESH = load("fresh")
-ANNOUNCE = load("announce")
-COMMIT = load("commit")
+ANNOUNCE = load("announce", "members")
+COMMIT = load("commit", "members")
 """These two are for the command that changes the stage."""
 
 BEGIN = load("begin")

@@ -3,8 +3,6 @@
 -- late to hold.
 
 local state = KEYS[1]
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local deadline = tonumber(redis.call('HGET', state, 'deadline') or '')
 local under_way = deadline and now <= deadline
 if under_way and redis.call('HGET', state, 'by') ~= ARGV[1] then

@@ -9,12 +9,8 @@
 local members, doing = KEYS[3], KEYS[4]
 local most, member = tonumber(ARGV[1]), ARGV[2]
 
--- Milliseconds after which a member is gone (it serves no more by then), and after which another
--- one repairs.
-local GONE, LATE = 10000, 3000
-
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- Milliseconds after which another one repairs.
+local LATE = 3000
 
 -- Where Redis is full nothing can be noted, but it is told all the same.
 if ARGV[5] ~= '' and redis.pcall('HSETNX', state, 'stage', ARGV[5]) == 1 then

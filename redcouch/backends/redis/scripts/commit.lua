@@ -4,9 +4,6 @@
 -- Gives 1; or why not: NF too late, NS some keys are denied, else the member that does not hold.
 
 local state, denied, members, counter = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local GONE = 10000
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local told = redis.call('HMGET', state, 'by', 'deadline', 'holding', 'version', 'keys', 'all')
 if told[1] ~= ARGV[1] then
   return 'NF'
