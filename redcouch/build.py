@@ -36,7 +36,7 @@ from redcouch.interfaces import (
 )
 from redcouch.limits import Limits
 from redcouch.options import VERSION, endpoint_of, endpoints_of, is_number, is_tls
-from redcouch.reload import Reload
+from redcouch.process.reload import Reload
 from redcouch.server.admission import Admission
 from redcouch.server.connection import ConnectionFactory, CountAll, only_ours
 from redcouch.server.discovery import Discovery

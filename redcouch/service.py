@@ -34,13 +34,13 @@ from redcouch.errors import ConfigurationError, StartError
 from redcouch.handover.clients import Adopter, Giver
 from redcouch.handover.succession import Inherited, Restart, Succession
 from redcouch.interfaces import IStorageBackend
-from redcouch.json_log import JsonLog
 from redcouch.options import FLAGS, Options, endpoints_of
-from redcouch.process_tuning import raise_fd_limit, tune_process
-from redcouch.reload import Reload
+from redcouch.process.json_log import JsonLog
+from redcouch.process.reload import Reload
+from redcouch.process.systemd import Tell, nobody, notifier
+from redcouch.process.tuning import raise_fd_limit, tune_process
 from redcouch.server.connection import ConnectionFactory
 from redcouch.server.listeners import is_local, listening_service
-from redcouch.systemd import Tell, nobody, notifier
 from redcouch.telemetry.client_names import ClientNames
 from redcouch.telemetry.service_status import StatusSource
 from redcouch.telemetry.usage_recorder import UsageRecorder

@@ -22,7 +22,7 @@ from redcouch.commands import Get, Store, StoreMode
 from redcouch.interfaces import BackendContext, IDirectBackend, ITrafficBackend
 from redcouch.limits import Limits
 from redcouch.options import Options
-from redcouch.reload import Reload
+from redcouch.process.reload import Reload
 from redcouch.results import Result
 
 OLD = "from=memcached://127.0.0.1:1"

@@ -31,7 +31,7 @@ from redcouch.handover.descriptors import (
     call,
     speak,
 )
-from redcouch.systemd import Tell
+from redcouch.process.systemd import Tell
 from redcouch.workers.channel import ANSWER, ASK
 
 _LENGTH = struct.Struct("!I")

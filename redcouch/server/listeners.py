@@ -33,7 +33,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from redcouch.errors import ConfigurationError
-from redcouch.reload import Reload
+from redcouch.process.reload import Reload
 from redcouch.server.alarm import Alarm
 from redcouch.server.tls import RenewableTLS
 

@@ -26,7 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from redcouch.reload import Reload
+from redcouch.process.reload import Reload
 from redcouch.server.listeners import (
     BACKLOG,
     EXHAUSTED,

@@ -23,11 +23,11 @@ from redcouch.errors import StartError
 from redcouch.handover.descriptors import POSSIBLE
 from redcouch.handover.succession import Inherited
 from redcouch.interfaces import IBoundedBackend, IStorageBackend
-from redcouch.reload import Reload
+from redcouch.process.reload import Reload
+from redcouch.process.systemd import Tell, nobody
 from redcouch.server.listeners import server_endpoint, with_port
 from redcouch.server.passwords import Authenticator
 from redcouch.server.tls import ServerTLS
-from redcouch.systemd import Tell, nobody
 from redcouch.telemetry.counters import Counters
 from redcouch.telemetry.snapshot import Clients, OwnStats, StatsSnapshot
 from redcouch.urls import redact

@@ -30,8 +30,8 @@ from redcouch import __version__
 from redcouch.build import Bridge, Role, make_bridge, shared_ports
 from redcouch.errors import BackendError
 from redcouch.handover.descriptors import POSSIBLE
-from redcouch.json_log import described
-from redcouch.reload import Reload
+from redcouch.process.json_log import described
+from redcouch.process.reload import Reload
 from redcouch.results import ErrorKind
 from redcouch.server.connection import ConnectionFactory
 from redcouch.service import RedCouchService, service_of

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from redcouch.reload import Reload
+from redcouch.process.reload import Reload
 from redcouch.server.listeners import REST
 from redcouch.workers.acceptor import MOMENT, Acceptor, InheritedSocket, accepting_service
 from redcouch.workers.client_counts import ClientCounts, make_memory

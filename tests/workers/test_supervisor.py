@@ -14,7 +14,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from redcouch.reload import Reload
+from redcouch.process.reload import Reload
 from redcouch.telemetry.counters import Counters
 from redcouch.workers import supervisor as parent
 from redcouch.workers.channel import SPEAK

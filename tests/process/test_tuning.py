@@ -16,7 +16,7 @@ def _run(source: str) -> str:
 def test_descriptors_are_raised() -> None:
     """A service may have as many clients as it was told, where the system lets it."""
     source = (
-        "import resource as r; from redcouch.process_tuning import raise_fd_limit as a;"
+        "import resource as r; from redcouch.process.tuning import raise_fd_limit as a;"
         "r.setrlimit(r.RLIMIT_NOFILE, (100, 400));"
         "print(a(50), a(300), r.getrlimit(r.RLIMIT_NOFILE), a(1000))"
     )
@@ -26,7 +26,7 @@ def test_descriptors_are_raised() -> None:
 def test_settled() -> None:
     """What is there at the start is not looked at by the collector again."""
     source = (
-        "import gc; from redcouch.process_tuning import tune_process; tune_process(); "
+        "import gc; from redcouch.process.tuning import tune_process; tune_process(); "
         "print(gc.get_freeze_count())"
     )
     assert int(_run(source)) > 1000

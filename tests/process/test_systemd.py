@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from redcouch.systemd import nobody, notifier
+from redcouch.process.systemd import nobody, notifier
 
 
 class NotifierTests(SynchronousTestCase):

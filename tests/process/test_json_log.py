@@ -14,8 +14,8 @@ import pytest
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from redcouch.json_log import as_json, json_observer
 from redcouch.options import Options
+from redcouch.process.json_log import as_json, json_observer
 from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.servers import TWISTD, RedisServer

@@ -1,0 +1,1 @@
+"""One process, whatever it serves: its signals, its log, what the system is asked and told."""
