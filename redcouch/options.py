@@ -380,9 +380,9 @@ class Options(UsageOptions):
         _option.__doc__ = " ".join(str(_option.__doc__).split())
 
     def getUsage(self, width: int | None = None) -> str:
-        urls = "".join(
-            f"  {scheme + ':':<17}{summary}\n" for scheme, summary in sorted(schemes().items())
-        )
+        known = sorted(schemes().items())
+        column = 2 + max(len(scheme) for scheme, _ in known)
+        urls = "".join(f"  {scheme + ':':<{column}}{summary}\n" for scheme, summary in known)
         usage: str = super().getUsage(width)
         return f"{usage}\nStorage URLs:\n{urls}"
 
