@@ -251,6 +251,13 @@ def test_the_access_rule() -> None:
     assert words == needed.split()
 
 
+def test_nothing_is_in_the_way() -> None:
+    """The folders that the README's commands make are not there as files."""
+    made = set(re.findall(r"-m venv (\S+)", (ROOT / "README.md").read_text())) | {".tox"}
+    assert made >= {".venv", ".tox"}
+    assert not [name for name in made if (ROOT / name).is_file()]
+
+
 def test_log_lines() -> None:
     """Each line of the log that is explained is one that the source can write."""
     constants = [
