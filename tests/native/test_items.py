@@ -11,6 +11,7 @@ import pytest
 import redis
 import redis.asyncio
 from pymemcache.client.base import Client
+from redis.client import Monitor
 
 from redcouch.native import AsyncItems, Found, Items, UnreadableItemError
 from tests.support import servers
@@ -105,13 +106,23 @@ def test_many_in_a_round_trip(both: tuple[Items, Client]) -> None:
     client = items._client
     for call in (lambda: items.set_many(values, ttl=500), lambda: items.get_many(values)):
         client.script_flush()
-        before = client.info("commandstats").get("cmdstat_script|load", {"calls": 0})["calls"]
-        found = call()
-        after = client.info("commandstats")["cmdstat_script|load"]["calls"]
-        assert after == before + 1
+        with client.monitor() as monitor:
+            found = call()
+            client.echo("over")
+            asked = [*commands_until(monitor, "ECHO over", client.client_info()["addr"])]
+        assert sum(command.startswith("SCRIPT LOAD") for command in asked) == 1
     assert found == values
     assert memcached.get_many(["k0", "k1199"]) == {"k0": b"0", "k1199": b"1199"}
     assert items.delete_many(values) == 1200 and items.get_many(values) == {}
+
+
+def commands_until(monitor: Monitor, last: str, address: str) -> Iterator[str]:
+    """What one client asks Redis, of all that it is asked."""
+    for told in monitor.listen():
+        if f"{told['client_address']}:{told['client_port']}" == address:
+            yield told["command"]
+            if told["command"] == last:
+                break
 
 
 def test_one_of_many_fails(both: tuple[Items, Client]) -> None:

@@ -7,6 +7,7 @@ Each server is a context manager, and has answered once when its block begins.
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import signal
 import socket
@@ -273,12 +274,27 @@ def read_all(wire: socket.socket) -> bytes:
     return said
 
 
+_PORTS_EACH = 1_375
+
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+_ports = itertools.cycle(range(*(11_300 + _PORTS_EACH * place for place in (_worker, _worker + 1))))
+
+
 def free_port() -> int:
-    """A loopback port that nothing listens on just now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
+    """
+    A loopback port that nothing listens on just now, and that no test is given soon again: a
+    server that is stopped and started has it meanwhile for itself. Those of one process of the
+    tests are none of another's, and below all that Linux gives to connections.
+    """
+    for port in itertools.islice(_ports, _PORTS_EACH):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
         return port
+    raise AssertionError(f"all of {_PORTS_EACH} ports are taken")
 
 
 def redis_binary(version: str = "") -> str:
