@@ -109,7 +109,7 @@ def test_many_in_a_round_trip(both: tuple[Items, Client]) -> None:
         with client.monitor() as monitor:
             found = call()
             client.echo("over")
-            asked = [*commands_until(monitor, "ECHO over", client.client_info()["addr"])]
+            asked = [*commands_until(monitor, "ECHO over", str(client.client_info()["addr"]))]
         assert sum(command.startswith("SCRIPT LOAD") for command in asked) == 1
     assert found == values
     assert memcached.get_many(["k0", "k1199"]) == {"k0": b"0", "k1199": b"1199"}
