@@ -158,6 +158,17 @@ def endpoints_of(options: Mapping[str, Any]) -> list[str]:
     return [endpoint_of(port, options["interface"]) for port in options["ports"]]
 
 
+_NEEDS = (
+    ("tls-key", "tls-key", "tls-cert"),
+    ("tls-client-ca", "tls-client-ca", "tls-cert"),
+    ("client-names", "client-names", "http"),
+    ("http-hosts", "http-host", "http"),
+    ("http-auth", "http-auth", "http"),
+    ("http-auth", "http-auth", "auth-file"),
+)
+"""Where an option stands, its name, and another one without which it has no effect."""
+
+
 class Options(UsageOptions):
     """The command line of C{twistd redcouch}, checked."""
 
@@ -398,11 +409,9 @@ class Options(UsageOptions):
             self["ports"] = [str(DEFAULT_PORT)]
         if self["storage"] is None:
             self["storage"] = os.environ.get(STORAGE_VARIABLE) or DEFAULT_STORAGE
-        self._check_numbered_ports()
+        self._refuse_without_effect()
         if self["log-format"] == "json" and dict(self.parent or {}).get("syslog"):
             raise UsageError("--log-format json: not with --syslog, which has a form of its own")
-        if self["http-auth"] and self["auth-file"] is None:
-            raise UsageError("--http-auth: there is no --auth-file to find users in")
         if self["take-over"]:
             self._prepare_to_take_over()
         if isinstance(self["max-item-size"], str):
@@ -425,15 +434,14 @@ class Options(UsageOptions):
             predecessor.close()
             self.pid_file.step_aside()
 
-    def _check_numbered_ports(self) -> None:
-        """Refuse what would come to nothing."""
-        if self["tls-cert"] is None:
-            for option in ("tls-key", "tls-client-ca"):
-                if self[option] is not None:
-                    raise UsageError(f"--{option}: needs --tls-cert")
+    def _refuse_without_effect(self) -> None:
+        """Refuse an option that nothing would come of, without what it belongs to."""
+        for name, option, needed in _NEEDS:
+            if self[name] != self.defaults.get(name, []) and self[needed] is None:
+                raise UsageError(f"--{option}: needs --{needed}")
         if not any(map(is_number, self["ports"])):
-            for option in ("tls-cert", "reuse-port"):
-                if self[option]:
+            for option in ("tls-cert", "reuse-port", "interface"):
+                if self[option] != self.defaults[option]:
                     raise UsageError(f"--{option}: is for a --port that is a number")
 
 

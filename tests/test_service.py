@@ -62,7 +62,8 @@ UNREADABLE: list[tuple[str, str]] = [
     ("--version-string=", "--version-string '': has to be a line of printable ASCII"),
     ("--workers 0", "--workers '0': has to be auto, or a whole number from 1 to"),
     ("--http 65536", "--http '65536': is no port number"),
-    ("--http-auth", "--http-auth: there is no --auth-file to find users in"),
+    ("--http 0 --http-auth", "--http-auth: needs --auth-file"),
+    ("--client-names /nonexistent", "--client-names: needs --http"),
     ("--nosuch", "option --nosuch not recognized"),
 ]
 
@@ -80,6 +81,13 @@ ALSO_UNREADABLE: list[tuple[str, str]] = [
     ("--version-string a\tb", "--version-string 'a\\tb': "),
     ("--workers 513", "--workers '513': "),
     ("--workers many", "--workers 'many': "),
+    ("--http-host a.test", "--http-host: needs --http"),
+    ("--http-auth --auth-file /nonexistent", "--http-auth: needs --http"),
+    ("--tls-key=", "--tls-key: needs --tls-cert"),
+    ("--tls-client-ca x", "--tls-client-ca: needs --tls-cert"),
+    ("--port unix:/s --reuse-port", "--reuse-port: is for a --port that is a number"),
+    ("--port unix:/s --tls-cert x", "--tls-cert: is for a --port that is a number"),
+    ("--port tcp:1 --interface 10.0.0.1", "--interface: is for a --port that is a number"),
     ("--port", "option --port requires argument"),
     ("nosuch", "Wrong number of arguments"),
 ]

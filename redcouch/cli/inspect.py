@@ -43,6 +43,8 @@ def command(
 
     Exit status 1: there is no such item.
     """
+    if raw and as_json:
+        raise click.UsageError("--raw: not with --json, which has the value in base64")
     name = key_argument(key, encoded)
     with open_storage(storage) as opened:
         (stored,) = opened.read([name])

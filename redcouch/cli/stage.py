@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import click
+from click.core import ParameterSource
 
 from redcouch.backends.origin.rollback import why_not_back
 from redcouch.backends.origin.stages import LOOK_EVERY, Stage
@@ -74,8 +75,14 @@ class Refused(Exception):  # noqa: N818 - the answer is no
     help="How long every RedCouch has to acknowledge; otherwise nothing is changed.",
 )
 @json_option
+@click.pass_context
 def command(
-    stage: str | None, warm: WarmLocation, force: bool, timeout: float, as_json: bool
+    ctx: click.Context,
+    stage: str | None,
+    warm: WarmLocation,
+    force: bool,
+    timeout: float,
+    as_json: bool,
 ) -> None:
     """
     Show which side of a warm storage is right, or change it, for all RedCouches together.
@@ -94,6 +101,10 @@ def command(
 
     Exit status 1: the stage was not changed; or, without one, going back is not safe.
     """
+    if stage is None:
+        for name in ("force", "timeout"):
+            if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                raise click.UsageError(f"--{name}: needs a STAGE to change to", ctx)
     with open_warm_storage(warm) as opened:
         if stage is None:
             _show(opened, as_json)

@@ -90,6 +90,8 @@ def command(
 
     Exit status 1: there are some, or not all could be removed.
     """
+    if force and not delete:
+        raise click.UsageError("--force: needs --delete")
     owners = ring_of(nodes, ring)
     counts = StaleCounts()
     trouble = refused = ""

@@ -57,6 +57,22 @@ def test_a_wrong_storage_url(url: str, why: str) -> None:
     assert "secret" not in said.err
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("stage --force", "--force: needs a STAGE to change to"),
+        ("stage --timeout 9", "--timeout: needs a STAGE to change to"),
+        ("stale memcached://a --force", "--force: needs --delete"),
+        ("inspect k --raw --json", "--raw: not with --json"),
+    ],
+)
+def test_an_option_without_effect(words: str, why: str) -> None:
+    """It is refused, before anything is asked of anybody."""
+    said = run(*words.split(), env={"REDCOUCH_STORAGE": "redis://127.0.0.1:1"})
+    assert (said.status, said.out) == (2, "")
+    assert why in said.err
+
+
 def test_a_redis_that_is_not_there() -> None:
     """One line, and status 3."""
     url = f"redis://:secret@127.0.0.1:{free_port()}"
