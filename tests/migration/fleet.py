@@ -152,7 +152,7 @@ def go(seconds: float, rate: float, rounds: int = 0) -> list[Phase]:
         running.phase("in the end")
         probe: FleetClient = LIBRARIES["pymemcache"]()
         probe.use(running.nodes)
-        running.model.end(probe)
+        running.model.look(probe)
         probe.close()
     return running.phases
 

@@ -93,46 +93,61 @@ class Model:
         for cart in range(CARTS):
             client.set(f"cart:{cart}", b"0 by nobody")
 
-    def end(self, client: FleetClient) -> None:
-        """Look at what has become of everything."""
+    def look(self, client: FleetClient) -> None:
+        """See that everything is as it has to be while nobody is at work."""
         for number, given in enumerate(self.numbers):
             if sorted(given) != [*range(1, len(given) + 1)]:
                 self.fault("wrong numbers", f"number {number}: {len(given)} given")
             if client.get(f"number:{number}") != b"%d" % len(given):
-                self.fault("wrong numbers", f"number {number} is not {len(given)} in the end")
+                self.fault("wrong numbers", f"number {number} is not {len(given)}")
         for cart, expected in enumerate(self.carts):
             found = client.get(f"cart:{cart}") or b"0"
             if sorted(expected) != [*range(1, int(found.split()[0]) + 1)]:
                 self.fault("carts wrong", f"cart {cart}: {found!r} after {len(expected)} changes")
+        for number, page in enumerate(self.pages):
+            wrong = page.judge(page.done, client.get(f"page:{number}"))
+            if wrong:
+                self.fault(wrong, f"page {number}")
 
 
 class Worker(threading.Thread):
-    """
-    A client that works all the time.
-
-    @ivar move: what it does before its next request: it is deployed anew.
-    """
+    """A client that works all the time."""
 
     def __init__(
         self, number: int, of: int, client: FleetClient, model: Model, rate: float
     ) -> None:
         super().__init__(name=f"client {number}", daemon=True)
         self._number = number
-        self._client = client
+        self.client = client
         self._model = model
         self._pause = 1 / rate
         self._random = random.Random(number)
         self._own = range(number, PAGES, of)
         self._ended = threading.Event()
-        self._move: Callable[[], None] | None = None
-        self._moved = threading.Event()
+        self._next: Callable[[], None] | None = None
 
     def move(self, servers: Sequence[tuple[str, int]]) -> None:
         """Let it use other servers, between two pieces of work. Returns when it does."""
+        moved = threading.Event()
 
-        self._moved.clear()
-        self._move = lambda: self._client.use(servers)
-        assert self._moved.wait(60), f"{self.name} does not move"
+        def use() -> None:
+            self.client.use(servers)
+            moved.set()
+
+        self._next = use
+        assert moved.wait(60), f"{self.name} does not move"
+
+    def hold(self) -> threading.Event:
+        """Let it rest between two pieces of work, until what is given is set. Returns when it does."""
+        held, over = threading.Event(), threading.Event()
+
+        def rest() -> None:
+            held.set()
+            over.wait(60)
+
+        self._next = rest
+        assert held.wait(60), f"{self.name} does not rest"
+        return over
 
     def stop(self) -> None:
         """Let it end."""
@@ -144,10 +159,9 @@ class Worker(threading.Thread):
         work += [self._count] * 12 + [self._hold] * 4 + [self._buy] * 4
         due = time.monotonic()
         while not self._ended.is_set():
-            if self._move is not None:
-                self._move()
-                self._move = None
-                self._moved.set()
+            step, self._next = self._next, None
+            if step is not None:
+                step()
             try:
                 self._random.choice(work)()
             except Exception as error:
@@ -156,7 +170,7 @@ class Worker(threading.Thread):
             time.sleep(max(0.0, due - time.monotonic()))
 
     def _fault(self, kind: str, words: str) -> None:
-        self._model.fault(kind, f"{type(self._client).__name__}: {words}")
+        self._model.fault(kind, f"{type(self.client).__name__}: {words}")
 
     def _timed(self, request: Callable[[], object]) -> object:
         began = time.monotonic()
@@ -169,7 +183,7 @@ class Worker(threading.Thread):
         number = self._random.randrange(PAGES)
         page = self._model.pages[number]
         since = page.done
-        seen = self._timed(lambda: self._client.get(f"page:{number}"))
+        seen = self._timed(lambda: self.client.get(f"page:{number}"))
         assert seen is None or isinstance(seen, bytes)
         wrong = page.judge(since, seen)
         if wrong:
@@ -186,34 +200,34 @@ class Worker(threading.Thread):
 
     def _write(self) -> None:
         value = b"%d.%d" % (self._number, self._random.getrandbits(40))
-        self._change(value, lambda key: self._client.set(key, value))
+        self._change(value, lambda key: self.client.set(key, value))
 
     def _delete(self) -> None:
-        self._change(None, self._client.delete)
+        self._change(None, self.client.delete)
 
     def _count(self) -> None:
         number = self._random.randrange(NUMBERS)
-        given = self._timed(lambda: self._client.incr(f"number:{number}"))
+        given = self._timed(lambda: self.client.incr(f"number:{number}"))
         assert isinstance(given, int)
         self._model.numbers[number].append(given)
 
     def _hold(self) -> None:
         lock = self._random.randrange(LOCKS)
-        if not self._timed(lambda: self._client.add(f"lock:{lock}", b"%d" % self._number)):
+        if not self._timed(lambda: self.client.add(f"lock:{lock}", b"%d" % self._number)):
             return
         holder, self._model.holders[lock] = self._model.holders[lock], self._number
         if holder is not None:
             words = f"lock {lock}: by {holder} and {self._number}"
             self._fault("locks held twice", words)
-        seen = self._timed(lambda: self._client.get(f"lock:{lock}"))
+        seen = self._timed(lambda: self.client.get(f"lock:{lock}"))
         if seen != b"%d" % self._number:
             self._fault("lost reads", f"lock {lock}: {seen!r}, not {self._number}")
         self._model.holders[lock] = None
-        self._timed(lambda: self._client.delete(f"lock:{lock}"))
+        self._timed(lambda: self.client.delete(f"lock:{lock}"))
 
     def _buy(self) -> None:
         cart = self._random.randrange(CARTS)
-        found = self._timed(lambda: self._client.gets(f"cart:{cart}"))
+        found = self._timed(lambda: self.client.gets(f"cart:{cart}"))
         if found is None:
             self._fault("lost reads", f"cart {cart}")
             return
@@ -221,5 +235,5 @@ class Worker(threading.Thread):
         value, token = found
         items = int(value.split()[0]) + 1
         new = b"%d by %d" % (items, self._number)
-        if self._timed(lambda: self._client.cas(f"cart:{cart}", new, token)):
+        if self._timed(lambda: self.client.cas(f"cart:{cart}", new, token)):
             self._model.carts[cart].append(items)
