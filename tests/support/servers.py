@@ -26,6 +26,7 @@ import redis
 
 from tests.support import requirements
 from tests.support.polling import PATIENCE
+from tests.support.prefork import Preforked
 from tests.support.wire import Address, ask
 
 LOOPBACK = "127.0.0.1"
@@ -48,7 +49,7 @@ class Server:
     """A program that is started here and listens on a loopback port."""
 
     name = "server"
-    _process: subprocess.Popen[bytes] | None = None
+    _process: subprocess.Popen[bytes] | Preforked | None = None
 
     def __init__(self, folder: Path) -> None:
         """@param folder: where it runs and keeps its log; nobody else uses it."""
@@ -210,6 +211,9 @@ class RedCouch(Server):
     """A C{twistd redcouch}."""
 
     name = "RedCouch"
+
+    def _launch(self) -> None:
+        self._process = Preforked(self.command(), self.folder, self.folder / "log")
 
     def __init__(self, folder: Path, storage: str, options: Sequence[str], ready: bool) -> None:
         super().__init__(folder)

@@ -1,0 +1,175 @@
+"""
+C{twistd redcouch} as often as tests want it, imported once.
+
+A start of the service is one half second of imports. So one process for each process of the
+tests has them behind it, and becomes the service in a child of its own, with the command line,
+the folder, the environment and the log that it is given. All else is as in any other start.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_IMPORTED = ("twisted.scripts.twistd", "redcouch.service")
+_PR_SET_PDEATHSIG = 1
+
+
+class Preforked:
+    """A process that another one has started for us, with the methods of L{subprocess.Popen}."""
+
+    def __init__(self, command: Sequence[str], folder: Path, log: Path) -> None:
+        self._told = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._told.connect(_starter())
+        log.touch()
+        wanted = [[*command], str(folder), str(log), dict(os.environ)]
+        self._told.sendall(json.dumps(wanted).encode())
+        self.pid = self._next(None)
+        self._status: int | None = None
+
+    def _next(self, timeout: float | None) -> int:
+        self._told.settimeout(timeout)
+        return int(self._told.recv(64))
+
+    def poll(self) -> int | None:
+        """Its exit status as that of L{subprocess.Popen}, C{None} while it runs."""
+        try:
+            return self.wait(0.0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The same, once it has ended. @raise subprocess.TimeoutExpired: it has not."""
+        if self._status is None:
+            try:
+                self._status = self._next(timeout)
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired("twistd", timeout or 0.0) from None
+            self._told.close()
+        return self._status
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+@cache
+def _starter() -> str:
+    """The address of the process that has imported all; it ends with this one."""
+    address = f"\0redcouch-tests-{os.getpid()}-{time.monotonic_ns()}"
+    ours, its = socket.socketpair()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening, its:
+        listening.bind(address)
+        listening.listen(64)
+        process = subprocess.Popen(
+            # The package that is installed, not the one that these tests lie beside.
+            [sys.executable, "-P", __file__, str(listening.fileno()), str(its.fileno())],
+            pass_fds=[listening.fileno(), its.fileno()],
+            start_new_session=True,
+        )
+    atexit.register(process.wait)
+    atexit.register(ours.close)  # before; and so it is where this process is killed
+    return address
+
+
+# -- in the process that starts them ---------------------------------------------------------------
+
+
+def main(listening: socket.socket, parent: socket.socket) -> None:
+    """Start what is asked for, and tell of each its id and its status, until nobody is there."""
+    for module in _IMPORTED:
+        importlib.import_module(module)
+    assert "twisted.internet.reactor" not in sys.modules, "each is to choose its own"
+    gc.freeze()
+    asking: dict[int, socket.socket] = {}
+    woken, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    with selectors.DefaultSelector() as selector:
+        for source in (listening, parent, woken):
+            selector.register(source, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is parent:
+                    for pid in asking:
+                        os.kill(pid, signal.SIGKILL)
+                    return
+                if key.fileobj is woken:
+                    woken.recv(4096)
+                    _tell_of_ended(asking)
+                    continue
+                asked, _address = listening.accept()
+                wanted = json.loads(asked.recv(1 << 20))
+                pid = os.fork()
+                if pid == 0:
+                    _become(*wanted)
+                asked.sendall(b"%d" % pid)
+                asking[pid] = asked
+
+
+def _tell_of_ended(asking: dict[int, socket.socket]) -> None:
+    while asking:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            return
+        # Perhaps nobody wants to know.
+        with asking.pop(pid) as asked, suppress(BrokenPipeError):
+            asked.sendall(b"%d" % os.waitstatus_to_exitcode(status))
+
+
+def _become(command: Sequence[str], folder: str, log: str, environment: dict[str, str]) -> None:
+    """Be the service, from here on."""
+    status: Any = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for descriptor in (1, 2):
+            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), descriptor)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+        sys.argv[:] = command
+        sys.orig_argv[:] = [sys.executable, *command]
+        from twisted.scripts.twistd import run
+
+        run()
+        status = 0
+    except SystemExit as ended:
+        status = ended.code
+        if isinstance(status, str):
+            print(status, file=sys.stderr)
+            status = 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status or 0)
+
+
+if __name__ == "__main__":
+    main(*(socket.socket(fileno=int(number)) for number in sys.argv[1:]))
