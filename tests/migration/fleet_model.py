@@ -138,7 +138,7 @@ class Worker(threading.Thread):
         assert moved.wait(60), f"{self.name} does not move"
 
     def hold(self) -> threading.Event:
-        """Let it rest between two pieces of work, until what is given is set. Returns when it does."""
+        """Let it rest between two pieces of work, until what is given is set."""
         held, over = threading.Event(), threading.Event()
 
         def rest() -> None:
