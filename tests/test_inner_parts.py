@@ -36,6 +36,7 @@ PLACES = {
     "_bindPath": "handover/succession.py",
     "_fromListeningDescriptor": "server/listeners.py",
     "_raiseSynchronously": "server/listeners.py",
+    "_waitingForPort": "server/listeners.py",
 }
 """What is leant on, and the file that does."""
 
@@ -212,6 +213,19 @@ class ListeningTests(SynchronousTestCase):
         service = StreamServerEndpointService(Taken(), Factory())
         service._raiseSynchronously = True
         self.assertRaises(CannotListenError, service.privilegedStartService)
+
+    def test_port(self) -> None:
+        """C{_waitingForPort} has the port, once it listens."""
+        port = object()
+
+        class Free:
+            def listen(self, factory: Any) -> defer.Deferred[Any]:
+                return defer.succeed(port)
+
+        service = StreamServerEndpointService(Free(), Factory())
+        service.privilegedStartService()
+        waiting: Any = service._waitingForPort
+        self.assertIs(waiting.result, port)
 
 
 def test_the_list() -> None:
