@@ -1,4 +1,4 @@
-"""The two load generators behind one face: a command to run, and what its output means."""
+"""The programs that make load: the command of each, and what its output means."""
 
 import json
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench import memcaslap
+from bench.peers import Peer
 from bench.processes import LOOPBACK
 from bench.scenarios import Scenario, Tool
 from bench.tools import require
@@ -81,10 +82,11 @@ class Client:
     """The generator in client.py."""
 
     def __init__(self, scenario: Scenario, port: int, seconds: int) -> None:
-        self.command = [sys.executable, str(Path(__file__).with_name("client.py"))]
-        self.command += [LOOPBACK, str(port), f"--connections={scenario.connections}"]
-        self.command += [f"--depth={scenario.depth}", f"--value-size={scenario.value_size}"]
-        self.command += [f"--set-share={scenario.set_share}", f"--seconds={seconds}"]
+        self.command = _program("bench.client", LOOPBACK, str(port))
+        self.command += [f"--connections={scenario.connections}", f"--depth={scenario.depth}"]
+        self.command += [f"--value-size={scenario.value_size}", f"--seconds={seconds}"]
+        self.command += [f"--set-share={scenario.set_share}"]
+        self.command += [f"--shared-keys={scenario.shared_keys}"]
 
     def outcome(self, output: str) -> Outcome:
         """Read its JSON."""
@@ -110,6 +112,44 @@ class Client:
             return ended - 0.1, ended
         length = said["ended"] - said["begun"]
         return said["begun"] + 0.1 * length, said["begun"] + 0.95 * length
+
+
+HEAVY = ("--first=1000", "--depth=8", "--keys-per-get=100", "--set-share=0", "--seconds=86400")
+"""What a client does who asks for much, for as long as it is let; with keys of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A program that is busy beside the load until it is told to end."""
+
+    command: list[str]
+
+    def per_second(self, output: str) -> tuple[float, tuple[str, ...]]:
+        """How many requests it made a second, and what went wrong."""
+        try:
+            said = json.loads(output)
+        except ValueError:
+            return 0.0, (f"what runs beside the load failed: {output.strip()[-200:]}",)
+        rate = said.get("requests", 0) / max(said.get("seconds", 0.0), 1e-9)
+        return rate, tuple(said["problems"])
+
+
+def make_companion(scenario: Scenario, peer: Peer) -> Companion | None:
+    """What the scenario wants beside its load, if anything."""
+    if scenario.beside_heavy:
+        return Companion(_program("bench.client", LOOPBACK, str(peer.port), *HEAVY))
+    if scenario.writes_per_second and peer.storage:
+        command = _program("bench.writer", *peer.storage)
+        command += [f"--per-second={scenario.writes_per_second}"]
+        command += [f"--keys={scenario.shared_keys}", f"--value-size={scenario.value_size}"]
+        return Companion(command)
+    return None
+
+
+def _program(module: str, *arguments: str) -> list[str]:
+    """A module of this package as a program, wherever it runs."""
+    path = f"PYTHONPATH={Path(__file__).parents[1]}"
+    return ["env", path, sys.executable, "-m", module, *arguments]
 
 
 def make_load(scenario: Scenario, port: int, seconds: int, folder: Path) -> Load:

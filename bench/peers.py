@@ -5,22 +5,31 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.processes import LOOPBACK, Processes, Running, ask, free_port, wait_for_answer
+from bench.names import (
+    CACHED,
+    CLUSTER,
+    MEMCACHED,
+    ORIGIN_FIRST,
+    REDCOUCH,
+    REDIS_FIRST,
+    TWEMPROXY,
+    TWEMPROXY_3,
+)
+from bench.processes import (
+    LOOPBACK,
+    Processes,
+    Running,
+    StartError,
+    ask,
+    free_port,
+    wait_for_answer,
+)
 from bench.scenarios import Encoding
-from bench.tools import find, require
-
-STORAGE_URL = "redis+unix://{socket}?db=0"
-RAW_STORAGE_URL = STORAGE_URL + "&encoding=raw"
-
-MEMCACHED = "memcached"
-TWEMPROXY = "twemproxy"
-REDCOUCH = "redcouch"
-CACHED = "redcouch-cache"
-CLUSTER = "redcouch-cluster"
-TWEMPROXY_3 = "twemproxy-3"
+from bench.tools import PACKAGES, find, require
 
 _NODES = 3
 """Masters of the cluster, and memcacheds behind twemproxy-3."""
@@ -29,6 +38,7 @@ _SLOTS = 16384
 
 _MEMORY_MIB = 2048
 _CONNECTIONS = 2048
+_FLUSH_SECONDS = 60.0
 # A value of 1 MiB is an item of a little more.
 _LARGEST_ITEM = "2m"
 
@@ -60,22 +70,36 @@ class Plan:
     processes: Processes
     placement: Placement
     encoding: Encoding
+    cache: str
     redcouch_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A server that runs, with the processes behind it, and a way to empty it."""
+    """A server that runs, with the processes behind it, and a way to empty it.
+
+    `storage` is what bench.writer has to know to store past the server, where it can: the protocol
+    and the address of what is behind it.
+    """
 
     name: str
     port: int
     server: Running
     backends: tuple[Running, ...]
     flush: Callable[[], None]
+    storage: tuple[str, str] | None = None
 
     def processes(self) -> tuple[Running, ...]:
         """The server, then what is behind it."""
         return (self.server, *self.backends)
+
+    def cache_counts(self) -> tuple[int, int] | None:
+        """Keys answered from a cache and keys that were not, so far; None where there is none."""
+        if self.name != CACHED:
+            return None
+        said = ask((LOOPBACK, self.port), b"stats\r\n", b"END\r\n").decode().splitlines()
+        counts = {words[1]: words[2] for line in said if len(words := line.split(None, 2)) == 3}
+        return int(counts["cache_hits"]), int(counts["cache_misses"])
 
     def speaks_binary(self) -> bool:
         """Whether a binary no-op gets a binary answer."""
@@ -103,7 +127,7 @@ def _wait_until_serving(running: Running, port: int) -> None:
 
 
 def _flush_memcached(port: int) -> None:
-    if ask((LOOPBACK, port), b"flush_all\r\n", b"OK\r\n") != b"OK\r\n":
+    if ask((LOOPBACK, port), b"flush_all\r\n", b"OK\r\n", _FLUSH_SECONDS) != b"OK\r\n":
         raise RuntimeError("memcached did not flush")
 
 
@@ -115,7 +139,8 @@ def _flush_redis(address: tuple[str, int] | str) -> None:
 def start_memcached(plan: Plan) -> Peer:
     """memcached with one worker thread."""
     server, port = _start_memcached(plan, MEMCACHED, plan.placement.server)
-    return Peer(MEMCACHED, port, server, (), lambda: _flush_memcached(port))
+    storage = ("memcached", f"{LOOPBACK}:{port}")
+    return Peer(MEMCACHED, port, server, (), lambda: _flush_memcached(port), storage)
 
 
 def start_twemproxy(plan: Plan, name: str = TWEMPROXY, count: int = 1) -> Peer:
@@ -133,7 +158,8 @@ def start_twemproxy(plan: Plan, name: str = TWEMPROXY, count: int = 1) -> Peer:
     server = plan.processes.start(name, command, plan.placement.server)
     _wait_until_serving(server, port)
     backends = tuple(running for running, _ in started)
-    return Peer(name, port, server, backends, lambda: _each(_flush_memcached, ports))
+    storage = ("memcached", f"{LOOPBACK}:{ports[0]}") if count == 1 else None
+    return Peer(name, port, server, backends, lambda: _each(_flush_memcached, ports), storage)
 
 
 def start_twemproxy_3(plan: Plan) -> Peer:
@@ -156,17 +182,41 @@ def _start_redis(plan: Plan, name: str) -> tuple[Running, str]:
     return running, path
 
 
+def _storage_url(plan: Plan, path: str) -> str:
+    return f"redis+unix://{path}?db=0&encoding={plan.encoding.value}"
+
+
 def start_redcouch(plan: Plan, name: str = REDCOUCH, parameters: str = "") -> Peer:
     """RedCouch in front of a Redis of its own, on a unix socket."""
     backend, path = _start_redis(plan, f"{name}-redis")
-    url = RAW_STORAGE_URL if plan.encoding is Encoding.RAW else STORAGE_URL
-    server, port = _start_redcouch(plan, name, url.format(socket=path) + parameters)
-    return Peer(name, port, server, (backend,), lambda: _flush_redis(path))
+    server, port = _start_redcouch(plan, name, _storage_url(plan, path) + parameters)
+    return Peer(name, port, server, (backend,), lambda: _flush_redis(path), ("redis", path))
+
+
+def start_cached(plan: Plan) -> Peer:
+    """The same with a cache in its memory."""
+    return start_redcouch(plan, CACHED, f"&cache={plan.cache}")
+
+
+def start_warm(plan: Plan, stage: str) -> Peer:
+    """RedCouch in front of a Redis and of the memcached that it replaces, in one of the stages."""
+    name = f"{REDCOUCH}-{stage}"
+    redis, path = _start_redis(plan, f"{name}-redis")
+    memcached, origin = _start_memcached(plan, f"{name}-memcached", plan.placement.others)
+    url = f"warm:{_storage_url(plan, path)}&from=memcached://{LOOPBACK}:{origin}"
+    if stage == "origin-first":  # the other one is where a storage begins
+        command = [_beside_python("redcouch"), "stage", stage, "--storage", url]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        if said.returncode:
+            raise StartError(f"{name} did not start: {said.stderr.strip()}")
+    server, port = _start_redcouch(plan, name, url)
+    # FLUSHALL would remove the stage as well.
+    return Peer(name, port, server, (redis, memcached), lambda: _flush_memcached(port))
 
 
 def _start_redcouch(plan: Plan, name: str, url: str) -> tuple[Running, int]:
     port = free_port()
-    command = [_twistd(), "-n", "--pidfile=", "redcouch", "--port", str(port)]
+    command = [_beside_python("twistd"), "-n", "--pidfile=", "redcouch", "--port", str(port)]
     command += ["--storage", url, "--max-item-size", _LARGEST_ITEM]
     command += ["--max-connections", str(_CONNECTIONS), *plan.redcouch_options]
     server = plan.processes.start(name, command, plan.placement.server)
@@ -195,28 +245,24 @@ def start_cluster(plan: Plan) -> Peer:
     places = [(LOOPBACK, port) for port in ports]
     for running, place in zip(masters, places, strict=True):
         wait_for_answer(running, place, b"CLUSTER INFO\r\n", b"cluster_state:ok")
-    encoding = "raw" if plan.encoding is Encoding.RAW else "hex"
     hosts = ",".join(f"{LOOPBACK}:{port}" for port in ports)
-    url = f"redis+cluster://{hosts}?encoding={encoding}"
+    url = f"redis+cluster://{hosts}?encoding={plan.encoding.value}"
     server, port = _start_redcouch(plan, CLUSTER, url)
     return Peer(CLUSTER, port, server, tuple(masters), lambda: _each(_flush_redis, places))
 
 
-def start_cached(plan: Plan) -> Peer:
-    """The same with a cache in its memory, which has room for all items of 100 bytes."""
-    return start_redcouch(plan, CACHED, "&cache=64m")
+def _beside_python(program: str) -> str:
+    return str(Path(sys.executable).parent / program)
 
 
-def _twistd() -> str:
-    return str(Path(sys.executable).parent / "twistd")
-
-
+@cache
 def _redcouch_trouble() -> str | None:
     """Why `twistd redcouch` cannot run here: the last line it says, or None."""
-    if not Path(_twistd()).exists():
+    twistd = _beside_python("twistd")
+    if not Path(twistd).exists():
         return "twistd is not installed beside this Python"
     tried = subprocess.run(
-        [_twistd(), "redcouch", "--help"], capture_output=True, text=True, check=False, cwd="/"
+        [twistd, "redcouch", "--help"], capture_output=True, text=True, check=False, cwd="/"
     )
     if tried.returncode == 0:
         return None
@@ -227,8 +273,8 @@ def trouble(name: str) -> str | None:
     """Why a peer cannot be measured here, in one line, or None."""
     for tool in _NEEDS[name]:
         if find(tool) is None:
-            return f"{tool} is not installed"
-    return _redcouch_trouble() if name in (REDCOUCH, CACHED, CLUSTER) else None
+            return f"{tool} is not installed (Debian package {PACKAGES[tool]})"
+    return _redcouch_trouble() if name.startswith(REDCOUCH) else None
 
 
 _NEEDS = {
@@ -238,6 +284,8 @@ _NEEDS = {
     CACHED: ("redis-server",),
     CLUSTER: ("redis-server",),
     TWEMPROXY_3: ("nutcracker", "memcached"),
+    ORIGIN_FIRST: ("redis-server", "memcached"),
+    REDIS_FIRST: ("redis-server", "memcached"),
 }
 STARTERS: dict[str, Callable[[Plan], Peer]] = {
     MEMCACHED: start_memcached,
@@ -246,7 +294,6 @@ STARTERS: dict[str, Callable[[Plan], Peer]] = {
     CACHED: start_cached,
     CLUSTER: start_cluster,
     TWEMPROXY_3: start_twemproxy_3,
+    ORIGIN_FIRST: lambda plan: start_warm(plan, "origin-first"),
+    REDIS_FIRST: lambda plan: start_warm(plan, "redis-first"),
 }
-
-USUAL = (MEMCACHED, TWEMPROXY, REDCOUCH, CACHED)
-"""Those that are measured where nothing else is said."""

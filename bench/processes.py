@@ -13,6 +13,7 @@ from bench.tools import require
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 15.0
 STOP_SECONDS = 5.0
+ANSWER_SECONDS = 2.0
 
 
 class StartError(Exception):
@@ -31,9 +32,13 @@ class Running:
     def pid(self) -> int:
         return self.popen.pid
 
+    def output(self) -> str:
+        """All that it has printed."""
+        return self.log.read_text(errors="replace")
+
     def log_end(self) -> str:
         """The last line of its output."""
-        lines = self.log.read_text(errors="replace").strip().splitlines()
+        lines = self.output().strip().splitlines()
         return lines[-1] if lines else "(no output)"
 
 
@@ -104,7 +109,9 @@ def free_port() -> int:
         return port
 
 
-def ask(address: tuple[str, int] | str, request: bytes, until: bytes) -> bytes:
+def ask(
+    address: tuple[str, int] | str, request: bytes, until: bytes, seconds: float = ANSWER_SECONDS
+) -> bytes:
     """Send a request and return what comes back, up to and with `until` or the end of the stream.
 
     The address is a host and port, or the path of a unix socket. Raises OSError.
@@ -112,7 +119,7 @@ def ask(address: tuple[str, int] | str, request: bytes, until: bytes) -> bytes:
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     answer = b""
     with socket.socket(family) as connection:
-        connection.settimeout(2.0)
+        connection.settimeout(seconds)
         connection.connect(address)
         connection.sendall(request)
         while until not in answer and (data := connection.recv(4096)):

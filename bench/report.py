@@ -7,9 +7,18 @@ from enum import Enum
 from statistics import median
 from typing import Any
 
-from bench.peers import CACHED, MEMCACHED, REDCOUCH, TWEMPROXY
-from bench.results import Comparison, Measurement, Report, Spread
-from bench.scenarios import Goal, Scenario
+from bench.names import (
+    CACHED,
+    CLUSTER,
+    MEMCACHED,
+    ORIGIN_FIRST,
+    REDCOUCH,
+    REDIS_FIRST,
+    TWEMPROXY,
+    TWEMPROXY_3,
+)
+from bench.results import Measurement, ProcessUse, Report, Spread
+from bench.scenarios import Figure, Scenario
 
 QUIET_CORES = 0.15
 SATURATED_CORES = 0.95
@@ -20,14 +29,38 @@ _PAIRS = (
     (CACHED, TWEMPROXY),
     (CACHED, MEMCACHED),
     (TWEMPROXY, MEMCACHED),
+    (CLUSTER, REDCOUCH),
+    (CLUSTER, TWEMPROXY_3),
+    (ORIGIN_FIRST, REDCOUCH),
+    (ORIGIN_FIRST, TWEMPROXY),
+    (REDIS_FIRST, REDCOUCH),
+    (REDIS_FIRST, TWEMPROXY),
 )
+
+GOAL_COLUMNS = {
+    "of twemproxy": (REDCOUCH, TWEMPROXY, Figure.THROUGHPUT),
+    "of memcached": (REDCOUCH, MEMCACHED, Figure.THROUGHPUT),
+    "CPU of twemproxy's": (REDCOUCH, TWEMPROXY, Figure.SERVER_CPU),
+    "cache: of twemproxy": (CACHED, TWEMPROXY, Figure.THROUGHPUT),
+    "cache: of memcached": (CACHED, MEMCACHED, Figure.THROUGHPUT),
+    "cache: Redis's CPU of that without": (CACHED, REDCOUCH, Figure.BACKEND_CPU),
+}
+"""What each column of the goals compares."""
 
 _NOTES = """\
 Medians over the rounds. CPU is of the server and, after the plus sign, of what is behind it
 (twemproxy's memcached, RedCouch's Redis); memory likewise. A latency after ~ is an estimate from a
 histogram by powers of two; where several requests are in flight it is that of all of them together.
-`load` and `other` are the cores used by the load generator and by processes outside the run.
+`hits` is the part of the keys asked for that RedCouch's cache answered. `beside` is what runs
+beside the load, in requests/s: a native client that stores, or a client that asks for much; the CPU
+for the latter cannot be told from that for the load, so none is given. `load` and `other` are the
+cores used by the load generator and by processes outside the run.
 (!) marks a run with wrong or missing answers, listed below.
+"""
+
+_GOAL_NOTES = """\
+Throughput and CPU per request as parts of another peer's: the median of the same rounds. A goal for
+CPU is the most it may be. `cache:` is RedCouch with a cache, and `hits` what that one answered.
 """
 
 
@@ -58,8 +91,10 @@ def as_markdown(report: Report) -> str:
         _NOTES.strip(),
         _results_table(report),
     ]
+    if goals := _goal_rows(report):
+        parts += ["## Goals", _GOAL_NOTES.strip(), _table(["work", *GOAL_COLUMNS, "hits"], goals)]
     if ratios := _ratio_rows(report):
-        head = ["scenario", "ratio", "throughput", "server CPU", "CPU with backend", "goals"]
+        head = ["scenario", "ratio", "throughput", "server CPU", "backend CPU", "CPU with backend"]
         parts += [
             "## Ratios",
             "Median (lowest - highest) of the same rounds.",
@@ -78,7 +113,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 def _results_table(report: Report) -> str:
     head = ["scenario", "peer", "requests/s", "keys/s", "p50 us", "p99 us"]
-    head += ["CPU us/request", "memory MiB", "load", "other"]
+    head += ["CPU us/request", "hits", "beside", "memory MiB", "load", "other"]
     rows = []
     for scenario in report.scenarios:
         peers = dict.fromkeys(m.peer for m in report.measurements if m.scenario == scenario.name)
@@ -100,24 +135,62 @@ def _row(scenario: Scenario, peer: str, runs: list[Measurement]) -> list[str]:
         f"{middle(lambda m: m.outcome.keys_per_second):,.0f}" if multi else "",
         _latency(runs, lambda m: m.outcome.p50_us),
         _latency(runs, lambda m: m.outcome.p99_us),
-        _with_backend(runs, "{:.1f}", lambda use: use.cpu_us_per_request),
+        "" if scenario.beside_heavy else _with_backend(runs, "{:.1f}", _cpu_us),
+        _hits(runs),
+        _known(runs, "{:,.0f}", lambda m: m.companion_per_second),
         _with_backend(runs, "{:.0f}", lambda use: use.resident_bytes / 2**20),
         f"{generator:.2f}" + (" (full)" if generator >= SATURATED_CORES else ""),
         f"{foreign:.2f}" + (" (busy)" if foreign >= QUIET_CORES else ""),
     ]
 
 
+def _cpu_us(use: ProcessUse) -> float:
+    return use.cpu_us_per_request
+
+
+def _hits(runs: list[Measurement]) -> str:
+    return _known(runs, "{:.1%}", lambda m: m.hit_share)
+
+
 def _latency(runs: list[Measurement], figure: Callable[[Measurement], float | None]) -> str:
+    return _known(runs, "{:,.0f}" if runs[0].outcome.latency_exact else "~{:,.0f}", figure)
+
+
+def _known(
+    runs: list[Measurement], form: str, figure: Callable[[Measurement], float | None]
+) -> str:
+    """The median of those runs that have the figure; nothing where none has."""
     known = [value for run in runs if (value := figure(run)) is not None]
-    if not known:
-        return ""
-    return ("" if runs[0].outcome.latency_exact else "~") + f"{median(known):,.0f}"
+    return form.format(median(known)) if known else ""
 
 
-def _with_backend(runs: list[Measurement], form: str, figure: Callable[[Any], float]) -> str:
+def _with_backend(runs: list[Measurement], form: str, figure: Callable[[ProcessUse], float]) -> str:
     text = form.format(median(figure(run.server) for run in runs))
     behind = [figure(run.backend) for run in runs if run.backend]
     return text + (" + " + form.format(median(behind)) if behind else "")
+
+
+def _goal_rows(report: Report) -> list[list[str]]:
+    """A row for each scenario with goals that was measured: the goal beside what is reached."""
+    rows = []
+    for scenario in report.scenarios:
+        cells = [_goal_cell(report, scenario, *column) for column in GOAL_COLUMNS.values()]
+        if scenario.goals and any(cells):
+            rows.append([scenario.title, *cells, _hits(report.of(scenario.name, CACHED))])
+    return rows
+
+
+def _goal_cell(report: Report, scenario: Scenario, peer: str, base: str, figure: Figure) -> str:
+    """The ratio, and whether it reaches the goal if there is one; wrong answers reach none."""
+    spread = report.compare(scenario.name, peer, base).spread(figure)
+    if spread is None:
+        return ""
+    cell = f"{spread.median:.2f}"
+    for goal in scenario.goals:
+        if (goal.peer, goal.base, goal.figure) == (peer, base, figure):
+            met = goal.met(spread.median) and not report.flawed(scenario.name, peer, base)
+            cell += f" (goal {goal.ratio}{'' if met else ', **missed**'})"
+    return cell
 
 
 def _ratio_rows(report: Report) -> list[list[str]]:
@@ -127,34 +200,17 @@ def _ratio_rows(report: Report) -> list[list[str]]:
             compared = report.compare(scenario.name, peer, base)
             if compared.throughput is None:
                 continue
-            spreads = (compared.throughput, compared.server_cpu, compared.total_cpu)
-            flawed = _flawed(report, scenario, peer) or _flawed(report, scenario, base)
+            spreads = (
+                compared.throughput,
+                compared.server_cpu,
+                compared.backend_cpu,
+                compared.total_cpu,
+            )
+            flawed = report.flawed(scenario.name, peer, base)
             label = f"{peer} / {base}" + (" (!)" if flawed else "")
-            goals = _goals(scenario.goal, compared, flawed) if peer == REDCOUCH else ""
-            rows.append([scenario.name, label, *map(_spread, spreads), goals])
+            rows.append([scenario.name, label, *map(_spread, spreads)])
     return rows
-
-
-def _flawed(report: Report, scenario: Scenario, peer: str) -> bool:
-    return any(run.problems for run in report.of(scenario.name, peer))
 
 
 def _spread(spread: Spread | None) -> str:
     return f"{spread.median:.2f} ({spread.low:.2f} - {spread.high:.2f})" if spread else ""
-
-
-def _goals(goal: Goal, compared: Comparison, flawed: bool) -> str:
-    """Each goal set for this pair, and whether the median reaches it; wrong answers reach none."""
-    to_twemproxy = compared.base == TWEMPROXY
-    least = goal.to_twemproxy if to_twemproxy else goal.to_memcached
-    most = goal.cpu_to_twemproxy if to_twemproxy else None
-    words = []
-    if least is not None and (speed := compared.throughput):
-        words.append(f">= {least} {_verdict(speed.median >= least and not flawed)}")
-    if most is not None and (cpu := compared.server_cpu):
-        words.append(f"CPU <= {most} {_verdict(cpu.median <= most and not flawed)}")
-    return ", ".join(words)
-
-
-def _verdict(reached: bool) -> str:
-    return "met" if reached else "MISSED"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from bench.loads import Outcome
-from bench.scenarios import Scenario
+from bench.scenarios import Figure, Scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,9 @@ class Measurement:
     """One run of one load against one peer.
 
     `foreign_cores` is CPU used meanwhile by processes that do not belong to the run: more than a
-    little means that the machine was not quiet.
+    little means that the machine was not quiet. `hit_share` is the part of the keys asked for that
+    RedCouch's cache answered, where it has one. `companion_per_second` are the requests of what ran
+    beside the load, where something did.
     """
 
     scenario: str
@@ -35,12 +37,18 @@ class Measurement:
     generator_cores: float
     foreign_cores: float
     problems: tuple[str, ...]
+    hit_share: float | None = None
+    companion_per_second: float | None = None
+
+    @property
+    def backend_cpu_us(self) -> float:
+        """CPU for each request of what is behind the server."""
+        return self.backend.cpu_us_per_request if self.backend else 0.0
 
     @property
     def total_cpu_us(self) -> float:
         """CPU for each request of the server and what is behind it."""
-        behind = self.backend.cpu_us_per_request if self.backend else 0.0
-        return self.server.cpu_us_per_request + behind
+        return self.server.cpu_us_per_request + self.backend_cpu_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,16 @@ class Comparison:
     base: str
     throughput: Spread | None
     server_cpu: Spread | None
+    backend_cpu: Spread | None
     total_cpu: Spread | None
+
+    def spread(self, figure: Figure) -> Spread | None:
+        """That of one figure."""
+        return {
+            Figure.THROUGHPUT: self.throughput,
+            Figure.SERVER_CPU: self.server_cpu,
+            Figure.BACKEND_CPU: self.backend_cpu,
+        }[figure]
 
 
 @dataclass(slots=True)
@@ -93,6 +110,10 @@ class Report:
         """The rounds of one peer in one scenario."""
         return [m for m in self.measurements if (m.scenario, m.peer) == (scenario, peer)]
 
+    def flawed(self, scenario: str, *peers: str) -> bool:
+        """Whether a round of one of them had a problem."""
+        return any(run.problems for peer in peers for run in self.of(scenario, peer))
+
     def compare(self, scenario: str, peer: str, base: str) -> Comparison:
         """One peer against another. Runs with problems count too: the report marks them."""
         bases = {m.round: m for m in self.of(scenario, base)}
@@ -103,6 +124,7 @@ class Report:
             base,
             _ratios(pairs, lambda m: m.outcome.requests_per_second),
             _ratios(pairs, lambda m: m.server.cpu_us_per_request),
+            _ratios(pairs, lambda m: m.backend_cpu_us),
             _ratios(pairs, lambda m: m.total_cpu_us),
         )
 
