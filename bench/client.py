@@ -281,6 +281,8 @@ def run(address: tuple[str, int], work: Work, seconds: float) -> dict[str, objec
     except (WrongAnswerError, OSError) as error:
         problems.append(str(error))
     ended = time.monotonic()
+    for conversation in conversations:
+        conversation.socket.close()
     latencies = list(_all_latencies(conversations))
     done = summary(work, latencies, ended - begun) if latencies else {}
     return {"begun": begun, "ended": ended, "problems": problems, **done}
