@@ -168,7 +168,7 @@ def _measure(
     for name, program in (("companion", companion), ("load", load)):
         if program:
             started.append(processes.start(name, program.command, settings.placement.others))
-    watched = _watch(started, peer, settings.seconds)
+    watched = _watch(started, peer, scenario.connections, settings.seconds)
     processes.stop(*started)
     measurement = _evaluate(peer, scenario, number, load, companion, started, watched)
     with suppress(OSError):
@@ -177,8 +177,11 @@ def _measure(
     return measurement
 
 
-def _watch(started: list[Running], peer: Peer, seconds: int) -> Watched:
-    """Sample until the last that was started exits, or for so long that it never will."""
+def _watch(started: list[Running], peer: Peer, wanted: int, seconds: int) -> Watched:
+    """Sample until the last that was started exits, or for so long that it never will.
+
+    Connections are counted near the end, again until as many are open as wanted.
+    """
     pids = [running.pid for running in (*started, *peer.processes())]
     generator = started[-1]
     begun = time.monotonic()
@@ -188,8 +191,8 @@ def _watch(started: list[Running], peer: Peer, seconds: int) -> Watched:
     while generator.popen.poll() is None and samples[-1].at < begun + seconds + GRACE_SECONDS:
         time.sleep(SAMPLE_SECONDS)
         samples.append(usage.sample(pids))
-        if samples[-2].at < begun + 0.8 * seconds <= samples[-1].at:
-            connections = usage.connections_to(peer.port)
+        if connections < wanted and samples[-1].at >= begun + 0.8 * seconds:
+            connections = max(connections, usage.connections_to(peer.port))
         if not cache or samples[-1].at > cache[-1].at + CACHE_SECONDS:
             _count(peer, cache)
     return Watched(samples, cache, time.monotonic(), connections, generator.popen.poll())
