@@ -155,6 +155,8 @@ class Beat(Command):
     @ivar about: what others may know of it.
     @ivar acknowledged: what it acknowledges, in one word.
     @ivar stage: the stage that it knows, to be kept where it has been lost; C{b""} for none.
+    @ivar processes: of each other cache that answers it, by name, the process that does. Where it
+        is another one than before, what it had is gone.
     """
 
     member: bytes
@@ -162,6 +164,7 @@ class Beat(Command):
     acknowledged: bytes
     stage: bytes
     version: int
+    processes: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -182,6 +185,7 @@ class FillState:
     @ivar holding: nothing may begin before that is decided.
     @ivar denied: how many keys are; C{None} for all.
     @ivar leads: the member that asks is the one that repairs.
+    @ivar lacking: not all that the storage has is in the other cache, which is to have it.
     """
 
     stage: bytes = b""
@@ -190,6 +194,7 @@ class FillState:
     holding: bool = False
     denied: int | None = 0
     leads: bool = False
+    lacking: bool = False
 
 
 class FillLeases:
@@ -205,6 +210,8 @@ class FillLeases:
         self._pause = (0.0, 0.0)
         #: Who repairs: the first member that was heard of.
         self._leader: bytes | None = None
+        self._processes: dict[bytes, bytes] = {}
+        self._lacking = False
         self.stage = b""
 
     def take(self, key: bytes) -> bytes | Outcome | None:
@@ -272,10 +279,16 @@ class FillLeases:
         self._leases[key] = REPAIRED, self._now() + LEASE_SECONDS
         return Outcome.OK
 
-    def beat(self, member: bytes) -> FillState:
+    def beat(self, command: Beat) -> FillState:
         """See L{Beat}. The storage is one process's own, and so is the stage."""
-        self._leader = self._leader or member
-        return FillState(self.stage, denied=self.count_denied(), leads=self._leader == member)
+        self._leader = self._leader or command.member
+        known = self._processes | command.processes
+        self._lacking |= not self._processes.items() <= known.items()
+        self._processes = known
+        leads = self._leader == command.member
+        return FillState(
+            self.stage, denied=self.count_denied(), leads=leads, lacking=self._lacking
+        )
 
     def _open(self, key: bytes) -> bool:
         begin, end = self._pause
@@ -314,7 +327,7 @@ FILL_METHODS: Mapping[type[Command], Callable[[Any, Any], Any]] = {
     AllowFill: _allow,
     BeginChanges: lambda backend, command: Outcome.OK,  # with the process, its items are gone too
     EndChanges: lambda backend, command: Outcome.OK,
-    Beat: lambda backend, command: backend.leases.beat(command.member),
+    Beat: lambda backend, command: backend.leases.beat(command),
     Leave: lambda backend, command: Outcome.OK,
 }
 """

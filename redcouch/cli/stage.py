@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import click
 from click.core import ParameterSource
 
-from redcouch.backends.origin.rollback import why_not_back
+from redcouch.backends.origin.rollback import LACKING, why_not_back
 from redcouch.backends.origin.stages import LOOK_EVERY, Stage
 from redcouch.cli.common import NO, CommandError, echo_json, json_option
 from redcouch.cli.progress import progress
@@ -138,23 +138,18 @@ def _why_not(opened: WarmStorage) -> str | None:
     """Exact: what is under way at this moment has come to its end when it is answered."""
     opened.unrepaired(_LOOK)
     left = opened.unfinished(_LOOK)
-    status = opened.status()
-    if status.returning and status.pending is not None:
-        return (
-            "not all that Redis has is on the old memcacheds: "
-            f"redcouch stage {status.stage.value} goes on with that"
-        )
     away = 0
-    if opened.origin is not None:
-        for address in opened.origin.nodes:
+    with ExitStack() as stack:
+        nodes = []
+        for address in () if opened.origin is None else opened.origin.nodes:
             try:
-                with BlockingNode(address):
-                    pass
+                nodes.append(stack.enter_context(BlockingNode(address)))
             except ServerError:
                 away += 1
+        status = opened.status(nodes)
     for member in status.members:
         away = max(away, len(member.up) - sum(member.up))
-    return why_not_back(status.stage, status.pending, away, left)
+    return why_not_back(status.stage, status.pending, away, bool(status.returning), left)
 
 
 def _as_json(status: StageStatus, why_not: str | None) -> dict[str, Any]:
@@ -228,20 +223,17 @@ class _Change:
     # -- the four ways -------------------------------------------------------------------------
 
     def _to_origin(self, status: StageStatus) -> None:
-        with self._nodes("its keys are missing for all clients"):
-            pass
+        with self._nodes("its keys are missing for all clients") as nodes:
+            status = self.opened.status([node for node in nodes if node is not None])
         if status.returning:
-            self._refuse(
-                "not all that Redis has is on the old memcacheds: "
-                f"redcouch stage {status.stage.value} goes on with that",
-                "what is not there yet is lost",
-            )
+            self._refuse(LACKING, "what is not there yet is lost")
         if status.pending is None:
             self._refuse(
                 "the old memcacheds have missed too much, and are out of date",
                 "clients get what the old memcacheds have, which is out of date",
             )
         self._switch(clean=not self.force, reset=True)
+        self.opened.note(returning=None)
 
     def _to_redis(self, status: StageStatus) -> None:
         with self._nodes("what clients have changed there by themselves is not known") as nodes:
@@ -384,13 +376,15 @@ class _Change:
     def _bring_back(self) -> None:
         """Let RedCouch put all that Redis has on the old memcacheds."""
         opened = self.opened
+        began = opened.status().returning
         with progress("bringing back") as advance:
             for keys in opened.storage.scan():
                 self._until_pending(lambda pending: pending < _AT_A_TIME)
                 opened.pend(keys)
                 advance(len(keys))
             self._until_pending(lambda pending: pending == 0)
-        opened.note(returning=None)
+        if not opened.end_returning(began):
+            raise CommandError("an old memcached has been started again meanwhile: run this again")
 
     def _until_pending(self, enough: Callable[[int], bool]) -> None:
         """Wait for that, as long as it becomes less."""

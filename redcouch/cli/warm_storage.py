@@ -24,6 +24,7 @@ from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import read_storage_url, storage_url_option
 from redcouch.cli.storage import Storage, check, open_storage
 from redcouch.errors import ConfigurationError
+from redcouch.memcached_client.node import BlockingNode
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -93,7 +94,8 @@ class StageStatus:
     @ivar pending: keys that the old memcacheds may have out of date; C{None} for all.
     @ivar next: the stage that somebody has announced.
     @ivar swept: a sweep has come to its end in this stage.
-    @ivar returning: not all that Redis has is on the old memcacheds yet.
+    @ivar returning: not all that Redis has is on the old memcacheds yet; how often that has
+        come about since it was so.
     """
 
     stage: Stage
@@ -101,7 +103,7 @@ class StageStatus:
     pending: int | None
     next: str
     swept: bool
-    returning: bool
+    returning: int
     members: Sequence[Member]
 
 
@@ -125,13 +127,17 @@ class WarmStorage:
 
     # -- looking -------------------------------------------------------------------------------
 
-    def status(self) -> StageStatus:
-        """How things stand. Members that are gone are seen to first."""
+    def status(self, nodes: Sequence[BlockingNode] = ()) -> StageStatus:
+        """
+        How things stand. Members that are gone are seen to first, and so are old memcacheds that
+        have been started again, of those that are given.
+        """
         keys = (self._state, self._denied, self._members, self._changing)
-        self._run(scripts.BEAT, keys, (MOST_DENIED, "", "", "", "", 0))
+        told = [word for one in nodes if one.process for word in (one.address.shown, one.process)]
+        self._run(scripts.BEAT, keys, (MOST_DENIED, "", "", "", "", 0, *told))
         names = ("stage", "version", "next", "all", "keys", "swept", "returning")
-        told: Any = self.storage.client.hmget(self._state, names)
-        known = dict(zip(names, told, strict=True))
+        said: Any = self.storage.client.hmget(self._state, names)
+        known = dict(zip(names, said, strict=True))
         version = int(known["version"] or 0)
         return StageStatus(
             Stage(known["stage"].decode()) if known["stage"] else DEFAULT,
@@ -139,7 +145,7 @@ class WarmStorage:
             None if known["all"] else int(known["keys"] or 0),
             (known["next"] or b"").decode(),
             known["swept"] == b"%d" % version,
-            bool(known["returning"]),
+            int(known["returning"] or 0),
             self.members(),
         )
 
@@ -255,6 +261,20 @@ class WarmStorage:
                 self.storage.client.hset(self._state, name, value)
             else:
                 self.storage.client.hdel(self._state, name)
+
+    def end_returning(self, count: int) -> bool:
+        """All that Redis has is there, unless another one has been started again since."""
+
+        def forget(pipe: Any) -> bool:
+            same = int(pipe.hget(self._state, "returning") or 0) == count
+            pipe.multi()
+            if same:
+                pipe.hdel(self._state, "returning")
+            return same
+
+        return bool(
+            self.storage.client.transaction(forget, self._state, value_from_callable=True)
+        )
 
     def pend(self, keys: Sequence[bytes]) -> None:
         """Let these keys be repaired on the old memcacheds."""

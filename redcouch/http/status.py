@@ -143,12 +143,13 @@ def _warmth(view: View) -> dict[str, Any] | None:
     states = {name: said.get(name) for name in ("warm_barred", "warm_ended")}
     stage = [None, *Stage][said.get("warm_stage", 0)]
     pending = None if said.get("warm_ended") else said.get("warm_barred", 0)
+    away, lacking = said.get("warm_old_away", 0), bool(said.get("warm_lacking"))
     return {
         "share": view.snapshot.warm,
         **_named(view, "warm_"),
         **states,
         "stage": None if stage is None else stage.value,
-        "no_way_back": None if stage is None else why_not_back(stage, pending, 0),
+        "no_way_back": None if stage is None else why_not_back(stage, pending, away, lacking),
     }
 
 

@@ -37,6 +37,7 @@ from redcouch.memcached_client.protocol import (
     flush,
     is_plain,
     name,
+    process_of,
     read_binary,
     read_line,
     store,
@@ -86,6 +87,8 @@ class BlockingNode:
         self._ahead = int(told) - self._clock() if int(told) else 0.0
         # Meta commands of 1.5 were an experiment with another syntax.
         before = stats.get("version", "").startswith(("1.4.", "1.5."))
+        #: By L{process_of<redcouch.memcached_client.protocol.process_of>}.
+        self.process = process_of(stats)
         self.has_meta = not before and next(self._connection.ask(PROBE, 1, read_line)).code == b"MN"
 
     def __exit__(

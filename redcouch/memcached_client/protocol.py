@@ -16,7 +16,7 @@ from __future__ import annotations
 import struct
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from sys import maxsize
 from typing import Generic, TypeAlias, TypeVar
@@ -287,6 +287,24 @@ class RequestQueue(Generic[Pending]):
 
 
 # -- requests -----------------------------------------------------------------------------------
+
+
+STATS = b"stats\r\n"
+
+
+def process_of(stats: Mapping[str, str]) -> str | None:
+    """
+    Which process answers C{stats}: C{<id>.<UNIX time of its start>}; C{None} where it does not
+    tell, or is a RedCouch, which has its items elsewhere. Another process has nothing of what
+    this one had.
+    """
+    if "redcouch_version" in stats:
+        return None
+    told = [stats.get(name, "") for name in ("pid", "time", "uptime")]
+    if not all(word.isascii() and word.isdigit() and len(word) < 12 for word in told):
+        return None
+    pid, now, uptime = map(int, told)
+    return f"{pid}.{now - uptime}"
 
 
 def is_plain(key: bytes) -> bool:

@@ -24,12 +24,15 @@ from twisted.python.failure import Failure
 from redcouch.memcached_client.address import Address
 from redcouch.memcached_client.protocol import (
     PROBE,
+    STATS,
     GarbageError,
     PendingRequest,
     Reply,
     RequestQueue,
     authenticate,
+    process_of,
     read_any,
+    read_line,
 )
 
 _CONNECT_SECONDS = 1.0
@@ -60,8 +63,8 @@ class _TimedRequest(PendingRequest):
 
     __slots__ = ("answer", "asked")
 
-    def __init__(self, data: bytes, expected: int, asked: float) -> None:
-        super().__init__(data, expected, read_any)
+    def __init__(self, data: bytes, expected: int | None, asked: float) -> None:
+        super().__init__(data, expected, read_line if expected is None else read_any)
         self.asked = asked
         self.answer: Deferred[list[Reply]] = Deferred()
 
@@ -90,8 +93,11 @@ class MemcachedClientProtocol(Protocol):
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)
 
-    def ask(self, request: bytes, expected: int) -> Deferred[list[Reply]]:
-        """So many replies to a request. Fails with L{AwayError}."""
+    def ask(self, request: bytes, expected: int | None) -> Deferred[list[Reply]]:
+        """
+        So many replies to a request; C{None} for lines up to one that says that it is the last.
+        Fails with L{AwayError}.
+        """
         if self._why is not None:
             return fail(AwayError(self._why))
         if self._queue.pending and self._pending + len(request) > _MOST_PENDING:
@@ -193,9 +199,15 @@ class OriginNode:
         self._next: Any = None
         self._pause = _FIRST_PAUSE
         self._since = 0.0
+        self._process: str | None = None
         self._running = False
         self._said_away = False
         self._early: list[tuple[bytes, int, Deferred[list[Reply]]]] = []
+
+    @property
+    def process(self) -> str | None:
+        """By L{process_of}, which of its processes is asked; C{None} where that is not known."""
+        return None if self._client is None else self._process
 
     @property
     def local_port(self) -> int | None:
@@ -268,6 +280,8 @@ class OriginNode:
         (reply,) = await client.ask(PROBE, 1)
         if reply.code != b"MN":
             raise AwayError("it does not speak the meta commands of memcached 1.6")
+        told = [line.words for line in await client.ask(STATS, None) if len(line.words) == 2]
+        self._process = process_of({name.decode(): value.decode() for name, value in told})
 
     def _is_up(self, client: MemcachedClientProtocol) -> None:
         self._trying = None

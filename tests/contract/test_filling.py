@@ -11,10 +11,12 @@ from twisted.trial.unittest import TestCase
 from redcouch.backends import fill_leases
 from redcouch.backends.fill_leases import (
     LEASE_SECONDS,
+    Beat,
     CountDenied,
     DenyAllFills,
     DenyFill,
     Fill,
+    FillState,
     PauseFills,
     RevokeAllLeases,
     RevokeLeases,
@@ -142,6 +144,21 @@ class FillingTests:
         assert await self.one(DenyFill([b"5"])) is Outcome.NOT_STORED
         assert await self.one(TakeLease(K)) is Outcome.NOT_STORED
         assert await self.one(CountDenied()) is None
+
+    async def test_begun_anew(self) -> None:
+        """A cache that another process is now has nothing of what it had, whoever says so."""
+
+        async def lacking(member: bytes, **processes: bytes) -> bool:
+            told = {name.encode(): process for name, process in processes.items()}
+            said = await self.one(Beat(member, b"{}", b"0", b"", 0, told))
+            assert isinstance(said, FillState)
+            return said.lacking
+
+        assert not await lacking(b"one", a=b"1.5", b=b"2.5")
+        assert not await lacking(b"two", a=b"1.5")
+        assert not await lacking(b"two")
+        assert await lacking(b"two", b=b"2.6")
+        assert await lacking(b"one", a=b"1.5")
 
     async def test_pause(self) -> None:
         """Between two times nothing is filled in; before and after, it is."""

@@ -139,7 +139,9 @@ class OriginBackend(BackendWrapper):
             self._ask, old, self._puller, self._time_budget, warmth.found
         )
         self._repairer = Repairer(self._ask, old, self._is_settled, context.now)
-        self._stages = StageFollower(self._ask, self._about, self._on_look, context.reactor)
+        self._stages = StageFollower(
+            self._ask, self._about, self._processes, self._on_look, context.reactor
+        )
         #: Batches that wait until each old memcached has answered, or failed to, or it takes
         #: too long; then None.
         self._waiting: list[Deferred[None]] | None = []
@@ -156,6 +158,8 @@ class OriginBackend(BackendWrapper):
         self._repairing = False
         #: Something is to be repaired on a node that was away.
         self._is_behind = False
+        #: Not all that the storage has is there.
+        self._is_lacking = False
         self._timer: IDelayedCall | None = None
         self._stopped = False
         for place, node in enumerate(old.nodes):
@@ -228,6 +232,8 @@ class OriginBackend(BackendWrapper):
             found["warm_ended"] = int(denied is None)
         if self._stages.stage is not None:
             found["warm_stage"] = self._stages.stage.number
+        found["warm_lacking"] = int(self._stages.state.lacking)
+        found["warm_old_away"] = sum(not node.up for node in self._old.nodes)
         found["warm_old_up"] = sum(node.up for node in self._old.nodes)
         return found
 
@@ -589,6 +595,11 @@ class OriginBackend(BackendWrapper):
             "ports": [port for node in self._old.nodes if (port := node.local_port) is not None],
         }
 
+    def _processes(self) -> dict[bytes, bytes]:
+        """Which process of each old memcached answers."""
+        told = ((node.address.shown, node.process) for node in self._old.nodes)
+        return {name.encode(): process.encode() for name, process in told if process is not None}
+
     def _on_up(self, place: int) -> None:
         self._up_since[place] = self._reactor.seconds()
 
@@ -600,6 +611,12 @@ class OriginBackend(BackendWrapper):
 
     def _on_look(self, state: FillState) -> None:
         """What the storage says, a few times a second."""
+        if state.lacking and not self._is_lacking:
+            self._log.warn(
+                "Not all that the storage has is on the old memcacheds, of which one has been "
+                "started again: redcouch stage redis-first puts it there"
+            )
+        self._is_lacking = state.lacking
         if state.denied is None:
             self._end()
         elif self._ended and not self._ending:

@@ -5,19 +5,30 @@ from __future__ import annotations
 from redcouch.backends.origin.stages import Stage
 
 
-def why_not_back(stage: Stage, pending: int | None, away: int, left: int = 0) -> str | None:
+LACKING = (
+    "not all that Redis has is on the old memcacheds, after one has been started again or while "
+    "it is brought back: redcouch stage redis-first puts it there"
+)
+
+
+def why_not_back(
+    stage: Stage, pending: int | None, away: int, lacking: bool = False, left: int = 0
+) -> str | None:
     """
     Why going back to the old memcacheds would show somebody something wrong; C{None} if it would
     not.
 
     @param pending: items that they may have out of date; C{None} for all.
     @param away: how many of them do not answer some RedCouch.
+    @param lacking: one of them has been started again, and has not got back yet what it is to have.
     @param left: changes of a RedCouch that has ended in the middle of them.
     """
     if stage is Stage.REDIS_ONLY:
         return "the old memcacheds are told of no change in this stage"
     if pending is None:
         return "the old memcacheds have missed too much, and are told of nothing any more"
+    if lacking and stage is Stage.REDIS_FIRST:
+        return LACKING
     if pending:
         some = "1 item" if pending == 1 else f"{pending:,} items"
         return f"{some} may be out of date on the old memcacheds until they have been repaired"

@@ -74,12 +74,14 @@ class StageFollower:
         self,
         ask: Execute,
         about: Callable[[], dict[str, Any]],
+        processes: Callable[[], dict[bytes, bytes]],
         on_look: Callable[[FillState], None],
         clock: Any,
     ) -> None:
         """
         @param ask: performs commands on the storage.
         @param about: what others may know of this member.
+        @param processes: see L{Beat}.
         @param on_look: told what the storage says each time.
         """
         place = f"{socket.gethostname()}:{os.getpid()}"
@@ -89,6 +91,7 @@ class StageFollower:
         self._place = place
         self._ask = ask
         self._about = about
+        self._processes = processes
         self._on_look = on_look
         self._clock = clock
         #: Until when the stage is known; in the past while nothing may begin.
@@ -198,9 +201,9 @@ class StageFollower:
         about = {"name": self._place, **self._about()}
         stage = b"" if self.stage is None else self.stage.value.encode()
         acknowledged = f"{self.state.version}{self._mark}".encode()
-        return Beat(
-            self.member, json.dumps(about).encode(), acknowledged, stage, self.state.version
-        )
+        told = json.dumps(about).encode()
+        processes = self._processes()
+        return Beat(self.member, told, acknowledged, stage, self.state.version, processes)
 
     @property
     def _mark(self) -> str:

@@ -175,7 +175,8 @@ class FillCodec:
     def _pack_beat(self, command: Beat) -> Packed:
         most, version = b"%d" % MOST_DENIED, b"%d" % command.version
         said = (command.member, command.acknowledged, command.about, command.stage, version)
-        packed = pack_command((b"EVALSHA", self._beat, b"4", *self.keys, most, *said))
+        processes = [word for pair in command.processes.items() for word in pair]
+        packed = pack_command((b"EVALSHA", self._beat, b"4", *self.keys, most, *said, *processes))
         return packed, 1, _read_state
 
     def _pack_leave(self, command: Leave) -> Packed:
@@ -228,8 +229,10 @@ def _read_list(command: ListDenied, replies: Sequence[Any]) -> Result:
 
 def _read_state(command: Beat, replies: Sequence[Any]) -> Result:
     match replies[0]:
-        case [bytes() as stage, int() as version, bytes() as following, holding, denied, leads]:
+        case [bytes() as stage, int() as version, bytes() as following, *numbers]:
+            holding, denied, leads, lacking = numbers
+            known = None if denied < 0 else denied
             return FillState(
-                stage, version, following, holding == 1, None if denied < 0 else denied, leads == 1
+                stage, version, following, holding == 1, known, leads == 1, lacking == 1
             )
     return read_outcome(replies[0])

@@ -256,6 +256,41 @@ def test_repaired(redis: RedisServer, nodes: list[Memcached]) -> None:
         assert b"VALUE n 0 1\r\n5\r\n" in found
 
 
+def test_started_again(redis: RedisServer, nodes: list[Memcached]) -> None:
+    """
+    An old memcached that has been started again has lost what it had: going back is not safe until
+    Redis's own has been put there, whoever of the RedCouches was there when it happened.
+    """
+    url = warm(redis, nodes, "from-timeout=5")
+    keys = [b"k%d" % number for number in range(50)]
+    with servers.redcouch(url) as bridge:
+        for key in keys:
+            say(bridge, b"set %b 7 0 3\r\nold\r\n" % key)
+        eventually(lambda: standing(url)["rollback_safe"])
+        lost = sum(owner_of(nodes, key) is nodes[0] for key in keys)
+        assert 0 < lost < len(keys)
+        nodes[0].kill()
+        assert "1 of the old memcacheds does not answer" in standing(url)["because"]
+        nodes[0].start()
+        eventually(lambda: "started again" in standing(url)["because"])
+        eventually(lambda: "redcouch stage redis-first puts it there" in bridge.log)
+        assert stats(bridge)["warm_lacking"] == 1
+        assert "started again" in change(url, "origin-first")["reason"]
+        assert go(url, "redis-first")["rollback_safe"]
+        eventually(lambda: stats(bridge)["warm_lacking"] == 0)
+        for key in keys:
+            assert say(owner_of(nodes, key), b"get %b\r\n" % key, b"END\r\n").split()[4] == b"old"
+    nodes[1].kill()
+    nodes[1].start()
+    assert "started again" in standing(url)["because"]
+    with servers.redcouch(url) as bridge:
+        assert go(url, "redis-first")["rollback_safe"]
+        go(url, "origin-first")
+        nodes[0].kill()
+        nodes[0].start()
+        eventually(lambda: standing(url)["rollback_safe"])
+
+
 def test_killed_in_the_middle(redis: RedisServer, nodes: list[Memcached]) -> None:
     """What a RedCouch was changing when it was killed is repaired by another one."""
     url = warm(redis, nodes, "from-timeout=5")

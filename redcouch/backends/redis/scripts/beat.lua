@@ -2,9 +2,10 @@
 -- members (a hash: milliseconds of UNIX time, what it acknowledges, what others may know of it),
 -- the changes under way (a hash: <member>/<number> to client key). ARGV: how many keys may be
 -- denied one by one, the member ('' to see to those that are gone only), what it acknowledges,
--- what others may know, the stage that it knows, its version.
+-- what others may know, the stage that it knows, its version; then for each old memcached that
+-- answers it the name and the process.
 -- Gives {stage, version, next stage, whether nothing may begin, denied keys (-1: all), whether this
--- member repairs}.
+-- member repairs, whether the old memcacheds lack something that is to be there}.
 
 local members, doing = KEYS[3], KEYS[4]
 local most, member = tonumber(ARGV[1]), ARGV[2]
@@ -22,6 +23,19 @@ if deadline and now > deadline then
 end
 if member ~= '' then
   redis.pcall('HSET', members, member, string.format('%.0f %s %s', now, ARGV[3], ARGV[4]))
+end
+
+-- One that has been started again has nothing of what it had. In the other stages, it need not.
+for place = 7, #ARGV, 2 do
+  local name, process = 'process:' .. ARGV[place], ARGV[place + 1]
+  local before = redis.pcall('HGET', state, name)
+  if before ~= process then
+    local stage = redis.call('HGET', state, 'stage')
+    if before and (not stage or stage == 'redis-first') then
+      redis.pcall('HINCRBY', state, 'returning', 1)
+    end
+    redis.pcall('HSET', state, name, process)
+  end
 end
 
 local leader = redis.call('HGET', state, 'leader')
@@ -55,8 +69,11 @@ if some_gone or member == '' then
   end
 end
 
-local told = redis.call('HMGET', state, 'stage', 'version', 'next', 'holding', 'all', 'keys')
+local told = redis.call(
+  'HMGET', state, 'stage', 'version', 'next', 'holding', 'all', 'keys', 'returning'
+)
 return {
   told[1] or '', tonumber(told[2] or '0'), told[3] or '', told[4] and 1 or 0,
   told[5] and -1 or tonumber(told[6] or '0') or -1, leader == member and 1 or 0,
+  told[7] and 1 or 0,
 }
