@@ -1,0 +1,128 @@
+"""What is brought over beside a bridge that serves: how fast, how far, and nothing that is gone."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.backends.origin.conftest import PATIENT
+from tests.backends.origin.conversation import say
+from tests.cli.filling import fill_many
+from tests.cli.running import finish, run, start
+from tests.support import servers
+from tests.support.polling import eventually
+from tests.support.requirements import fixture_needs
+from tests.support.servers import Memcached, RedisServer
+from tests.support.wire import Wire
+
+ITEMS = 600
+
+
+@pytest.fixture
+@fixture_needs("memcached")
+def old() -> Iterator[Memcached]:
+    with servers.memcached() as server:
+        yield server
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with servers.redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def url(redis: RedisServer, old: Memcached) -> str:
+    return f"warm:{redis.url}?from=memcached://{servers.LOOPBACK}:{old.port}&{PATIENT}"
+
+
+def test_rate(url: str, redis: RedisServer, old: Memcached) -> None:
+    """
+    In no span of time does the storage get more than the rate allows, and what is late: a batch
+    from before it, and one at its beginning.
+    """
+    rate, batch = 200, 20
+    fill_many(old.address, b"k", ITEMS)
+    with redis.client() as client:
+        sweep = start("sweep", "-s", url, "--rate", rate, "--json")
+        looks: list[tuple[float, float, int]] = []
+        while sweep.poll() is None:
+            before = time.monotonic()
+            count = sum(1 for _ in client.scan_iter("rc:*", count=1000))
+            looks.append((before, time.monotonic(), count))
+        said = finish(sweep)
+    assert (said.status, said.json["copied"]) == (0, ITEMS)
+    assert said.json["seconds"] >= (ITEMS - batch) / rate
+    assert len({count for _, _, count in looks}) > 5
+    for place, (began, _, count) in enumerate(looks):
+        for _, ended, more in looks[place:]:
+            assert more - count <= (ended - began) * rate + 2 * batch
+
+
+def test_ctrl_c(url: str, redis: RedisServer, old: Memcached) -> None:
+    """It ends between two batches, is no whole sweep, and the next one does the rest."""
+    fill_many(old.address, b"k", ITEMS)
+    with redis.client() as client:
+        sweep = start("sweep", "-s", url, "--rate", 200, "--json")
+        eventually(lambda: len(client.keys("rc:*")) > 50)
+        sweep.send_signal(signal.SIGINT)
+        said = finish(sweep)
+        assert said.status == 130
+        assert said.json["interrupted"]
+        there = len(client.keys("rc:*"))
+        assert 0 < there == said.json["copied"] < ITEMS
+        refused = run("stage", "redis-only", "-s", url, "--json")
+        assert "redcouch sweep brings it over" in refused.json["reason"]
+        rest = run("sweep", "-s", url, "--json")
+        assert rest.status == 0
+        assert (rest.json["present"], rest.json["copied"]) == (there, ITEMS - there)
+        assert len(client.keys("rc:*")) == ITEMS
+    assert run("stage", "redis-only", "-s", url).status == 0
+
+
+@pytest.mark.parametrize("command", ["import", "sweep"])
+def test_what_is_deleted_meanwhile(
+    command: str, url: str, redis: RedisServer, old: Memcached
+) -> None:
+    """What clients delete while all is brought over does not come back."""
+    keys = [b"k%d" % number for number in range(2000)]
+    value = b"x" * 20_000
+    for key in keys:
+        say(old, b"set %b 0 0 %d\r\n%b\r\n" % (key, len(value), value))
+    gone = random.Random(5).sample(keys, 1500)
+    begin = threading.Event()
+    faults: list[object] = []
+    words = {
+        "import": ("import", f"memcached://{servers.LOOPBACK}:{old.port}", "--to", url),
+        "sweep": ("sweep", "-s", url),
+    }[command]
+    with servers.redcouch(url) as bridge, redis.client() as client:
+
+        def delete(mine: list[bytes]) -> None:
+            begin.wait(60)
+            with Wire(bridge.address) as wire:
+                for key in mine:
+                    said = wire.say([b"delete %b\r\n" % key], b"\r\n").reply
+                    if said != b"DELETED\r\n":
+                        faults.append((key, said))
+
+        clients = [threading.Thread(target=delete, args=(gone[n::3],)) for n in range(3)]
+        for one in clients:
+            one.start()
+        copying = start(*words, "--json")
+        eventually(lambda: client.dbsize() > 20 or copying.poll() is not None)
+        begin.set()
+        said = finish(copying)
+        for one in clients:
+            one.join(60)
+        assert said.status == 0, said
+        assert faults == []
+        assert said.json["copied"] < len(keys), "all was over before anything was deleted"
+        left = {key.removeprefix(b"rc:") for key in client.keys("rc:*")}
+        assert left == {*keys} - {*gone}
+        assert say(bridge, b"get %b\r\n" % b" ".join(gone), b"END\r\n") == b"END\r\n"
