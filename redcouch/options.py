@@ -19,7 +19,7 @@ from twisted.python.usage import UsageError
 from redcouch import MEMCACHED_VERSION, __version__
 from redcouch.backends.registry import DEFAULT_STORAGE, STORAGE_VARIABLE, schemes
 from redcouch.handover.descriptors import POSSIBLE
-from redcouch.handover.succession import PidFile, find
+from redcouch.handover.succession import PidFile, find, name_of
 from redcouch.urls import read_host_port
 
 DEFAULT_PORT = 11210
@@ -326,7 +326,8 @@ class Options(UsageOptions):
             "take-over",
             None,
             "Take ports and clients over from the RedCouch that has the same --port now, if there "
-            "is one, once this one serves; the other one ends then (Linux).",
+            "is one, once this one serves; the other one ends then (Linux). It is not found by a "
+            "port 0 or systemd: alone.",
         ],
         ["http-auth", None, "Ask for a user and password of --auth-file before --http is shown."],
         ["no-dump", "X", "Refuse stats cachedump, lru_crawler metadump and mgdump."],
@@ -429,7 +430,10 @@ class Options(UsageOptions):
         """twistd would refuse to start beside the process whose id is in the file."""
         if not POSSIBLE:
             raise UsageError("--take-over: this system cannot pass clients to another process")
-        predecessor = find(endpoints_of(self), self.service_users)
+        endpoints = endpoints_of(self)
+        if not any(map(name_of, endpoints)):
+            raise UsageError("--take-over: nobody can be found by a --port that is 0 or systemd:")
+        predecessor = find(endpoints, self.service_users)
         if predecessor is not None:
             predecessor.close()
             self.pid_file.step_aside()

@@ -83,6 +83,8 @@ ALSO_UNREADABLE: list[tuple[str, str]] = [
     ("--workers many", "--workers 'many': "),
     ("--http-host a.test", "--http-host: needs --http"),
     ("--http-auth --auth-file /nonexistent", "--http-auth: needs --http"),
+    ("--port 0 --take-over", "--take-over: nobody can be found by a --port that is 0"),
+    ("--port systemd:domain=INET:index=0 --take-over", "--take-over: nobody can be found by"),
     ("--tls-key=", "--tls-key: needs --tls-cert"),
     ("--tls-client-ca x", "--tls-client-ca: needs --tls-cert"),
     ("--port unix:/s --reuse-port", "--reuse-port: is for a --port that is a number"),

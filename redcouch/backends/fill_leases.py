@@ -286,9 +286,7 @@ class FillLeases:
         self._lacking |= not self._processes.items() <= known.items()
         self._processes = known
         leads = self._leader == command.member
-        return FillState(
-            self.stage, denied=self.count_denied(), leads=leads, lacking=self._lacking
-        )
+        return FillState(self.stage, denied=self.count_denied(), leads=leads, lacking=self._lacking)
 
     def _open(self, key: bytes) -> bool:
         begin, end = self._pause

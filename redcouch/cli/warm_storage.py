@@ -272,9 +272,7 @@ class WarmStorage:
                 pipe.hdel(self._state, "returning")
             return same
 
-        return bool(
-            self.storage.client.transaction(forget, self._state, value_from_callable=True)
-        )
+        return bool(self.storage.client.transaction(forget, self._state, value_from_callable=True))
 
     def pend(self, keys: Sequence[bytes]) -> None:
         """Let these keys be repaired on the old memcacheds."""

@@ -32,7 +32,13 @@ from redcouch.handover.descriptors import (
     speak,
 )
 from redcouch.process.systemd import Tell
-from redcouch.workers.channel import ANSWER, ASK
+from redcouch.workers.channel import ANSWER, ASK, REFUSE, Unanswered
+
+PROTOCOL = 1
+"""
+What is said on the way: counted up where a process that says something else, or understands it
+otherwise, could not follow.
+"""
 
 _LENGTH = struct.Struct("!I")
 _MOST_SOCKETS = 200
@@ -88,7 +94,7 @@ class Predecessor:
 
         @raise OSError: it does not give them.
         """
-        question = json.dumps([ASK, 0, "sockets", None]).encode()
+        question = json.dumps([ASK, 0, "sockets", PROTOCOL]).encode()
         self._caller.sendall(_LENGTH.pack(len(question)) + question)
         data, descriptors = b"", []
         while len(data) < 4 or len(data) < 4 + _LENGTH.unpack(data[:4])[0]:
@@ -99,6 +105,8 @@ class Predecessor:
             descriptors += found
         kind, _, _, given = json.loads(data[4:])
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        if kind == REFUSE:
+            raise OSError(given)
         if kind != ANSWER or len(given) != len(sockets):
             raise OSError(f"it answers {given!r}")
         inherited = {}
@@ -169,7 +177,7 @@ class Succession(MultiService):
         if self._take_over and self._predecessor is not None:
             try:
                 self._inherited.update(self._predecessor.take_sockets(self._wanted))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, TypeError) as error:
                 raise StartError(
                     f"redcouch: --take-over: the RedCouch that serves there does not give its "
                     f"sockets: {error}"
@@ -193,7 +201,8 @@ class Succession(MultiService):
                 "Taking over from process {pid}" if self._take_over else "Following process {pid}",
                 pid=channel.peer,
             )
-            channel.tell("follow", {"adopters": adopters, "now": self._take_over})
+            how = {"adopters": adopters, "now": self._take_over, "protocol": PROTOCOL}
+            channel.tell("follow", how)
 
     def _on_followed(self) -> None:
         """The service before is gone."""
@@ -220,26 +229,36 @@ class Succession(MultiService):
     def _channel(self) -> DescriptorChannel:
         channel = DescriptorChannel(
             {
-                "sockets": lambda _: self._give_sockets(channel),
-                "follow": lambda how: self._on_follower(channel, **how),
+                "sockets": lambda protocol: self._give_sockets(channel, protocol),
+                "follow": lambda how: self._on_follower(channel, how),
             },
             lambda: self._on_lost(channel),
             self._reactor,
         )
         return channel
 
-    def _give_sockets(self, channel: DescriptorChannel) -> list[str]:
+    def _give_sockets(self, channel: DescriptorChannel, protocol: Any) -> list[str]:
+        if protocol != PROTOCOL:
+            raise Unanswered(_another(protocol))
         given = []
         for endpoint, port in self._whole.listening():
             channel.give(port.fileno())
             given.append(endpoint)
         return given
 
-    def _on_follower(self, channel: DescriptorChannel, adopters: list[str], now: bool) -> None:
+    def _on_follower(self, channel: DescriptorChannel, how: Mapping[str, Any]) -> None:
         """There is a process that serves on the same ports, and adopts clients."""
+        protocol = how.get("protocol")
+        if protocol != PROTOCOL:
+            self._log.warn(
+                "Process {pid} cannot have the clients: {reason}",
+                pid=channel.peer,
+                reason=_another(protocol),
+            )
+            return
         self._follower = channel
-        self._service.adopters = adopters
-        if not now:
+        self._service.adopters = how["adopters"]
+        if not how["now"]:
             return
         self._log.info("Process {pid} takes over", pid=channel.peer)
         self._service.tell(f"MAINPID={channel.peer}")
@@ -257,6 +276,10 @@ class Succession(MultiService):
         for listener in self._listeners:
             listener.stop()
         return stopped
+
+
+def _another(protocol: Any) -> str:
+    return f"it is of a version that hands over otherwise (protocol {PROTOCOL}, not {protocol})"
 
 
 def leave_open(port: Any) -> None:

@@ -45,6 +45,17 @@ def following(old: RedCouch, storage: str, *options: str) -> Iterator[RedCouch]:
         new.check_log()
 
 
+class OtherVersion(RedCouch):
+    """One that hands over in another way, as a version to come may."""
+
+    def command(self) -> list[str]:
+        patched = (
+            "from redcouch.handover import succession; succession.PROTOCOL += 1; "
+            "from twisted.scripts.twistd import run; run()"
+        )
+        return [sys.executable, "-c", patched, *super().command()[1:]]
+
+
 def take_over(old: RedCouch, new: RedCouch) -> None:
     """Wait until only the new one is left."""
     pid = old.pid
@@ -417,3 +428,37 @@ def test_worker_that_cannot_be_renewed(any_redis: RedisServer, tmp_path: Path) -
         eventually(lambda: "the dog has eaten it" in server.log and "was renewed" in server.log)
         assert request(wire, b"mn\r\n", b"\r\n") == b"MN\r\n"
         assert worker_pids(server.pid) == before
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_another_version(any_redis: RedisServer, workers: str) -> None:
+    """It is refused in one line, and clients of the old one, and new ones, notice nothing."""
+    with (
+        servers.redcouch(any_redis.url, "--workers", workers) as old,
+        Wire(old.address) as wire,
+    ):
+        wire.say([VERSION], b"\r\n")
+        (old.folder / "new").mkdir()
+        new = OtherVersion(old.folder / "new", any_redis.url, [TAKE_OVER], ready=True)
+        new.port = old.port
+        status, said = new.run()
+        assert status == 1
+        (line,) = (line for line in said.splitlines() if "--take-over: " in line)
+        assert "is of a version that hands over otherwise (protocol 1, not 2)" in line
+        assert "Traceback" not in said
+        assert wire.say([VERSION], b"\r\n").reply.startswith(b"VERSION ")
+        assert old.answers()
+
+
+def test_another_version_beside(any_redis: RedisServer) -> None:
+    """With C{--reuse-port} both serve; the clients of the old one are not given."""
+    with servers.redcouch(any_redis.url, "--reuse-port") as old, ExitStack() as stack:
+        (old.folder / "new").mkdir()
+        new = OtherVersion(old.folder / "new", any_redis.url, ["--reuse-port"], ready=True)
+        new.port = old.port
+        stack.callback(new.stop)
+        new._launch()
+        with Wire(old.address) as wire:
+            eventually(lambda: "cannot have the clients: it is of a version that" in old.log)
+            assert wire.say([VERSION], b"\r\n").reply.startswith(b"VERSION ")
+        assert runs(new.pid)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -123,7 +124,11 @@ class Pymemcache(Library):
 
 
 class Pylibmc(Library):
-    """pylibmc, which is libmemcached."""
+    """
+    pylibmc, which is libmemcached. Where other threads keep Python busy, its C{gets} says now
+    and then of an item that there is none, of memcached's own too: of 1,400 eight times beside
+    two threads that only count, and of 36,000 never where it is alone.
+    """
 
     def make(self, servers: Servers) -> Any:
         behaviors = {
@@ -136,13 +141,6 @@ class Pylibmc(Library):
         }
         addresses = [f"{host}:{port}" for host, port in servers]
         return pylibmc.Client(addresses, behaviors=behaviors)
-
-    def gets(self, key: str) -> tuple[bytes, Any] | None:
-        value, token = self.client.gets(key)
-        if value is None and self.client.get(key) is not None:
-            # Now and then it says of an item that there is none, of memcached's own too.
-            value, token = self.client.gets(key)
-        return None if value is None else (value, token)
 
     def cas(self, key: str, value: bytes, token: Any) -> bool:
         try:
@@ -204,13 +202,17 @@ class PythonMemcached(Library):
         return done
 
 
-class PhpMemcached:
-    """php-memcached, in a process of its own."""
+class OwnProcess:
+    """
+    A client in a process of its own, which is asked in lines of JSON, a verb and its words, and
+    answers with what it says, or with what went wrong.
+    """
 
-    def __init__(self, php: str = "php") -> None:
-        program = Path(__file__).with_name("fleet_client.php")
+    command: Sequence[str]
+
+    def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [php, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def _ask(self, verb: str, *words: Any) -> Any:
@@ -257,9 +259,45 @@ class PhpMemcached:
         self._process.stdout.close()
 
 
+def serve(client: FleetClient) -> None:
+    """Do what L{OwnProcess} asks for, until it asks no more."""
+    for line in sys.stdin:
+        verb, words = json.loads(line)
+        if verb == "use":
+            words = [[(host, port) for host, port in words]]
+        elif verb in ("set", "add", "cas"):
+            words[1] = words[1].encode()
+        try:
+            said, trouble = getattr(client, verb)(*words), None
+            said = said if verb != "set" else True  # or it would have been refused
+        except Exception as error:
+            said, trouble = None, repr(error)
+        match said:
+            case bytes():
+                said = said.decode()
+            case bytes() as value, token:
+                said = [value.decode(), token]
+        print(json.dumps([said, trouble]), flush=True)
+
+
+class PylibmcAlone(OwnProcess):
+    """L{Pylibmc}, with no other thread beside it."""
+
+    command = (sys.executable, __file__)
+
+
+class PhpMemcached(OwnProcess):
+    """php-memcached."""
+
+    command = ("php", str(Path(__file__).with_name("fleet_client.php")))
+
+
 LIBRARIES: dict[str, Any] = {
     "pymemcache": Pymemcache,
-    "pylibmc": Pylibmc,
+    "pylibmc": PylibmcAlone,
     "python-memcached": PythonMemcached,
     "php-memcached": PhpMemcached,
 }
+
+if __name__ == "__main__":
+    serve(Pylibmc())

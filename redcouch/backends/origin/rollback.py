@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from redcouch.backends.origin.stages import Stage
 
-
 LACKING = (
     "not all that Redis has is on the old memcacheds, after one has been started again or while "
     "it is brought back: redcouch stage redis-first puts it there"
