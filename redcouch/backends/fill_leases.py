@@ -282,7 +282,7 @@ class FillLeases:
     def beat(self, command: Beat) -> FillState:
         """See L{Beat}. The storage is one process's own, and so is the stage."""
         self._leader = self._leader or command.member
-        known = self._processes | command.processes
+        known = {**self._processes, **command.processes}
         self._lacking |= not self._processes.items() <= known.items()
         self._processes = known
         leads = self._leader == command.member

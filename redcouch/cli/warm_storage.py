@@ -272,7 +272,8 @@ class WarmStorage:
                 pipe.hdel(self._state, "returning")
             return same
 
-        return bool(self.storage.client.transaction(forget, self._state, value_from_callable=True))
+        client: Any = self.storage.client
+        return bool(client.transaction(forget, self._state, value_from_callable=True))
 
     def pend(self, keys: Sequence[bytes]) -> None:
         """Let these keys be repaired on the old memcacheds."""

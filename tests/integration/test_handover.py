@@ -48,6 +48,8 @@ def following(old: RedCouch, storage: str, *options: str) -> Iterator[RedCouch]:
 class OtherVersion(RedCouch):
     """One that hands over in another way, as a version to come may."""
 
+    _launch = servers.Server._launch
+
     def command(self) -> list[str]:
         patched = (
             "from redcouch.handover import succession; succession.PROTOCOL += 1; "
