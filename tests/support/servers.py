@@ -280,8 +280,15 @@ def read_all(wire: socket.socket) -> bytes:
 
 _PORTS_EACH = 1_375
 
-_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
-_ports = itertools.cycle(range(*(11_300 + _PORTS_EACH * place for place in (_worker, _worker + 1))))
+
+def _ports_of_this_process() -> Iterator[int]:
+    """Again and again; two runs of the tests at a time begin in different places."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    for place in itertools.count(os.getpid() * 37):
+        yield 11_300 + _PORTS_EACH * worker + place % _PORTS_EACH
+
+
+_ports = _ports_of_this_process()
 
 
 def free_port() -> int:
