@@ -5,6 +5,9 @@ service behaves as engines expect it, and the compose file speaks of what there 
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pickle
 import re
 import signal
 from collections.abc import Iterator
@@ -48,8 +51,21 @@ pytestmark = [pytest.mark.once, pytest.mark.timeout(1200)]
 @fixture_needs("debootstrap", "namespaces")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     """The image of the Containerfile."""
-    folder = tmp_path_factory.mktemp("image")
-    folder.chmod(0o755)
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    with (shared / "image.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # made by the first of all processes, for all
+        made = shared / "image.pickle"
+        if not made.exists():
+            folder = shared / "image"
+            folder.mkdir(mode=0o755)
+            made.write_bytes(pickle.dumps(_built(folder)))
+        image: Image = pickle.loads(made.read_bytes())
+        return image
+
+
+def _built(folder: Path) -> Image:
     try:
         return containers.build(_FILES / "Containerfile", _ROOT, folder)
     except UnavailableError as why:

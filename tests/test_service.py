@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +27,7 @@ from redcouch.interfaces import IStorageBackend
 from redcouch.limits import Limits
 from redcouch.server.connection import ConnectionFactory
 from redcouch.service import Options, RedCouchService, makeService
-from tests.support import servers
+from tests.support import prefork, servers
 from tests.support.polling import PATIENCE, eventually
 from tests.support.servers import TWISTD
 from tests.support.storages import Slow
@@ -40,14 +39,8 @@ REFUSED = b"ERROR Too many open connections\r\n"
 
 def run(*options: str, twistd: tuple[str, ...] = ("-n", "--pidfile="), **env: str) -> Any:
     """A C{twistd redcouch} that is to end by itself."""
-    return subprocess.run(
-        [TWISTD, *twistd, "redcouch", *options],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        stdin=subprocess.DEVNULL,
-        env=os.environ | env,
-    )
+    command = [TWISTD, *twistd, "redcouch", *options]
+    return prefork.run(command, Path.cwd(), os.environ | env, PATIENCE)
 
 
 # -- options ------------------------------------------------------------------------------------

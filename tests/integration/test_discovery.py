@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -77,6 +78,7 @@ def test_lost_number(storage: str, any_redis: RedisServer) -> None:
         before = int(told(server)[0])
     with any_redis.client() as native:
         assert native.delete("redcouch:sys:advertised:rc:") == 1
+    eventually(lambda: time.time() >= before + 1)
     with servers.redcouch(storage, *advertising("10.0.0.1:2")) as server:
         assert int(told(server)[0]) > before
 

@@ -19,8 +19,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -33,11 +34,19 @@ _PR_SET_PDEATHSIG = 1
 class Preforked:
     """A process that another one has started for us, with the methods of L{subprocess.Popen}."""
 
-    def __init__(self, command: Sequence[str], folder: Path, log: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        out: Path,
+        err: Path,
+        environment: Mapping[str, str],
+    ) -> None:
         self._told = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._told.connect(_starter())
-        log.touch()
-        wanted = [[*command], str(folder), str(log), dict(os.environ)]
+        for file in (out, err):
+            file.touch()
+        wanted = [[*command], str(folder), [str(out), str(err)], {**environment}]
         self._told.sendall(json.dumps(wanted).encode())
         self.pid = self._next(None)
         self._status: int | None = None
@@ -65,10 +74,27 @@ class Preforked:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has ended just now
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+def run(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """As C{subprocess.run}: one that is to end by itself, and all that it has printed."""
+    with tempfile.TemporaryDirectory() as name:
+        out, err = (Path(name) / stream for stream in ("out", "err"))
+        process = Preforked(command, folder, out, err, environment)
+        try:
+            status = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        return subprocess.CompletedProcess(command, status, out.read_text(), err.read_text())
 
 
 @cache
@@ -136,7 +162,9 @@ def _tell_of_ended(asking: dict[int, socket.socket]) -> None:
             asked.sendall(b"%d" % os.waitstatus_to_exitcode(status))
 
 
-def _become(command: Sequence[str], folder: str, log: str, environment: dict[str, str]) -> None:
+def _become(
+    command: Sequence[str], folder: str, files: Sequence[str], environment: Mapping[str, str]
+) -> None:
     """Be the service, from here on."""
     status: Any = 1
     try:
@@ -145,8 +173,8 @@ def _become(command: Sequence[str], folder: str, log: str, environment: dict[str
         os.setsid()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        for descriptor in (1, 2):
-            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), descriptor)
+        for descriptor, file in enumerate(files, 1):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), descriptor)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         os.chdir(folder)
         os.environ.clear()

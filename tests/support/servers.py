@@ -24,7 +24,7 @@ from typing import Any
 
 import redis
 
-from tests.support import requirements
+from tests.support import prefork, requirements
 from tests.support.polling import PATIENCE
 from tests.support.prefork import Preforked
 from tests.support.wire import Address, ask
@@ -213,7 +213,8 @@ class RedCouch(Server):
     name = "RedCouch"
 
     def _launch(self) -> None:
-        self._process = Preforked(self.command(), self.folder, self.folder / "log")
+        log = self.folder / "log"
+        self._process = Preforked(self.command(), self.folder, log, log, os.environ)
 
     def __init__(self, folder: Path, storage: str, options: Sequence[str], ready: bool) -> None:
         super().__init__(folder)
@@ -231,13 +232,7 @@ class RedCouch(Server):
 
     def run(self, *options: str) -> tuple[int, str]:
         """The status and the words with which it ends by itself, given some options more."""
-        done = subprocess.run(
-            [*self.command(), *options],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
+        done = prefork.run([*self.command(), *options], self.folder, os.environ, PATIENCE)
         return done.returncode, done.stdout + done.stderr
 
     def check_log(self) -> None:
