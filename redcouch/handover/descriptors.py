@@ -165,8 +165,8 @@ def call(name: str, users: Collection[int]) -> socket.socket | None:
     return None
 
 
-def speak(caller: socket.socket, channel: DescriptorChannel, reactor: Any) -> None:
-    """Let the reactor have a connection that L{call} has made."""
+def speak(caller: socket.socket, channel: Protocol, reactor: Any) -> None:
+    """Let the reactor have a connection to another process."""
     with caller:
         caller.setblocking(False)
         reactor.adoptStreamConnection(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import resource
+from pathlib import Path
 
 _COLLECT_AFTER = (10_000, 10, 50)
 _KEEP = 32 * 1024 * 1024
@@ -49,3 +50,16 @@ def raise_fd_limit(wanted: int) -> int:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def name_process(title: str) -> None:
+    """Have C{ps} and C{top} show a title in place of the command line. Only on Linux."""
+    process = Path("/proc/self")
+    try:
+        (process / "comm").write_text(title)
+        begin, end = map(int, (process / "stat").read_text().rpartition(")")[2].split()[45:47])
+    except OSError:
+        return
+    room = end - begin  # where the arguments stand
+    if room:
+        ctypes.memmove(begin, title.encode()[: room - 1].ljust(room, b"\0"), room)

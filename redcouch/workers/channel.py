@@ -1,9 +1,9 @@
 """
-What the parent and a worker say to each other, over a pair of pipes.
+What the parent and a worker say to each other, over a pair of sockets.
 
 A message is a JSON array with its length in front. Some are told, others are
 asked and answered. Both ends are of one version and trust each other. The end
-of the pipe is a message too: the other process is gone.
+of the conversation is a message too: the other process is gone.
 
 AMP, which does nearly the same, limits a value to 64 KiB; a list of clients or
 of users may be longer.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import signal
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,11 +23,22 @@ from twisted.logger import Logger
 from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 
-#: A worker's descriptors, beside the standard ones: where it speaks, and the common memory.
-#: The listening sockets follow.
-SPEAK = 3
-CROWD = 4
-FIRST_SOCKET = 5
+#: Descriptors of the fork server: its conversation with the parent (see L{REQUEST}), and what
+#: each worker has as well: the common memory, and the listening sockets that follow.
+CONTROL = 0
+COUNTS = 3
+FIRST_SOCKET = 4
+
+REQUEST = struct.Struct("!II")
+"""
+Asks the fork server for a worker: the number of the request, and that of the worker. The
+descriptors of its channel and of what it prints to come along.
+"""
+
+REPORT = struct.Struct("!IIi")
+"""What comes of a request: its number, the process id, and the wait status, or L{RUNNING}."""
+
+RUNNING = -1
 
 #: Signals that are for the parent, though a terminal or a service manager may send them to all.
 UNHEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)

@@ -35,7 +35,7 @@ from redcouch.workers.acceptor import SHAREABLE
 from redcouch.workers.aggregate import AllStatus
 from redcouch.workers.channel import Respond, Unanswered, write_users
 from redcouch.workers.client_counts import ClientCounts, make_memory
-from redcouch.workers.process import WorkerProcess
+from redcouch.workers.process import ForkServer, WorkerProcess
 
 FIRST_DELAY = 0.1
 LAST_DELAY = 10.0
@@ -248,6 +248,7 @@ class Supervisor(MultiService):
         self._one_was_ready = False
         self._stopping = False
         self._vacant: Deferred[None] | None = None
+        self._fork_server: ForkServer | None = None
         self._worker_options = dict(options)
         if workers_url is not None:
             self._worker_options["storage"] = workers_url
@@ -322,7 +323,7 @@ class Supervisor(MultiService):
         }
         worker = WorkerProcess(slot.number, responds, self._reactor)
         try:
-            worker.spawn(self._reactor, [port.fileno() for port in self._ports], self._memory)
+            self._current_fork_server().fork(worker)
         except OSError as error:
             self._on_no_start(slot, error)
             return
@@ -332,6 +333,12 @@ class Supervisor(MultiService):
         worker.channel.tell("serve", {**what, **self._files()})
         if stats_source.detailed:
             worker.channel.tell("detail", True)
+
+    def _current_fork_server(self) -> ForkServer:
+        if self._fork_server is None or not self._fork_server.is_usable():
+            sockets = [port.fileno() for port in self._ports]
+            self._fork_server = ForkServer(sockets, self._memory, self._reactor)
+        return self._fork_server
 
     def _limit_memory(self, size: int) -> Deferred[bool]:
         if IBoundedBackend.providedBy(self._storage):
@@ -362,8 +369,13 @@ class Supervisor(MultiService):
             self._log.error("SIGUSR2: this system cannot pass clients to another process")
             return
         self._renewing = True
+        self._retire_fork_server()  # a new one has what is installed now
         renewed = Deferred.fromCoroutine(self._renew_all())
         renewed.addErrback(lambda failure: self._log.failure("Could not renew a worker", failure))
+
+    def _retire_fork_server(self) -> None:
+        if self._fork_server is not None:
+            self._fork_server.retire()
 
     async def _renew_all(self) -> None:
         try:
@@ -479,6 +491,7 @@ class Supervisor(MultiService):
         for port in self._ports:
             await port.stopListening()
         await self._stop_workers()
+        self._retire_fork_server()
         if self._storage is not None:
             await self._storage.stop()
 

@@ -1,6 +1,5 @@
 """
-A worker: C{python -m redcouch.workers.worker NUMBER REACTOR}, run by the parent
-and by nobody else.
+A worker, in a process of its own that L{redcouch.workers.fork_server} has forked.
 
 It learns from the parent what to do, so that no password stands in its command
 line; serves clients as a service of one process does; sends its log to the
@@ -14,6 +13,7 @@ it is born with them held back, and ignores them from when its reactor runs.
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
@@ -29,7 +29,7 @@ from zope.interface import implementer
 from redcouch import __version__
 from redcouch.build import Bridge, Role, make_bridge, shared_ports
 from redcouch.errors import BackendError
-from redcouch.handover.descriptors import POSSIBLE
+from redcouch.handover.descriptors import POSSIBLE, speak
 from redcouch.process.json_log import described
 from redcouch.process.reload import Reload
 from redcouch.results import ErrorKind
@@ -39,9 +39,8 @@ from redcouch.telemetry.service_status import OwnStatus
 from redcouch.telemetry.snapshot import Clients, OwnStats, StatsSnapshot
 from redcouch.workers.acceptor import InheritedSocket, accepting_service
 from redcouch.workers.channel import (
-    CROWD,
+    COUNTS,
     FIRST_SOCKET,
-    SPEAK,
     UNHEARD,
     Channel,
     Respond,
@@ -188,7 +187,7 @@ class Worker:
             )
         options, place = what["options"], what["place"]
         self._workers = options["workers"]
-        client_counts = ClientCounts(CROWD, self._workers + 1, options["max-connections"])
+        client_counts = ClientCounts(COUNTS, self._workers + 1, options["max-connections"])
         client_counts.set(place, 0)
         shared = shared_ports(options)
         descriptors = iter(range(FIRST_SOCKET, FIRST_SOCKET + len(options["ports"])))
@@ -309,21 +308,21 @@ class Worker:
             self.end()
 
 
-def main(number: str, reactor_module: str) -> int:
-    """Serve until the end; gives the exit status."""
+def serve(number: int, channel: socket.socket, reactor_module: str) -> int:
+    """
+    Serve until the end; gives the exit status.
+
+    @param channel: where the parent speaks.
+    """
     install: Callable[[], object] = import_module(reactor_module).install
     install()
-    from twisted.internet import reactor, stdio
+    from twisted.internet import reactor
 
-    make_pipes: Any = stdio.StandardIO  # mypy knows the one of Windows
-    worker = Worker(int(number), reactor)
+    worker = Worker(number, reactor)
     globalLogBeginner.beginLoggingTo([worker.observer], redirectStandardIO=False)
-    pipes = make_pipes(worker.channel, stdin=0, stdout=SPEAK)
-    pipes.registerProducer(worker.observer, True)
+    speak(channel, worker.channel, reactor)
+    transport: Any = worker.channel.transport
+    transport.registerProducer(worker.observer, True)
     reactor.callWhenRunning(ignore_signals)
     reactor.run()
     return worker.status
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

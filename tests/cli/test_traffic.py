@@ -207,7 +207,7 @@ def test_killed(redis: RedisServer, workers: str) -> None:
             assert client.recv(100) == b"END\r\n"
             before = time.monotonic()
             eventually(lambda: time.monotonic() > before + 1)
-            for worker in servers.children(bridge.pid):
+            for worker in servers.family(bridge.pid)[1:]:
                 os.kill(worker, signal.SIGKILL)
             bridge.kill()
         assert "127.0.0.2" in names(redis, "client")

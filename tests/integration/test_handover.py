@@ -423,7 +423,7 @@ def test_worker_that_cannot_be_renewed(any_redis: RedisServer, tmp_path: Path) -
         before = worker_pids(server.pid)
         module.write_text(
             "import sys\n"
-            "if 'redcouch.workers.worker' in sys.orig_argv:\n"
+            "if 'redcouch.workers.fork_server' in sys.orig_argv:\n"
             "    sys.exit('redcouch: the dog has eaten it')\n"
         )
         os.kill(server.pid, signal.SIGUSR2)

@@ -19,14 +19,14 @@ import pytest
 
 from tests.support import servers
 from tests.support.polling import PATIENCE, eventually
-from tests.support.servers import LOOPBACK, RedCouch, RedisServer
+from tests.support.servers import LOOPBACK, RedCouch, RedisServer, children
 from tests.support.wire import Wire, ask
 from tests.support.workers import (
     all_serve,
-    children,
     clients_by_worker,
     command_line,
     doomed,
+    fork_server_pid,
     own_name,
     request,
     runs,
@@ -184,7 +184,7 @@ def test_embedded() -> None:
             os.kill(pid, signal.SIGKILL)
         eventually(lambda: len(set(worker_pids(server.pid).values()) - set(before.values())) == 2)
         assert ask(server.address, b"get a\r\n", b"END\r\n") == b"VALUE a 0 1\r\nx\r\nEND\r\n"
-        (guard,) = set(children(server.pid)) - set(worker_pids(server.pid).values())
+        (guard,) = set(children(server.pid)) - {fork_server_pid(server.pid)}
         redis_pids = children(guard)
         assert redis_pids
     assert not any(runs(pid) for pid in (guard, *redis_pids))
@@ -193,9 +193,8 @@ def test_embedded() -> None:
 def test_embedded_ends_with_a_killed_parent() -> None:
     """The workers hold nothing open that would keep the private Redis alive."""
     with doomed("embedded:", *TWO) as server:
-        family = [*children(server.pid)]
-        family += [pid for child in family for pid in children(child)]
-        assert len(family) == 4
+        family = servers.family(server.pid)[1:]
+        assert len(family) == 5
         server.kill()
         eventually(lambda: not any(runs(pid) for pid in family))
 
@@ -616,7 +615,7 @@ def test_workers_that_cannot_start(any_redis: RedisServer, tmp_path: Path) -> No
     """The service ends, and says what the first worker said."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
-        "if 'redcouch.workers.worker' in sys.orig_argv:\n"
+        "if 'redcouch.workers.fork_server' in sys.orig_argv:\n"
         "    sys.exit('redcouch: the dog has eaten it')\n"
     )
     twistd = str(Path(sys.executable).parent / "twistd")

@@ -177,7 +177,7 @@ class Soak:
         self._restless.start()
 
     def _kill_worker(self) -> None:
-        os.kill(random.choice(servers.children(self._restless.pid)), signal.SIGKILL)
+        os.kill(random.choice(servers.family(self._restless.pid)[1:]), signal.SIGKILL)
 
     def _drop(self) -> None:
         for server in (self._steady, self._restless):

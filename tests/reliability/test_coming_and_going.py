@@ -22,7 +22,7 @@ MOST = 20
 
 def leave_unnoticed(server: RedCouch, sent: bytes = b"") -> None:
     """More clients than may be come and go while the service sees nothing."""
-    pids = [server.pid, *servers.children(server.pid)]
+    pids = servers.family(server.pid)
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:

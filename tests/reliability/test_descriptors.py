@@ -33,7 +33,7 @@ def test_no_descriptors_left(any_redis: RedisServer, workers: str) -> None:
     served when others are gone.
     """
     with servers.redcouch(any_redis.url, "--workers", workers) as server, ExitStack() as clients:
-        pids = [server.pid, *servers.children(server.pid)]
+        pids = servers.family(server.pid)
         for pid in pids:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (ROOM, ROOM))
         crowd = [clients.enter_context(servers.plain(server.port)) for _ in range(2 * ROOM + 50)]

@@ -173,7 +173,7 @@ def test_those_who_wait_are_taken(any_redis: RedisServer, workers: str) -> None:
     """Whoever was in the queue of a shared port when the service ends is still answered."""
     options = ("--reuse-port", "--workers", workers)
     with servers.redcouch(any_redis.url, *options) as server, ExitStack() as clients:
-        held = [server.pid, *servers.children(server.pid)]
+        held = servers.family(server.pid)
         for process in held:
             os.kill(process, signal.SIGSTOP)
         crowd = [clients.enter_context(servers.plain(server.port)) for _ in range(20)]

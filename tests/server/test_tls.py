@@ -19,6 +19,7 @@ from tests.support import servers
 from tests.support.over_tls import ask, context_for
 from tests.support.polling import eventually
 from tests.support.requirements import installed, needs
+from tests.support.workers import worker_pids
 
 # Twisted hands pyOpenSSL objects to pyOpenSSL, which would rather have others by now.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
@@ -193,7 +194,7 @@ def test_files_are_read_again(
         key.write_text("nonsense")
         reload(f"The certificates stay as they are: --tls-key: there is no key in {key}")
         if workers == "2":
-            os.kill(servers.children(server.pid)[0], signal.SIGKILL)
+            os.kill(worker_pids(server.pid)[1], signal.SIGKILL)
             eventually(lambda: "Starting another" in server.log)
         for _ in range(4):
             eventually(lambda: is_let_in(other, theirs))

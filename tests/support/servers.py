@@ -254,7 +254,16 @@ class RedCouchOverTLS(RedCouch):
 
 def children(pid: int) -> list[int]:
     """The processes that one has started."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    try:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # it is gone
+        return []
+    return [int(child) for child in found.split()]
+
+
+def family(pid: int) -> list[int]:
+    """A process, and all that have come of it."""
+    return [pid, *(one for child in children(pid) for one in family(child))]
 
 
 def plain(port: int) -> socket.socket:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from tests.support.servers import RedCouch
+from tests.support.servers import RedCouch, children, family
 from tests.support.wire import Address, Wire
 
 
@@ -22,30 +22,27 @@ def runs(pid: int) -> bool:
     return state != "Z"
 
 
-def children(pid: int) -> list[int]:
-    try:
-        return [
-            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        ]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
 def command_line(pid: int) -> list[str]:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     except (FileNotFoundError, ProcessLookupError):
-        return []
+        return [""]
 
 
 def worker_pids(parent: int) -> dict[int, int]:
     """The worker processes of a service, by their number."""
     found = {}
-    for pid in children(parent):
-        words = command_line(pid)
-        if "redcouch.workers.worker" in words:
-            found[int(words[words.index("redcouch.workers.worker") + 1])] = pid
+    for pid in family(parent):
+        name, _, number = command_line(pid)[0].rpartition(" ")
+        if name == "redcouch worker":
+            found[int(number)] = pid
     return found
+
+
+def fork_server_pid(parent: int) -> int:
+    """The process that workers of a service are forked from; 0 where there is none."""
+    found = [pid for pid in children(parent) if "redcouch.workers.fork_server" in command_line(pid)]
+    return found[-1] if found else 0
 
 
 def statistics(address: Address, group: str = "") -> dict[str, str]:

@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import json
+import signal
 import struct
 from typing import Any
 from unittest import mock
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from redcouch.process.reload import Reload
 from redcouch.telemetry.counters import Counters
 from redcouch.workers import supervisor as parent
-from redcouch.workers.channel import SPEAK
+from redcouch.workers.process import WorkerProcess
 from redcouch.workers.supervisor import GRACE, Supervisor
 
 DRAIN = 10.0
 
 
 class Process:
-    """A child process as Twisted shows it."""
+    """A worker's process, and what the parent says to it."""
 
-    def __init__(self, protocol: Any, pid: int) -> None:
-        self.pid = pid
-        self.pipes = {0: None}
-        self.protocol = protocol
+    def __init__(self, worker: WorkerProcess, pid: int) -> None:
+        self.worker = worker
+        worker.pid = pid
         self.said: list[Any] = []
-        self.killed = False
+        self.printed, self.spoken = worker.output.dataReceived, worker.channel.dataReceived
         self._data = b""
-        protocol.makeConnection(self)
+        self.transport = mock.Mock(write=self._write)
+        worker.channel.makeConnection(self.transport)
+        worker.output.makeConnection(mock.Mock())
 
-    def writeToChild(self, descriptor: int, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         self._data += data
         while len(self._data) >= 4:
             (length,) = struct.unpack("!I", self._data[:4])
@@ -44,12 +44,6 @@ class Process:
             self.said.append(json.loads(self._data[4 : 4 + length]))
             self._data = self._data[4 + length :]
 
-    def signalProcess(self, name: str) -> None:
-        assert name == "KILL"
-        if not self.pipes:
-            raise ProcessExitedAlready
-        self.killed = True
-
     def names(self) -> list[str]:
         """What was said to it, without what."""
         return [name for _, _, name, _ in self.said]
@@ -57,39 +51,57 @@ class Process:
     def say(self, *message: Any) -> None:
         """Speak as the worker."""
         string = json.dumps(message).encode()
-        data = struct.pack("!I", len(string)) + string
-        self.protocol.childDataReceived(SPEAK, data)
+        self.spoken(struct.pack("!I", len(string)) + string)
 
     def answer(self, name: str, answer: Any) -> None:
         """Answer the latest question of that name."""
         number = [number for kind, number, asked, _ in self.said if asked == name][-1]
         self.say(2, number, "", answer)
 
-    def end(self, status: int | None = 0, number: int | None = None) -> None:
+    def end(self, status: int = 0, number: int = 0) -> None:
         """End with a status, or by a signal."""
-        self.pipes = {}
-        reason: Any = ProcessTerminated(status, number, 1) if status or number else ProcessDone(0)
-        self.protocol.processEnded(Failure(reason))
+        self.worker.settle(status << 8 | number)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Have nothing open any more."""
+        self.worker.channel.connectionLost()
+        self.worker.output.connectionLost()
 
 
 class Machine(Clock):
-    """A reactor that starts such processes."""
+    """A reactor, and the fork server beside it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.processes: list[Process] = []
+        self.fork_servers = 0
+        self.retired = True
         self.trouble: OSError | None = None
+        self.killed: list[int] = []
 
     def callWhenRunning(self, call: Any) -> None:
         call()
 
-    def spawnProcess(self, protocol: Any, executable: str, args: Any, **how: Any) -> Process:
+    def make_fork_server(self, sockets: Any, client_counts: int, reactor: Any) -> Machine:
+        self.fork_servers += 1
+        self.retired = False
+        return self
+
+    def is_usable(self) -> bool:
+        return not self.retired
+
+    def retire(self) -> None:
+        self.retired = True
+
+    def fork(self, worker: WorkerProcess) -> None:
         if self.trouble is not None:
             raise self.trouble
-        self.arguments, self.how = args, how
-        process = Process(protocol, 100 + len(self.processes))
-        self.processes.append(process)
-        return process
+        self.processes.append(Process(worker, 100 + len(self.processes)))
+
+    def kill(self, pid: int, number: int) -> None:
+        assert number == signal.SIGKILL
+        self.killed.append(pid)
 
 
 class SupervisorTests(SynchronousTestCase):
@@ -97,6 +109,13 @@ class SupervisorTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.machine = Machine()
+        for target, stub in (
+            (f"{parent.__name__}.ForkServer", self.machine.make_fork_server),
+            ("os.kill", self.machine.kill),
+        ):
+            patch = mock.patch(target, stub)
+            patch.start()
+            self.addCleanup(patch.stop)
         self.failed: list[str] = []
         self.reload = Reload()
         self.log: list[str] = []
@@ -134,10 +153,10 @@ class SupervisorTests(SynchronousTestCase):
         return service
 
     def test_start(self) -> None:
-        """Each worker is told all on its pipe, and nothing on its command line."""
+        """Each worker is told all on its channel."""
         self.start()
         self.assertEqual(len(self.machine.processes), 2)
-        self.assertNotIn("secret", " ".join(self.machine.arguments))
+        self.assertEqual(self.machine.fork_servers, 1)
         (serve,) = self.machine.processes[0].said
         self.assertEqual(serve[2], "serve")
         self.assertEqual(serve[3]["options"]["storage"], "redis://:secret@host/0")
@@ -147,7 +166,7 @@ class SupervisorTests(SynchronousTestCase):
         """A worker that dies is started again, later each time, until one lives for a while."""
         self.start_well()
         for number, delay in enumerate((0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0)):
-            self.machine.processes[-1].end(None, 9)
+            self.machine.processes[-1].end(0, 9)
             self.assertIn(
                 f"was ended by SIGKILL; 0 clients are lost. Starting another in {delay:g}",
                 self.log[-1],
@@ -167,8 +186,8 @@ class SupervisorTests(SynchronousTestCase):
         """Where the first one cannot start, none will: the service ends, once, with its reason."""
         self.start()
         first, second = self.machine.processes
-        first.protocol.childDataReceived(2, b"redcouch: no such ")
-        first.protocol.childDataReceived(2, b"thing")
+        first.printed(b"redcouch: no such ")
+        first.printed(b"thing")
         first.end(1)
         second.end(1)
         self.assertEqual(
@@ -180,7 +199,7 @@ class SupervisorTests(SynchronousTestCase):
     def test_killed_before_it_served(self) -> None:
         """That says nothing about the next one."""
         self.start()
-        self.machine.processes[0].end(None, 9)
+        self.machine.processes[0].end(0, 9)
         self.machine.advance(0.1)
         self.assertEqual((len(self.machine.processes), self.failed), (3, []))
 
@@ -193,7 +212,7 @@ class SupervisorTests(SynchronousTestCase):
     def test_no_process_later(self) -> None:
         self.start_well()
         self.machine.trouble = OSError(11, "Resource temporarily unavailable")
-        self.machine.processes[0].end(None, 11)
+        self.machine.processes[0].end(0, 11)
         self.machine.advance(0.1)
         self.assertIn("Cannot start worker 1", self.log[-1])
         self.machine.trouble = None
@@ -206,12 +225,11 @@ class SupervisorTests(SynchronousTestCase):
         process = self.machine.processes[1]
         process.say(0, 0, "log", ["warn", "somewhere", "in {braces}\nand lines"])
         self.assertEqual(self.log[-1], "[worker 2] in {braces}\nand lines")
-        process.protocol.childDataReceived(1, b"half a ")
+        process.printed(b"half a ")
         self.assertEqual(self.log[-1], "[worker 2] in {braces}\nand lines")
-        process.protocol.childDataReceived(2, b"an error\n")
-        process.protocol.childDataReceived(1, b"line\n\n")
-        self.assertEqual(self.log[-2:], ["[worker 2] an error", "[worker 2] half a line"])
-        process.protocol.childDataReceived(1, b"x" * 20_000)
+        process.printed(b"line\n\nanother\n")
+        self.assertEqual(self.log[-2:], ["[worker 2] half a line", "[worker 2] another"])
+        process.printed(b"x" * 20_000)
         self.assertEqual(len(self.log[-1]), 20_011)
 
     def snapshot(self, **counters: int) -> dict[str, Any]:
@@ -228,7 +246,7 @@ class SupervisorTests(SynchronousTestCase):
         snapshot = self.successResultOf(asked)
         self.assertEqual((snapshot.counters.cmd_get, snapshot.counters.curr_connections), (11, 7))
         self.assertGreater(snapshot.user, 1.0)
-        one.end(None, 9)
+        one.end(0, 9)
         asked = Deferred.fromCoroutine(service.stats_source.snapshot())
         self.machine.advance(parent.PATIENCE)
         snapshot = self.successResultOf(asked)
@@ -242,7 +260,7 @@ class SupervisorTests(SynchronousTestCase):
         asked = Deferred.fromCoroutine(service.stats_source.snapshot())
         for process in (one, two):
             process.answer("figures", self.snapshot(cmd_get=1, curr_connections=1))
-        one.end(None, 9)
+        one.end(0, 9)
         reset = Deferred.fromCoroutine(service.stats_source.reset())
         two.answer("reset", None)
         self.successResultOf(reset)
@@ -281,10 +299,17 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual(self.failed, ["no storage"])
 
     def test_garbage(self) -> None:
-        """A worker that nobody understands is killed."""
+        """A worker that nobody understands is left alone, which ends it."""
         self.start_well()
-        self.machine.processes[0].protocol.childDataReceived(SPEAK, b"\xff\xff\xff\xff")
-        self.assertTrue(self.machine.processes[0].killed)
+        process = self.machine.processes[0]
+        process.spoken(b"\xff\xff\xff\xff")
+        self.assertTrue(process.transport.loseConnection.called)
+
+    def test_renew(self) -> None:
+        """Workers that follow others are forked from a process with what is installed now."""
+        service = self.start_well()
+        service.renew()
+        self.assertEqual((self.machine.fork_servers, len(self.machine.processes)), (2, 3))
 
     def test_stop(self) -> None:
         """All are told, and waited for; then the storage stops."""
@@ -301,23 +326,24 @@ class SupervisorTests(SynchronousTestCase):
         one.end()
         self.assertNoResult(stopped)
         storage.stop.assert_not_called()
-        two.end(None, 9)
+        two.end(0, 9)
         self.successResultOf(stopped)
         storage.stop.assert_called_once_with()
         self.assertEqual(self.machine.getDelayedCalls(), [])
         self.assertEqual(self.failed, [])
+        self.assertTrue(self.machine.retired)
 
     def test_stop_by_force(self) -> None:
         """One that does not end in time is killed; one that waits to be started is not."""
         service = self.start_well()
         one, two = self.machine.processes
-        one.end(None, 9)
+        one.end(0, 9)
         stopped = service.stopService()
         self.machine.advance(DRAIN + GRACE - 0.1)
-        self.assertFalse(two.killed)
+        self.assertEqual(self.machine.killed, [])
         self.machine.advance(0.1)
-        self.assertTrue(two.killed)
-        two.end(None, 9)
+        self.assertEqual(self.machine.killed, [two.worker.pid])
+        two.hang_up()  # and nobody says how it has ended
         self.successResultOf(stopped)
         self.assertEqual(len(self.machine.processes), 2)
 
@@ -345,7 +371,7 @@ class SupervisorTests(SynchronousTestCase):
         for process in (one, two):
             files = {"users": {"me": "second"}, "certificates": None}
             self.assertEqual(process.said[-1][2:], ["reload", files])
-        one.end(None, 9)
+        one.end(0, 9)
         self.reload()
         self.machine.advance(1)
         self.assertEqual(self.machine.processes[-1].said[0][3]["users"], {"me": "second"})
