@@ -29,6 +29,9 @@ MOST_DENIED = 100_000
 LEASE_SECONDS = 30.0
 """How long a lease lasts that nobody uses."""
 
+REMOVAL = b"/-"
+"""In the name of a change that is a removal."""
+
 REPAIRED = b"repaired"
 """In the place of a lease: it was denied until now. Nobody holds such a one."""
 
@@ -69,7 +72,8 @@ class Fill(OneKeyCommand):
 class RevokeLeases(Command):
     """
     Make leases on these keys void. The result is the outcome DELETED where there was one, or one
-    of the keys has just been allowed again (L{AllowFill}); else OK.
+    of the keys has just been allowed again (L{AllowFill}); else OK, and always where removals are
+    noted (L{FillState}).
     """
 
     keys: Sequence[bytes] = field()  # required: the property of the same name is no default
@@ -98,7 +102,8 @@ class DenyAllFills(Command):
 @dataclass(slots=True)
 class PauseFills(Command):
     """
-    Let nothing be filled in between these two UNIX times, in seconds. A later
+    Let nothing be leased between these two UNIX times, in seconds, as all items are flushed then;
+    what was leased before may be filled in until that is done. A later
     pause takes the place of an earlier one. The result is the outcome OK.
     """
 
@@ -186,6 +191,8 @@ class FillState:
     @ivar denied: how many keys are; C{None} for all.
     @ivar leads: the member that asks is the one that repairs.
     @ivar lacking: not all that the storage has is in the other cache, which is to have it.
+    @ivar notes_removals: removals are to be noted before they begin, as changes are
+        (L{BeginChanges}), with L{REMOVAL} in their names.
     """
 
     stage: bytes = b""
@@ -195,6 +202,7 @@ class FillState:
     denied: int | None = 0
     leads: bool = False
     lacking: bool = False
+    notes_removals: bool = False
 
 
 class FillLeases:

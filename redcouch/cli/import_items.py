@@ -190,8 +190,6 @@ class Copier:
         self._evictions = Evictions(storage)
         self._ring = ring
         self._if_absent = if_absent
-        # Of a cluster, nobody brings items over beside this.
-        self._claims = if_absent and not storage.layout.cluster
         self._stop = stop
         self._pace = pace
         self._tally = counts
@@ -226,7 +224,7 @@ class Copier:
             self._tally.fail(_RESERVED, len(entries) - len(wanted))
         wanted = self._absent(wanted) if self._if_absent else wanted
         leases: dict[bytes, bytes] = {}
-        if self._claims:
+        if self._if_absent:
             leases = self._claim(wanted)
             wanted = [entry for entry in wanted if entry.key in leases]
         advance(len(entries) - len(wanted))
@@ -237,7 +235,7 @@ class Copier:
                     copies.append((entry.key, outcome))
                 else:
                     self._note_missing(node, entry, outcome)
-            if self._claims:
+            if self._if_absent:
                 self._fill(copies, leases)
             else:
                 self._store(copies)

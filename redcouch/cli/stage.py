@@ -362,7 +362,7 @@ class _Change:
         assert self.opened.origin is not None
         owner = self.opened.origin.ring.owner
         with progress("comparing") as advance:
-            for keys in storage.scan():
+            for keys in storage.scan_surely():
                 stored = dict(zip(keys, storage.read(keys), strict=True))
                 of_node: dict[int, list[bytes]] = {}
                 for key in keys:
@@ -378,7 +378,7 @@ class _Change:
         opened = self.opened
         began = opened.status().returning
         with progress("bringing back") as advance:
-            for keys in opened.storage.scan():
+            for keys in opened.storage.scan_surely():
                 self._until_pending(lambda pending: pending < _AT_A_TIME)
                 opened.pend(keys)
                 advance(len(keys))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeAlias
+from secrets import token_hex
+from typing import Any, TypeAlias, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -21,6 +22,7 @@ from redcouch.backends.embedded.directory import choose_directory
 from redcouch.backends.fill_leases import LEASE_SECONDS
 from redcouch.backends.origin.url import storage_of
 from redcouch.backends.redis import scripts
+from redcouch.backends.redis.cluster.fills import FillRecords
 from redcouch.backends.redis.cluster.topology import AddressMap
 from redcouch.backends.redis.fill_leases import denied_key, lease_key, state_key
 from redcouch.backends.redis.layout import (
@@ -34,8 +36,8 @@ from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.scripts import strings as string_scripts
 from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, why_too_old
 from redcouch.backends.redis.url import RedisLocation, read_location
-from redcouch.errors import ConfigurationError, ServerError
-from redcouch.results import Failed, Item
+from redcouch.errors import BackendError, ConfigurationError, ServerError
+from redcouch.results import Failed, Item, Outcome
 from redcouch.urls import redact
 
 NOT_AN_ITEM = "not an item"
@@ -52,12 +54,17 @@ _REDIS = (
     *("redis+cluster", "rediss+cluster"),
 )
 
+T = TypeVar("T")
+
 Client: TypeAlias = redis.Redis | RedisCluster
 
 Call = Sequence[bytes | str | int]
 """What a script is given: the item's key (with its prefix), then the arguments."""
 
 _ATTEMPTS = 5
+
+_MOVING = 0.05
+"""Seconds between two looks whether slots of a cluster still move."""
 
 
 def read_storage(url: str) -> RedisLocation:
@@ -217,6 +224,10 @@ class Storage:
         match = self.layout.pattern.removesuffix(b"*") + pattern
         return batches(self.client_key(key) for key in self._scan(match))
 
+    def scan_surely(self) -> Iterator[list[bytes]]:
+        """The same, where it does not suffice that nearly all are seen."""
+        return self.scan()
+
     def scan_own(self) -> Iterator[list[bytes]]:
         """Whole keys in Redis, in batches: of all that the bridge has put there for its items."""
         return batches(self._scan(self.layout.pattern))
@@ -365,6 +376,86 @@ class Storage:
         return replies
 
 
+class ClusterStorage(Storage):
+    """The items of a cluster."""
+
+    def __init__(self, location: RedisLocation, client: Client) -> None:
+        super().__init__(location, client)
+        #: What whoever fills them in knows together.
+        self.records = FillRecords(self, self.layout)
+
+    async def ask_all(self, commands: Sequence[tuple[bytes, ...]]) -> list[Any]:
+        """See L{AsksEach<redcouch.backends.redis.cluster.fills.AsksEach>}."""
+        calls: list[Call] = [(name.decode(), *rest) for name, *rest in commands]
+        replies = self.pipeline(calls)
+        again = [place for place, said in enumerate(replies) if isinstance(said, NoScriptError)]
+        if again:
+            for script in scripts.CLUSTER_SCRIPTS:
+                self.client.script_load(script.text)
+            for place, said in zip(again, self.pipeline(calls[i] for i in again), strict=True):
+                replies[place] = said
+        return [
+            [word for pair in reply.items() for word in pair] if isinstance(reply, dict) else reply
+            for reply in replies
+        ]
+
+    def scan_surely(self) -> Iterator[list[bytes]]:
+        """As C{scan}; where slots have moved meanwhile, all keys once more."""
+        while True:
+            before = self._slots()
+            yield from self.scan()
+            if before is not None and before == self._slots():
+                return
+            time.sleep(_MOVING)
+
+    def _slots(self) -> Any:
+        """Which node has which slots, and since which change of that; C{None} while some move."""
+        assert isinstance(self.client, RedisCluster)
+        found = {}
+        for node in self.client.get_primaries():
+            told: Any = self.client.execute_command("CLUSTER NODES", target_nodes=[node])
+            for one in told.values():
+                if "myself" in one["flags"]:
+                    found[one["node_id"]] = one["epoch"], one["slots"]
+                    if one["migrations"]:
+                        return None
+        return found
+
+    def exist(self, keys: Sequence[bytes]) -> list[bool]:
+        """Which of these items are there; what has a lease only is not."""
+        return [isinstance(reply, list) for reply in self.describe(keys)]
+
+    def take_leases(self, keys: Sequence[bytes]) -> list[Any]:
+        """As the original."""
+        lasts = int(LEASE_SECONDS * 1000)
+        calls = [(self.redis_key(key), token_hex(8), lasts) for key in keys]
+        leases = self.run(scripts.ITEM_LEASE, calls)
+        closed = at_once(self.records.closed(keys, time.time())) if keys else []
+        vain = [key for key, why in zip(keys, closed, strict=True) if why is not None]
+        at_once(self.records.drop_leases(vain))
+        refusals = {Outcome.NOT_STORED: b"NS", Outcome.NOT_FOUND: b"NF"}
+        return [
+            lease if why is None or isinstance(lease, Exception) else refusals[why]
+            for lease, why in zip(leases, closed, strict=True)
+        ]
+
+    def fill(self, calls: Sequence[tuple[bytes, Call]]) -> list[Any]:
+        """As the original."""
+        return self.run(scripts.ITEM_FILL, [(self.redis_key(key), *rest) for key, rest in calls])
+
+
+def at_once(doing: Coroutine[Any, Any, T]) -> T:
+    """What comes of something that never waits, as everything is asked over such a storage."""
+    try:
+        doing.send(None)
+    except StopIteration as ended:
+        result: T = ended.value
+        return result
+    except BackendError as error:
+        raise ServerError(error.failed.message) from None
+    raise AssertionError("it waits for something")
+
+
 class StringStorage(Storage):
     """The items of a location with C{layout=string}: plain strings, each with a side key."""
 
@@ -449,10 +540,15 @@ def open_storage(location: RedisLocation) -> Iterator[Storage]:
             client.ping()
             if why := _why_too_old(client):
                 raise ServerError(f"{location.shown}: {why}")
-            strings = isinstance(location.layout, StringLayout)
-            yield (StringStorage if strings else Storage)(location, client)
+            yield _kind(location)(location, client)
         except (RedisError, RedisClusterException) as error:
             raise ServerError(f"{location.shown}: {explain(error)}") from None
+
+
+def _kind(location: RedisLocation) -> type[Storage]:
+    if location.layout.cluster:
+        return ClusterStorage
+    return StringStorage if isinstance(location.layout, StringLayout) else Storage
 
 
 def _why_too_old(client: Client) -> str | None:

@@ -22,7 +22,7 @@ from redcouch.backends.redis.fill_leases import changing_key, denied_key, member
 from redcouch.backends.redis.layout import CAS_COUNTER
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import read_storage_url, storage_url_option
-from redcouch.cli.storage import Storage, check, open_storage
+from redcouch.cli.storage import ClusterStorage, Storage, at_once, check, open_storage
 from redcouch.errors import ConfigurationError
 from redcouch.memcached_client.node import BlockingNode
 
@@ -35,6 +35,9 @@ FRESH = 1.0
 
 HOLD = 2.0
 """Seconds that clients wait at most while a stage changes."""
+
+GONE = 10.0
+"""The same after which one serves no more, see C{members.lua}."""
 
 _ANNOUNCED = 0.6
 """Seconds after which every RedCouch that serves has looked."""
@@ -56,10 +59,6 @@ def warm_storage_option(function: Function) -> Function:
 
 def _read(ctx: click.Context, param: click.Parameter, url: str) -> WarmLocation:
     storage = read_storage_url(url, ctx, param)
-    if storage.layout.cluster:
-        raise click.BadParameter(
-            "a Redis Cluster has no stages: warm: does not know it", ctx, param
-        )
     try:
         return WarmLocation(storage, read_origin(url) if url.lower().startswith(SCHEME) else None)
     except ConfigurationError as error:
@@ -132,22 +131,26 @@ class WarmStorage:
         How things stand. Members that are gone are seen to first, and so are old memcacheds that
         have been started again, of those that are given.
         """
-        keys = (self._state, self._denied, self._members, self._changing)
-        told = [word for one in nodes if one.process for word in (one.address.shown, one.process)]
-        self._run(scripts.BEAT, keys, (MOST_DENIED, "", "", "", "", 0, *told))
-        names = ("stage", "version", "next", "all", "keys", "swept", "returning")
+        self._beat(
+            [word for one in nodes if one.process for word in (one.address.shown, one.process)]
+        )
+        names = ("stage", "version", "next", "swept", "returning")
         said: Any = self.storage.client.hmget(self._state, names)
         known = dict(zip(names, said, strict=True))
         version = int(known["version"] or 0)
         return StageStatus(
             Stage(known["stage"].decode()) if known["stage"] else DEFAULT,
             version,
-            None if known["all"] else int(known["keys"] or 0),
+            self.pending,
             (known["next"] or b"").decode(),
             known["swept"] == b"%d" % version,
             int(known["returning"] or 0),
             self.members(),
         )
+
+    def _beat(self, processes: Sequence[str]) -> None:
+        keys = (self._state, self._denied, self._members, self._changing)
+        self._run(scripts.BEAT, keys, (MOST_DENIED, "", "", "", "", 0, *processes))
 
     def members(self) -> list[Member]:
         """Who serves the storage."""
@@ -220,9 +223,7 @@ class WarmStorage:
         @param reset: none is, from now on.
         @raise NotFollowed: a member does not hold any more; L{NotClean}: a key is pending.
         """
-        keys = (self._state, self._denied, self._members, CAS_COUNTER)
-        arguments = (self._id, stage.value, int(clean), int(reset), least_token)
-        said = self._run(scripts.COMMIT, keys, arguments)
+        said = self._commit(stage.value, int(clean), int(reset), least_token)
         if said == 1:
             return
         if said == b"NS":
@@ -233,8 +234,11 @@ class WarmStorage:
 
     def abort(self) -> None:
         """Leave the stage as it is."""
+        self._commit("", 0, 0, 0)
+
+    def _commit(self, *arguments: str | int) -> Any:
         keys = (self._state, self._denied, self._members, CAS_COUNTER)
-        self._run(scripts.COMMIT, keys, (self._id, "", 0, 0, 0))
+        return self._run(scripts.COMMIT, keys, (self._id, *arguments))
 
     def await_following(self, seconds: float) -> None:
         """Wait until every member goes on, in the new stage. Raises L{NotFollowed}."""
@@ -289,6 +293,50 @@ class WarmStorage:
         return check(self.storage.run_with_keys(script, [(keys, arguments)])[0])
 
 
+class ClusterWarmStorage(WarmStorage):
+    """The same on a cluster, where each of these keys is asked by itself."""
+
+    storage: ClusterStorage
+
+    def _beat(self, processes: Sequence[str]) -> None:
+        at_once(self.storage.records.see_to_gone())
+        self._run(scripts.STATE_BEAT, (self._state,), ("", "", 0, *processes))
+
+    def _commit(self, *arguments: str | int) -> Any:
+        return self._run(scripts.COMMIT, (self._state,), (self._id, *arguments))
+
+    def commit(self, stage: Stage, clean: bool, reset: bool, least_token: int) -> None:
+        """
+        As the original. Tokens go by the clock, far above any memcached's. Keys that are denied
+        anew while the stage changes stay so.
+        """
+        version = int(self.storage.client.hget(self._state, "version") or 0)
+        held = f"{version}{HELD}"
+        late = [one for one in self.members() if one.acknowledged != held and one.seen <= GONE]
+        if late:
+            raise NotFollowed(_named(late))
+        if clean and self.pending != 0:
+            raise NotClean
+        records = self.storage.records
+        denied = at_once(records.all_denied()) if reset else {}
+        super().commit(stage, clean, reset, least_token)
+        at_once(records.allow([*denied.items()]))
+
+    def end_returning(self, count: int) -> bool:
+        said: list[int] = self._run(scripts.DENIALS_REMOVE, (self._state,), ("returning", count))
+        return said == [1]
+
+    def _pending_keys(self) -> set[bytes]:
+        return {*at_once(self.storage.records.all_denied())}
+
+    def pend(self, keys: Sequence[bytes]) -> None:
+        at_once(self.storage.records.deny(keys))
+
+    @property
+    def pending(self) -> int | None:
+        return at_once(self.storage.records.count())
+
+
 class NotFollowed(Exception):  # noqa: N818 - nothing is wrong with the storage
     """Somebody does not follow. The text names them."""
 
@@ -303,7 +351,8 @@ def open_warm_storage(warm: WarmLocation) -> Iterator[WarmStorage]:
     @raise ServerError: the storage cannot be reached, or fails within the block.
     """
     with open_storage(warm.storage) as storage:
-        yield WarmStorage(storage, warm.origin)
+        kind = ClusterWarmStorage if isinstance(storage, ClusterStorage) else WarmStorage
+        yield kind(storage, warm.origin)
 
 
 def other_origin(member: Member, origin: OriginLocation) -> bool:

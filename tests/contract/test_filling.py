@@ -11,12 +11,17 @@ from twisted.trial.unittest import TestCase
 from redcouch.backends import fill_leases
 from redcouch.backends.fill_leases import (
     LEASE_SECONDS,
+    AllowFill,
     Beat,
+    BeginChanges,
     CountDenied,
     DenyAllFills,
     DenyFill,
+    EndChanges,
     Fill,
     FillState,
+    Leave,
+    ListDenied,
     PauseFills,
     RevokeAllLeases,
     RevokeLeases,
@@ -24,12 +29,24 @@ from redcouch.backends.fill_leases import (
 )
 from redcouch.backends.memory import MemoryBackend
 from redcouch.backends.redis import fill_leases as redis_fill_leases
-from redcouch.commands import Command, Delete, Get, MetaGet, Store, StoreMode
+from redcouch.backends.redis.cluster import fills
+from redcouch.commands import (
+    Arithmetic,
+    Command,
+    Delete,
+    Dump,
+    Get,
+    Inspect,
+    MetaGet,
+    Store,
+    StoreMode,
+)
 from redcouch.interfaces import BackendContext
 from redcouch.results import Failed, Outcome, Result, Stored
 from tests.contract import contract
 from tests.contract.contract import START
 from tests.contract.redis_storage import RedisStorage, age
+from tests.support.cluster import shared_cluster
 from tests.support.polling import eventually_in_reactor
 from tests.support.requirements import OnRedis
 from tests.support.servers import shared_redis
@@ -42,6 +59,9 @@ class FillingTests:
 
     storage: Any
     now: Callable[[], float]
+
+    #: What was leased before a pause may be filled in, and removals are noted.
+    on_cluster = False
 
     async def one(self, command: Command) -> Result:
         (result,) = await self.storage.execute([command])
@@ -93,8 +113,8 @@ class FillingTests:
         """A lease that is revoked is void, and another one can be made."""
         lease, other = await self.one(TakeLease(K)), await self.one(TakeLease(L))
         revoke = RevokeLeases([K, b"x"])
-        assert await self.storage.execute([revoke, Get([K])]) == [Outcome.DELETED, [None]]
-        assert await self.one(revoke) is Outcome.OK
+        said, found = await self.storage.execute([revoke, Get([K])])
+        assert (said, found) == (Outcome.OK if self.on_cluster else Outcome.DELETED, [None])
         assert await self.fill(lease) is Outcome.NOT_STORED
         assert isinstance(await self.fill(other, L), Stored)
         again = await self.one(TakeLease(K))
@@ -127,6 +147,32 @@ class FillingTests:
         assert await self.one(TakeLease(K)) is None
         assert await self.fill(lease) is Outcome.NOT_STORED
         assert isinstance(await self.one(TakeLease(b"x")), bytes)
+
+    async def test_allowed(self) -> None:
+        """A key is denied no longer if its item is the one that was told, as nothing else is."""
+        for key in (K, L):
+            await self.one(Store(StoreMode.SET, key, b"x"))
+        await self.one(DenyFill([K, L, b"x"]))
+        assert sorted(await self.one(ListDenied(10))) == sorted((K, L, b"x"))
+        ((_, _, token),) = await self.one(Get([K], cas=True))
+        allowed = [AllowFill(K, token), AllowFill(L, token + 7), AllowFill(b"x", None)]
+        ok = Outcome.OK
+        assert await self.storage.execute(allowed) == [ok, Outcome.NOT_STORED, ok]
+        assert await self.one(ListDenied(10)) == [L]
+        assert await self.one(CountDenied()) == 1
+        assert isinstance(await self.one(TakeLease(b"x")), bytes)
+
+    async def test_members(self) -> None:
+        """The first who is there repairs; who is gone is not missed where it says so."""
+        first = await self.one(Beat(b"one", b"{}", b"0", b"", 0))
+        second = await self.one(Beat(b"two", b"{}", b"0", b"", 0))
+        assert (first.leads, second.leads) == (True, False)
+        assert (first.denied, first.holding, first.stage, first.next) == (0, False, b"", b"")
+        assert await self.one(BeginChanges({b"one/1": K, b"one/2": L})) is Outcome.OK
+        assert await self.one(EndChanges([b"one/1"])) is Outcome.OK
+        await self.one(DenyFill([K]))
+        assert (await self.one(Beat(b"two", b"{}", b"0", b"", 0))).denied == 1
+        assert await self.one(Leave(b"two")) is Outcome.OK
 
     async def test_all_denied(self) -> None:
         """So are all of them, for good."""
@@ -166,8 +212,10 @@ class FillingTests:
         now = self.now()
         assert await self.one(PauseFills(now - 1, now + 60)) is Outcome.OK
         assert await self.one(TakeLease(L)) is None
-        assert await self.fill(lease) is Outcome.NOT_STORED
+        assert (await self.fill(lease) is Outcome.NOT_STORED) is not self.on_cluster
+        await self.one(Delete(K))
         await self.one(PauseFills(now + 60, now + 90))
+        lease = await self.one(TakeLease(K))
         assert isinstance(await self.fill(lease), Stored)
         await self.one(PauseFills(0, 0))
         assert isinstance(await self.one(TakeLease(L)), bytes)
@@ -192,6 +240,7 @@ class RedisFilling(OnRedis, FillingTests, TestCase):
     """On a Redis, in hex."""
 
     parameters = ""
+    client: Any
 
     async def setUp(self) -> None:  # type: ignore[override]
         self.patch(redis_fill_leases, "MOST_DENIED", 5)
@@ -199,7 +248,10 @@ class RedisFilling(OnRedis, FillingTests, TestCase):
         self.client = server.client()
         self.addCleanup(self.client.close)
         self.client.flushall()
-        over = RedisStorage(f"{server.url}?{self.parameters}", self.client)
+        await self.begin(server.url)
+
+    async def begin(self, url: str) -> None:
+        over = RedisStorage(f"{url}?{self.parameters}", self.client)
         self.storage, self.now = over.storage, over.now
         await self.storage.start()
         self.addCleanup(self.storage.stop)
@@ -211,13 +263,15 @@ class RedisFilling(OnRedis, FillingTests, TestCase):
     async def test_evicted(self) -> None:
         """Where Redis has evicted the set of denied keys, nobody knows which they were."""
         await self.one(DenyFill([K]))
-        self.client.delete(*self.client.keys("redcouch:sys:warm_barred:*"))
+        self.client.delete(*self.client.keys("redcouch:sys:*warm*_barred:*"))
         assert await self.one(TakeLease(L)) is Outcome.NOT_STORED
 
     async def test_other_types(self) -> None:
         """A key of another type is left alone, and harms nobody."""
         lease = await self.one(TakeLease(K))
-        self.client.rpush(self.storage._codec.layout.prefix + K, b"x")
+        item = self.storage._codec.layout.prefix + K
+        self.client.delete(item)
+        self.client.rpush(item, b"x")
         assert isinstance(await self.fill(lease), Failed)
 
     async def test_forgotten_scripts(self) -> None:
@@ -237,6 +291,81 @@ class Redis82Filling(RedisFilling):
 
 class ValkeyFilling(RedisFilling):
     version = "valkey 8.1"
+
+
+class ClusterFilling(RedisFilling):
+    """On a cluster."""
+
+    client: Any
+    on_cluster = True
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.patch(fills, "MOST_DENIED", 5)
+        cluster = shared_cluster(self.version)
+        cluster.clear()
+        self.client = cluster.client()
+        self.addCleanup(self.client.close)
+        await self.begin(cluster.url)
+
+    async def test_gone(self) -> None:
+        """What a member that is gone was changing is denied; what others are at is not."""
+        for member in (b"one", b"two"):
+            await self.one(Beat(member, b"{}", b"0", b"", 0))
+        await self.one(BeginChanges({b"one/1": K, b"two/1": L}))
+        (members,) = self.client.keys("redcouch:sys:{warm}_members:*")
+        self.client.hset(members, "one", "1000 0 {}")
+        assert (await self.one(Beat(b"two", b"{}", b"0", b"", 0))).denied == 1
+        assert await self.one(ListDenied(10)) == [K]
+        assert self.client.hkeys(members) == [b"two"]
+        assert self.client.hvals("redcouch:sys:{warm}_changing:rc:") == [L]
+
+    async def test_denied_anew(self) -> None:
+        """A key that is denied once more while it is repaired stays so."""
+        await self.one(DenyFill([K]))
+        await self.one(ListDenied(10))
+        await self.one(DenyFill([K]))
+        assert await self.one(AllowFill(K, None)) is Outcome.NOT_STORED
+        assert await self.one(CountDenied()) == 1
+
+    async def test_removed_meanwhile(self) -> None:
+        """A key is not said to be repaired while somebody removes its item."""
+        await self.one(DenyFill([K, L]))
+        await self.one(ListDenied(10))
+        assert (await self.one(Beat(b"one", b"{}", b"0", b"", 0))).notes_removals
+        await self.one(BeginChanges({b"one/-1": K, b"one/2": L}))
+        allowed = [AllowFill(K, None), AllowFill(L, None)]
+        assert await self.storage.execute(allowed) == [Outcome.NOT_STORED, Outcome.OK]
+        await self.one(EndChanges([b"one/-1"]))
+        assert await self.one(AllowFill(K, None)) is Outcome.OK
+
+    async def test_lease_is_no_item(self) -> None:
+        """Where only a lease is, there is nothing, for any command; and what is stored stays."""
+        await self.one(TakeLease(K))
+        assert await self.one(Get([K], cas=True)) == [None]
+        assert await self.one(MetaGet(K, metadata=True)) is None
+        assert await self.one(Inspect(K)) is None
+        assert (await self.one(Dump(b""))).items == []
+        assert await self.one(Delete(K)) is Outcome.NOT_FOUND
+        assert self.client.exists("rc:k") == 0
+        for store in (
+            Store(StoreMode.SET, K, b"1"),
+            Store(StoreMode.SET, K, b"x" * 100_000),
+            Store(StoreMode.ADD, K, b"1"),
+            Store(StoreMode.APPEND, K, b"1", vivify=0),
+            Arithmetic(K, 1, initial=1),
+            MetaGet(K, vivify=0),
+        ):
+            lease = await self.one(TakeLease(K))
+            assert self.client.ttl("rc:k") > 0
+            await self.one(store)
+            assert self.client.ttl("rc:k") == -1, store
+            assert not self.client.hexists("rc:k", "l"), store
+            assert await self.one(Delete(K)) is Outcome.DELETED
+            assert await self.fill(lease) is Outcome.NOT_STORED
+
+
+class Valkey81ClusterFilling(ClusterFilling):
+    version, parameters = "valkey 8.1", "encoding=raw"
 
 
 class StringFilling(RedisFilling):

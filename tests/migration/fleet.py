@@ -13,17 +13,22 @@ libraries' own, is shown, and does not count.
 from __future__ import annotations
 
 import argparse
+import random
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from redcouch.backends.redis.cluster.slots import SLOTS, slot_of
 from tests.cli.running import run
 from tests.migration.fleet_clients import LIBRARIES, FleetClient, Servers
 from tests.migration.fleet_model import FAULTS, Model, Phase, Worker
 from tests.support import servers
+from tests.support.cluster import Cluster, redis_cluster
+from tests.support.servers import RedisServer
 
 NODES = 4
 CLIENTS_PER_LIBRARY = 2
@@ -96,16 +101,55 @@ class Trial:
 
 
 @contextmanager
-def trial(rate: float, scale: float) -> Iterator[Trial]:
+def moving_slots(cluster: Cluster) -> Iterator[None]:
+    """Slots move from master to master all the time; every other time that of the stage itself."""
+    over = threading.Event()
+    moved: list[int] = []
+    faults: list[Exception] = []
+
+    def move() -> None:
+        while not over.wait(0.05):
+            slot = slot_of(b"{warm}") if len(moved) % 2 else random.randrange(SLOTS)
+            source = cluster.serving(slot)
+            target = random.choice([one for one in cluster.masters if one is not source])
+            try:
+                with cluster.moving(slot, target):
+                    over.wait(0.3)
+            except Exception as error:
+                faults.append(error)
+                return
+            moved.append(slot)
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        assert moved, "no slot has moved"
+        assert not faults, faults
+        print(f"{len(moved)} slots were moved", file=sys.stderr)
+
+
+@contextmanager
+def trial(rate: float, scale: float, on_cluster: bool = False) -> Iterator[Trial]:
     """
     Everything running, the clients on the memcacheds.
 
     @param rate: requests a second, about.
     @param scale: how long each part lasts, as a share of what it does.
+    @param on_cluster: in place of one Redis, there are three masters whose slots move.
     """
     with ExitStack() as stack:
         members = [stack.enter_context(servers.memcached("-m", "128")) for _ in range(NODES)]
-        redis = stack.enter_context(servers.redis_server())
+        redis: RedisServer | Cluster
+        if on_cluster:
+            redis = stack.enter_context(redis_cluster(replicas=False))
+            for node in redis.nodes:  # Redis's own: on a busy machine, none is to count as dead
+                node.ask("CONFIG SET", "cluster-node-timeout", 15000)
+        else:
+            redis = stack.enter_context(servers.redis_server())
         nodes = [(servers.LOOPBACK, member.port) for member in members]
         sources = "&".join(f"from=memcached://{host}:{port}" for host, port in nodes)
         url = f"warm:{redis.url}?timeout=10&{sources}&ring=modula&hash=crc&from-timeout=5"
@@ -126,6 +170,8 @@ def trial(rate: float, scale: float) -> Iterator[Trial]:
         targets = [[(servers.LOOPBACK, bridge.port)] for bridge in bridges]
         running = Trial(url, nodes, targets, workers, model, [], scale)
         running.phase(CONTROL)
+        if isinstance(redis, Cluster):
+            stack.enter_context(moving_slots(redis))
         for worker in workers:
             worker.start()
         try:
@@ -137,11 +183,11 @@ def trial(rate: float, scale: float) -> Iterator[Trial]:
             bridge.check_log()
 
 
-def go(seconds: float, rate: float, rounds: int = 0) -> list[Phase]:
+def go(seconds: float, rate: float, rounds: int = 0, on_cluster: bool = False) -> list[Phase]:
     """What was seen in as many rounds as there is time for; or in so many."""
     scale = min(1.0, seconds / 100)
     began = time.monotonic()
-    with trial(rate, scale) as running:
+    with trial(rate, scale, on_cluster) as running:
         running.last(3)
         done = 0
         while not done or (done < rounds if rounds else time.monotonic() < began + seconds):
@@ -183,8 +229,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.migration.fleet", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="for how long")
     parser.add_argument("--rate", type=float, default=1000.0, help="requests a second")
+    parser.add_argument(
+        "--cluster", action="store_true", help="to a cluster, whose slots move meanwhile"
+    )
     options = parser.parse_args(arguments)
-    phases = go(options.seconds, options.rate)
+    phases = go(options.seconds, options.rate, on_cluster=options.cluster)
     print(table(phases))
     examples = [one for phase in phases for one in phase.examples]
     for one in examples[:20]:

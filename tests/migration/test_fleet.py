@@ -12,11 +12,15 @@ pytestmark = pytest.mark.once
 # python-memcached closes the connections of a thread when the thread is gone, or never.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @needs("memcached", "pylibmc", "php", "php memcached")
-def test_nothing_is_wrong() -> None:
-    """Clients of four libraries see nothing wrong on the way through all stages and back."""
+@pytest.mark.parametrize("on_cluster", [False, True])
+def test_nothing_is_wrong(on_cluster: bool) -> None:
+    """
+    Clients of four libraries see nothing wrong on the way through all stages and back, to one
+    Redis or to a cluster whose slots move meanwhile.
+    """
     from tests.migration.fleet import go, table, wrong
 
-    phases = go(seconds=15, rate=150, rounds=1)
+    phases = go(seconds=15, rate=150, rounds=1, on_cluster=on_cluster)
     examples = [one for phase in phases for one in phase.examples]
     assert not wrong(phases), f"{table(phases)}\n{examples}"
     assert len({phase.name for phase in phases if phase.operations}) >= 7

@@ -32,6 +32,7 @@ from twisted.python.failure import Failure
 
 from redcouch.backends.fill_leases import (
     MOST_DENIED,
+    REMOVAL,
     BeginChanges,
     CountDenied,
     DenyAllFills,
@@ -42,7 +43,7 @@ from redcouch.backends.fill_leases import (
     RevokeAllLeases,
     RevokeLeases,
 )
-from redcouch.backends.origin.fetch import Fetcher
+from redcouch.backends.origin.fetch import Fetcher, check_each
 from redcouch.backends.origin.origin_first import OriginFirst
 from redcouch.backends.origin.progress import Progress
 from redcouch.backends.origin.repair import Repairer
@@ -250,7 +251,7 @@ class OriginBackend(BackendWrapper):
                 self._read_at_once(commands[0], answer)
             else:
                 Deferred.fromCoroutine(self._perform(commands)).addBoth(answer)
-        elif stage is Stage.ORIGIN_FIRST and self._inner.health().ready:
+        elif stage is Stage.ORIGIN_FIRST:
             Deferred.fromCoroutine(self._perform_there(commands)).addBoth(answer)
         else:
             self._perform_inner(commands, answer)
@@ -334,7 +335,7 @@ class OriginBackend(BackendWrapper):
         """Bring over those that the storage does not have."""
         keys = list(dict.fromkeys(keys))
         if keys:
-            there = await self._ask([*map(Inspect, keys)])
+            there = check_each(await self._ask([*map(Inspect, keys)]))
             lacking = [key for key, listed in zip(keys, there, strict=True) if listed is None]
             await self._puller.pull(lacking, time_budget)
 
@@ -351,7 +352,7 @@ class OriginBackend(BackendWrapper):
             for key in command.keys
         ]
         await self._pull_lacking(ahead, time_budget)
-        was_there = self._inner.health().ready
+        made = self._inner.health().ready  # then it may be so, unanswered
         names = {
             b"%b/%d" % (self._stages.member, next(self._numbers)): key
             for key in keys
@@ -359,11 +360,12 @@ class OriginBackend(BackendWrapper):
         }
         try:
             results = await self._make(run, names)
+            made = True
             if not several:
                 await self._try_again(run, results, time_budget)
             await self._echo(echoes(run, results), time_budget)
         except BackendError:
-            if was_there:  # it may have been done, unanswered
+            if made:
                 await self._be_unsure(names, time_budget)
             raise
         if names:
@@ -455,8 +457,17 @@ class OriginBackend(BackendWrapper):
         refused = await self._other_tokens(run)
         removing = [command for place, command in enumerate(run) if place not in refused]
         keys = [key for command in removing for key in command.keys]
-        had = await self._remove_old(keys, time_budget)
-        made = iter(await self._remove_here(removing, keys, time_budget))
+        names: dict[bytes, bytes] = {}
+        if self._stages.state.notes_removals:
+            member = self._stages.member
+            names = {b"%b%b%d" % (member, REMOVAL, next(self._numbers)): key for key in keys}
+            await self._ask([BeginChanges(names)])
+        try:
+            had = await self._remove_old(keys, time_budget)
+            made = iter(await self._remove_here(removing, keys, time_budget))
+        finally:
+            if names:
+                self._perform_inner([EndChanges([*names])], _nobody)
         results = [Outcome.EXISTS if place in refused else next(made) for place in range(len(run))]
         for place, command in enumerate(run):
             if isinstance(command, Delete):

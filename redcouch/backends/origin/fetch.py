@@ -14,11 +14,20 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from redcouch.backends.fill_leases import Fill, TakeLease
 from redcouch.commands import Command, Get
+from redcouch.errors import BackendError
 from redcouch.memcached_client.pool import OriginItem, OriginPool, Places, portions
 from redcouch.memcached_client.time_budget import TimeBudget
-from redcouch.results import Failed, Item, Outcome, Result, Stored
+from redcouch.results import ErrorKind, Failed, Item, Outcome, Result, Stored
 
 Execute = Callable[[Sequence[Command]], Awaitable[list[Result]]]
+
+
+def check_each(results: list[Result]) -> list[Result]:
+    """The same, where the storage has answered each command."""
+    for result in results:
+        if isinstance(result, Failed) and result.trouble is ErrorKind.UNAVAILABLE:
+            raise BackendError(result.trouble, result.message)
+    return results
 
 
 class Fetcher:
@@ -72,7 +81,8 @@ class Fetcher:
         leases: dict[bytes, bytes] = {}
         if not keys:
             return leases
-        for key, lease in zip(keys, await self._execute([*map(TakeLease, keys)]), strict=True):
+        taken = check_each(await self._execute([*map(TakeLease, keys)]))
+        for key, lease in zip(keys, taken, strict=True):
             if isinstance(lease, bytes):
                 leases[key] = lease
             elif lease is Outcome.NOT_STORED:
@@ -89,7 +99,7 @@ class Fetcher:
             Fill(key, old.value, old.flags, old.exptime, leases[key]) for key, old in there.items()
         ]
         refused = []
-        for fill, result in zip(fills, await self._execute(fills), strict=True):
+        for fill, result in zip(fills, check_each(await self._execute(fills)), strict=True):
             if isinstance(result, Stored):
                 items[fill.key] = Item(fill.value, fill.flags, result.cas)
             elif isinstance(result, Failed):  # as for lack of memory: it is true all the same

@@ -48,7 +48,7 @@ from redcouch.memcached_client import protocol as wire
 from redcouch.memcached_client.pool import OriginItem, OriginPool
 from redcouch.memcached_client.protocol import Reply
 from redcouch.memcached_client.time_budget import TimeBudget
-from redcouch.results import Failed, MetaItem, Result, Stored
+from redcouch.results import ErrorKind, Failed, MetaItem, Result, Stored
 
 _GONE = (Delete, Discard, Invalidate)
 """After these there is no item, or one that is marked stale."""
@@ -130,7 +130,11 @@ class OriginFirst:
         (items,) = await kept
         if isinstance(items, Failed):
             raise BackendError(items.trouble, items.message)
-        there = {key: item for key, item in zip(keys, items, strict=True) if key not in silent}
+        there = {
+            key: item
+            for key, item in zip(keys, items, strict=True)
+            if key not in silent and not _is_away(item)
+        }
         await self._follow(run, results, there, time_budget)
         return results
 
@@ -168,8 +172,15 @@ class OriginFirst:
         leases: dict[bytes, Any] = {}
         if leased:
             before = [RevokeLeases(keys), *map(Discard, keys), *map(TakeLease, leased)]
-            taken = (await self._ask(before))[-len(leased) :]
-            leases = dict(zip(leased, taken, strict=True))
+            done = await self._ask(before)
+            leases = dict(zip(leased, done[-len(leased) :], strict=True))
+            away = {
+                key: result
+                for key, result in zip(keys, done[1 : 1 + len(keys)], strict=True)
+                if _is_away(result)
+            }
+            if away:  # of a cluster, one node may be
+                return await self._change_some(run, away, time_budget)
         also = {
             key: wire.read(wire.name(key) or b"")
             for command in run
@@ -190,6 +201,23 @@ class OriginFirst:
         doubtful = [key for key in keys if key not in filled]
         if doubtful:
             await self._ask([RevokeLeases(doubtful), *map(Discard, doubtful)])
+        return results
+
+    async def _change_some(
+        self, run: Sequence[Command], away: Mapping[bytes, Any], time_budget: TimeBudget
+    ) -> list[Result]:
+        """The same, but for those that the storage cannot be asked about: these fail."""
+        possible = [command for command in run if away.keys().isdisjoint(command.keys)]
+        made = iter(await self._change(possible, time_budget) if possible else [])
+        results: list[Result] = []
+        for command in run:
+            failed = next((away[key] for key in command.keys if key in away), None)
+            if failed is None:
+                results.append(next(made))
+            elif isinstance(command, GetAndTouch):
+                results.append([failed] * len(command.keys))
+            else:
+                results.append(failed)
         return results
 
     def _outcomes(
@@ -229,6 +257,11 @@ class OriginFirst:
         "flush": _flush,
         "pass on": _pass_on,
     }
+
+
+def _is_away(result: Any) -> bool:
+    """Whether the storage could not be asked."""
+    return isinstance(result, Failed) and result.trouble is ErrorKind.UNAVAILABLE
 
 
 def _tells_value(command: Command) -> bool:

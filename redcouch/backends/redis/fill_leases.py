@@ -7,12 +7,14 @@ share a Redis stay apart: C{redcouch:sys:warm_state:<prefix>}, a hash, with the 
 C{redcouch:sys:warm_barred:<prefix>}, the set of denied keys;
 C{redcouch:sys:warm_members:<prefix>} and C{redcouch:sys:warm_changing:<prefix>}, hashes of the
 processes that fill and of what they are changing; and
-C{redcouch:sys:warm_claim:<prefix>K}, the lease on an item while it is filled in.
+C{redcouch:sys:warm_claim:<prefix>K}, the lease on an item while it is filled in. A cluster has
+C{{warm}} in the place of C{warm}, and its own way: L{redcouch.backends.redis.cluster.fills}.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from redcouch.backends.fill_leases import (
@@ -34,38 +36,50 @@ from redcouch.backends.fill_leases import (
     RevokeLeases,
     TakeLease,
 )
-from redcouch.backends.redis.layout import CAS_COUNTER, FILL, Layout, StringLayout
+from redcouch.backends.redis import scripts
+from redcouch.backends.redis.layout import (
+    CAS_COUNTER,
+    LEASE,
+    SYSTEM_PREFIX,
+    Layout,
+    StringLayout,
+)
 from redcouch.backends.redis.replies import Pack, Packed, read_outcome
 from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.script_arguments import pack_expiry
 from redcouch.backends.redis.scripts import Script
-from redcouch.commands import Command
+from redcouch.commands import Command, OneKeyCommand
 from redcouch.results import Outcome, Result, Stored
+
+
+def _root(layout: Layout) -> bytes:
+    """Begins these keys. Those of a cluster are in one slot, so that one master is enough."""
+    return SYSTEM_PREFIX + (b"{warm}" if layout.cluster else b"warm")
 
 
 def state_key(layout: Layout) -> bytes:
     """How things stand."""
-    return FILL + b"_state:" + layout.prefix
+    return _root(layout) + b"_state:" + layout.prefix
 
 
 def denied_key(layout: Layout) -> bytes:
     """The keys that are denied."""
-    return FILL + b"_barred:" + layout.prefix
+    return _root(layout) + b"_barred:" + layout.prefix
 
 
 def members_key(layout: Layout) -> bytes:
     """The processes that fill."""
-    return FILL + b"_members:" + layout.prefix
+    return _root(layout) + b"_members:" + layout.prefix
 
 
 def changing_key(layout: Layout) -> bytes:
     """The changes that they are at."""
-    return FILL + b"_changing:" + layout.prefix
+    return _root(layout) + b"_changing:" + layout.prefix
 
 
 def lease_key(layout: Layout, key: bytes) -> bytes:
-    """The lease on an item."""
-    return FILL + b"_claim:" + layout.prefix + key
+    """The lease on an item; of a cluster's, it is elsewhere."""
+    return _root(layout) + b"_claim:" + layout.prefix + key
 
 
 class FillCodec:
@@ -122,17 +136,7 @@ class FillCodec:
         return self._call(self._lease, command.key, milliseconds), 1, _read_lease
 
     def _pack_fill(self, command: Fill) -> Packed:
-        layout = self._layout
-        payload = self._call(
-            self._fill,
-            command.key,
-            command.lease,
-            layout.field,
-            layout.other_field,
-            layout.encode(command.value),
-            b"%d" % command.flags,
-            *pack_expiry(command.exptime),
-        )
+        payload = self._call(self._fill, command.key, *fill_arguments(self._layout, command))
         return payload, 1, _read_fill
 
     def _pack_revoke(self, command: RevokeLeases) -> Packed:
@@ -181,6 +185,71 @@ class FillCodec:
 
     def _pack_leave(self, command: Leave) -> Packed:
         return pack_command((b"HDEL", self._members, command.member)), 1, _read_ok
+
+
+def fill_arguments(layout: Layout, command: Fill) -> tuple[bytes, ...]:
+    """What a script is given that fills in an item."""
+    return (
+        command.lease,
+        layout.field,
+        layout.other_field,
+        layout.encode(command.value),
+        b"%d" % command.flags,
+        *pack_expiry(command.exptime),
+    )
+
+
+@dataclass(slots=True)
+class PlaceLease(OneKeyCommand):
+    """On a cluster: put a lease, or find one, in an item's place. The result is the lease."""
+
+    key: bytes
+    lease: bytes
+
+
+@dataclass(slots=True)
+class DropLease(OneKeyCommand):
+    """On a cluster: take it away. The result is the outcome OK."""
+
+    key: bytes
+
+
+class ItemFillCodec:
+    """
+    Packs and reads, for a cluster, what is done about an item that is filled in by its key alone.
+
+    @ivar packers: see L{FillCodec}.
+    @ivar keys: see L{FillCodec}.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        named = (state_key, denied_key, members_key, changing_key)
+        self.keys = tuple(name(layout) for name in named)
+        self.packers: dict[type[Command], Pack] = {
+            PlaceLease: self._pack_place,
+            Fill: self._pack_fill,
+            DropLease: self._pack_drop,
+        }
+
+    def _call(self, script: Script, key: bytes, *arguments: bytes) -> bytes:
+        return pack_command((b"EVALSHA", script.sha, b"1", self._layout.prefix + key, *arguments))
+
+    def _pack_place(self, command: PlaceLease) -> Packed:
+        lasts = b"%d" % (LEASE_SECONDS * 1000)
+        return self._call(scripts.ITEM_LEASE, command.key, command.lease, lasts), 1, _read_placed
+
+    def _pack_fill(self, command: Fill) -> Packed:
+        arguments = fill_arguments(self._layout, command)
+        return self._call(scripts.ITEM_FILL, command.key, *arguments), 1, _read_fill
+
+    def _pack_drop(self, command: DropLease) -> Packed:
+        return pack_command((b"HDEL", self._layout.prefix + command.key, LEASE)), 1, _read_ok
+
+
+def _read_placed(command: PlaceLease, replies: Sequence[Any]) -> Result:
+    reply = replies[0]
+    return reply if isinstance(reply, bytes) else read_outcome(reply)
 
 
 def _read_lease(command: TakeLease, replies: Sequence[Any]) -> Result:

@@ -9,6 +9,7 @@ the hash C{<prefix>K} with
  - C{f}: the client flags, 32 bits unsigned, decimal; missing means 0,
  - C{c}: the CAS token, decimal; missing until a client asks for it,
  - C{s}, C{w}: bookkeeping of stale items, usually missing,
+ - C{l}, alone, on a cluster: there is no item, and one is being filled in,
 
 and the hash's own time to live. Reading takes C{v} or C{r}, C{v} where a native
 client has left both; hex may be upper case and hold white space.
@@ -40,8 +41,8 @@ ADVERTISED = SYSTEM_PREFIX + b"advertised:"
 SIDE = SYSTEM_PREFIX + b"item:"
 """Before the key of an item that is a plain string: its flags and token."""
 
-FILL = SYSTEM_PREFIX + b"warm"
-"""Begins the keys about items that are filled in from another cache."""
+LEASE = b"l"
+"""On a cluster, the field of an item's hash with the lease on what is going to be there."""
 
 _DIGEST = 20
 """Hex digits of a value's SHA-1 that stand in its side key."""

@@ -123,6 +123,11 @@ def check(reply: Any) -> Any:
     return reply
 
 
+def is_wrong_type(reply: Any) -> bool:
+    """Whether a reply is the error about a key of another type."""
+    return isinstance(reply, Exception) and error_code(str(reply)) == "WRONGTYPE"
+
+
 def unexpected(reply: Any) -> BackendError:
     """What to raise for a reply that makes no sense."""
     return BackendError(

@@ -18,7 +18,7 @@ from functools import partial
 from math import ceil
 from typing import Any, ClassVar
 
-from redcouch.backends.redis.fill_leases import FillCodec
+from redcouch.backends.redis.fill_leases import FillCodec, ItemFillCodec
 from redcouch.backends.redis.layout import (
     ADVERTISED,
     CAS_COUNTER,
@@ -104,7 +104,11 @@ class ScriptCodec:
         self._touch = self._template("touch", 2)
         self._gat = self._template("gat", 2)
         self._delete = self._template("delete", 1)
-        fills = FillCodec(layout, self.script, context.now)
+        fills: FillCodec | ItemFillCodec
+        if layout.cluster:
+            fills = ItemFillCodec(layout)
+        else:
+            fills = FillCodec(layout, self.script, context.now)
         self.flush_key = FLUSH_AT + layout.prefix
         self.advertised_key = ADVERTISED + layout.prefix
         self.system_keys = (CAS_COUNTER, self.flush_key, self.advertised_key, *fills.keys)

@@ -5,19 +5,46 @@ comes back, no change is lost, and the old side has no other value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from redcouch.commands import Arithmetic, Command, Delete, Flush, Get, Store, StoreMode, Touch
 from redcouch.results import Number, Outcome, Result, Stored
-from tests.backends.origin.world import World, every_schedule
+from tests.backends.origin.cluster_world import BlockingRedis, SharedCluster
+from tests.backends.origin.world import SharedMemory, World, every_schedule
+from tests.support import servers
 
 K = b"k"
 GET = Get([K])
 DELETE = Delete(K)
 FLUSH = Flush()
 INCR = Arithmetic(K, 1)
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[BlockingRedis]:
+    with servers.redis_server() as server, closing(BlockingRedis(server.port)) as connection:
+        yield connection
+
+
+@pytest.fixture(autouse=True, params=["memory", "cluster"])
+def _items(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What the workers share: items in memory, or in a cluster, where each key is a step of its own.
+    There, some tests have so many orders that REDCOUCH_EVERY_ORDER=1 has to ask for them all.
+    """
+    make: Any = SharedMemory
+    if request.param == "cluster":
+        make = partial(SharedCluster, request.getfixturevalue("redis"))
+        if not os.environ.get("REDCOUCH_EVERY_ORDER"):
+            monkeypatch.setattr(World, "most_orders", 1000)
+    monkeypatch.setattr(World, "make_items", make)
 
 
 def store(value: bytes, mode: StoreMode = StoreMode.SET, exptime: int = 0) -> Store:
@@ -36,8 +63,7 @@ def cold(workers: int, failures: int = 0, value: bytes = b"1") -> Callable[[], W
 
 
 def in_storage(world: World) -> bytes | None:
-    item = world.memory.get(K)
-    return None if item is None else item.value
+    return world.items.value(K)
 
 
 def seen(world: World) -> bytes | None:
@@ -182,7 +208,7 @@ def test_what_the_old_side_missed(command: Command) -> None:
         for node in world.nodes:
             node.up = True
         if in_storage(world) is not None:  # as Redis evicts
-            world.memory.delete(DELETE)
+            world.items.evict(K)
         before = None if command is INCR and results[0][0] is Outcome.NOT_FOUND else b"1"
         assert before is None or seen(world) != before
 
@@ -197,10 +223,33 @@ def test_both_change_while_it_fails() -> None:
             node.up = True
         stored = in_storage(world)
         old = world.shelf.items.get(K)
-        assert old in (None, stored) or world.memory.leases.count_denied() == 1
+        assert old in (None, stored) or world.items.count_denied() == 1
 
     batches: list[tuple[int, Command]] = [(0, store(b"one")), (1, store(b"two"))]
     assert every_schedule(cold(2, failures=1), batches, check) > 1
+
+
+@pytest.mark.parametrize("command", [DELETE, FLUSH, store(b"new"), INCR], ids=repr)
+def test_repaired_meanwhile(command: Command) -> None:
+    """What the old side has missed is put there just while somebody changes it once more."""
+
+    def make() -> World:
+        world = World(2)
+        world.ask(0, store(b"5"))
+        world.shelf.items[K] = b"old"
+        Deferred.fromCoroutine(world.workers[0]._deny([K]))
+        world.finish()
+        assert world.items.count_denied() == 1
+        return world
+
+    def check(world: World, results: list[list[Result]]) -> None:
+        if world.items.count_denied() == 0:
+            assert world.shelf.items.get(K) in (None, in_storage(world))
+        if command in (DELETE, FLUSH):
+            assert in_storage(world) is None
+            assert seen(world) is None
+
+    assert every_schedule(make, [(1, command)], check, World.begin_repair) > 1
 
 
 @pytest.mark.parametrize("there", [0, 100])

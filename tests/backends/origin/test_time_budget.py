@@ -98,14 +98,14 @@ def test_what_was_too_slow() -> None:
     """A deletion that was not answered in time holds, and is told again."""
     world = SlowWorld(1e9)
     world.seconds_for(Delete(K))
-    assert world.memory.leases.count_denied() == 1
+    assert world.items.count_denied() == 1
     world.finish()
     world.shelf.items[K] = b"1"  # as if that had been lost, or overtaken
     assert world.ask(0, Get([K])) == [[None]]
     world.clock.advance(backend._GRACE)
     world.repair()
     assert world.shelf.items == {}
-    assert world.memory.leases.count_denied() == 0
+    assert world.items.count_denied() == 0
 
 
 def test_begins_without() -> None:
@@ -163,7 +163,7 @@ def test_untold_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert world.ask(0, Store(StoreMode.SET, b"%d" % number, b"")) != []
     worker: Any = world.workers[0]
     assert worker._ended
-    assert world.memory.leases.count_denied() is None
+    assert world.items.count_denied() is None
     assert MOST_DENIED == 100_000
     assert isinstance(world.ask(0, store(StoreMode.SET))[0], Stored)
 

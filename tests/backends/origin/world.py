@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from random import Random
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
@@ -18,8 +19,8 @@ from redcouch.backends.memory import MemoryBackend
 from redcouch.backends.origin.backend import OriginBackend, warm
 from redcouch.backends.origin.stages import Stage
 from redcouch.backends.origin.url import OriginLocation
-from redcouch.commands import Command
-from redcouch.interfaces import BackendContext
+from redcouch.commands import Command, Delete
+from redcouch.interfaces import BackendContext, IStorageBackend
 from redcouch.limits import Limits
 from redcouch.memcached_client.address import read_address
 from redcouch.memcached_client.protocol import Reply
@@ -32,7 +33,12 @@ Do = Callable[[bool, bool], None]
 """Carry out a request: whether it arrives, and whether its answer does."""
 
 Queue = tuple[str, int]
-"""Which side is asked, C{storage} or C{old}, and by which worker."""
+"""What is asked, by which worker. Behind a blank, it says that it is read only."""
+
+WELL, UNANSWERED, LOST = "well", "unanswered", "lost"
+
+Choice = tuple[Queue, str]
+"""The next request of a queue, and how it goes."""
 
 
 class Shelf:
@@ -85,12 +91,18 @@ class World:
     @ivar failures: how many requests to the old side may still go wrong.
     """
 
+    #: How many orders of each test are tried one by one; C{None} for all there are.
+    most_orders: int | None = None
+
+    #: Makes what the workers share.
+    make_items: Callable[[BackendContext], SharedItems] = lambda context: SharedMemory(context)
+
     def __init__(self, workers: int, failures: int = 0) -> None:
         self.clock = Clock()
         self.shelf = Shelf()
         self.failures = failures
         self._queues: dict[Queue, deque[Do]] = {}
-        self.memory = MemoryBackend(self._context())
+        self.items = World.make_items(self._context())
         self.nodes = [StagedNode(self, number) for number in range(workers)]
         self.workers = [self._make_worker(node) for node in self.nodes]
 
@@ -99,12 +111,13 @@ class World:
 
     def _make_worker(self, node: StagedNode) -> OriginBackend:
         location = OriginLocation("memory:", "", (read_address("memcached://old"),))
-        made: Any = warm(StagedMemory(self, node.number), location, self._context())
+        made: Any = warm(self.items.for_worker(self, node.number), location, self._context())
         worker: OriginBackend = made
         made._old.nodes = [node]
         made._stages.start = lambda: None
         made._stages._until = float("inf")
         made._stages.stage = Stage.REDIS_FIRST
+        made._stages.state = FillState(notes_removals=self.items.notes_removals)
         made._up_since = [-1e9]
         worker.start()
         return worker
@@ -113,15 +126,15 @@ class World:
         """Something to be carried out, after what is in the same queue already."""
         self._queues.setdefault(queue, deque()).append(do)
 
-    def choices(self) -> list[tuple[Queue, Callable[[], None]]]:
-        """What can happen next, and in which queue it is."""
-        found: list[tuple[Queue, Callable[[], None]]] = []
+    def choices(self) -> list[tuple[Choice, Callable[[], None]]]:
+        """What can happen next."""
+        found: list[tuple[Choice, Callable[[], None]]] = []
         for name, queue in self._queues.items():
             if queue:
-                found.append((name, partial(self._carry_out, queue)))
-                if name[0] == "old" and self.failures:
-                    found.append((name, partial(self._fail, queue, True)))
-                    found.append((name, partial(self._fail, queue, False)))
+                found.append(((name, WELL), partial(self._carry_out, queue)))
+                if name[0].startswith("old") and self.failures:
+                    found.append(((name, UNANSWERED), partial(self._fail, queue, True)))
+                    found.append(((name, LOST), partial(self._fail, queue, False)))
         return found
 
     def _carry_out(self, queue: deque[Do]) -> None:
@@ -137,11 +150,15 @@ class World:
             _, do = choices[0]
             do()
 
-    def repair(self) -> None:
-        """Let the first worker see to what the old side has missed."""
-        self.nodes[0].up = True
-        state = FillState(denied=self.memory.leases.count_denied(), leads=True)
+    def begin_repair(self) -> None:
+        """Let the first worker begin to see to what the old side has missed."""
+        state = FillState(denied=self.items.count_denied(), leads=True)
         self.workers[0]._on_look(state)
+
+    def repair(self) -> None:
+        """Let it do that, with nothing going on beside."""
+        self.nodes[0].up = True
+        self.begin_repair()
         self.finish()
 
     def ask(self, worker: int, *commands: Command) -> list[Result]:
@@ -153,21 +170,66 @@ class World:
         return results[0]
 
 
+class SharedItems(Protocol):
+    """
+    What the workers share, and how one of them reaches it.
+
+    @ivar notes_removals: see L{FillState}.
+    """
+
+    notes_removals: bool
+
+    def for_worker(self, world: World, number: int) -> IStorageBackend:
+        """A storage whose steps are carried out when the world says."""
+
+    def value(self, key: bytes) -> bytes | None:
+        """The value of an item, without a step."""
+
+    def evict(self, key: bytes) -> None:
+        """Remove an item as Redis does it by itself."""
+
+    def count_denied(self) -> int | None:
+        """How many keys are denied."""
+
+
+class SharedMemory:
+    """Items in memory: each batch is one step."""
+
+    notes_removals = False
+
+    def __init__(self, context: BackendContext) -> None:
+        self.backend = MemoryBackend(context)
+
+    def for_worker(self, world: World, number: int) -> IStorageBackend:
+        return StagedMemory(world, self.backend, number)
+
+    def value(self, key: bytes) -> bytes | None:
+        item = self.backend.get(key)
+        return None if item is None else item.value
+
+    def evict(self, key: bytes) -> None:
+        self.backend.delete(Delete(key))
+
+    def count_denied(self) -> int | None:
+        return self.backend.leases.count_denied()
+
+
 class StagedMemory(MemoryBackend):
     """The storage as one worker reaches it."""
 
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(self, world: World, shared: MemoryBackend, number: int) -> None:
         super().__init__(world._context())
         self._world = world
+        self._shared = shared
         self._number = number
 
     def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
         if isinstance(commands[0], EndChanges):  # for which nobody waits
-            return self._world.memory.execute(commands)
+            return self._shared.execute(commands)
         answer: Deferred[list[Result]] = Deferred()
 
         def do(arrives: bool, answers: bool) -> None:
-            self._world.memory.execute(commands).chainDeferred(answer)
+            self._shared.execute(commands).chainDeferred(answer)
 
         self._world.add(("storage", self._number), do)
         return answer
@@ -202,7 +264,8 @@ class StagedNode:
                 self.up = False
                 answer.errback(AwayError("it does not answer"))
 
-        self._world.add(("old", self.number), do)
+        reads = all(line.startswith((b"mg ", b"mn")) for line in request.split(b"\r\n")[:-1])
+        self._world.add(("old reads" if reads else "old", self.number), do)
         return answer
 
 
@@ -210,44 +273,59 @@ def every_schedule(
     make: Callable[[], World],
     batches: Sequence[tuple[Any, ...]],
     check: Callable[[World, list[list[Result]]], None],
+    begin: Callable[[World], None] = lambda world: None,
 ) -> int:
     """
     Give batches (a worker, and commands) to workers at the same time, and let
-    happen what can in every possible order; C{check} sees how each ends. Gives
-    the number of orders.
+    happen what can in every possible order, with what else begins in C{begin}; C{check} sees
+    how each ends. Gives the number of orders.
 
-    Of orders that differ in two neighbours that have nothing to do with each
-    other, only one is tried.
+    Of orders that differ only in steps that have nothing to do with each other, one is tried. Where
+    there are more than L{World.most_orders}, so many others are drawn by lot.
     """
     chosen: list[int] = []
-    count = 0
+    count = ended = 0
+    lot = Random(1)
     while True:
+        by_lot = World.most_orders is not None and count >= World.most_orders
         world = make()
         results: list[list[Result]] = [[] for _ in batches]
         for place, (worker, *commands) in enumerate(batches):
             world.workers[worker].execute(commands).addCallback(results[place].extend)
+        begin(world)
         taken: list[tuple[int, int]] = []
-        last: Queue | None = None
-        while choices := [one for one in world.choices() if not _other_way_round(last, one[0])]:
+        tried: set[Choice] = set()  # with these next, it comes to what has been tried
+        while choices := [one for one in world.choices() if one[0] not in tried]:
             which = chosen[len(taken)] if len(taken) < len(chosen) else 0
+            if by_lot:
+                which = lot.randrange(len(choices))
             taken.append((which, len(choices)))
-            last, do = choices[which]
+            now, do = choices[which]
+            if not by_lot:
+                tried |= {one for one, _ in choices[:which]}
+                tried = {one for one in tried if _have_nothing_to_do(one, now)}
             do()
+        count += 1
         if not world.choices():
             assert all(results), "somebody was not answered"
             check(world, results)
-            count += 1
+            ended += 1
         while taken and taken[-1][0] == taken[-1][1] - 1:
             taken.pop()
-        if not taken:
-            return count
-        chosen = [which for which, _ in taken]
-        chosen[-1] += 1
+        if (not taken and not by_lot) or (
+            World.most_orders is not None and count >= 2 * World.most_orders
+        ):
+            return ended
+        if not by_lot:
+            chosen = [which for which, _ in taken]
+            chosen[-1] += 1
 
 
-def _other_way_round(last: Queue | None, now: Queue) -> bool:
-    """
-    Whether the order with these two exchanged is tried too, and comes to the
-    same: two workers, of which one asks the storage and one the old side.
-    """
-    return last is not None and last[0] != now[0] and last[1] != now[1] and now < last
+def _have_nothing_to_do(one: Choice, other: Choice) -> bool:
+    """Whether two steps come to the same in either order, and both are possible in both."""
+    ((where, worker), goes), ((other_where, other_worker), other_goes) = one, other
+    if worker == other_worker or not (goes == other_goes == WELL or WELL in (goes, other_goes)):
+        return False
+    place, _, reads = where.partition(" ")
+    other_place, _, other_reads = other_where.partition(" ")
+    return place != other_place or bool(reads and other_reads)

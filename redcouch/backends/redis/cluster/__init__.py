@@ -4,7 +4,7 @@ Items in a Redis Cluster: C{redis+cluster://} and C{rediss+cluster://}.
 L{slots} knows the slot of each key, L{topology} which master serves it,
 L{router} sends there and asks again where the cluster says to. L{backend}
 splits a batch and puts its results together, L{admin} does what concerns all
-nodes.
+nodes. L{fills} fills in items from another cache.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ def make_cluster(
     """The backend for a cluster, whose connections use this reactor."""
     from redcouch.backends.redis.cluster.backend import ClusterBackend
     from redcouch.backends.redis.cluster.router import Router
-    from redcouch.backends.redis.scripts import ON_CLUSTER
+    from redcouch.backends.redis.scripts import CLUSTER_SCRIPTS
 
-    scripts = [script for script in codec.scripts if script in ON_CLUSTER]
-    router = Router(location, reactor, scripts, context.counts, context.meter)
+    router = Router(location, reactor, CLUSTER_SCRIPTS, context.counts, context.meter)
     backend: IStorageBackend = ClusterBackend(router, codec, context)
     return backend

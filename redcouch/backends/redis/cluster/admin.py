@@ -29,7 +29,8 @@ from redcouch.backends.redis.cluster.slots import slot_of
 from redcouch.backends.redis.cluster.topology import Address, show
 from redcouch.backends.redis.connection import RedisConnection
 from redcouch.backends.redis.flushing import Flushing
-from redcouch.backends.redis.replies import check
+from redcouch.backends.redis.layout import LEASE
+from redcouch.backends.redis.replies import check, is_wrong_type
 from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.script_codec import ScriptCodec
 from redcouch.backends.redis.server_info import (
@@ -75,21 +76,32 @@ class ClusterAdmin(Flushing):
         return masters
 
     async def _unlink_all(self) -> None:
-        """On every master, and again on all where slots have moved meanwhile."""
+        await self._for_all(b"UNLINK")
+
+    async def drop_all_leases(self) -> None:
+        """Make every lease on an item that is being filled in void."""
+        await self._for_all(b"HDEL", LEASE)
+
+    async def _for_all(self, name: bytes, *arguments: bytes) -> None:
+        """
+        Do something to each item and each lease: on every master, and again on all where slots
+        have moved meanwhile. A key of another type than that is about stays as it is.
+        """
         while True:
             table = [*self._router.table]
             for _, link in self._masters():
-                await self._unlink_on(link)
+                await self._for_all_on(link, name, *arguments)
             if table == self._router.table:
                 return
 
-    async def _unlink_on(self, link: RedisConnection) -> None:
+    async def _for_all_on(self, link: RedisConnection, name: bytes, *arguments: bytes) -> None:
         cursor = b""
         while True:
             cursor, items = await self._scan(link, cursor)
-            calls = [(slot_of(item), pack_command((b"UNLINK", item))) for item in items]
+            calls = [(slot_of(item), pack_command((name, item, *arguments))) for item in items]
             for reply in await call_on(self._router, link, calls):
-                check(reply)
+                if not is_wrong_type(reply):
+                    check(reply)
             if not cursor:
                 return
 
@@ -130,7 +142,7 @@ class ClusterAdmin(Flushing):
                 sums.update(read_statistics(replies))
         if not sums:
             raise BackendError(ErrorKind.UNAVAILABLE, "storage not reachable")
-        own = (self._codec.flush_key, self._codec.advertised_key, *SYSTEM_KEYS)
+        own = (*self._codec.system_keys, *SYSTEM_KEYS)
         there = await call_each(
             self._router, [(slot_of(key), pack_command((b"EXISTS", key))) for key in own]
         )

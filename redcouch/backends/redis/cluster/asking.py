@@ -34,11 +34,11 @@ class SlotExchange:
     async def ask_all(self, commands: Sequence[tuple[bytes, ...]]) -> Sequence[Any]:
         """
         The replies to several commands, errors of Redis among them. Those on one node
-        are done in their order. (Of EVAL, the key stands behind the script.)
+        are done in their order. (Of EVAL and EVALSHA, the key stands behind the script.)
 
         @raise BackendError: one has none.
         """
-        keys = [command[3 if command[0] == b"EVAL" else 1] for command in commands]
+        keys = [command[3 if command[0].startswith(b"EVAL") else 1] for command in commands]
         calls = [
             (slot_of(key), pack_command(command))
             for key, command in zip(keys, commands, strict=True)

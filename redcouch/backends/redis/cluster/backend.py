@@ -21,6 +21,7 @@ from redcouch.backends.fill_leases import FILL_METHODS
 from redcouch.backends.redis.base import BaseBackend
 from redcouch.backends.redis.cluster.admin import ClusterAdmin
 from redcouch.backends.redis.cluster.asking import KeyExchange, SlotExchange
+from redcouch.backends.redis.cluster.fills import ClusterFills, FillRecords
 from redcouch.backends.redis.cluster.router import Errand, Router
 from redcouch.backends.redis.cluster.slots import ItemSlots
 from redcouch.backends.redis.connection import RedisConnection, RedisError, Replies, Waiting
@@ -35,6 +36,7 @@ from redcouch.interfaces import (
     IDescribedBackend,
     IDirectBackend,
     IDiscoveryBackend,
+    IFillableBackend,
     ITrafficBackend,
     IWriteProbingBackend,
 )
@@ -42,20 +44,26 @@ from redcouch.results import ErrorKind, Failed
 
 
 @implementer(
-    IDescribedBackend, IDirectBackend, IDiscoveryBackend, ITrafficBackend, IWriteProbingBackend
+    IDescribedBackend,
+    IDirectBackend,
+    IDiscoveryBackend,
+    IFillableBackend,
+    ITrafficBackend,
+    IWriteProbingBackend,
 )
 class ClusterBackend(BaseBackend):
     """See the module."""
 
     def __init__(self, router: Router, codec: ScriptCodec, context: BackendContext) -> None:
-        packers = {kind: pack for kind, pack in codec.packers.items() if kind not in FILL_METHODS}
         exchange = SlotExchange(router)
         admin = ClusterAdmin(router, exchange, codec, context)
-        super().__init__(router, packers, exchange, admin, codec.advertised_key)
+        super().__init__(router, codec.packers, exchange, admin, codec.advertised_key)
         self._router = router
         self._table = router.table
         self._codec = codec
         self._slots = ItemSlots(codec.layout.prefix)
+        records = FillRecords(exchange, codec.layout)
+        self._fills = ClusterFills(self.execute, records, admin.drop_all_leases, context.now)
 
     def perform(self, commands: Sequence[Command], answer: Answer) -> None:
         """See L{IDirectBackend}."""
@@ -70,6 +78,8 @@ class ClusterBackend(BaseBackend):
                     return
         if all(command.__class__ in self._packers for command in commands):
             self._split(commands, answer)
+        elif any(command.__class__ in FILL_METHODS for command in commands):
+            Deferred.fromCoroutine(self._fills.execute(commands)).addBoth(answer)
         else:
             self._perform_in_parts(commands, answer)
 

@@ -54,6 +54,13 @@ ANNOUNCE = load("announce", "members")
 COMMIT = load("commit", "members")
 """These two are for the command that changes the stage."""
 
+ITEM_LEASE = load("item_lease")
+ITEM_FILL = load("item_fill")
+STATE_BEAT = load("state_beat", "members")
+MEMBER_BEAT = load("member_beat", "members")
+DENIALS_ADD = load("denials_add")
+DENIALS_REMOVE = load("denials_remove")
+
 BEGIN = load("begin")
 SETTLE = load("settle")
 """These two are always sent whole: in a transaction, they must not be found missing."""
@@ -83,5 +90,15 @@ SCRIPTS = (
 )
 """What the service calls by SHA-1; all are loaded before a connection is used."""
 
-ON_CLUSTER = frozenset(SCRIPTS) - {LEASE, FILL, DENY, ALLOW, BEAT, FRESH}
-"""Those of them that a cluster has to know: what has one key."""
+_TWO_KEYS = frozenset((LEASE, FILL, DENY, ALLOW, BEAT, FRESH))
+
+CLUSTER_SCRIPTS = (
+    *(script for script in SCRIPTS if script not in _TWO_KEYS),
+    ITEM_LEASE,
+    ITEM_FILL,
+    STATE_BEAT,
+    MEMBER_BEAT,
+    DENIALS_ADD,
+    DENIALS_REMOVE,
+)
+"""The same for a cluster: each has one key."""

@@ -25,18 +25,7 @@ if member ~= '' then
   redis.pcall('HSET', members, member, string.format('%.0f %s %s', now, ARGV[3], ARGV[4]))
 end
 
--- One that has been started again has nothing of what it had. In the other stages, it need not.
-for place = 7, #ARGV, 2 do
-  local name, process = 'process:' .. ARGV[place], ARGV[place + 1]
-  local before = redis.pcall('HGET', state, name)
-  if before ~= process then
-    local stage = redis.call('HGET', state, 'stage')
-    if before and (not stage or stage == 'redis-first') then
-      redis.pcall('HINCRBY', state, 'returning', 1)
-    end
-    redis.pcall('HSET', state, name, process)
-  end
-end
+note_processes(state, 7)
 
 local leader = redis.call('HGET', state, 'leader')
 local lives, some_gone, leader_lives = {}, false, false

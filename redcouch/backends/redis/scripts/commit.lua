@@ -1,5 +1,6 @@
 -- Let the stage that was announced count, or (ARGV[2] empty) leave it. KEYS: the state, the set of
--- denied keys, the members, the CAS counter. ARGV: who does, the stage, whether no key may be
+-- denied keys, the members, the CAS counter; on a cluster the state alone, and who calls sees to the
+-- others. ARGV: who does, the stage, whether no key may be
 -- denied, whether those that are shall be allowed, the least that the counter has to be at.
 -- Gives 1; or why not: NF too late, NS some keys are denied, else the member that does not hold.
 
@@ -15,7 +16,7 @@ end
 if now > tonumber(told[2] or '0') or not told[3] then
   return 'NF'
 end
-local all = redis.call('HGETALL', members)
+local all = members and redis.call('HGETALL', members) or {}
 for place = 1, #all, 2 do
   local seen, acknowledged = string.match(all[place + 1], '^(%d+) (%S+)')
   if now - tonumber(seen) <= GONE and acknowledged ~= (told[4] or '0') .. '=' then
@@ -30,10 +31,12 @@ redis.call('HINCRBY', state, 'version', 1)
 redis.call('HINCRBY', state, 'epoch', 1)
 redis.call('HDEL', state, 'by', 'next', 'holding', 'deadline')
 if ARGV[4] == '1' then
-  redis.call('HDEL', state, 'all', 'keys')
-  redis.call('UNLINK', denied)
+  redis.call('HDEL', state, 'all', 'keys', 'denials')
+  if denied then
+    redis.call('UNLINK', denied)
+  end
 end
-local counted = tonumber(redis.call('GET', counter) or '')
+local counted = counter and tonumber(redis.call('GET', counter) or '')
 if counted and counted < tonumber(ARGV[5]) then
   redis.call('SET', counter, ARGV[5])
 end

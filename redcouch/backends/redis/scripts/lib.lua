@@ -3,9 +3,13 @@
 --
 -- Fields of an item: v (value in hex) or r (value as it is), f (flags), c (CAS
 -- token); s (marked stale), w (somebody has won), h (has been read). v counts
--- where a native client has left both.
+-- where a native client has left both. On a cluster a hash with l alone is no item, but a lease on
+-- one that is being filled in: see item_lease.lua.
 
 local item, counter = KEYS[1], KEYS[2]
+
+-- What goes with the bookkeeping: on one Redis, l is any other field.
+local LEASE = counter and 'w' or 'l'
 
 -- Tokens.
 --
@@ -203,7 +207,7 @@ end
 -- Make the item what it is to be. Bookkeeping of the value before goes.
 local function put(field, other, value, flags, cas)
   redis.call('HSET', item, field, value, 'f', flags, 'c', cas)
-  redis.call('HDEL', item, other, 's', 'w', 'h')
+  redis.call('HDEL', item, other, 's', 'w', 'h', LEASE)
 end
 
 local function from_hex(hex)

@@ -11,7 +11,7 @@ elseif not cas then
   redis.call('UNLINK', item)
 else
   redis.call('HSET', item, 'f', ARGV[2], 'c', cas)
-  redis.call('HDEL', item, 'n', 's', 'w', 'h')
+  redis.call('HDEL', item, 'n', 's', 'w', 'h', LEASE)
   expire(ARGV[3], ARGV[4])
   return cas
 end

@@ -10,7 +10,6 @@ from twisted.internet import reactor
 
 from redcouch.backends.redis.cluster.slots import slot_of
 from redcouch.backends.registry import make_backend
-from redcouch.build import make_storage
 from redcouch.commands import Arithmetic, Dump, Get, MetaGet, Store, StoreMode
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.interfaces import BackendContext
@@ -261,9 +260,3 @@ class ChangingClusterTests(ClusterCase):
         context = BackendContext(reactor, Limits(), lambda: 0.0, print)
         with self.assertRaisesRegex(ConfigurationError, "layout: string is for one Redis"):
             make_backend("redis+cluster://host?layout=string", context)
-        options = {
-            "storage": "warm:redis+cluster://host?from=memcached://old",
-            "on-outage": "error",
-        }
-        with self.assertRaisesRegex(SystemExit, "cannot be filled from another cache"):
-            make_storage(options, context)

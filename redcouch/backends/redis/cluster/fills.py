@@ -1,0 +1,419 @@
+"""
+Filling in items from another cache, in a cluster: L{redcouch.backends.fill_leases} where no
+script can have two keys.
+
+The lease on an item is a field of the item's own hash, so that each script that changes the item
+makes it void in the same step, as do a flush and a native C{DEL}. What else decides whether an
+item may be filled in stands under keys of its own: the state, and the keys that are denied. It is
+looked at when the lease is there already. Whoever forbids it does these two the other way round:
+writes it down, then takes the lease away. So of two who are at it at the same time, either the one
+that fills in sees that it must not, or the other one finds the lease.
+
+The same order protects the stage. A member writes down that it is there, then reads the stage;
+whoever changes that announces it, then reads who is there. A denial is over only if it is still
+the one that was seen before the item was repaired: each has a name of its own. And an item
+whose removal has been noted, which is done before it is removed on either side, is not said to be
+repaired: who repairs writes to the other side, then reads these notes, then looks whether the item
+is still what it was. So where both are at an item, either the removal comes behind that on the
+other side, or it has been seen, or the item has gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from secrets import token_hex
+from typing import Any, NamedTuple, Protocol
+
+from redcouch.backends.fill_leases import (
+    MOST_DENIED,
+    REMOVAL,
+    AllowFill,
+    Beat,
+    BeginChanges,
+    CountDenied,
+    DenyAllFills,
+    DenyFill,
+    EndChanges,
+    FillState,
+    Leave,
+    ListDenied,
+    PauseFills,
+    RevokeAllLeases,
+    RevokeLeases,
+    TakeLease,
+)
+from redcouch.backends.redis.fill_leases import (
+    DropLease,
+    PlaceLease,
+    changing_key,
+    denied_key,
+    members_key,
+    state_key,
+)
+from redcouch.backends.redis.layout import LEASE, Layout
+from redcouch.backends.redis.replies import check, is_wrong_type
+from redcouch.backends.redis.scripts import (
+    DENIALS_ADD,
+    DENIALS_REMOVE,
+    MEMBER_BEAT,
+    STATE_BEAT,
+    Script,
+)
+from redcouch.commands import Command, Inspect
+from redcouch.errors import BackendError
+from redcouch.results import ErrorKind, Failed, Listed, Outcome, Result
+
+_NAME = b""
+"""The field of the denied keys' hash with a name of its own: no client's key."""
+
+_TOGETHER = 1000
+"""Keys that one command is about at most."""
+
+
+class AsksEach(Protocol):
+    """Asks whichever node serves the key that a command is about."""
+
+    async def ask_all(self, commands: Sequence[tuple[bytes, ...]]) -> Sequence[Any]:
+        """
+        The replies to several commands, errors of Redis among them.
+
+        @raise BackendError: there are none.
+        """
+
+
+class Denials(NamedTuple):
+    """
+    What the state says of the denied keys.
+
+    @ivar all: all keys are denied.
+    @ivar name: which hash of them counts; empty for any.
+    """
+
+    all: bool
+    name: bytes
+
+
+class FillRecords:
+    """
+    What all who fill in items of a cluster know together. Each method takes its steps one after
+    the other; what Redis refuses is raised as a L{BackendError}.
+    """
+
+    def __init__(self, exchange: AsksEach, layout: Layout) -> None:
+        self._exchange = exchange
+        self._layout = layout
+        self._state = state_key(layout)
+        self._denied = denied_key(layout)
+        self._members = members_key(layout)
+        self._changing = changing_key(layout)
+
+    async def ask(self, *command: bytes) -> Any:
+        """One command's reply."""
+        (reply,) = await self.ask_all([command])
+        return reply
+
+    async def ask_all(self, commands: Sequence[tuple[bytes, ...]]) -> list[Any]:
+        """The replies to several, in no order."""
+        return [check(reply) for reply in await self._exchange.ask_all(commands)]
+
+    async def _run(self, script: Script, key: bytes, *arguments: bytes) -> Any:
+        return await self.ask(b"EVALSHA", script.sha, b"1", key, *arguments)
+
+    # -- denying -------------------------------------------------------------------------------
+
+    async def closed(self, keys: Sequence[bytes], now: float) -> list[Outcome | None]:
+        """
+        Why each of these keys must not be filled in: NOT_STORED (none may be), NOT_FOUND (not
+        now); C{None} if it may.
+
+        @param now: UNIX time in seconds.
+        """
+        names = (b"all", b"denials", b"from", b"until", b"stage")
+        everything, name, begin, end, stage = await self.ask(b"HMGET", self._state, *names)
+        there, *denials = await self.ask(b"HMGET", self._denied, _NAME, *keys)
+        if everything or (name and name != there):
+            return [Outcome.NOT_STORED] * len(keys)
+        paused = begin is not None and end is not None and float(begin) <= now < float(end)
+        if paused or stage == b"redis-only":
+            return [Outcome.NOT_FOUND] * len(keys)
+        return [None if denial is None else Outcome.NOT_FOUND for denial in denials]
+
+    async def deny(self, keys: Sequence[bytes]) -> Outcome:
+        """See L{DenyFill}."""
+        many = 0
+        for begin in range(0, len(keys), _TOGETHER):
+            some = keys[begin : begin + _TOGETHER]
+            names = token_hex(8).encode(), token_hex(8).encode()
+            name, many = await self._run(DENIALS_ADD, self._denied, *names, *some)
+        known = await self._denials()
+        if not known.name:
+            await self.ask(b"HSETNX", self._state, b"denials", name)
+            known = await self._denials()
+        done = known.name == name and not known.all and many <= MOST_DENIED
+        if not done:
+            await self.deny_all()
+            await self.ask(b"UNLINK", self._denied)
+        await self.drop_leases(keys)
+        return Outcome.OK if done else Outcome.NOT_STORED
+
+    async def deny_all(self) -> None:
+        """Deny all keys. Leases are as they were."""
+        await self.ask(b"HSET", self._state, b"all", b"1")
+
+    async def drop_leases(self, keys: Sequence[bytes]) -> None:
+        """Make leases on these keys void."""
+        prefix = self._layout.prefix
+        for begin in range(0, len(keys), _TOGETHER):
+            some = keys[begin : begin + _TOGETHER]
+            for reply in await self._exchange.ask_all([(b"HDEL", prefix + k, LEASE) for k in some]):
+                if not is_wrong_type(reply):  # there, no lease can be
+                    check(reply)
+
+    async def _denials(self) -> Denials:
+        everything, name = await self.ask(b"HMGET", self._state, b"all", b"denials")
+        return Denials(everything is not None, name or b"")
+
+    async def count(self, known: Denials | None = None) -> int | None:
+        """See L{CountDenied}."""
+        if known is None:
+            known = await self._denials()
+        if known.all:
+            return None
+        # In no order: nobody takes the name away while the state has it.
+        name, many = await self.ask_all([(b"HGET", self._denied, _NAME), (b"HLEN", self._denied)])
+        return None if known.name not in (b"", name) else max(0, many - 1)
+
+    async def list_denied(self, most: int) -> dict[bytes, bytes]:
+        """Some of the keys that are denied, with the denial of each."""
+        told = await self.ask(b"HRANDFIELD", self._denied, b"%d" % (most + 1), b"WITHVALUES")
+        return _without_name(told)
+
+    async def all_denied(self) -> dict[bytes, bytes]:
+        """All of them."""
+        return _without_name(await self.ask(b"HGETALL", self._denied))
+
+    async def allow(self, denials: Sequence[tuple[bytes, bytes]]) -> list[bool]:
+        """Whether each of these keys is denied no longer, as this denial of it was the last."""
+        done: list[bool] = []
+        for begin in range(0, len(denials), _TOGETHER):
+            words = [word for pair in denials[begin : begin + _TOGETHER] for word in pair]
+            done += map(bool, await self._run(DENIALS_REMOVE, self._denied, *words))
+        return done
+
+    async def being_removed(self) -> set[bytes]:
+        """The keys whose items somebody is removing."""
+        doing = _pairs(await self.ask(b"HGETALL", self._changing))
+        return {key for name, key in doing if REMOVAL in name}
+
+    # -- members -------------------------------------------------------------------------------
+
+    async def beat(self, command: Beat) -> FillState:
+        """See L{Beat}. First it is written down that the member is there."""
+        said = (command.member, command.acknowledged, command.about)
+        _, gone = await self._run(MEMBER_BEAT, self._members, *said)
+        if gone:
+            with suppress(BackendError):  # the next beat does it
+                await self.see_to_gone()
+        version = b"%d" % command.version
+        processes = [word for pair in command.processes.items() for word in pair]
+        stage, now, following, holding, leads, lacking, everything, name = await self._run(
+            STATE_BEAT, self._state, command.member, command.stage, version, *processes
+        )
+        denied = await self.count(Denials(everything == 1, name))
+        return FillState(
+            stage, now, following, holding == 1, denied, leads == 1, lacking == 1, True
+        )
+
+    async def see_to_gone(self) -> None:
+        """
+        Deny what members that are gone have left undone, and forget them. Who began a change had
+        been there before: so the changes are read first.
+        """
+        doing = _pairs(await self.ask(b"HGETALL", self._changing))
+        living, gone = await self._run(MEMBER_BEAT, self._members, b"", b"", b"")
+        left = {name: key for name, key in doing if name.rpartition(b"/")[0] not in living}
+        if left:
+            await self.deny([*dict.fromkeys(left.values())])
+            await self.end([*left])
+        if gone:
+            await self._run(MEMBER_BEAT, self._members, b"", b"", b"", *gone)
+
+    async def leave(self, member: bytes) -> None:
+        """See L{Leave}."""
+        await self.ask(b"HDEL", self._members, member)
+
+    async def begin(self, command: BeginChanges) -> None:
+        """See L{BeginChanges}."""
+        pairs = [word for pair in command.changes.items() for word in pair]
+        await self.ask(b"HSET", self._changing, *pairs)
+
+    async def end(self, names: Sequence[bytes]) -> None:
+        """See L{EndChanges}."""
+        await self.ask(b"HDEL", self._changing, *names)
+
+    async def pause(self, command: PauseFills) -> None:
+        """See L{PauseFills}."""
+        begin, end = b"%.3f" % command.begin, b"%.3f" % command.end
+        await self.ask(b"HSET", self._state, b"from", begin, b"until", end)
+
+
+class ClusterFills:
+    """
+    Performs batches that have commands of L{redcouch.backends.fill_leases} in them: what is
+    about items in one go, and the rest step by step, before or behind that.
+    """
+
+    def __init__(
+        self,
+        perform: Callable[[Sequence[Command]], Awaitable[list[Result]]],
+        records: FillRecords,
+        drop_all_leases: Callable[[], Awaitable[None]],
+        now: Callable[[], float],
+    ) -> None:
+        """
+        @param perform: performs commands about items.
+        @param drop_all_leases: makes every lease void.
+        @param now: gives the UNIX time in seconds.
+        """
+        self._perform = perform
+        self._records = records
+        self._drop_all_leases = drop_all_leases
+        self._now = now
+        #: The denials of the keys that were listed last.
+        self._listed: dict[bytes, bytes] = {}
+
+    async def execute(self, commands: Sequence[Command]) -> list[Result]:
+        """
+        The results.
+
+        @raise BackendError: what all know together cannot be reached.
+        """
+        results: list[Result] = [None] * len(commands)
+        begin = 0
+        while begin < len(commands):
+            end = begin
+            alone = commands[begin].__class__ in _ALONE
+            kind = commands[begin].__class__ if alone else None
+            while end < len(commands) and kind is _alone(commands[end]):
+                end += 1
+            some = commands[begin:end]
+            if kind is None:
+                results[begin:end] = await self._about_items(some)
+            elif kind is AllowFill:
+                results[begin:end] = await self._if_possible(self._allow(some), len(some))
+            else:
+                for place in range(begin, end):
+                    told = self._if_possible(self._about_all(commands[place]), 1)
+                    (results[place],) = await told
+            begin = end
+        return results
+
+    async def _if_possible(self, doing: Awaitable[list[Result]], count: int) -> list[Result]:
+        """What a node refuses, as for lack of memory, is a result; that it is away is not."""
+        try:
+            return await doing
+        except BackendError as error:
+            if error.failed.trouble is ErrorKind.UNAVAILABLE:
+                raise
+            return [error.failed] * count
+
+    async def _about_items(self, commands: Sequence[Command]) -> list[Result]:
+        items: list[Command] = []
+        places: list[int | None] = []
+        for place, command in enumerate(commands):
+            if isinstance(command, RevokeLeases):
+                items += map(DropLease, command.keys)
+                places += [None] * len(command.keys)
+                continue
+            if isinstance(command, TakeLease):
+                command = PlaceLease(command.key, token_hex(8).encode())
+            items.append(command)
+            places.append(place)
+        results: list[Result] = [Outcome.OK] * len(commands)
+        for at, result in zip(places, await self._perform(items) if items else [], strict=True):
+            if at is not None:
+                results[at] = result
+        leases = {
+            at: command.key
+            for at, command in enumerate(commands)
+            if isinstance(command, TakeLease) and isinstance(results[at], bytes)
+        }
+        if leases:
+            told = self._if_possible(self._closed([*leases.values()]), len(leases))
+            for at, why in zip(leases, await told, strict=True):
+                if why is not None:
+                    results[at] = None if why is Outcome.NOT_FOUND else why
+        return results
+
+    async def _closed(self, keys: Sequence[bytes]) -> list[Result]:
+        closed = await self._records.closed(keys, self._now())
+        if vain := [key for key, why in zip(keys, closed, strict=True) if why is not None]:
+            await self._records.drop_leases(vain)
+        return [*closed]
+
+    async def _allow(self, commands: Sequence[Any]) -> list[Result]:
+        removed = await self._records.being_removed()
+        there = await self._perform([Inspect(command.key) for command in commands])
+        results: list[Result] = [Outcome.NOT_STORED] * len(commands)
+        denials: dict[int, tuple[bytes, bytes]] = {}
+        for place, (command, item) in enumerate(zip(commands, there, strict=True)):
+            token = item.cas if isinstance(item, Listed) else None
+            known = self._listed.get(command.key)
+            if command.key in removed or isinstance(item, Failed) or known is None:
+                continue
+            if token == command.token:
+                denials[place] = command.key, known
+        for place, done in zip(
+            denials, await self._records.allow([*denials.values()]), strict=True
+        ):
+            if done:
+                results[place] = Outcome.OK
+        return results
+
+    async def _about_all(self, command: Command) -> list[Result]:
+        records = self._records
+        match command:
+            case RevokeAllLeases():
+                await self._drop_all_leases()
+            case DenyFill():
+                return [await records.deny(command.keys)]
+            case DenyAllFills():
+                await records.deny_all()
+                await self._drop_all_leases()
+                return [Outcome.NOT_STORED]
+            case PauseFills():
+                await records.pause(command)
+            case CountDenied():
+                return [await records.count()]
+            case ListDenied():
+                self._listed = await records.list_denied(command.most)
+                return [[*self._listed]]
+            case BeginChanges():
+                await records.begin(command)
+            case EndChanges():
+                await records.end(command.names)
+            case Beat():
+                return [await records.beat(command)]
+            case Leave():
+                await records.leave(command.member)
+        return [Outcome.OK]
+
+
+_ALONE = (
+    *(RevokeAllLeases, DenyFill, DenyAllFills, PauseFills, CountDenied, ListDenied, AllowFill),
+    *(BeginChanges, EndChanges, Beat, Leave),
+)
+"""Commands that are not about items, or in several steps."""
+
+
+def _alone(command: Command) -> type[Command] | None:
+    return command.__class__ if command.__class__ in _ALONE else None
+
+
+def _pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _without_name(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return {key: denial for key, denial in _pairs(flat) if key != _NAME}
