@@ -553,7 +553,7 @@ def test_a_stop_answers_what_was_asked() -> None:
         Wire(server.address) as wire,
     ):
         wire.say([b"set a 0 0 1\r\nx\r\n"], b"STORED\r\n")
-        os.kill(redis.pid, signal.SIGSTOP)
+        servers.hold(redis.pid)
         wire.say([b"get a\r\nget a\r\nversion\r\n"], b"")
         until_heard(server)
         os.kill(server.pid, signal.SIGTERM)
@@ -571,7 +571,7 @@ def test_a_stop_does_not_wait_for_ever() -> None:
         servers.redcouch(redis.unix_url, "--drain-timeout", "0.1") as server,
         Wire(server.address) as wire,
     ):
-        os.kill(redis.pid, signal.SIGSTOP)
+        servers.hold(redis.pid)
         wire.say([b"get a\r\n"], b"")
         until_heard(server)
         os.kill(server.pid, signal.SIGTERM)

@@ -41,6 +41,7 @@ from redcouch.limits import Limits
 from redcouch.results import Outcome, Stored
 from tests.support.polling import PATIENCE, eventually, eventually_in_reactor
 from tests.support.requirements import starting
+from tests.support.servers import hold
 from tests.support.workers import runs
 
 pytestmark = pytest.mark.once
@@ -755,7 +756,7 @@ def test_killed_guard(host: StartHost, short: Path) -> None:
 def test_hung_server_is_killed(host: StartHost, short: Path) -> None:
     """A redis-server that does not react does not keep the service from ending."""
     running = host().up()
-    os.kill(running.server, signal.SIGSTOP)
+    hold(running.server)
     running.process.kill()
     eventually(running.gone)
     assert os.listdir(short) == []

@@ -184,7 +184,7 @@ def test_redis_away(redis: RedisServer) -> None:
     """While Redis cannot be written to, nobody watches; what was heard meanwhile is not lost."""
     with servers.redcouch(redis.url) as bridge:
         eventually(lambda: ready(redis, "1s").status == 0)
-        os.kill(redis.pid, signal.SIGSTOP)
+        servers.hold(redis.pid)
         try:
             began = time.monotonic()
             ask(bridge.address, b"get away:1\r\n", b"\r\n")

@@ -436,7 +436,7 @@ def test_a_worker_that_does_not_answer(any_redis: RedisServer) -> None:
         eventually(lambda: fetch(server, "/readyz").status == 200)
         workers = fetch(server, "/api/status").json()["workers"]
         held = workers[0]["glance"]["pid"]
-        os.kill(held, signal.SIGSTOP)
+        servers.hold(held)
         try:
             eventually(lambda: metrics(server)['redcouch_worker_up{worker="1"}'] == 0)
             assert metrics(server)['redcouch_worker_up{worker="2"}'] == 1

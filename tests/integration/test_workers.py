@@ -297,7 +297,7 @@ def test_silent_worker(both: RedCouch) -> None:
             request(wire, b"set a 0 0 1\r\nx\r\n", b"\r\n")
         statistics(both.address)
         pid = worker_pids(both.pid)[2]
-        os.kill(pid, signal.SIGSTOP)
+        servers.hold(pid)
         try:
             reply = request(wires[1], b"stats\r\n", b"END\r\n")
             assert b"STAT cmd_set 2\r\n" in reply
@@ -446,7 +446,7 @@ def finished(wire: Wire) -> bytes:
 @contextmanager
 def held(storage: RedisServer) -> Iterator[None]:
     """A Redis that answers nobody meanwhile."""
-    os.kill(storage.pid, signal.SIGSTOP)
+    servers.hold(storage.pid)
     try:
         yield
     finally:
@@ -512,7 +512,7 @@ def test_worker_that_does_not_end(any_redis: RedisServer) -> None:
     with servers.redcouch(any_redis.url, *TWO, "--drain-timeout", "0.1") as server:
         eventually(lambda: all_serve(server.address))
         pid = worker_pid(server.pid, 2)
-        os.kill(pid, signal.SIGSTOP)
+        servers.hold(pid)
         os.kill(server.pid, signal.SIGTERM)
         eventually(lambda: not runs(server.pid))
         assert not runs(pid)

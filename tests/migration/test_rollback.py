@@ -96,7 +96,7 @@ def test_at_any_moment(seed: int) -> None:
             while said.count(True) < TRIES:
                 if len(said) % 2:
                     hung = chance.choice(nodes)
-                    os.kill(hung.pid, signal.SIGSTOP)
+                    servers.hold(hung.pid)
                     eventually(missed_something)
                     go_on()
                     os.kill(hung.pid, signal.SIGCONT)

@@ -168,7 +168,7 @@ class Soak:
         self._storage.start()
 
     def _hold_storage(self) -> None:
-        os.kill(self._storage.pid, signal.SIGSTOP)
+        servers.hold(self._storage.pid)
         time.sleep(random.uniform(0, 1.5))
         os.kill(self._storage.pid, signal.SIGCONT)
 

@@ -24,7 +24,7 @@ def leave_unnoticed(server: RedCouch, sent: bytes = b"") -> None:
     """More clients than may be come and go while the service sees nothing."""
     pids = servers.family(server.pid)
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        servers.hold(pid)
     try:
         with ExitStack() as clients:
             for number in range(4 * MOST):
@@ -57,7 +57,7 @@ def test_who_is_gone_is_heard(any_redis: RedisServer) -> None:
     ):
         native.delete("rc:n")
         ask(server.address, b"set n 0 0 1\r\n0\r\n", b"\r\n")
-        os.kill(server.pid, signal.SIGSTOP)
+        servers.hold(server.pid)
         for _ in range(2 * MOST):
             with servers.plain(server.port) as client:
                 client.sendall(b"incr n 1 noreply\r\n")

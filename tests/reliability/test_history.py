@@ -173,7 +173,7 @@ def test_in_spite_of_faults(harm: str) -> None:
     ):
         wait_for_more(clients, 60)
         if harm == "held":
-            os.kill(storage.pid, signal.SIGSTOP)
+            servers.hold(storage.pid)
             time.sleep(0.5)
             os.kill(storage.pid, signal.SIGCONT)
         else:

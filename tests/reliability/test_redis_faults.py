@@ -133,7 +133,7 @@ def test_held() -> None:
         under_load(server) as loads,
     ):
         for _ in range(2):
-            os.kill(storage.pid, signal.SIGSTOP)
+            servers.hold(storage.pid)
             try:
                 until_refused(loads)
             finally:

@@ -175,7 +175,7 @@ def test_those_who_wait_are_taken(any_redis: RedisServer, workers: str) -> None:
     with servers.redcouch(any_redis.url, *options) as server, ExitStack() as clients:
         held = servers.family(server.pid)
         for process in held:
-            os.kill(process, signal.SIGSTOP)
+            servers.hold(process)
         crowd = [clients.enter_context(servers.plain(server.port)) for _ in range(20)]
         for client in crowd:
             client.sendall(b"mn\r\n")
@@ -194,7 +194,7 @@ def test_second_signal() -> None:
         servers.redcouch(storage.url + "?timeout=30") as server,
     ):
         with servers.plain(server.port) as client:
-            os.kill(storage.pid, signal.SIGSTOP)
+            servers.hold(storage.pid)
             client.sendall(b"get k\r\n")
             seen = servers.plain(server.port)
             seen.sendall(b"version\r\n")

@@ -35,7 +35,7 @@ def test_complete(given: str, used: str) -> None:
 def test_crowd() -> None:
     """Hundreds of clients that come while nobody accepts need not try again."""
     with servers.redcouch("memory:") as server, ExitStack() as clients:
-        os.kill(server.pid, signal.SIGSTOP)
+        servers.hold(server.pid)
         try:
             client_count = [clients.enter_context(_connect(server.port)) for _ in range(300)]
         finally:

@@ -25,7 +25,7 @@ from typing import Any
 import redis
 
 from tests.support import prefork, requirements
-from tests.support.polling import PATIENCE
+from tests.support.polling import PATIENCE, eventually
 from tests.support.prefork import Preforked
 from tests.support.wire import Address, ask
 
@@ -264,6 +264,19 @@ def children(pid: int) -> list[int]:
 def family(pid: int) -> list[int]:
     """A process, and all that have come of it."""
     return [pid, *(one for child in children(pid) for one in family(child))]
+
+
+def hold(pid: int) -> None:
+    """
+    Stop a process, by SIGSTOP. One of its threads hears of it, and tells the others: until then
+    these go on, on a busy machine for long enough to answer somebody.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: all(_is_held(task) for task in Path(f"/proc/{pid}/task").iterdir()))
+
+
+def _is_held(task: Path) -> bool:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def plain(port: int) -> socket.socket:

@@ -95,7 +95,7 @@ def test_held(redis: RedisServer, old: Memcached, workers: str) -> None:
     """It stops to answer; what is deleted and written meanwhile does not come back from it."""
     say(old, b"set gone 0 0 1\r\nx\r\nset new 0 0 3\r\nold\r\n", b"STORED\r\nSTORED\r\n")
     with servers.redcouch(url(redis, old.port), "--workers", workers) as bridge:
-        os.kill(old.pid, signal.SIGSTOP)
+        servers.hold(old.pid)
         try:
             assert say(bridge, b"get gone\r\n", b"END\r\n") == b"END\r\n"
             assert say(bridge, b"delete gone\r\n") == b"NOT_FOUND\r\n"

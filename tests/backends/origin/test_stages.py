@@ -126,6 +126,7 @@ def test_forth_and_back(url: str, redis: RedisServer | Cluster, nodes: list[Memc
     with servers.redcouch(url) as one, servers.redcouch(url, "--workers", "2") as two:
         go(url, "origin-first")
         say(one, b"set n 0 0 1\r\n0\r\n")
+        say(one, b"set kept 0 0 1\r\nx\r\n")  # n is removed, and repaired, now and then
         with working(one, count), working(two, count):
             for stage in ("redis-first", "origin-first", "redis-first"):
                 assert len(go(url, stage)["redcouches"]) == 3
@@ -152,7 +153,7 @@ def test_who_does_not_acknowledge(url: str) -> None:
     """It is named, and nothing has changed; when it is there again, it goes on in the old stage."""
     with servers.redcouch(url) as one, servers.redcouch(url) as two:
         say(one, b"set k 0 0 1\r\nx\r\n")
-        os.kill(two.pid, signal.SIGSTOP)
+        servers.hold(two.pid)
         try:
             said = change(url, "origin-first", "--timeout", "1")
             assert f":{two.pid} " in said["reason"]
@@ -222,7 +223,7 @@ def test_a_node_that_hangs(
     with servers.redcouch(url) as bridge:
         say(bridge, b"set k 0 0 1\r\nx\r\n")
         for node in nodes:
-            os.kill(node.pid, signal.SIGSTOP)
+            servers.hold(node.pid)
         try:
             assert say(bridge, request_) == first
         finally:
@@ -246,7 +247,7 @@ def test_repaired(redis: RedisServer | Cluster, nodes: list[Memcached]) -> None:
             say(bridge, b"set n 0 0 1\r\n1\r\n")
             eventually(lambda: standing(url)["rollback_safe"])
             for node in nodes:
-                os.kill(node.pid, signal.SIGSTOP)
+                servers.hold(node.pid)
             for key in keys[::2]:
                 say(bridge, b"set %b 7 0 3\r\nnew\r\n" % key)
             say(bridge, b"delete k1\r\n")
@@ -305,7 +306,7 @@ def test_killed_in_the_middle(redis: RedisServer | Cluster, nodes: list[Memcache
         say(bridge, b"set k 0 0 3\r\nold\r\n")
         eventually(lambda: standing(url)["rollback_safe"])
         for node in nodes:
-            os.kill(node.pid, signal.SIGSTOP)
+            servers.hold(node.pid)
         try:
             with (
                 socket.create_connection((servers.LOOPBACK, bridge.port)) as wire,

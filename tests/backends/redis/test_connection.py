@@ -21,6 +21,7 @@ from redcouch.results import ErrorKind, Stored
 from redcouch.telemetry.latency import Meter
 from tests.backends.redis.case import RedisCase
 from tests.backends.redis.fake import FakeRedis, FakeRedisFactory, nothing
+from tests.support import servers
 from tests.support.polling import eventually_in_reactor
 from tests.support.results import named
 from tests.support.servers import RedisServer, free_port
@@ -169,7 +170,7 @@ class ComingAndGoingTests(RedisCase):
         server = self.start_redis()
         await self.connect(f"{server.url}?timeout=0.2")
         await self.set(b"old")
-        os.kill(server.pid, signal.SIGSTOP)
+        servers.hold(server.pid)
         answers = [self.storage.execute([Get([b"k"])]) for _ in range(3)]
         for answer in answers:
             with self.assertRaisesRegex(BackendError, "storage connection lost"):

@@ -19,6 +19,7 @@ from redcouch.results import ErrorKind, Failed, Item, Outcome, Result, Stored
 from tests.backends.redis.access import EVERYTHING
 from tests.backends.redis.certificates import Authority
 from tests.backends.redis.cluster.case import ClusterCase
+from tests.support import servers
 from tests.support.cluster import Cluster, ClusterNode
 from tests.support.polling import eventually_in_reactor
 
@@ -92,7 +93,7 @@ class TroubleTests(ClusterCase):
         cluster = await self.begin("?timeout=0.5", replicas=False)
         held = cluster.masters[0]
         there, elsewhere = self.split(cluster, held)
-        os.kill(held.pid, signal.SIGSTOP)
+        servers.hold(held.pid)
         try:
             asked = self.storage.execute([Get(KEYS)])
             began = reactor.seconds()
@@ -120,7 +121,7 @@ class TroubleTests(ClusterCase):
         cluster = await self.begin("?timeout=0.5")
         held = cluster.masters[0]
         there, _ = self.split(cluster, held)
-        os.kill(held.pid, signal.SIGSTOP)
+        servers.hold(held.pid)
         try:
             await eventually_in_reactor(lambda: cluster.replicas[0].ask("ROLE")[0] == b"master")
             await self.all_there()
