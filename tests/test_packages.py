@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from redcouch.http.routes import FILES
-from tests.support.servers import RedCouch, Server
+from tests.support.servers import RedCouch
 from tests.support.wire import Address, ask
 
 pytestmark = pytest.mark.once
@@ -81,9 +81,6 @@ class _Installed(RedCouch):
 
     def command(self) -> Sequence[str]:
         return [str(self._twistd), *super().command()[1:]]
-
-    def _launch(self) -> None:
-        Server._launch(self)  # by a Python of its own
 
 
 @contextmanager

@@ -48,8 +48,6 @@ def following(old: RedCouch, storage: str, *options: str) -> Iterator[RedCouch]:
 class OtherVersion(RedCouch):
     """One that hands over in another way, as a version to come may."""
 
-    _launch = servers.Server._launch
-
     def command(self) -> list[str]:
         patched = (
             "from redcouch.handover import succession; succession.PROTOCOL += 1; "
@@ -308,7 +306,9 @@ def test_nobody_there(any_redis: RedisServer) -> None:
 @pytest.mark.parametrize("storage", ["memory:", "embedded:"])
 def test_items_that_would_be_lost(tmp_path: Path, storage: str) -> None:
     """Where the items end with the process, nobody can take over."""
-    status, said = RedCouch(tmp_path, storage, [TAKE_OVER], ready=True).run()
+    server = RedCouch(tmp_path, storage, [TAKE_OVER], ready=True)
+    server.port = servers.free_port()
+    status, said = server.run()
     assert (status, said) == (
         1,
         f"redcouch: --take-over: the items of {storage} end with the process that has them\n",

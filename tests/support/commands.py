@@ -38,5 +38,9 @@ def example(kind: type[Command]) -> Command:
         "names": [b"a"],
         "changes": {b"a": b"b"},
     }
-    needed = [one for one in fields(kind) if one.default is MISSING]  # type: ignore[arg-type]
+    needed = [
+        one
+        for one in fields(kind)  # type: ignore[arg-type]
+        if one.default is one.default_factory is MISSING
+    ]
     return kind(**{one.name: given.get(one.name, b"k") for one in needed})

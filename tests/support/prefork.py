@@ -97,6 +97,21 @@ def run(
         return subprocess.CompletedProcess(command, status, out.read_text(), err.read_text())
 
 
+def run_anew(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """The same, of any program."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+    )
+
+
 @cache
 def _starter() -> str:
     """The address of the process that has imported all; it ends with this one."""

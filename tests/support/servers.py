@@ -212,10 +212,6 @@ class RedCouch(Server):
 
     name = "RedCouch"
 
-    def _launch(self) -> None:
-        log = self.folder / "log"
-        self._process = Preforked(self.command(), self.folder, log, log, os.environ)
-
     def __init__(self, folder: Path, storage: str, options: Sequence[str], ready: bool) -> None:
         super().__init__(folder)
         self._options = ["--storage", storage, *options]
@@ -225,6 +221,18 @@ class RedCouch(Server):
         start = [TWISTD, "-n", "--pidfile=", "redcouch", "--port", str(self.port)]
         return [*start, *self._options]
 
+    def _launch(self) -> None:
+        if self._is_ours:
+            log = self.folder / "log"
+            self._process = Preforked(self.command(), self.folder, log, log, os.environ)
+        else:
+            super()._launch()
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether it is the twistd of these tests."""
+        return self.command()[0] == TWISTD
+
     def answers(self) -> bool:
         if not ask(self.address, b"version\r\n", b"\r\n").startswith(b"VERSION "):
             return False
@@ -232,7 +240,8 @@ class RedCouch(Server):
 
     def run(self, *options: str) -> tuple[int, str]:
         """The status and the words with which it ends by itself, given some options more."""
-        done = prefork.run([*self.command(), *options], self.folder, os.environ, PATIENCE)
+        run = prefork.run if self._is_ours else prefork.run_anew
+        done = run([*self.command(), *options], self.folder, os.environ, PATIENCE)
         return done.returncode, done.stdout + done.stderr
 
     def check_log(self) -> None:
