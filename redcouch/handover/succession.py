@@ -20,9 +20,11 @@ from typing import Any, Protocol
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from redcouch.errors import StartError
 from redcouch.handover.descriptors import (
+    PATIENCE,
     POSSIBLE,
     DescriptorChannel,
     Listener,
@@ -197,12 +199,18 @@ class Succession(MultiService):
 
     def _on_able(self, adopters: Sequence[str], channel: DescriptorChannel) -> None:
         if self.running and channel.connected:
-            self._log.info(
-                "Taking over from process {pid}" if self._take_over else "Following process {pid}",
-                pid=channel.peer,
-            )
             how = {"adopters": adopters, "now": self._take_over, "protocol": PROTOCOL}
-            channel.tell("follow", how)
+            asked = channel.ask("follow", how, seconds=PATIENCE)
+            asked.addCallbacks(self._on_agreed, self._not_followed, (channel.peer,))
+
+    def _on_agreed(self, _: Any, pid: int) -> None:
+        """It knows where its clients are to go."""
+        said = "Taking over from process {pid}" if self._take_over else "Following process {pid}"
+        self._log.info(said, pid=pid)
+
+    def _not_followed(self, failure: Failure) -> None:
+        failure.trap(Unanswered)
+        self._log.warn("No clients come from the process before: {why}", why=failure.value)
 
     def _on_followed(self) -> None:
         """The service before is gone."""
@@ -255,7 +263,7 @@ class Succession(MultiService):
                 pid=channel.peer,
                 reason=_another(protocol),
             )
-            return
+            raise Unanswered(_another(protocol))
         self._follower = channel
         self._service.adopters = how["adopters"]
         if not how["now"]:
