@@ -12,7 +12,7 @@ from tests.support import servers
 from tests.support.comparison import Subject
 from tests.support.requirements import needs, redis_name
 from tests.support.servers import MEMCACHED_VERSIONS
-from tests.support.wire import ask
+from tests.support.wire import Address, ask
 
 STORAGES = {
     "6.2": "?encoding=raw",
@@ -25,19 +25,21 @@ STORAGES = {
 Start = Callable[[str], Subject]
 
 
+def _used(address: Address) -> Subject:
+    """A server that has given some tokens already, so that no small number is one by chance."""
+    ask(address, b"set a 0 0 1 noreply\r\nx\r\n" * 1000 + b"version\r\n", b"\r\n")
+    return Subject(address)
+
+
 @pytest.fixture(scope="session")
 def memcached_of() -> Iterator[Start]:
-    """
-    Starts a memcached of a version, once. It has given some tokens already, so
-    that no small number is one by chance.
-    """
+    """Starts a memcached of a version, once."""
     with ExitStack() as stack:
 
         @cache
         def start(version: str) -> Subject:
             server = stack.enter_context(servers.memcached(version=version))
-            ask(server.address, b"set a 0 0 1 noreply\r\nx\r\n" * 1000 + b"version\r\n", b"\r\n")
-            return stack.enter_context(Subject(server.address))
+            return stack.enter_context(_used(server.address))
 
         yield start
 
@@ -51,9 +53,9 @@ def redcouch_over() -> Iterator[Start]:
         def start(version: str) -> Subject:
             # A busy machine takes its time over values of megabytes.
             parameters = STORAGES.get(version, "?encoding=hex") + "&timeout=60"
-            storage = servers.shared_redis(version).url + parameters
+            storage = servers.served_redis(version).url + parameters
             server = stack.enter_context(servers.redcouch(storage))
-            return stack.enter_context(Subject(server.address))
+            return stack.enter_context(_used(server.address))
 
         yield start
 

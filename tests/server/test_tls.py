@@ -60,7 +60,7 @@ def strict(authority: Authority, files: tuple[str, str]) -> Iterator[servers.Red
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_clients(authority: Authority, files: tuple[str, str], workers: str) -> None:
     """TLS 1.2 and 1.3 are served, also with workers; what is older is not, nor plain text."""
-    storage = "memory:" if workers == "1" else servers.shared_redis().url
+    storage = "memory:" if workers == "1" else servers.served_redis().url
     options = ("--tls-cert", files[0], "--tls-key", files[1], "--workers", workers)
     with servers.redcouch_over_tls(storage, *options) as server:
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
@@ -179,7 +179,7 @@ def test_files_are_read_again(
         os.kill(server.pid, signal.SIGHUP)
         eventually(lambda: server.log.count(words) == before + 1)
 
-    storage = "memory:" if workers == "1" else servers.shared_redis().url
+    storage = "memory:" if workers == "1" else servers.served_redis().url
     options = ["--tls-cert", str(certificate), "--tls-key", str(key)]
     options += ["--tls-client-ca", str(authorities), "--workers", workers]
     with servers.redcouch_over_tls(storage, *options) as server:

@@ -125,8 +125,8 @@ class Listener:
 
     def _number(self, token: bytes) -> bytes:
         """A token by the order in which it was first seen, so that equal ones stay equal."""
-        if not token.strip(b"0\0"):
-            return token  # which stands for none
+        if not token.strip(b"0") or not token.strip(b"\0"):
+            return token  # which stands for none, in text or in binary
         return b"<token %d>" % self._numbers.setdefault(token, len(self._numbers))
 
 

@@ -399,13 +399,22 @@ def redcouch(
 
 
 def shared_redis(version: str = "") -> RedisServer:
-    """A Redis that lives until the end of the run, for tests that clean up before themselves."""
+    """
+    A Redis that lives until the end of the run, for tests that clean up before themselves and
+    look at all that is in it. Nothing else writes there: for a service it is L{served_redis}.
+    """
     redis_binary(version)
-    return _shared_redis(version)
+    return _shared_redis(version, "")
+
+
+def served_redis(version: str = "") -> RedisServer:
+    """The same, for tests that have a service on it, which goes on writing while it is there."""
+    redis_binary(version)
+    return _shared_redis(version, "served")
 
 
 @cache
-def _shared_redis(version: str) -> RedisServer:
+def _shared_redis(version: str, use: str) -> RedisServer:
     return _shared.enter_context(redis_server(version=version))
 
 
