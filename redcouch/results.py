@@ -150,6 +150,11 @@ class Failed:
     message: str
 
 
+def says_away(result: Any) -> bool:
+    """Whether a command's result, or a key's, is that the storage could not be asked."""
+    return result.__class__ is Failed and result.trouble is ErrorKind.UNAVAILABLE
+
+
 #: An entry of a L{Get<redcouch.commands.Get>}'s result: an L{Item}, a failure, or a miss.
 KeyResult: TypeAlias = tuple[bytes, int, int] | Failed | None
 

@@ -19,7 +19,7 @@ from redcouch.backends.wrapper import BackendWrapper
 from redcouch.commands import Command
 from redcouch.errors import BackendError, as_failed
 from redcouch.interfaces import Answer
-from redcouch.results import ErrorKind, Failed, Result
+from redcouch.results import Result, says_away
 
 
 class MissesOnOutage(BackendWrapper):
@@ -39,15 +39,11 @@ class MissesOnOutage(BackendWrapper):
         self._perform_inner(commands, forgive)
 
 
-def _says_away(result: Result) -> bool:
-    return result.__class__ is Failed and result.trouble is ErrorKind.UNAVAILABLE
-
-
 def _miss(command: Command, result: Result) -> Result:
     """A command's result, or the miss that takes its place."""
     if isinstance(result, list):
-        return [None if _says_away(found) else found for found in result]
-    if _says_away(result):
+        return [None if says_away(found) else found for found in result]
+    if says_away(result):
         missed = command.miss()
         return result if missed is NotImplemented else missed
     return result

@@ -17,7 +17,7 @@ from redcouch.commands import Command, Get
 from redcouch.errors import BackendError
 from redcouch.memcached_client.pool import OriginItem, OriginPool, Places, portions
 from redcouch.memcached_client.time_budget import TimeBudget
-from redcouch.results import ErrorKind, Failed, Item, Outcome, Result, Stored
+from redcouch.results import Failed, Item, Outcome, Result, Stored, says_away
 
 Execute = Callable[[Sequence[Command]], Awaitable[list[Result]]]
 
@@ -25,7 +25,7 @@ Execute = Callable[[Sequence[Command]], Awaitable[list[Result]]]
 def check_each(results: list[Result]) -> list[Result]:
     """The same, where the storage has answered each command."""
     for result in results:
-        if isinstance(result, Failed) and result.trouble is ErrorKind.UNAVAILABLE:
+        if says_away(result):
             raise BackendError(result.trouble, result.message)
     return results
 

@@ -48,7 +48,7 @@ from redcouch.memcached_client import protocol as wire
 from redcouch.memcached_client.pool import OriginItem, OriginPool
 from redcouch.memcached_client.protocol import Reply
 from redcouch.memcached_client.time_budget import TimeBudget
-from redcouch.results import ErrorKind, Failed, MetaItem, Result, Stored
+from redcouch.results import Failed, MetaItem, Result, Stored, says_away
 
 _GONE = (Delete, Discard, Invalidate)
 """After these there is no item, or one that is marked stale."""
@@ -133,7 +133,7 @@ class OriginFirst:
         there = {
             key: item
             for key, item in zip(keys, items, strict=True)
-            if key not in silent and not _is_away(item)
+            if key not in silent and not says_away(item)
         }
         await self._follow(run, results, there, time_budget)
         return results
@@ -177,7 +177,7 @@ class OriginFirst:
             away = {
                 key: result
                 for key, result in zip(keys, done[1 : 1 + len(keys)], strict=True)
-                if _is_away(result)
+                if says_away(result)
             }
             if away:  # of a cluster, one node may be
                 return await self._change_some(run, away, time_budget)
@@ -257,11 +257,6 @@ class OriginFirst:
         "flush": _flush,
         "pass on": _pass_on,
     }
-
-
-def _is_away(result: Any) -> bool:
-    """Whether the storage could not be asked."""
-    return isinstance(result, Failed) and result.trouble is ErrorKind.UNAVAILABLE
 
 
 def _tells_value(command: Command) -> bool:

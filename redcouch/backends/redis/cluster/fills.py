@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from itertools import groupby
 from secrets import token_hex
 from typing import Any, NamedTuple, Protocol
 
@@ -289,24 +290,16 @@ class ClusterFills:
 
         @raise BackendError: what all know together cannot be reached.
         """
-        results: list[Result] = [None] * len(commands)
-        begin = 0
-        while begin < len(commands):
-            end = begin
-            alone = commands[begin].__class__ in _ALONE
-            kind = commands[begin].__class__ if alone else None
-            while end < len(commands) and kind is _alone(commands[end]):
-                end += 1
-            some = commands[begin:end]
+        results: list[Result] = []
+        for kind, group in groupby(commands, _alone):
+            some = [*group]
             if kind is None:
-                results[begin:end] = await self._about_items(some)
+                results += await self._about_items(some)
             elif kind is AllowFill:
-                results[begin:end] = await self._if_possible(self._allow(some), len(some))
+                results += await self._if_possible(self._allow(some), len(some))
             else:
-                for place in range(begin, end):
-                    told = self._if_possible(self._about_all(commands[place]), 1)
-                    (results[place],) = await told
-            begin = end
+                for command in some:
+                    results += await self._if_possible(self._about_all(command), 1)
         return results
 
     async def _if_possible(self, doing: Awaitable[list[Result]], count: int) -> list[Result]:
