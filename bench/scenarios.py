@@ -233,10 +233,10 @@ SCENARIOS: tuple[Scenario, ...] = (
         connections=1,
         beside_heavy=True,
     ),
-    # The memory that gives these rates for items that count as 32 + 100 + 512 bytes.
-    _zipf("zipf-50", "half of them hits", "1m"),
-    _zipf("zipf-90", "90 % hits", "28m", goals=_REDIS_CPU),
-    _zipf("zipf-99", "99 % hits", "57m"),
+    # The memory that gives these rates for items that count as 692 bytes.
+    _zipf("zipf-50", "half of them hits", "800k"),
+    _zipf("zipf-90", "90 % hits", "30m", goals=_REDIS_CPU),
+    _zipf("zipf-99", "99 % hits", "61m"),
     _zipf("invalidate-100", "a native client stores 100/s", writes_per_second=100),
     _zipf("invalidate-10000", "a native client stores 10,000/s", writes_per_second=10_000),
     Scenario("cluster-50", "get/set 90/10, 100 B, 50 connections, a cluster", peers=_WITH_CLUSTER),

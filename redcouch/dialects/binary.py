@@ -35,6 +35,7 @@ from redcouch.dialects.buffer import ReceiveBuffer
 from redcouch.dialects.request import DISCOVERY_KEY, MUCH, Dialect, Request, answered
 from redcouch.limits import MAX_KEY, Limits
 from redcouch.results import ErrorKind, Failed, Number, Outcome, Result, Stored, Touched
+from redcouch.value_lines import Lines
 
 MAGIC_REQUEST = 0x80
 MAGIC_RESPONSE = 0x81
@@ -141,7 +142,7 @@ def _failure(frame: Frame, failed: Failed) -> bytes:
 
 
 def _say_item(frame: Frame, quiet: bool, with_key: bool, result: Result) -> bytes:
-    found = result[0] if result.__class__ is list else result
+    found = result[0] if result.__class__ is list or result.__class__ is Lines else result
     if found is None:
         if quiet:
             return b""
@@ -150,7 +151,7 @@ def _say_item(frame: Frame, quiet: bool, with_key: bool, result: Result) -> byte
         return error(frame, Status.NOT_FOUND)
     if found.__class__ is Failed:
         return _failure(frame, found)
-    value, flags, cas = found
+    value, flags, cas = found  # type: ignore[misc]
     return answer(frame, 0, _EXPTIME.pack(flags), frame.key if with_key else b"", value, cas)
 
 

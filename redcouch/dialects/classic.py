@@ -41,6 +41,7 @@ from redcouch.dialects.request import DISCOVERY_KEY, Request, answered
 from redcouch.limits import MAX_KEY, Limits
 from redcouch.numbers import signed_32, unsigned_32, unsigned_64
 from redcouch.results import Failed, KeyResult, Number, Outcome, Result, Stored, Touched
+from redcouch.value_lines import ENDS, Lines
 
 _MAX_LENGTH = 2**31 - 1 - 2
 
@@ -58,12 +59,11 @@ def _silent(_: Result) -> bytes:
     return b""
 
 
-_ENDS = [b" 0 %d\r\n" % size for size in range(2048)]
-"""What stands behind the key of nearly every VALUE line."""
-
-
 def _encode_one(key: bytes, result: Result) -> bytes:
     """C{get} with one key: by far the most frequent reply, so one format for all of it."""
+    if result.__class__ is Lines:
+        told: bytes = result.told[0]
+        return told + b"END\r\n"
     item = result[0] if result.__class__ is list else result
     if item is None:
         return b"END\r\n"
@@ -71,7 +71,7 @@ def _encode_one(key: bytes, result: Result) -> bytes:
         return server_error(item)
     value, flags, _ = item
     size = len(value)
-    end = b" %d %d\r\n" % (flags, size) if flags or size >= 2048 else _ENDS[size]
+    end = b" %d %d\r\n" % (flags, size) if flags or size >= 2048 else ENDS[size]
     return b"".join((b"VALUE ", key, end, value, b"\r\nEND\r\n"))
 
 
@@ -89,7 +89,12 @@ class _KeyListReply:
         self._cas = cas
         self._error = b""
 
-    def piece(self, keys: list[bytes], last: bool, result: list[KeyResult] | Failed) -> bytes:
+    def piece(
+        self, keys: list[bytes], last: bool, result: Lines | list[KeyResult] | Failed
+    ) -> bytes:
+        if isinstance(result, Lines) and not self._cas:
+            end = self._error or b"END\r\n" if last else b""
+            return b"".join((*result.told, end))
         if isinstance(result, Failed):
             self._error = server_error(result)
             return self._error if last else b""
@@ -105,7 +110,7 @@ class _KeyListReply:
             if self._cas:
                 pieces += (b"VALUE ", key, b" %d %d %d\r\n" % (flags, size, cas), value, b"\r\n")
             else:
-                end = b" %d %d\r\n" % (flags, size) if flags or size >= 2048 else _ENDS[size]
+                end = b" %d %d\r\n" % (flags, size) if flags or size >= 2048 else ENDS[size]
                 pieces += (b"VALUE ", key, end, value, b"\r\n")
         if last:
             pieces.append(self._error or b"END\r\n")

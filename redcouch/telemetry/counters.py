@@ -26,6 +26,7 @@ from redcouch.commands import (
     Touch,
 )
 from redcouch.results import ErrorKind, Failed, Number, Outcome, Result, Stored, Touched
+from redcouch.value_lines import Lines
 
 
 @dataclass(slots=True)
@@ -88,11 +89,14 @@ class Counters:
 def _count_get(counters: Counters, command: Get, result: Any) -> None:
     asked = len(result)
     misses = failures = 0
-    for found in result:
-        if found is None:
-            misses += 1
-        elif found.__class__ is Failed:
-            failures += 1
+    if result.__class__ is Lines:
+        misses = result.misses
+    else:
+        for found in result:
+            if found is None:
+                misses += 1
+            elif found.__class__ is Failed:
+                failures += 1
     if misses:
         counters.get_misses += misses
     if failures:

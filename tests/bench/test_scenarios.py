@@ -12,6 +12,8 @@ from bench.peers import STARTERS
 from bench.report import GOAL_COLUMNS
 from bench.scenarios import QUICK, SCENARIOS, WITH_GOALS, Figure, Goal, select
 from redcouch.backends.cached.table import OVERHEAD
+from redcouch.urls import read_size
+from redcouch.value_lines import tell_item
 
 pytestmark = pytest.mark.once
 
@@ -63,9 +65,11 @@ def test_peers() -> None:
 def test_hit_rates(name: str, share: float) -> None:
     """A cache with this bound, in which the least recently used goes, has about these hits."""
     (scenario,) = select([name])
-    room = int(scenario.cache.rstrip("m")) << 20
+    room = read_size(scenario.cache)
+    assert room is not None
     keys = scenario.shared_keys
-    fits = room // (OVERHEAD + 32 + scenario.value_size)
+    lines = tell_item(bytes(32), bytes(scenario.value_size), 0)
+    fits = room // (OVERHEAD + 32 + len(lines))
     kept = OrderedDict.fromkeys(by_last_use(keys, seed=0)[-fits:])
     hits, count = 0, 200_000
     for key in draw(keys, count, seed=0):

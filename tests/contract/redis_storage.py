@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
 
-from redcouch.backends.cached.backend import CachedBackend
-from redcouch.backends.cached.connection import TrackedLink
+from redcouch.backends.cached import make_cached
 from redcouch.backends.redis import make_codec
 from redcouch.backends.redis.backend import RedisBackend
 from redcouch.backends.redis.cluster import make_cluster
@@ -49,12 +48,10 @@ class RedisStorage:
         context = BackendContext(self.clock, contract.LIMITS, self.now, print)
         codec = make_codec(location.layout, context)
         self.storage: IStorageBackend
-        if location.cluster:
+        if location.cache:
+            self.storage = make_cached(location, codec, context, reactor)
+        elif location.cluster:
             self.storage = make_cluster(location, codec, context, reactor)
-        elif location.cache:
-            tracked = TrackedLink(location, reactor, codec.scripts, context.counts)
-            inner = RedisBackend(tracked, codec, context)
-            self.storage = CachedBackend(inner, tracked, codec)
         else:
             link = RedisConnection(location, reactor, codec.scripts)
             self.storage = RedisBackend(link, codec, context)

@@ -1,4 +1,4 @@
-"""The contract on clusters of three masters with replicas, in both encodings."""
+"""The contract on clusters of three masters with replicas, in both encodings, and with a cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.cluster import shared_cluster
 class ClusterContract(redis_storage.RedisContract):
     """The contract on a cluster of one version."""
 
-    version, encoding = "7.0", "hex"
+    version, parameters = "7.0", "encoding=hex"
     further_statistics = frozenset(
         {"cluster_masters", "cluster_masters_down", "cluster_slots_unserved"}
     )
@@ -20,14 +20,16 @@ class ClusterContract(redis_storage.RedisContract):
         cluster.clear()
         self.client = cluster.client()
         self.addCleanup(self.client.close)
-        self.over = redis_storage.RedisStorage(
-            f"{cluster.url}?encoding={self.encoding}", self.client
-        )
+        self.over = redis_storage.RedisStorage(f"{cluster.url}?{self.parameters}", self.client)
         return self.over.storage
 
 
 class RawClusterContract(ClusterContract):
-    encoding = "raw"
+    parameters = "encoding=raw"
+
+
+class CachedClusterContract(ClusterContract):
+    parameters = "cache=1m"
 
 
 class Redis82ClusterContract(ClusterContract):

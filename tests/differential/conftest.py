@@ -17,10 +17,13 @@ from tests.support.wire import Address, ask
 STORAGES = {
     "6.2": "?encoding=raw",
     "7.0": "/7?layout=string&flush=all",
-    "8.2": "?encoding=hex",
-    "valkey 8.1": "/7?layout=string&flush=all",
+    "8.2": "?encoding=hex&cache=1m",
+    "valkey 8.1": "/7?layout=string&flush=all&cache=1m",
 }
-"""Each server that is supported, and among them each way in which items are kept."""
+"""
+Each server that is supported, and among them each way in which items are kept, with a cache and
+without. (In hex without one: L{ours}.)
+"""
 
 Start = Callable[[str], Subject]
 

@@ -204,7 +204,7 @@ def _offset(node: ClusterNode) -> object:
     return role[1] if role[0] == b"master" else role[4]
 
 
-def run(seconds: float, version: str = "", pause: float = 0.0) -> Report:
+def run(seconds: float, version: str = "", pause: float = 0.0, parameters: str = "") -> Report:
     """
     Change the cluster for so many seconds, and to the end of a round.
 
@@ -212,8 +212,8 @@ def run(seconds: float, version: str = "", pause: float = 0.0) -> Report:
     """
     with (
         redis_cluster(version=version) as cluster,
-        servers.redcouch(cluster.url) as one,
-        servers.redcouch(cluster.url) as other,
+        servers.redcouch(cluster.url + parameters) as one,
+        servers.redcouch(cluster.url + parameters) as other,
     ):
         services = [one, other]
         soak = ClusterSoak(cluster, services)
@@ -264,9 +264,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--version", default="", help="7.0, 8.2 or 'valkey 8.1'")
     parser.add_argument("--pause", type=float, default=0.0, help="seconds between requests")
+    parser.add_argument("--parameters", default="", help="of the URL, as in ?cache=1m")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    report = run(given.seconds, given.version, given.pause)
+    report = run(given.seconds, given.version, given.pause, given.parameters)
     print(json.dumps(report.as_dict(), indent=2) if given.json else report)
     for wrong in report.wrong:
         print(wrong, file=sys.stderr)

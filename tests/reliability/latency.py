@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from statistics import quantiles
 
 from tests.support import servers
@@ -222,26 +223,33 @@ def latencies(
     return found
 
 
+def most_memory(pid: int) -> float:
+    """The most that a process has had resident so far, in MiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
 def main() -> int:
     """Run as the command line says."""
     parser = argparse.ArgumentParser(description="What harm costs other clients.")
     parser.add_argument("--seconds", type=float, default=3, help="for each sort of harm")
     parser.add_argument("--only", default="", help="words of the harm to do")
     given = parser.parse_args()
-    print("| beside | p50 | p99 | longest |\n|---|---|---|---|")
-    with servers.redis_server() as storage:
-        for harm in HARM:
-            if given.only not in str(harm.__doc__):
-                continue
+    print("| beside | p50 | p99 | longest | memory of RedCouch, of Redis |\n|---|---|---|---|---|")
+    for harm in HARM:
+        if given.only in str(harm.__doc__):
             with (
+                servers.redis_server() as storage,
                 servers.redcouch(storage.url) as server,
                 ExitStack() as clients,
                 again_and_again(harm(server, clients)),
             ):
                 found = latencies(server, given.seconds)
+                memory = f"{most_memory(server.pid):.0f} MiB, {most_memory(storage.pid):.0f} MiB"
             cuts = quantiles(found, n=100)
             told = (harm.__doc__ or "").strip().rstrip(".")
-            print(f"| {told} | {cuts[49]:.2f} ms | {cuts[98]:.2f} ms | {max(found):.1f} ms |")
+            waits = f"{cuts[49]:.2f} ms | {cuts[98]:.2f} ms | {max(found):.1f} ms"
+            print(f"| {told} | {waits} | {memory} |")
     return 0
 
 

@@ -1,22 +1,23 @@
 """
-Items of one Redis in the bridge's own memory, with answers as if they were not:
-C{?cache=64m}.
+Items of a Redis, or of each master of a cluster, in the bridge's own memory, with answers as
+if they were not: C{?cache=64m}.
 
 An ordinary cache near its reader is stale for a moment after each write. This one
 is not, because of an order that Redis keeps (CLIENT TRACKING over RESP3): of each
 key that was read over a connection, the next change is told over that connection,
 before the reply to anything that is asked after the change. So for all C{get}s that
 one turn of the reactor finds in memory, one PING goes to Redis, behind everything
-else; what is still in memory when its reply comes is what Redis held after each of
-these C{get}s had arrived.
+else; what has not been told to be changed when its reply comes is what Redis held after
+each of these C{get}s had arrived.
 
-L{table} holds the items, L{connection} asks Redis to tell and listens, L{backend}
-is the layer that answers.
+L{table} holds the items, L{connection} asks Redis to tell and listens, L{reader} reads
+from one or the other, L{backend} is the layer that answers.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from redcouch.backends.redis.script_codec import ScriptCodec
@@ -25,14 +26,22 @@ if TYPE_CHECKING:
 
 
 def make_cached(
-    location: RedisLocation, codec: ScriptCodec, context: BackendContext
+    location: RedisLocation, codec: ScriptCodec, context: BackendContext, reactor: Any
 ) -> IStorageBackend:
-    """The Redis backend, with the layer around it."""
-    from redcouch.backends.cached.backend import CachedBackend
-    from redcouch.backends.cached.connection import TrackedLink
+    """The backend for a Redis or a cluster, with the layer around it; see L{make_cluster}."""
+    from redcouch.backends.cached.backend import CachedBackend, CachedCluster
+    from redcouch.backends.cached.connection import COUNTS, TrackedLink
+    from redcouch.backends.cached.table import Room
     from redcouch.backends.redis.backend import RedisBackend
+    from redcouch.backends.redis.cluster import make_parts
 
-    link = TrackedLink(location, context.reactor, codec.scripts, context.counts)
+    context.counts.update(dict.fromkeys(COUNTS, 0))
+    make_link = partial(TrackedLink, room=Room(location.cache, context.counts))
+    if location.cluster:
+        router, cluster = make_parts(location, codec, context, reactor, make_link)
+        cached: IStorageBackend = CachedCluster(cluster, router, codec)
+        return cached
+    link = make_link(location, reactor, codec.scripts)
     link.meter = context.meter
     backend: IStorageBackend = CachedBackend(RedisBackend(link, codec, context), link, codec)
     return backend

@@ -8,13 +8,12 @@ there is no table, and Redis answers everything.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import hiredis
 
-from redcouch.backends.cached.table import Table
+from redcouch.backends.cached.table import Room, Table
 from redcouch.backends.redis.connection import (
     RedisConnection,
     RedisConnectionProtocol,
@@ -23,7 +22,10 @@ from redcouch.backends.redis.connection import (
     Waiting,
 )
 from redcouch.backends.redis.layout import SYSTEM_PREFIX
+from redcouch.backends.redis.resp import pack_command
+from redcouch.backends.redis.server_info import read_facts, read_info
 from redcouch.backends.redis.url import RedisLocation
+from redcouch.errors import BackendError
 
 PING = b"*1\r\n$4\r\nPING\r\n"
 
@@ -41,20 +43,18 @@ _PREPARATION = (
     ("PING",),
 )
 
+_ELSEWHERE = ("MOVED ", "CLUSTERDOWN ")
+"""How the answer of a cluster's node begins that allows the command."""
 
-class _Pong(Waiting):
-    """All who wait for the reply to one PING."""
+_POLICY = ("INFO", "memory")
+_POLICY_STAYS = 10.0
+"""Asks Redis whether it evicts; seconds until it is asked again."""
 
-    __slots__ = ("calls",)
+_MINDS_NO_USE = ("noeviction", "allkeys-random", "volatile-random", "volatile-ttl")
+"""Of C{maxmemory-policy}: those for which it does not matter what has been used."""
 
-    def __init__(self) -> None:
-        super().__init__(1)
-        self.calls: deque[Callable[[Replies], None]] = deque()
-
-    def done(self, replies: Replies) -> None:
-        """Tell each of them, and none twice, should one fail."""
-        while self.calls:
-            self.calls.popleft()(replies)
+_MENTIONED = 256
+"""Items of whose use Redis is told in one turn of the reactor. It is told of each once a second."""
 
 
 class TrackedProtocol(RedisConnectionProtocol):
@@ -89,17 +89,18 @@ class TrackedProtocol(RedisConnectionProtocol):
         await super()._prepare()
         for command in _PREPARATION:
             said = await self._ask_anyway(*command)
-            if isinstance(said, RedisError):
+            if isinstance(said, RedisError) and not str(said).startswith(_ELSEWHERE):
                 self.link.tell_untracked(command[0], said)
                 return
-        self.table = Table(self.link.location.cache, self.link.counts)
+        self.table = Table(self.link.room)
+        self.link.learn_policy(self.table, await self._ask_anyway(*_POLICY))
 
 
 class TrackedLink(RedisConnection):
     """
     A L{RedisConnection} that knows what the connection in use knows.
 
-    @ivar counts: what is counted, by the names in C{stats}.
+    @ivar last_of_turn: who is to be sent behind everything else of this turn of the reactor.
     """
 
     protocol = TrackedProtocol
@@ -109,19 +110,25 @@ class TrackedLink(RedisConnection):
         location: RedisLocation,
         reactor: Any,
         scripts: Sequence[Any],
-        counts: MutableMapping[str, int],
+        room: Room,
     ) -> None:
+        """@param room: where its tables are."""
         super().__init__(location, reactor, scripts)
-        self.counts = counts
-        counts.update(dict.fromkeys(COUNTS, 0))
-        self._pong: _Pong | None = None
+        self.room = room
+        self.last_of_turn: Waiting | None = None
+        self._last_payload = b""
+        #: Who reads over it, where a cluster has several.
+        self.reader: Any = None
         self._untracked = ""
+        self._unmentioned: list[bytes] = []
+        self._policy_asked_at = 0.0
 
     @property
     def table(self) -> Table | None:
         """What the connection in use knows; C{None} without one, or where it is not told."""
-        protocol = self._protocol
-        return protocol.table if isinstance(protocol, TrackedProtocol) else None
+        protocol: Any = self._protocol
+        table: Table | None = protocol and protocol.table
+        return table
 
     def tell_untracked(self, command: str, error: Exception) -> None:
         """Tell the operator, once for each reason, that there is no cache."""
@@ -136,27 +143,59 @@ class TrackedLink(RedisConnection):
                 command=command,
             )
 
-    def ping_last(self, call: Callable[[Replies], None]) -> None:
-        """
-        Send one PING behind everything that this turn of the reactor brings; C{call} is given
-        its reply, or the reason why there is none.
-        """
-        if self._pong is None:
-            self._pong = _Pong()
-            if not self._turn:
-                self._turn = self.reactor.seconds()
-                self.reactor.callLater(0, self._end_turn)
-        self._pong.calls.append(call)
+    def send_last(self, payload: bytes, waiting: Waiting) -> None:
+        """L{submit} behind everything else that this turn of the reactor brings."""
+        self.last_of_turn = waiting
+        self._last_payload = payload
+        if not self._turn:
+            self._turn = self.reactor.seconds()
+            self.reactor.callLater(0, self._end_turn)
 
     def _end_turn(self) -> None:
-        pong, self._pong = self._pong, None
-        if pong is not None:
-            self.submit(PING, pong)
+        if self._unmentioned:
+            self._mention()
+        waiting, self.last_of_turn = self.last_of_turn, None
+        if waiting is not None:
+            self.submit(self._last_payload, waiting)
         super()._end_turn()
+
+    # -- what is in use ----------------------------------------------------------------------
+
+    def _check_time(self) -> None:
+        super()._check_time()
+        table, now = self.table, self.reactor.seconds()
+        if table is None:
+            return
+        if table.used and not self._unmentioned:
+            self._unmentioned, table.used = list(table.used), set()
+        if now - self._policy_asked_at >= _POLICY_STAYS:
+            self.send(pack_command(tuple(map(str.encode, _POLICY))), 1, self._on_policy)
+
+    def _on_policy(self, replies: Replies) -> None:
+        if self.table is not None and not isinstance(replies, BackendError):
+            self.learn_policy(self.table, replies[0])
+
+    def learn_policy(self, table: Table, info: Any) -> None:
+        """Note what is used if Redis evicts what it takes for idle, or does not say."""
+        self._policy_asked_at = self.reactor.seconds()
+        facts = read_facts(read_info(info))
+        never = facts.get("memory_limit") == 0 or facts.get("policy") in _MINDS_NO_USE
+        if never:
+            table.used = None
+        elif table.used is None:
+            table.used = set()
+
+    def _mention(self) -> None:
+        """Tell Redis of some of the items that were used, and that it does not know to be so."""
+        keys, self._unmentioned = self._unmentioned[:_MENTIONED], self._unmentioned[_MENTIONED:]
+        prefixes = self.location.layout.prefixes
+        names = [prefix + key for key in keys for prefix in prefixes]
+        self.send(pack_command((b"TOUCH", *names)), 1, lambda _: None)
 
     def on_lost(self, protocol: RedisConnectionProtocol, reason: Any) -> None:
         """See L{RedisConnection}. What was known over the connection is forgotten with it."""
         if isinstance(protocol, TrackedProtocol) and protocol.table is not None:
-            protocol.table.clear()
+            protocol.table.close()
             protocol.table = None
+            self._unmentioned = []
         super().on_lost(protocol, reason)

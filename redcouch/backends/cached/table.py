@@ -3,15 +3,19 @@ The items in memory, and what Redis has said of them: no connection, and no time
 
 A table belongs to one connection. What was told over another says nothing about it, so
 it begins empty and ends with its connection.
+
+To look an item up takes one step and leaves no trace, so that a hundred of them cost
+little. What an item would have to say besides is looked for where it is rare: when the next
+one ends, which keys have changed lately, and, once there is little room, which were used.
 """
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Iterable, MutableMapping, Sequence
+from heapq import heapify, heappop, heappush
 
-Found = tuple[bytes, int, int]
+from redcouch.value_lines import tell_item
 
 OVERHEAD = 512
 """Bytes that an item takes in memory beside its key and its value, rounded up."""
@@ -19,110 +23,144 @@ OVERHEAD = 512
 SHARE = 16
 """An item may take this part of the whole."""
 
-STAYS_WARM = 1.0
-"""
-Seconds after which Redis is told once that an item is in use, if it is: for a
-Redis that evicts, what is answered from here would be cold.
-"""
+_CROWDED = 0.75
+"""From this part of the room on it is noted what is used."""
+
+_CHANCES = 64
+"""Items in use that are spared at most before one goes."""
 
 _MOST_TOLD = 4096
 """Changes remembered for reads that are under way."""
 
+_MOST_ENDS = 1024
+"""Ends looked at together. Where there are more, Redis is asked for everything."""
 
-class Entry:
+
+class Room:
     """
-    One item. Two are equal only if they are the same, whatever they hold.
+    The memory of a process for items, of which every table has an equal part.
 
-    @ivar until: when the item ends, on the clock of this process.
-    @ivar due: when it ends or Redis has to be told that it is in use, whichever is first.
+    @ivar size: bytes that all items may take.
     """
 
-    __slots__ = ("due", "found", "size", "until")
-
-    def __init__(self, found: Found, until: float, due: float, size: int) -> None:
-        self.found = found
-        self.until = until
-        self.due = due
+    def __init__(self, size: int, counts: MutableMapping[str, int]) -> None:
+        """@param counts: where C{cache_bytes} and C{cache_invalidations} are counted."""
         self.size = size
+        self.counts = counts
+        self._tables: list[Table] = []
+
+    @property
+    def part(self) -> int:
+        """Bytes that the items of one table may take."""
+        return self.size // max(1, len(self._tables))
+
+    def enter(self, table: Table) -> None:
+        """There is one table more: the others make room for it."""
+        self._tables.append(table)
+        for other in self._tables:
+            other.make_room()
+
+    def leave(self, table: Table) -> None:
+        """There is one table less."""
+        self._tables.remove(table)
 
 
 class Table:
     """
-    Items by their clients' keys, up to so many bytes; the one that was used least
-    recently goes first, by the second.
+    Items by their clients' keys, as the lines of L{redcouch.value_lines}, as far as there is room.
+    Of items that go for want of room, those that were not used since they came, or were
+    spared, go first.
 
-    @ivar cold: keys that are in use and of which Redis has not heard for a while; whoever
-        tells it empties the list.
+    @ivar used: keys that were used; whoever tells Redis takes them out. C{None} where nobody does.
     """
 
-    def __init__(self, room: int, counts: MutableMapping[str, int]) -> None:
-        """
-        @param room: bytes that all items may take.
-        @param counts: where C{cache_bytes} and C{cache_invalidations} are counted.
-        """
+    def __init__(self, room: Room) -> None:
+        """@param room: where it takes its part, until it is closed."""
         self._room = room
-        self._most = room // SHARE
-        self._counts = counts
-        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
-        self._get = self._entries.get
+        self._most = room.size // SHARE
+        self._counts = room.counts
+        self._noted = 0
+        self._lines: OrderedDict[bytes, bytes] = OrderedDict()
+        self.look_up = self._lines.get
+        #: The CAS tokens of those that have one.
+        self._tokens: dict[bytes, int] = {}
         self._size = 0
-        self.cold: list[bytes] = []
-        # Changes are numbered. A read that is under way may be stored if none has been
-        # told of its key since it began.
+        self.used: set[bytes] | None = None
+        #: Keys used while there is little room.
+        self._spared: set[bytes] | None = None
+        #: When items end, on the clock of this process; C{_next} has the same in order, and more.
+        self._ends: dict[bytes, float] = {}
+        self._next: list[tuple[float, bytes]] = []
+        # Changes are numbered. What was found, or is being read, is as it was if none has
+        # been told of its key since.
         self._last = 0
         self._told: dict[bytes, int] = {}
         self._all_told = 0
-        self._reading = 0
-        self._note_size()
+        self._under_way = 0
+        room.enter(self)
+
+    def close(self) -> None:
+        """Nothing is known any more."""
+        self.clear()
+        self._room.leave(self)
 
     # -- reading -----------------------------------------------------------------------------
 
-    def find(self, keys: Sequence[bytes]) -> list[Entry | None]:
-        """What is here, for L{confirm} to look at again."""
-        return list(map(self._get, keys))
-
-    def confirm(
-        self, keys: Sequence[bytes], entries: Sequence[Entry | None], now: float
-    ) -> list[Found] | None:
-        """
-        The items that L{find} has found, if each has been here since then and has not
-        ended. C{None} otherwise.
-        """
-        if list(map(self._get, keys)) != entries:
-            return None
-        found = [entry.found for entry in entries if entry is not None and entry.due > now]
-        if len(found) < len(entries):
-            return self._confirm_due(keys, now)
-        return found
-
-    def _confirm_due(self, keys: Sequence[bytes], now: float) -> list[Found] | None:
-        found = []
-        for key in keys:
-            entry = self._entries.get(key)
-            if entry is None:
-                return None
-            if entry.until <= now:
-                self._drop(key)
-                return None
-            if entry.due <= now:
-                entry.due = min(entry.until, now + STAYS_WARM)
-                self._entries.move_to_end(key)
-                self.cold.append(key)
-            found.append(entry.found)
-        return found
-
-    # -- filling -----------------------------------------------------------------------------
-
     def begin(self) -> int:
-        """A read goes to Redis; gives what L{store} wants to know. L{end} has to follow."""
-        self._reading += 1
+        """
+        Something is looked up, or read from Redis; gives what L{holds} and L{store} want to
+        know. L{end} has to follow.
+        """
+        self._under_way += 1
         return self._last
 
     def end(self) -> None:
-        """A read is over."""
-        self._reading -= 1
-        if not self._reading:
+        """That is over."""
+        self._under_way -= 1
+        if not self._under_way:
             self._told.clear()
+
+    def find(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The lines of each item that is here. They are true where L{holds} says so later."""
+        return list(map(self.look_up, keys))
+
+    def find_tokens(self, keys: Sequence[bytes]) -> list[int | None]:
+        """The CAS token of each item that is here and has one; they are as true as the lines."""
+        return list(map(self._tokens.get, keys))
+
+    def pass_time(self, now: float) -> None:
+        """What ends by then has changed."""
+        following = self._next
+        if not following or following[0][0] > now:
+            return
+        ended: list[bytes] = []
+        for _ in range(_MOST_ENDS):
+            end, key = heappop(following)
+            if self._ends.get(key) == end:
+                ended.append(key)
+            if not following or following[0][0] > now:
+                self._drop(ended)
+                return
+        self._drop(ended)
+        self._all_told = self._last  # what more has ended is not looked for now
+
+    def holds(self, keys: Sequence[bytes], begun: int) -> bool:
+        """Whether what was found of these keys since L{begin} gave C{begun} is still so."""
+        if self._last != begun and self._has_changed(keys, begun):
+            return False
+        if self._spared is not None:
+            self._spared.update(keys)
+        if self.used is not None:
+            self.used.update(keys)
+        return True
+
+    def _has_changed(self, keys: Sequence[bytes], begun: int) -> bool:
+        if self._all_told > begun:
+            return True
+        told = self._told
+        return not told.keys().isdisjoint(keys) and any(told.get(key, 0) > begun for key in keys)
+
+    # -- filling -----------------------------------------------------------------------------
 
     def store(
         self,
@@ -131,62 +169,105 @@ class Table:
         lives: Iterable[object],
         begun: int,
         began_at: float,
-    ) -> None:
+    ) -> list[bytes | None]:
         """
-        Keep what was read of these keys, where it is an item and its life is known.
+        Keep what was read of these keys, where it is an item and its life is known (its token
+        is kept where it is none below 0). Gives
+        the lines of each item that was read, and C{b""} for a miss; C{None} for anything else.
 
         @param lives: milliseconds that each had to live then; -1 for no end.
         @param begun: what L{begin} gave.
         @param began_at: the time then: an item ends no later here than in Redis.
         """
-        if self._all_told > begun:
-            return
-        entries, told, most = self._entries, self._told, self._most
-        warm = began_at + STAYS_WARM
+        all_changed, told, most = self._all_told > begun, self._told, self._most
+        given: list[bytes | None] = []
         for key, item, left in zip(keys, found, lives, strict=True):
-            if not (isinstance(item, tuple) and isinstance(left, int)) or left < -1 or left == 0:
+            if not isinstance(item, tuple):
+                given.append(b"" if item is None else None)
                 continue
-            size = OVERHEAD + len(key) + len(item[0])
-            if size > most or (told and told.get(key, 0) > begun):
+            lines = tell_item(key, item[0], item[1])
+            given.append(lines)
+            if not isinstance(left, int) or left < -1 or left == 0 or all_changed:
                 continue
-            old = entries.pop(key, None)
-            if old is not None:
-                self._size -= old.size
-            until = math.inf if left < 0 else began_at + left / 1000
-            entries[key] = Entry(item, until, min(until, warm), size)
-            self._size += size
-        while self._size > self._room:
-            _, entry = entries.popitem(last=False)
-            self._size -= entry.size
+            if _size(key, lines) > most or (told and told.get(key, 0) > begun):
+                continue
+            self._forget(key)
+            self._lines[key] = lines
+            self._size += _size(key, lines)
+            if item[2] >= 0:
+                self._tokens[key] = item[2]
+            if left > 0:
+                self._ends[key] = end = began_at + left / 1000
+                heappush(self._next, (end, key))
+        self.make_room()
+        return given
+
+    def _forget(self, key: bytes) -> None:
+        lines = self._lines.pop(key, None)
+        if lines is not None:
+            self._size -= _size(key, lines)
+            self._ends.pop(key, None)
+            self._tokens.pop(key, None)
+
+    def make_room(self) -> None:
+        """Let go of what is too much."""
+        room = self._room.part
+        if self._spared is None and self._size > _CROWDED * room:
+            self._spared = set()
+        spared = self._spared
+        chances = _CHANCES
+        while self._size > room:
+            key = next(iter(self._lines))
+            if spared and chances and key in spared:
+                spared.remove(key)
+                self._lines.move_to_end(key)
+                chances -= 1
+            else:
+                self._forget(key)
+                chances = _CHANCES
+        if spared is not None and len(spared) > 2 * len(self._lines) + _MOST_ENDS:
+            spared.intersection_update(self._lines)
+        if len(self._next) > 2 * len(self._ends) + _MOST_ENDS:
+            self._next = [(end, key) for key, end in self._ends.items()]
+            heapify(self._next)
         self._note_size()
 
     # -- what Redis says ---------------------------------------------------------------------
 
     def invalidate(self, keys: Sequence[bytes]) -> None:
         """These items have changed, or may have."""
+        before = len(self._lines)
+        self._drop(keys)
+        self._counts["cache_invalidations"] += before - len(self._lines)
+
+    def _drop(self, keys: Sequence[bytes]) -> None:
         self._last += 1
+        if self._under_way:
+            self._told.update(dict.fromkeys(keys, self._last))
+            if len(self._told) > _MOST_TOLD:
+                self._told.clear()
+                self._all_told = self._last
         for key in keys:
-            if self._reading:
-                self._told[key] = self._last
-            if key in self._entries:
-                self._drop(key)
-                self._counts["cache_invalidations"] += 1
-        if len(self._told) > _MOST_TOLD:
-            self._told.clear()
-            self._all_told = self._last
+            self._forget(key)
+        self._note_size()
 
     def clear(self) -> None:
         """All items have changed, or may have."""
         self._last += 1
         self._all_told = self._last
-        self._counts["cache_invalidations"] += len(self._entries)
-        self._entries.clear()
+        self._counts["cache_invalidations"] += len(self._lines)
+        self._lines.clear()
+        self._ends.clear()
+        self._tokens.clear()
+        self._next.clear()
         self._size = 0
         self._note_size()
 
-    def _drop(self, key: bytes) -> None:
-        self._size -= self._entries.pop(key).size
-        self._note_size()
-
     def _note_size(self) -> None:
-        self._counts["cache_bytes"] = self._size
+        self._counts["cache_bytes"] += self._size - self._noted
+        self._noted = self._size
+
+
+def _size(key: bytes, lines: bytes) -> int:
+    """Bytes that an item takes: its key stands in its lines as well."""
+    return OVERHEAD + len(key) + len(lines)

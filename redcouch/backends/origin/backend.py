@@ -66,6 +66,7 @@ from redcouch.memcached_client.time_budget import TimeBudget
 from redcouch.memcached_client.twisted_client import OriginNode
 from redcouch.results import Failed, Listed, Outcome, Result
 from redcouch.urls import redact
+from redcouch.value_lines import Lines
 
 _GRACE = 1.0
 """
@@ -319,7 +320,7 @@ class OriginBackend(BackendWrapper):
         self._warmth.found(counted - len(lacking), len(lacking) - len(pulled))
         again: list[int] = []
         for place, (command, result) in enumerate(zip(run, results, strict=True)):
-            if isinstance(result, list):
+            if isinstance(result, list | Lines):
                 pairs = zip(command.keys, result, strict=True)
                 results[place] = [
                     pulled.get(key) if found is None else found for key, found in pairs

@@ -49,6 +49,7 @@ from redcouch.memcached_client.pool import OriginItem, OriginPool
 from redcouch.memcached_client.protocol import Reply
 from redcouch.memcached_client.time_budget import TimeBudget
 from redcouch.results import Failed, MetaItem, Result, Stored, says_away
+from redcouch.value_lines import Lines
 
 _GONE = (Delete, Discard, Invalidate)
 """After these there is no item, or one that is marked stale."""
@@ -306,7 +307,7 @@ def _read_items(run: Sequence[Command], results: Sequence[Result]) -> Iterator[t
     for command, result in zip(run, results, strict=True):
         if not isinstance(command, Get | MetaGet):
             continue
-        parts = result if isinstance(result, list) else [result]
+        parts = result if isinstance(result, list | Lines) else [result]
         for key, part in zip(command.keys, parts, strict=True):
             if not isinstance(part, Failed):
                 yield key, part

@@ -25,6 +25,7 @@ from redcouch.expiry import seconds_left
 from redcouch.memcached_client import protocol as wire
 from redcouch.memcached_client.protocol import Reply
 from redcouch.results import Failed, MetaItem, Number, Outcome, Result, Stored, Touched
+from redcouch.value_lines import Lines
 
 
 def effect_of(command: Command, now: float) -> Effect:
@@ -39,7 +40,7 @@ def effect_of(command: Command, now: float) -> Effect:
 
 def missed(command: Command, result: Result) -> Iterator[bytes]:
     """The keys for which a command that leaves no item in any case has found none."""
-    if isinstance(result, list):
+    if isinstance(result, list | Lines):
         pairs = zip(command.keys, result, strict=True)
         yield from (key for key, found in pairs if found is None)
     elif result in (None, Outcome.NOT_FOUND, Outcome.NOT_STORED):
@@ -85,7 +86,7 @@ def echoes(commands: Iterable[Command], results: Iterable[Result]) -> list[Repli
 
 def _part(result: Result, place: int) -> Result:
     """Of the result for several keys, that of one."""
-    return result[place] if isinstance(result, list) else result
+    return result[place] if isinstance(result, list | Lines) else result
 
 
 def _echo(command: Command, result: Result, key: bytes, named: bytes) -> Iterator[ReplicatedChange]:

@@ -31,7 +31,7 @@ def make_backend(url: str, context: BackendContext) -> IStorageBackend:
     if location.cache:
         from redcouch.backends.cached import make_cached
 
-        return make_cached(location, codec, context)
+        return make_cached(location, codec, context, context.reactor)
     if location.cluster:
         from redcouch.backends.redis.cluster import make_cluster
 

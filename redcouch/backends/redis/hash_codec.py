@@ -34,8 +34,8 @@ from redcouch.backends.redis.resp import (
     pack_store,
 )
 from redcouch.backends.redis.script_arguments import pack_expiry
-from redcouch.backends.redis.script_codec import ScriptCodec, read_found, read_stored
-from redcouch.commands import Get, MetaGet, Store
+from redcouch.backends.redis.script_codec import MORE_TO_SAY, ScriptCodec, read_found, read_stored
+from redcouch.commands import Command, Get, MetaGet, Store
 from redcouch.interfaces import BackendContext
 from redcouch.results import Item, KeyResult, MetaItem, Result
 
@@ -75,6 +75,10 @@ class HashCodec(ScriptCodec):
         if command.cas:
             return self._hmget_cas(keys), len(keys), self._read_items
         return self._hmget(keys), len(keys), _read_get
+
+    def pack_kept(self, keys: Sequence[bytes]) -> Packed:
+        """See L{ScriptCodec}."""
+        return self._hmget_meta(keys), len(keys), _read_kept
 
     def pack_token(self, key: bytes, item: Item) -> bytes:
         """See L{ScriptCodec}."""
@@ -154,6 +158,17 @@ def _read_get(command: Get, replies: Sequence[Any]) -> list[KeyResult]:
             pass
         add(read_found(fields))
     return found
+
+
+def _read_kept(command: Command, replies: Sequence[Any]) -> list[KeyResult]:
+    """Items with the fields v, r, f, c, s, w each."""
+    return [
+        read_item(fields[:4])
+        if fields.__class__ is list and fields[4:] == [None, None]
+        # What is marked, or cannot be read.
+        else MORE_TO_SAY
+        for fields in replies
+    ]
 
 
 def _read_large_store(command: Store, replies: Sequence[Any]) -> Result:

@@ -65,6 +65,7 @@ from redcouch.expiry import seconds_left
 from redcouch.interfaces import BackendContext
 from redcouch.limits import FLAGS_OVERHEAD
 from redcouch.results import (
+    ErrorKind,
     Failed,
     Item,
     KeyResult,
@@ -78,6 +79,9 @@ from redcouch.results import (
 )
 
 _HALF = 10**10
+
+MORE_TO_SAY = Failed(ErrorKind.UNREADABLE, "more than an item and its token")
+"""Stands, where items are read to be kept, for one that has to be read with all there is to it."""
 
 
 class ScriptCodec:
@@ -194,6 +198,14 @@ class ScriptCodec:
         item = found[place]
         assert isinstance(item, Item)
         found[place] = self.read_token(item, reply)
+
+    def pack_kept(self, keys: Sequence[bytes]) -> Packed:
+        """
+        Read items to keep them. The result is as a L{Get}'s with tokens, but C{NO_CAS}
+        stays where there is none, and L{MORE_TO_SAY} stands for an item that is marked (stale,
+        or that somebody has won) and for one that cannot be read.
+        """
+        raise NotImplementedError
 
     def pack_token(self, key: bytes, item: Item) -> bytes:
         """Ask for the token of an item that was read without one; there is one then."""

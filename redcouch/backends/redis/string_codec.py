@@ -36,7 +36,7 @@ from redcouch.backends.redis.replies import (
 )
 from redcouch.backends.redis.resp import bulk, bulks
 from redcouch.backends.redis.script_arguments import pack_expiry
-from redcouch.backends.redis.script_codec import ScriptCodec, read_found, read_stored
+from redcouch.backends.redis.script_codec import MORE_TO_SAY, ScriptCodec, read_found, read_stored
 from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.scripts import strings as scripts
 from redcouch.commands import Command, Get, OneKeyCommand, Store
@@ -120,6 +120,11 @@ class StringCodec(ScriptCodec):
         payload = b"".join([self._read_item(key, wanted) for key in command.keys])
         return payload, len(command.keys), self._read_items
 
+    def pack_kept(self, keys: Sequence[bytes]) -> Packed:
+        """See L{ScriptCodec}."""
+        payload, count, _ = self._pack_get(Get(keys))
+        return payload, count, _read_kept
+
     def pack_token(self, key: bytes, item: Item) -> bytes:
         """See L{ScriptCodec}: the item is read again, in one step, with a token of its own."""
         return self._read_item(key, b"1")
@@ -169,6 +174,28 @@ def _read_pair(both: Any, length: Any, cas: bool) -> KeyResult:
     elif not cas:
         return Item(value, 0, 0)  # MGET read both at once: a native client has written
     return Item(value, 0, NO_CAS)
+
+
+def _read_kept(command: Command, replies: Sequence[Any]) -> list[KeyResult]:
+    """Items with two replies each."""
+    return [*map(_read_kept_one, replies[::2], replies[1::2])]
+
+
+def _read_kept_one(both: Any, length: Any) -> KeyResult:
+    if both.__class__ is not list:
+        return MORE_TO_SAY
+    value, line = both
+    if value is None:
+        return MORE_TO_SAY if isinstance(length, Exception) else None
+    if line is None or not belongs(line, value):
+        return Item(value, 0, NO_CAS)
+    try:
+        _, flags, token = line.split(b" ")
+        token = token.rstrip(b"h")
+        cas = NO_CAS if token == b"-" else read_number(token, 64)
+        return Item(value, read_number(flags, 32), cas)
+    except ValueError:  # marked, or bookkeeping behind the token
+        return MORE_TO_SAY
 
 
 def _read_line(value: bytes, line: bytes, cas: bool) -> Item:

@@ -22,12 +22,12 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "rediss": (*_TLS, "cache"),
     "redis+unix": ("db", "cache"),
     "redis+sentinel": ("sentinel_password", "cache"),
-    "redis+cluster": ("map",),
-    "rediss+cluster": (*_TLS, "map", "tls_name"),
+    "redis+cluster": ("map", "cache"),
+    "rediss+cluster": (*_TLS, "map", "tls_name", "cache"),
 }
-"""What each scheme takes beside what all take. Items of one Redis at a time may be cached."""
+"""What each scheme takes beside what all take."""
 
-LEAST_CACHE = 2**20
+LEAST_CACHE = 2**19
 
 _Place = tuple[str, int | None]
 """A host, and one of its ports or all of them."""
@@ -77,9 +77,9 @@ def read_location(url: str) -> RedisLocation:
      - C{redis+sentinel://[[user]:password@]host[:port],.../master[/database]}
      - C{redis+cluster://[[user]:password@]host[:port],...}, C{rediss+cluster://} for TLS
 
-    with parameters C{prefix}, C{encoding}, C{layout}, C{flush}, C{timeout}; C{cache} but for a
-    cluster; C{ca}, C{cert}, C{key} for TLS; C{sentinel_password}; C{map} for a cluster, and
-    C{tls_name} for one with TLS. Percent-encoding is undone everywhere.
+    with parameters C{prefix}, C{encoding}, C{layout}, C{flush}, C{timeout}, C{cache};
+    C{ca}, C{cert}, C{key} for TLS; C{sentinel_password}; C{map} for a cluster, and C{tls_name}
+    for one with TLS. Percent-encoding is undone everywhere.
 
     @raise ConfigurationError: it is none of these.
     """
@@ -221,7 +221,7 @@ def _read_cache(text: str | None, shown: str) -> int:
     size = read_size(text)
     if size is None or size < LEAST_CACHE:
         raise ConfigurationError(
-            f"{shown}: cache has to be bytes, or a number with k, m or g, of at least 1m"
+            f"{shown}: cache has to be bytes, or a number with k, m or g, of at least 512k"
         )
     return size
 

@@ -39,11 +39,24 @@ def item(value: bytes, left: int = -1) -> bytes:
 
 
 def item_of(value: bytes) -> bytes:
-    """The reply to HMGET of v, r and f."""
-    return b"*3\r\n$%d\r\n%b\r\n$-1\r\n$1\r\n0\r\n" % (2 * len(value), value.hex().encode())
+    """The reply to HMGET of v, r, f, c, s and w, where the token is 5."""
+    return fields_of(value.hex().encode(), None, b"0", b"5", None, None)
 
 
-MISS = b"*3\r\n$-1\r\n$-1\r\n$-1\r\n:-2\r\n"
+def fields_of(*fields: bytes | None) -> bytes:
+    """The reply to HMGET that has these fields."""
+    texts = [
+        b"$-1\r\n" if text is None else b"$%d\r\n%b\r\n" % (len(text), text) for text in fields
+    ]
+    return b"*%d\r\n%b" % (len(fields), b"".join(texts))
+
+
+MISS = fields_of(*[None] * 6) + b":-2\r\n"
+
+
+def bulk(text: str) -> bytes:
+    """A reply that is one text."""
+    return b"$%d\r\n%b\r\n" % (len(text), text.encode())
 
 
 def changed(*keys: bytes) -> bytes:
@@ -62,9 +75,16 @@ class Conversation:
     """
 
     def __init__(
-        self, parameters: str = "cache=1m", refused: Mapping[str, bytes] | None = None
+        self,
+        parameters: str = "cache=1m",
+        refused: Mapping[str, bytes] | None = None,
+        memory: str = "maxmemory:0",
     ) -> None:
-        """@param refused: replies to commands of the preparation, by their names."""
+        """
+        @param refused: replies to commands of the preparation, by their names.
+        @param memory: what Redis says of its memory.
+        """
+        self.memory = memory
         self.reactor = Clock()
         self.reactor.advance(NOW)
         self._refused = {name.encode(): reply for name, reply in (refused or {}).items()}
@@ -74,8 +94,9 @@ class Conversation:
         self.storage: IStorageBackend = make_backend(url, context)
         # Neither the clock of this process nor a reactor that connects is asked: tests do both.
         inside: Any = self.storage
-        inside._now = self.reactor.seconds
-        self._factory = inside._link._factory
+        inside._reader._now = self.reactor.seconds
+        self._link = inside._reader._link
+        self._factory = self._link._factory
         self.connect()
 
     def connect(self) -> None:
@@ -87,8 +108,16 @@ class Conversation:
         self._reader = hiredis.Reader()
         self._protocol.makeConnection(self._transport)
         while commands := self.sent():
-            for name, *_ in commands:
-                self.say(self._refused.get(name) or _PREPARATION.get(name, item_of(b"w")))
+            for name, *words in commands:
+                usual = _PREPARATION.get(name, item_of(b"w"))
+                if words == [b"memory"]:
+                    usual = bulk(self.memory)
+                self.say(self._refused.get(name) or usual)
+
+    def tick(self) -> None:
+        """Let a second pass, with what is done once a second."""
+        self.reactor.advance(1)
+        self._link._check_time()
 
     def lose(self) -> None:
         """Lose the connection."""

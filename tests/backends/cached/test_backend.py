@@ -5,13 +5,17 @@ from __future__ import annotations
 import pytest
 from twisted.python.failure import Failure
 
-from redcouch.commands import Delete, Get, Store, StoreMode
+from redcouch.backends.cached.table import OVERHEAD
+from redcouch.commands import Command, Delete, Get, MetaGet, Store, StoreMode
+from redcouch.results import MetaItem
 from tests.backends.cached.conversation import (
     EMPTIED,
     MISS,
     PONG,
     Conversation,
+    bulk,
     changed,
+    fields_of,
     item,
     item_of,
     values,
@@ -38,7 +42,7 @@ def test_hit(redis: Conversation) -> None:
         "cache_hits": 1,
         "cache_misses": 1,
         "cache_invalidations": 0,
-        "cache_bytes": 514,
+        "cache_bytes": OVERHEAD + len(b"kVALUE k 0 1\r\nv\r\n"),
     }
 
 
@@ -94,17 +98,21 @@ def test_changed_between_ping_and_pong(redis: Conversation) -> None:
 
 
 def test_read_anew_between_ping_and_pong(redis: Conversation) -> None:
-    """Nor is it taken from memory if it is not the one that was found there."""
+    """What another read brings meanwhile makes no difference: of a change, Redis would tell."""
     one, other = redis.get(b"k"), redis.get(b"k")
     redis.sent()
     redis.say(item(b"v"))
     results = redis.get(b"k")
     assert redis.names() == [b"PING"]
     redis.say(item(b"v"), PONG)
-    assert values(one) == values(other) == [[b"v"]]
-    assert redis.names() == [b"HMGET", b"PTTL"]
-    redis.say(item(b"v"))
-    assert values(results) == [[b"v"]]
+    assert values(one) == values(other) == values(results) == [[b"v"]]
+    results = redis.get(b"k")
+    redis.sent()
+    again = redis.get(b"k", b"other")
+    redis.sent()
+    redis.say(changed(b"k"), PONG, item_of(b"o"), b":-1\r\n")
+    assert results == again == []
+    assert redis.names() == [b"HMGET", b"PTTL"] + [b"HMGET"] * 2 + [b"PTTL"] * 2
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -238,16 +246,67 @@ def test_pipelined_gets(redis: Conversation) -> None:
 
 @pytest.mark.parametrize(
     "commands",
-    [(SET, Get([b"k"])), (Delete(b"k"), Get([b"k"])), (Get([b"k"]), SET), (Get([b"k"], True),)],
+    [
+        (SET, Get([b"k"])),
+        (Delete(b"k"), Get([b"k"])),
+        (Get([b"k"]), SET),
+        (MetaGet(b"k", recache=30), Get([b"k"])),
+        (Get([b"k"]), MetaGet(b"k", touch=30)),
+    ],
 )
-def test_past_the_cache(redis: Conversation, commands: list[Get]) -> None:
-    """A batch that changes something is Redis's, and so is who asks for a token."""
+def test_past_the_cache(redis: Conversation, commands: list[Command]) -> None:
+    """A batch that changes something is Redis's."""
     redis.fill()
     redis.ask(*commands)
     names = redis.names()
     assert b"PING" not in names
-    assert b"HMGET" in names
     assert b"PTTL" not in names
+
+
+def test_all_that_an_item_has(redis: Conversation) -> None:
+    """Who asks for tokens, or by a meta get, is answered from memory as well."""
+    redis.fill()
+    results = redis.ask(Get([b"k"], cas=True), MetaGet(b"k"), Get([b"k"]), MetaGet(b"k", cas=True))
+    assert redis.names() == [b"PING"]
+    redis.say(PONG)
+    meta = MetaItem(b"v", 1, 0, 5)
+    assert results == [[(b"v", 0, 5)], meta, [(b"v", 0, 5)], meta]
+    results = redis.ask(Get([b"k", b"none"], cas=True), MetaGet(b"none"), MetaGet(b"k"))
+    redis.sent()
+    redis.say(*[MISS[:-5]] * 2, *[MISS[-5:]] * 2)
+    assert results == [[(b"v", 0, 5), None], None, meta]
+
+
+def test_no_token(redis: Conversation) -> None:
+    """What has no token is told to who asks for none; for the others one is made."""
+    results = redis.get(b"k")
+    redis.sent()
+    redis.say(fields_of(b"76", None, None, None, None, None), b":-1\r\n")
+    assert values(results) == [[b"v"]]
+    assert hit(redis) == [b"PING"]
+    results = redis.ask(Get([b"k"], cas=True))
+    assert redis.names() == [b"HMGET", b"PTTL"]
+    redis.say(fields_of(b"76", None, None, None, None, None), b":-1\r\n")
+    assert results == []
+    assert redis.names() == [b"HMGET"]
+    redis.say(fields_of(b"76", None, None, None))
+    assert redis.names() == [b"EVALSHA"]
+    redis.say(changed(b"k"), b"$1\r\n7\r\n")
+    assert results == [[(b"v", 0, 7)]]
+
+
+@pytest.mark.parametrize("marks", [(b"1", None), (None, b"1"), (b"1", b"1")])
+def test_marked(redis: Conversation, marks: tuple[bytes | None, bytes | None]) -> None:
+    """What is stale, or somebody has won, is never kept: a meta get says so."""
+    for _ in range(2):
+        results = redis.ask(MetaGet(b"k"))
+        assert redis.names() == [b"HMGET", b"PTTL"]
+        redis.say(fields_of(b"76", None, b"0", b"5", *marks), b":-1\r\n")
+        assert redis.names() == [b"HMGET"]
+        redis.say(fields_of(b"76", None, b"0", b"5", *marks))
+        if redis.names():  # who may renew it is decided by the first to ask
+            redis.say(b":0\r\n")
+        assert (results[0].value, results[0].stale) == (b"v", marks[0] is not None)
 
 
 def test_what_answers_no_pong(redis: Conversation) -> None:
@@ -261,23 +320,53 @@ def test_what_answers_no_pong(redis: Conversation) -> None:
     assert values(results) == [[b"w"]]
 
 
-def test_kept_warm(redis: Conversation) -> None:
+EVICTS = "maxmemory:1000000\r\nmaxmemory_policy:allkeys-lru"
+
+
+@pytest.mark.parametrize("memory", [EVICTS, "", EVICTS.replace("lru", "lfu")])
+def test_kept_warm(memory: str) -> None:
     """Redis hears about once a second of an item in use, so that it does not evict it as cold."""
+    redis = Conversation(memory=memory)
     redis.fill()
     for _ in range(3):
-        redis.get(b"k")
-        redis.sent()
-        redis.say(PONG)
-    redis.reactor.advance(1)
-    redis.get(b"k")
-    redis.sent()
-    redis.say(PONG)
-    assert redis.sent() == [[b"TOUCH", b"rc:k"]]
+        hit(redis)
+    redis.tick()
     results = redis.get(b"k")
-    redis.say(b":1\r\n")
-    assert redis.names() == [b"PING"]
-    redis.say(PONG)
+    assert redis.sent() == [[b"TOUCH", b"rc:k"], [b"PING"]]
+    redis.say(b":1\r\n", PONG)
     assert values(results) == [[b"v"]]
+    assert hit(redis) == [b"PING"]
+    redis.tick()
+    redis.tick()
+    assert hit(redis) == [b"TOUCH", b"PING"]
+
+
+@pytest.mark.parametrize(
+    "memory", ["maxmemory:0\r\nmaxmemory_policy:allkeys-lru", EVICTS.replace("lru", "random")]
+)
+def test_nothing_to_keep_warm(memory: str) -> None:
+    """A Redis that evicts nothing, or whatever it be, is not bothered; until it does."""
+    redis = Conversation(memory=memory)
+    redis.fill()
+    for _ in range(3):
+        assert hit(redis) == [b"PING"]
+        redis.tick()
+    for _ in range(7):
+        redis.tick()
+    assert redis.sent() == [[b"INFO", b"memory"]]
+    redis.say(bulk(EVICTS))
+    assert hit(redis) == [b"PING"]
+    redis.tick()
+    assert hit(redis) == [b"TOUCH", b"PING"]
+
+
+def hit(redis: Conversation) -> list[bytes]:
+    """Read the item from memory; gives what Redis was sent for it."""
+    results = redis.get(b"k")
+    names = redis.names()
+    redis.say(*(b":1\r\n" if name == b"TOUCH" else PONG for name in names))
+    assert values(results) == [[b"v"]]
+    return names
 
 
 @pytest.mark.parametrize("name", ["HELLO", "CLIENT", "PTTL", "TOUCH", "PING"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from redcouch.backends.cached.table import OVERHEAD
 from tests.http.pages import fetch, metrics
 from tests.support import servers
 from tests.support.polling import eventually
@@ -28,7 +29,8 @@ def test_counts(any_redis: RedisServer) -> None:
 
         eventually(hits)
         seen = stats(server.address)
-        assert seen["cache_bytes"] % 514 == 0 < seen["cache_bytes"]
+        item = OVERHEAD + len(b"kVALUE k 0 1\r\nv\r\n")
+        assert seen["cache_bytes"] % item == 0 < seen["cache_bytes"]
         scraped = metrics(server)
         shown = fetch(server, "/api/status").json()
         assert shown["warm"] is None

@@ -28,7 +28,7 @@ class CachedTests(SharedRedisCase):
         """Make a storage with a cache, and wait until it is connected."""
         await self.connect(url)
         inside: Any = self.storage
-        self.counts = inside._counts
+        self.counts = inside._reader._counts
         await eventually_in_reactor(lambda: self.storage.health().ready)
 
     async def read(self, *keys: bytes) -> list[bytes | None]:

@@ -133,7 +133,7 @@ def test_certificates(tmp_path: Path) -> None:
         ("redis://host?timeout=-1", "timeout has to be"),
         ("redis://host?timeout=nan", "timeout has to be"),
         ("redis://host?timeout=inf", "timeout has to be"),
-        ("redis://host?cache=1023k", "cache has to be .* of at least 1m"),
+        ("redis://host?cache=511k", "cache has to be .* of at least 512k"),
         ("redis://host?cache=much", "cache has to be"),
         ("redis://host?cache=-64m", "cache has to be"),
         ("redis://host?encoding=utf-8", "'utf-8' is neither hex nor raw"),

@@ -9,9 +9,12 @@ nodes. L{fills} fills in items from another cache.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from redcouch.backends.redis.cluster.router import Router
+    from redcouch.backends.redis.connection import RedisConnection
     from redcouch.backends.redis.script_codec import ScriptCodec
     from redcouch.backends.redis.url import RedisLocation
     from redcouch.interfaces import BackendContext, IStorageBackend
@@ -21,10 +24,23 @@ def make_cluster(
     location: RedisLocation, codec: ScriptCodec, context: BackendContext, reactor: Any
 ) -> IStorageBackend:
     """The backend for a cluster, whose connections use this reactor."""
+    from redcouch.backends.redis.connection import RedisConnection
+
+    return make_parts(location, codec, context, reactor, RedisConnection)[1]
+
+
+def make_parts(
+    location: RedisLocation,
+    codec: ScriptCodec,
+    context: BackendContext,
+    reactor: Any,
+    make_link: Callable[..., RedisConnection],
+) -> tuple[Router, IStorageBackend]:
+    """The router too, with links of a kind of one's own."""
     from redcouch.backends.redis.cluster.backend import ClusterBackend
     from redcouch.backends.redis.cluster.router import Router
     from redcouch.backends.redis.scripts import CLUSTER_SCRIPTS
 
-    router = Router(location, reactor, CLUSTER_SCRIPTS, context.counts, context.meter)
+    router = Router(location, reactor, CLUSTER_SCRIPTS, context.counts, context.meter, make_link)
     backend: IStorageBackend = ClusterBackend(router, codec, context)
-    return backend
+    return router, backend

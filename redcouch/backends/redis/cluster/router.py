@@ -131,12 +131,15 @@ class Router:
         scripts: Sequence[Script],
         counts: dict[str, int],
         meter: Meter | None = None,
+        make_link: Callable[..., RedisConnection] = RedisConnection,
     ) -> None:
         """
         @param scripts: what every node has to know.
         @param counts: where it is counted what was sent again, and how often the
             topology was asked for.
+        @param make_link: makes a connection as C{RedisConnection} does.
         """
+        self._make_link = make_link
         self._counts = counts
         counts.update(dict.fromkeys(COUNTS, 0))
         self._location = location
@@ -221,7 +224,7 @@ class Router:
         link = self._links.get(address)
         if link is None:
             location = replace(self._location, addresses=(address,), shown=show(address))
-            link = RedisConnection(location, self._reactor, self._scripts)
+            link = self._make_link(location, self._reactor, self._scripts)
             link.meter = self._meter
             link.when_up = partial(self._is_up, link)
             self._links[address] = link

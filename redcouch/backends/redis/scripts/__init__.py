@@ -1,13 +1,14 @@
 """
 The operations that have to happen in one step, one Lua file for each.
 
-C{lib.lua} stands before every one of them. A script touches the item and the
+Of C{lib.lua} what it needs stands before every one of them. A script touches the item and the
 CAS counter, both declared as keys, and nothing else; on a cluster, the item
 alone.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
@@ -23,13 +24,37 @@ class Script:
 
 
 def load(name: str, *before: str) -> Script:
-    """The script in a file, with C{lib} before it, and what is to be before that."""
-    folder = files(__name__)
-    text = b"\n".join((folder / f"{file}.lua").read_bytes() for file in (*before, "lib", name))
+    """
+    The script in a file, with what it needs of C{lib} before it, and what is to be before
+    that.
+    """
+    own = _read(name)
+    text = b"\n".join((*map(_read, before), _needed(_read("lib"), own), own))
     return Script(name, text, sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
-SET = load("set")
+def _read(name: str) -> bytes:
+    return (files(__name__) / f"{name}.lua").read_bytes()
+
+
+_DEFINITION = re.compile(rb"^local (?:function )?(\w+(?:, \w+)*)", re.MULTILINE)
+
+
+def _needed(lib: bytes, text: bytes) -> bytes:
+    """
+    The parts of C{lib}, which are divided by blank lines, that this text needs: Redis makes every
+    function anew each time that a script is called. No part needs one behind it.
+    """
+    needed: list[bytes] = []
+    for part in reversed(re.split(rb"\n\n(?=\S)", lib)):
+        names = b"|".join(_DEFINITION.findall(part)).replace(b", ", b"|")
+        if names and re.search(rb"\b(?:%b)\b" % names, text):
+            needed.insert(0, part)
+            text += part
+    return b"\n\n".join(needed)
+
+
+SET = load("set", "usual_set")
 STORE = load("store")
 CONCAT = load("concat")
 ARITHMETIC = load("arithmetic")

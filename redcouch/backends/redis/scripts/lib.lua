@@ -137,12 +137,13 @@ local function cas_by_clock()
 end
 
 -- A token never given before. Where there is none it gives an error, as a second value, and
--- has changed nothing. Numbers are exact up to 2^53; beyond, a token is text.
+-- has changed nothing. Numbers are exact up to 2^53; beyond, a token is text. KEYS.counted: what
+-- the counter has given already.
 local function next_cas()
   if not counter then
     return cas_by_clock()
   end
-  local cas = redis.pcall('INCR', counter)
+  local cas = KEYS.counted or redis.pcall('INCR', counter)
   if type(cas) == 'table' then
     return nil, counter_error(cas)
   end
