@@ -22,7 +22,7 @@ from redcouch.backends.redis.connection import (
     Waiting,
 )
 from redcouch.backends.redis.layout import SYSTEM_PREFIX
-from redcouch.backends.redis.resp import pack_command
+from redcouch.backends.redis.resp import pack_command, pack_touch
 from redcouch.backends.redis.server_info import read_facts, read_info
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.errors import BackendError
@@ -119,6 +119,7 @@ class TrackedLink(RedisConnection):
         self._last_payload = b""
         #: Who reads over it, where a cluster has several.
         self.reader: Any = None
+        self._pack_touches = [pack_touch(prefix) for prefix in location.layout.prefixes]
         self._untracked = ""
         self._unmentioned: list[bytes] = []
         self._policy_asked_at = 0.0
@@ -188,9 +189,8 @@ class TrackedLink(RedisConnection):
     def _mention(self) -> None:
         """Tell Redis of some of the items that were used, and that it does not know to be so."""
         keys, self._unmentioned = self._unmentioned[:_MENTIONED], self._unmentioned[_MENTIONED:]
-        prefixes = self.location.layout.prefixes
-        names = [prefix + key for key in keys for prefix in prefixes]
-        self.send(pack_command((b"TOUCH", *names)), 1, lambda _: None)
+        touches = [pack(keys) for pack in self._pack_touches]
+        self.send(b"".join(touches), len(touches) * len(keys), lambda _: None)
 
     def on_lost(self, protocol: RedisConnectionProtocol, reason: Any) -> None:
         """See L{RedisConnection}. What was known over the connection is forgotten with it."""

@@ -52,6 +52,11 @@ def pack_pttl(prefix: bytes) -> Callable[[Sequence[bytes]], bytes]:
     return _pack_each(b"*2\r\n$4\r\nPTTL\r\n", prefix, b"")
 
 
+def pack_touch(prefix: bytes) -> Callable[[Sequence[bytes]], bytes]:
+    """A function from items' keys (without prefix) to TOUCH of each: they may be in any slots."""
+    return _pack_each(b"*2\r\n$5\r\nTOUCH\r\n", prefix, b"")
+
+
 def _pack_each(
     command: bytes, prefix: bytes, arguments: bytes
 ) -> Callable[[Sequence[bytes]], bytes]:

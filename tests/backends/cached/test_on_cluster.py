@@ -6,6 +6,9 @@ import os
 import signal
 from typing import Any
 
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+
 from redcouch.commands import Get, MetaGet
 from redcouch.errors import BackendError
 from redcouch.results import Item
@@ -85,6 +88,23 @@ class CachedClusterTests(ClusterCase):
                 await self.read(b"large %d" % number)
             self.assertLessEqual(self.counts["cache_bytes"], 4 << 20)
         self.assertGreater(self.counts["cache_bytes"], 2 << 20)
+
+    async def test_kept_warm(self) -> None:
+        """Masters that evict what is idle hear of all that is in use here."""
+        cluster = self.start_cluster(replicas=False)
+        masters = cluster.serving_masters()
+        for node in masters:
+            node.ask("CONFIG", "SET", "maxmemory", "100mb")
+            node.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        await self.start_cached(cluster)
+
+        def touched() -> int:
+            stats = [node.ask("INFO", "commandstats") for node in masters]
+            return sum(one.get("cmdstat_touch", {}).get("calls", 0) for one in stats)
+
+        while touched() < 2 * len(KEYS):
+            await self.read(*KEYS)
+            await deferLater(reactor, 0.1)
 
     @needs("redis-cli")
     async def test_slots_move(self) -> None:
