@@ -180,7 +180,7 @@ class Cluster:
         return subprocess.Popen(
             [installed("redis-cli"), "--cluster", command, f"{LOOPBACK}:{asked.port}", *words],
             text=True,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
