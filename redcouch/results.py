@@ -146,13 +146,13 @@ class Failed:
     value, no password and no line break.
     """
 
-    trouble: ErrorKind
+    kind: ErrorKind
     message: str
 
 
 def says_away(result: Any) -> bool:
     """Whether a command's result, or a key's, is that the storage could not be asked."""
-    return result.__class__ is Failed and result.trouble is ErrorKind.UNAVAILABLE
+    return result.__class__ is Failed and result.kind is ErrorKind.UNAVAILABLE
 
 
 #: An entry of a L{Get<redcouch.commands.Get>}'s result: an L{Item}, a failure, or a miss.

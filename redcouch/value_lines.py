@@ -23,14 +23,14 @@ def tell_item(key: bytes, value: bytes, flags: int) -> bytes:
     return b"".join((b"VALUE ", key, end, value, b"\r\n"))
 
 
-def read_item(key: bytes, told: bytes, cas: int = 0) -> Item | None:
+def read_item(key: bytes, block: bytes, cas: int = 0) -> Item | None:
     """The item whose lines these are, with this CAS token; C{None} for no lines at all."""
-    if not told:
+    if not block:
         return None
     start = len(b"VALUE ") + len(key) + 1
-    end = told.index(b"\r\n", start)
-    flags = told[start:end].split(b" ")[0]
-    return Item(told[end + 2 : -2], int(flags), cas)
+    end = block.index(b"\r\n", start)
+    flags = block[start:end].split(b" ")[0]
+    return Item(block[end + 2 : -2], int(flags), cas)
 
 
 class Lines(Sequence[KeyResult]):
@@ -38,22 +38,22 @@ class Lines(Sequence[KeyResult]):
     The result of a L{Get<redcouch.commands.Get>}: a sequence as any, whose items are
     made when somebody takes them.
 
-    @ivar told: the lines of each; C{b""} for a miss.
+    @ivar blocks: the lines of each; C{b""} for a miss.
     @ivar misses: how many these are.
     @ivar tokens: the CAS token of each; C{None} where nobody has asked for them.
     """
 
-    __slots__ = ("_keys", "misses", "tokens", "told")
+    __slots__ = ("_keys", "blocks", "misses", "tokens")
 
     def __init__(
         self,
         keys: Sequence[bytes],
-        told: Sequence[bytes],
+        blocks: Sequence[bytes],
         misses: int = 0,
         tokens: Sequence[int] | None = None,
     ) -> None:
         self._keys = keys
-        self.told = told
+        self.blocks = blocks
         self.misses = misses
         self.tokens = tokens
 
@@ -63,7 +63,7 @@ class Lines(Sequence[KeyResult]):
     __hash__ = None  # type: ignore[assignment]
 
     def __len__(self) -> int:
-        return len(self.told)
+        return len(self.blocks)
 
     @overload
     def __getitem__(self, index: int) -> KeyResult: ...
@@ -74,9 +74,9 @@ class Lines(Sequence[KeyResult]):
     def __getitem__(self, index: int | slice) -> KeyResult | Lines:
         tokens = self.tokens
         if isinstance(index, slice):
-            told = self.told[index]
+            blocks = self.blocks[index]
             some = None if tokens is None else tokens[index]
-            return Lines(self._keys[index], told, self.misses and told.count(b""), some)
+            return Lines(self._keys[index], blocks, self.misses and blocks.count(b""), some)
         return read_item(
-            self._keys[index], self.told[index], 0 if tokens is None else tokens[index]
+            self._keys[index], self.blocks[index], 0 if tokens is None else tokens[index]
         )

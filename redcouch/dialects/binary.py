@@ -131,9 +131,9 @@ def error(frame: Frame, status: Status) -> bytes:
 
 def _failure(frame: Frame, failed: Failed) -> bytes:
     """A backend's failure. It never looks like a hit, a miss or a success."""
-    if failed.trouble is ErrorKind.OUT_OF_MEMORY:
+    if failed.kind is ErrorKind.OUT_OF_MEMORY:
         return error(frame, Status.OUT_OF_MEMORY)
-    away = failed.trouble is ErrorKind.UNAVAILABLE
+    away = failed.kind is ErrorKind.UNAVAILABLE
     status = Status.TEMPORARY if away else Status.INTERNAL
     return answer(frame, status, value=failed.message.encode())
 

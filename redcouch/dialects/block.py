@@ -47,7 +47,7 @@ Parse: TypeAlias = Callable[[list[bytes], Limits], Parsed]
 
 def server_error(failed: Failed) -> bytes:
     """A backend's failure, in memcached's words where it has some."""
-    if failed.trouble is ErrorKind.OUT_OF_MEMORY:
+    if failed.kind is ErrorKind.OUT_OF_MEMORY:
         return b"SERVER_ERROR out of memory storing object\r\n"
     return b"SERVER_ERROR %b\r\n" % failed.message.encode()
 

@@ -62,8 +62,8 @@ def _silent(_: Result) -> bytes:
 def _encode_one(key: bytes, result: Result) -> bytes:
     """C{get} with one key: by far the most frequent reply, so one format for all of it."""
     if result.__class__ is Lines:
-        told: bytes = result.told[0]
-        return told + b"END\r\n"
+        block: bytes = result.blocks[0]
+        return block + b"END\r\n"
     item = result[0] if result.__class__ is list else result
     if item is None:
         return b"END\r\n"
@@ -94,7 +94,7 @@ class _KeyListReply:
     ) -> bytes:
         if isinstance(result, Lines) and not self._cas:
             end = self._error or b"END\r\n" if last else b""
-            return b"".join((*result.told, end))
+            return b"".join((*result.blocks, end))
         if isinstance(result, Failed):
             self._error = server_error(result)
             return self._error if last else b""

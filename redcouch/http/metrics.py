@@ -295,7 +295,7 @@ _STORAGE = {
     ),
     "warm_barred": (
         "redcouch_warm_barred",
-        "Keys that are never pulled, as the old memcached may have them out of date.",
+        "Keys that are never fetched, as the old memcached may have them out of date.",
         GaugeMetricFamily,
     ),
     "warm_stage": (
@@ -305,7 +305,7 @@ _STORAGE = {
     ),
     "warm_ended": (
         "redcouch_warm_ended",
-        "1 if nothing is pulled from the old memcached any more.",
+        "1 if nothing is fetched from the old memcached any more.",
         GaugeMetricFamily,
     ),
 }

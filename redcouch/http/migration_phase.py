@@ -85,7 +85,7 @@ def _phase(signs: Signs) -> Phase:
             2,
             "Dual access",
             f"{_some(signs.natives, 'native client')} connected to Redis beside RedCouch.",
-            _outage(signs) + _traffic(signs, silence) + _warmth(signs),
+            _outage(signs) + _traffic(signs, silence) + _read_through(signs),
         )
     return Phase(
         1,
@@ -93,7 +93,7 @@ def _phase(signs: Signs) -> Phase:
         "Services speak memcached; RedCouch keeps their items in Redis.",
         [
             *_outage(signs),
-            *_warmth(signs),
+            *_read_through(signs),
             *_loneliness(signs),
         ],
     )
@@ -135,7 +135,7 @@ def _loneliness(signs: Signs) -> list[str]:
     return ["This storage does not tell who else uses it."] if signs.reachable else []
 
 
-def _warmth(signs: Signs) -> list[str]:
+def _read_through(signs: Signs) -> list[str]:
     if signs.warm is None:
         return []
     return [f"The old memcached is still asked: Redis itself had {signs.warm:.1%} of the hits."]

@@ -99,7 +99,7 @@ def status(
             "facts": dict(view.facts),
             "statistics": dict(view.statistics),
         },
-        "warm": _warmth(view),
+        "warm": _read_through(view),
         "cache": _cache(view),
         "cluster": _named(view, "cluster_") or None,
         "workers": [
@@ -135,7 +135,7 @@ def natives(view: View) -> int | None:
     return connected if isinstance(connected, int) else None
 
 
-def _warmth(view: View) -> dict[str, Any] | None:
+def _read_through(view: View) -> dict[str, Any] | None:
     """What is known of filling the storage from an old memcached; C{None} where it is not."""
     if not view.snapshot.filled:
         return None

@@ -54,7 +54,7 @@ class BlockingClient:
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         except OSError as error:
-            raise self.trouble(error.strerror or str(error)) from None
+            raise self.fault(error.strerror or str(error)) from None
         self._socket.settimeout(ANSWER_SECONDS)
         if address.password is not None:
             self._authenticate(address.username or "", address.password)
@@ -63,7 +63,7 @@ class BlockingClient:
         (reply,) = self.ask(authenticate(username, password), 1, read_line)
         if reply.code != b"STORED":
             self.close()
-            raise self.trouble(f"refused the password: {show(reply)}")
+            raise self.fault(f"refused the password: {show(reply)}")
 
     def __enter__(self) -> BlockingClient:
         return self
@@ -105,20 +105,20 @@ class BlockingClient:
                 return
             data = self._attempt(lambda: self._socket.recv(_READ))
             if not data:
-                raise self.trouble("closed the connection")
+                raise self.fault("closed the connection")
             try:
                 for _ in self._queue.receive(data):
                     pass
             except GarbageError as error:
-                raise self.trouble(str(error)) from None
+                raise self.fault(str(error)) from None
 
     def _attempt(self, what: Callable[[], T]) -> T:
         try:
             return what()
         except OSError as error:
-            raise self.trouble(error.strerror or "no answer") from None
+            raise self.fault(error.strerror or "no answer") from None
 
-    def trouble(self, what: str) -> ServerError:
+    def fault(self, what: str) -> ServerError:
         """The error to raise for what it did."""
         return ServerError(f"{self.address.shown}: {what}")
 

@@ -96,11 +96,11 @@ def read_items(
     replies = connection.ask(request, len(entries), getter.read)
     for entry, reply in zip(entries, replies, strict=True):
         if not _is_about(reply, entry.key):
-            raise connection.trouble(f"answered another question than it was asked: {show(reply)}")
+            raise connection.fault(f"answered another question than it was asked: {show(reply)}")
         try:
             yield _outcome(reply, entry, now)
         except ValueError:
-            raise connection.trouble(f"says what cannot be of an item: {show(reply)}") from None
+            raise connection.fault(f"says what cannot be of an item: {show(reply)}") from None
 
 
 def probe(connection: BlockingClient, keys: Sequence[bytes]) -> Iterator[bool]:

@@ -135,7 +135,7 @@ def list_keys(connection: BlockingClient, stopped: Callable[[], bool]) -> Listed
         if first.code not in _REFUSALS:
             return _read(connection, form, chain([first], lines), stopped)
         refusal = show(first)
-    raise connection.trouble(f"gives no list of its keys (lru_crawler metadump): {refusal}")
+    raise connection.fault(f"gives no list of its keys (lru_crawler metadump): {refusal}")
 
 
 def _ask(
@@ -161,7 +161,7 @@ def _read(
             if entry is not None:
                 keys.add(entry)
             elif reply.code != b"OK" and reply.line != form.end:  # some begin with OK
-                raise connection.trouble(f"cannot read the list of its keys: {show(reply)}")
+                raise connection.fault(f"cannot read the list of its keys: {show(reply)}")
             if stopped():
                 break
     except BaseException:

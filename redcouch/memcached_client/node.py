@@ -83,7 +83,7 @@ class BlockingNode:
         stats = self.stats()
         told = stats.get("time", "0")
         if not (told.isascii() and told.isdigit() and len(told) < 12):
-            raise self._connection.trouble(f"answered stats with time {told[:80]}")
+            raise self._connection.fault(f"answered stats with time {told[:80]}")
         self._ahead = int(told) - self._clock() if int(told) else 0.0
         # Meta commands of 1.5 were an experiment with another syntax.
         before = stats.get("version", "").startswith(("1.4.", "1.5."))
@@ -186,7 +186,7 @@ class BlockingNode:
         """Remove all items."""
         (reply,) = self._connection.ask(flush(0), 1, read_line)
         if reply.code != b"OK":
-            raise self._connection.trouble(f"answered flush_all with {show(reply)}")
+            raise self._connection.fault(f"answered flush_all with {show(reply)}")
 
     def evictions(self) -> int:
         """How many items it has thrown away for lack of memory, so far."""
@@ -245,7 +245,7 @@ class BlockingNode:
         list(self._connection.ask(delete(key), 1))
         token = stored.number(b"c")
         if token is None:
-            raise self._connection.trouble(f"answered ms with {show(stored)}")
+            raise self._connection.fault(f"answered ms with {show(stored)}")
         return token
 
     def clients(self) -> Iterator[tuple[str, int]]:
@@ -273,7 +273,7 @@ class BlockingNode:
                 name, *value = (word.decode(errors="replace") for word in reply.words)
                 stats[name] = " ".join(value)
             elif reply.code != b"END":
-                raise self._connection.trouble(f"answered stats with {show(reply)}")
+                raise self._connection.fault(f"answered stats with {show(reply)}")
         return stats
 
 

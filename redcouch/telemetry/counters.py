@@ -221,7 +221,7 @@ def count(counters: Counters, command: Command, result: Result) -> None:
     """Add one answered command to the counters."""
     if result.__class__ is Failed:
         counters.storage_errors += 1
-        if result.trouble is ErrorKind.OUT_OF_MEMORY:
+        if result.kind is ErrorKind.OUT_OF_MEMORY:
             counters.store_no_memory += 1
         _count_error(counters, command)
         return

@@ -57,7 +57,7 @@ def _yes(so: bool) -> str:
     return "yes" if so else "no"
 
 
-def _warmth(snapshot: StatsSnapshot) -> list[tuple[str, object]]:
+def _read_through(snapshot: StatsSnapshot) -> list[tuple[str, object]]:
     """Of the items read, what the storage had itself, where others are filled in."""
     warm = snapshot.warm
     return [] if warm is None else [("warm_percent", f"{100 * warm:.1f}")]
@@ -140,7 +140,7 @@ class Reporter:
             ("threads", self._settings.workers),
         ]
         own = {**storage, **snapshot.storage}
-        return head + counted + tail + sorted(own.items()) + _warmth(snapshot)
+        return head + counted + tail + sorted(own.items()) + _read_through(snapshot)
 
     async def _all_settings(self) -> list[tuple[str, object]]:
         settings = self._settings

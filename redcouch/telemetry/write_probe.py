@@ -55,5 +55,5 @@ class WriteProbe:
             await self._backend.probe_writes()
             self.refusal = ""
         except BackendError as error:
-            away = error.failed.trouble is ErrorKind.UNAVAILABLE
+            away = error.failed.kind is ErrorKind.UNAVAILABLE
             self.refusal = "" if away else f"the storage refuses writes: {error}"

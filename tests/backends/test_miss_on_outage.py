@@ -90,7 +90,7 @@ class MissesOnOutageTests(SynchronousTestCase):
     def test_batch(self) -> None:
         """Where the whole batch has failed, reads miss, and writes are told so."""
         commands = [command for command, _ in READS] + WRITES
-        failed = fail(BackendError(AWAY.trouble, AWAY.message))
+        failed = fail(BackendError(AWAY.kind, AWAY.message))
         expected = [missed for _, missed in READS] + [AWAY] * len(WRITES)
         self.assertEqual(self.results(failed, *commands), expected)
 

@@ -207,4 +207,4 @@ class PerCommandTests(SynchronousTestCase):
         self.assertEqual(results[2], Outcome.OK)
         for result in results[:2]:
             self.assertIsInstance(result, Failed)
-            self.assertIs(result.trouble, ErrorKind.REFUSED)
+            self.assertIs(result.kind, ErrorKind.REFUSED)

@@ -130,7 +130,7 @@ class _Parts:
         self._found[link] = found
         if len(self._found) < len(self._places):
             return
-        told: list[Any] = [b""] * len(self._keys)
+        blocks: list[Any] = [b""] * len(self._keys)
         tokens: list[Any] | None = None
         misses = 0
         for node, places in self._places.items():
@@ -139,13 +139,13 @@ class _Parts:
                 self._done(None)
                 return
             misses += part.misses
-            for place, lines in zip(places, part.told, strict=True):
-                told[place] = lines
+            for place, lines in zip(places, part.blocks, strict=True):
+                blocks[place] = lines
             if part.tokens is not None:
-                tokens = tokens or [0] * len(told)
+                tokens = tokens or [0] * len(blocks)
                 for place, token in zip(places, part.tokens, strict=True):
                     tokens[place] = token
-        self._done(Lines(self._keys, told, misses, tokens))
+        self._done(Lines(self._keys, blocks, misses, tokens))
 
 
 def _asked(commands: Sequence[Command]) -> tuple[Sequence[bytes], bool]:

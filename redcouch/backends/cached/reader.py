@@ -35,7 +35,7 @@ in another way: they have more to say than an item and its token, or Redis has r
 
 _Reading: TypeAlias = tuple[Sequence[bytes], Done, Sequence[Any], Sequence[Any] | None]
 """
-Keys, who is told, and what was found: the lines of each, and its token if tokens are asked
+Keys, who is given them, and what was found: the lines of each, and its token if tokens are asked
 for; C{None} for what is not there.
 """
 
@@ -67,16 +67,16 @@ class CachedReader:
         if table is None:
             done(None)
             return
-        told = table.find(keys)
+        blocks = table.find(keys)
         tokens = table.find_tokens(keys) if with_tokens else None
-        if not all(told) or (tokens is not None and None in tokens):
-            self._ask((keys, done, told, tokens))
+        if not all(blocks) or (tokens is not None and None in tokens):
+            self._ask((keys, done, blocks, tokens))
             return
         check = self._link.last_of_turn
         if not isinstance(check, _Check):
             check = _Check(self, table)
             self._link.send_last(self._pack_check(keys[0]), check)
-        check.readings.append((keys, done, told, tokens))
+        check.readings.append((keys, done, blocks, tokens))
 
     def _pack_check(self, key: bytes) -> bytes:
         return pack_command((_PTTL, self._prefixes[0] + key)) if self._is_node else PING
@@ -88,10 +88,10 @@ class CachedReader:
         table.pass_time(self._now())
         hits = 0
         while check.readings:
-            keys, done, told, tokens = check.readings.popleft()
+            keys, done, blocks, tokens = check.readings.popleft()
             if held and table.holds(keys, check.begun):
                 hits += len(keys)
-                done(Lines(keys, told, 0, tokens))
+                done(Lines(keys, blocks, 0, tokens))
             else:
                 self._ask_all(keys, done, tokens is not None)
         self._counts["cache_hits"] += hits
@@ -103,12 +103,12 @@ class CachedReader:
 
     def _ask(self, reading: _Reading) -> None:
         """Ask Redis for what was not found, and how long it has to live."""
-        keys, done, told, tokens = reading
+        keys, done, blocks, tokens = reading
         table = self._link.table
         if table is None:
             done(None)
             return
-        found = told if tokens is None else tokens
+        found = blocks if tokens is None else tokens
         asked = [key for key, one in zip(keys, found, strict=True) if one is None]
         self._counts["cache_misses"] += len(asked)
         payload, count, read = self._pack_kept(asked)
@@ -118,7 +118,7 @@ class CachedReader:
 
     def on_filled(self, fill: _Fill, replies: Sequence[Any]) -> None:
         """Keep what was read, and give it."""
-        keys, done, told, tokens = fill.reading
+        keys, done, blocks, tokens = fill.reading
         items = fill.read(Get(fill.keys), replies[: fill.count])
         if fill.table is not self._link.table:
             done(None)
@@ -128,14 +128,14 @@ class CachedReader:
             done(None)
             return
         if len(given) < len(keys):
-            found = told if tokens is None else tokens
+            found = blocks if tokens is None else tokens
             others = [key for key, one in zip(keys, found, strict=True) if one is not None]
             fill.table.pass_time(self._now())
             if not fill.table.holds(others, fill.begun):
                 self._ask_all(keys, done, tokens is not None)
                 return
             self._counts["cache_hits"] += len(others)
-            given = _merge(found, told, given)
+            given = _merge(found, blocks, given)
         if tokens is not None:
             asked = iter([0 if item is None else item[2] for item in items])
             tokens = [next(asked) if one is None else one for one in tokens]
@@ -145,10 +145,10 @@ class CachedReader:
         done(Lines(keys, given, given.count(b""), tokens))
 
 
-def _merge(found: Sequence[Any], told: Sequence[Any], given: Sequence[Any]) -> list[Any]:
+def _merge(found: Sequence[Any], blocks: Sequence[Any], given: Sequence[Any]) -> list[Any]:
     """The lines of all, where those that were not found have been given."""
     asked = iter(given)
-    pairs = zip(found, told, strict=True)
+    pairs = zip(found, blocks, strict=True)
     return [next(asked) if one is None else lines for one, lines in pairs]
 
 

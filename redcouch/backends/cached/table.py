@@ -29,7 +29,7 @@ _CROWDED = 0.75
 _CHANCES = 64
 """Items in use that are spared at most before one goes."""
 
-_MOST_TOLD = 4096
+_MOST_CHANGED = 4096
 """Changes remembered for reads that are under way."""
 
 _MOST_ENDS = 1024
@@ -94,8 +94,8 @@ class Table:
         # Changes are numbered. What was found, or is being read, is as it was if none has
         # been told of its key since.
         self._last = 0
-        self._told: dict[bytes, int] = {}
-        self._all_told = 0
+        self._changed: dict[bytes, int] = {}
+        self._all_changed = 0
         self._under_way = 0
         room.enter(self)
 
@@ -118,7 +118,7 @@ class Table:
         """That is over."""
         self._under_way -= 1
         if not self._under_way:
-            self._told.clear()
+            self._changed.clear()
 
     def find(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The lines of each item that is here. They are true where L{holds} says so later."""
@@ -142,7 +142,7 @@ class Table:
                 self._drop(ended)
                 return
         self._drop(ended)
-        self._all_told = self._last  # what more has ended is not looked for now
+        self._all_changed = self._last  # what more has ended is not looked for now
 
     def holds(self, keys: Sequence[bytes], begun: int) -> bool:
         """Whether what was found of these keys since L{begin} gave C{begun} is still so."""
@@ -155,10 +155,12 @@ class Table:
         return True
 
     def _has_changed(self, keys: Sequence[bytes], begun: int) -> bool:
-        if self._all_told > begun:
+        if self._all_changed > begun:
             return True
-        told = self._told
-        return not told.keys().isdisjoint(keys) and any(told.get(key, 0) > begun for key in keys)
+        changed = self._changed
+        if changed.keys().isdisjoint(keys):
+            return False
+        return any(changed.get(key, 0) > begun for key in keys)
 
     # -- filling -----------------------------------------------------------------------------
 
@@ -179,7 +181,7 @@ class Table:
         @param begun: what L{begin} gave.
         @param began_at: the time then: an item ends no later here than in Redis.
         """
-        all_changed, told, most = self._all_told > begun, self._told, self._most
+        all_changed, changed, most = self._all_changed > begun, self._changed, self._most
         given: list[bytes | None] = []
         for key, item, left in zip(keys, found, lives, strict=True):
             if not isinstance(item, tuple):
@@ -189,7 +191,7 @@ class Table:
             given.append(lines)
             if not isinstance(left, int) or left < -1 or left == 0 or all_changed:
                 continue
-            if _size(key, lines) > most or (told and told.get(key, 0) > begun):
+            if _size(key, lines) > most or (changed and changed.get(key, 0) > begun):
                 continue
             self._forget(key)
             self._lines[key] = lines
@@ -243,10 +245,10 @@ class Table:
     def _drop(self, keys: Sequence[bytes]) -> None:
         self._last += 1
         if self._under_way:
-            self._told.update(dict.fromkeys(keys, self._last))
-            if len(self._told) > _MOST_TOLD:
-                self._told.clear()
-                self._all_told = self._last
+            self._changed.update(dict.fromkeys(keys, self._last))
+            if len(self._changed) > _MOST_CHANGED:
+                self._changed.clear()
+                self._all_changed = self._last
         for key in keys:
             self._forget(key)
         self._note_size()
@@ -254,7 +256,7 @@ class Table:
     def clear(self) -> None:
         """All items have changed, or may have."""
         self._last += 1
-        self._all_told = self._last
+        self._all_changed = self._last
         self._counts["cache_invalidations"] += len(self._lines)
         self._lines.clear()
         self._ends.clear()

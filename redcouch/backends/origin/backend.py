@@ -14,7 +14,7 @@ the old one has, of each key, either what the storage has or nothing:
    where another process has changed it meanwhile, nobody knows which of the two
    came last on the old side, and the item is removed there.
  - What could not be told to the old side, or may have been told in another order, is denied: it
-   is not pulled before it has been repaired (L{redcouch.backends.origin.repair}).
+   is not fetched before it has been repaired (L{redcouch.backends.origin.repair}).
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ from redcouch.backends.origin.progress import Progress
 from redcouch.backends.origin.repair import Repairer
 from redcouch.backends.origin.replicate import (
     ReplicatedChange,
-    echoes,
     effect_of,
     missed,
+    replicated_changes,
 )
 from redcouch.backends.origin.stages import Stage, StageFollower
 from redcouch.backends.origin.url import OriginLocation
@@ -109,10 +109,10 @@ def warm(
         OriginNode(address, location.timeout, max(_LARGEST, limits.max_item_size), reactor)
         for address in location.nodes
     ]
-    warmth = Progress(context.counts, redact(location.storage), reactor)
+    progress = Progress(context.counts, redact(location.storage), reactor)
     owner = location.ring.owner
-    old = OriginPool(nodes, owner, limits.max_item_size, context.now, warmth.error)
-    return OriginBackend(inner, old, warmth, location, context)
+    old = OriginPool(nodes, owner, limits.max_item_size, context.now, progress.error)
+    return OriginBackend(inner, old, progress, location, context)
 
 
 class OriginBackend(BackendWrapper):
@@ -126,19 +126,19 @@ class OriginBackend(BackendWrapper):
         self,
         inner: IStorageBackend,
         old: OriginPool,
-        warmth: Progress,
+        progress: Progress,
         location: OriginLocation,
         context: BackendContext,
     ) -> None:
         super().__init__(inner)
         self._old = old
-        self._warmth = warmth
+        self._progress = progress
         self._location = location
         self._now = context.now
         self._reactor = context.reactor
-        self._puller = Fetcher(self._ask, old, warmth.pulled, self._end)
+        self._fetcher = Fetcher(self._ask, old, progress.fetched, self._end)
         self._origin_first = OriginFirst(
-            self._ask, old, self._puller, self._time_budget, warmth.found
+            self._ask, old, self._fetcher, self._time_budget, progress.found
         )
         self._repairer = Repairer(self._ask, old, self._is_settled, context.now)
         self._stages = StageFollower(
@@ -148,7 +148,7 @@ class OriginBackend(BackendWrapper):
         #: too long; then None.
         self._waiting: list[Deferred[None]] | None = []
         self._waited: IDelayedCall | None = None
-        #: Nothing is pulled or told any more.
+        #: Nothing is fetched or told any more.
         self._ended = False
         #: That is so, and the storage has not been told yet.
         self._ending = False
@@ -171,7 +171,7 @@ class OriginBackend(BackendWrapper):
 
     def start(self) -> Deferred[None]:
         """See L{IStorageBackend}."""
-        self._warmth.start()
+        self._progress.start()
         started = super().start()
         self._stages.start()
         started.addCallback(lambda _: self._stages.look_soon())
@@ -205,7 +205,7 @@ class OriginBackend(BackendWrapper):
         self._stopped = True
         self._cancel_timer()
         self._let_begin()
-        self._warmth.stop()
+        self._progress.stop()
         self._old.stop()
         return Deferred.fromCoroutine(self._leave(super().stop))
 
@@ -278,7 +278,7 @@ class OriginBackend(BackendWrapper):
             if isinstance(results, Failure) or not isinstance(results[0], list):
                 answer(results)
             elif None not in results[0]:
-                self._warmth.found(len(results[0]), 0)
+                self._progress.found(len(results[0]), 0)
                 answer(results)
             else:
                 reading = self._complete([command], results, self._time_budget())
@@ -315,17 +315,17 @@ class OriginBackend(BackendWrapper):
     ) -> list[Result]:
         """The results of reading, with what the old side has where there was nothing."""
         lacking = [key for one in zip(run, results, strict=True) for key in missed(*one)]
-        pulled = await self._puller.pull(lacking, time_budget) if lacking else {}
+        fetched = await self._fetcher.fetch(lacking, time_budget) if lacking else {}
         counted = sum(len(one.keys) for one in run if isinstance(one, Get | MetaGet))
-        self._warmth.found(counted - len(lacking), len(lacking) - len(pulled))
+        self._progress.found(counted - len(lacking), len(lacking) - len(fetched))
         again: list[int] = []
         for place, (command, result) in enumerate(zip(run, results, strict=True)):
             if isinstance(result, list | Lines):
                 pairs = zip(command.keys, result, strict=True)
                 results[place] = [
-                    pulled.get(key) if found is None else found for key, found in pairs
+                    fetched.get(key) if found is None else found for key, found in pairs
                 ]
-            elif result is None and pulled.keys() & command.keys:
+            elif result is None and fetched.keys() & command.keys:
                 again.append(place)
         if again:
             for place, result in zip(again, await self._ask([run[i] for i in again]), strict=True):
@@ -338,7 +338,7 @@ class OriginBackend(BackendWrapper):
         if keys:
             there = check_each(await self._ask([*map(Inspect, keys)]))
             lacking = [key for key, listed in zip(keys, there, strict=True) if listed is None]
-            await self._puller.pull(lacking, time_budget)
+            await self._fetcher.fetch(lacking, time_budget)
 
     # -- changing ----------------------------------------------------------------------------
 
@@ -364,7 +364,7 @@ class OriginBackend(BackendWrapper):
             made = True
             if not several:
                 await self._try_again(run, results, time_budget)
-            await self._echo(echoes(run, results), time_budget)
+            await self._replicate(replicated_changes(run, results), time_budget)
         except BackendError:
             if made:
                 await self._be_unsure(names, time_budget)
@@ -407,24 +407,28 @@ class OriginBackend(BackendWrapper):
                     lacking[place] = keys
         if not (lacking and self._old.up):
             return
-        await self._puller.pull((key for keys in lacking.values() for key in keys), time_budget)
-        # Even if nothing was pulled: another process may have been faster.
+        await self._fetcher.fetch((key for keys in lacking.values() for key in keys), time_budget)
+        # Even if nothing was fetched: another process may have been faster.
         again = await self._make([run[place] for place in lacking])
         for place, result in zip(lacking, again, strict=True):
             results[place] = result
 
-    async def _echo(self, told: Sequence[ReplicatedChange], time_budget: TimeBudget) -> None:
+    async def _replicate(self, told: Sequence[ReplicatedChange], time_budget: TimeBudget) -> None:
         """
         Repeat on the old side what was done. What is not the same is removed there, and so that
         it is put there again, denied; so is what it has not heard, or does not have.
         """
         if not told:
             return
-        replies = await self._old.tell([(echo.key, echo.request) for echo in told], time_budget)
+        replies = await self._old.tell(
+            [(change.key, change.request) for change in told], time_budget
+        )
         answers = list(zip(told, replies, strict=True))
-        unheard = {echo.key for echo, reply in answers if reply is None or echo.lacks(reply)}
+        unheard = {change.key for change, reply in answers if reply is None or change.lacks(reply)}
         doubtful = {
-            echo.key for echo, reply in answers if reply is not None and not echo.agrees(reply)
+            change.key
+            for change, reply in answers
+            if reply is not None and not change.agrees(reply)
         }
         doubtful |= await self._changed_since(told)
         if doubtful:
@@ -435,9 +439,9 @@ class OriginBackend(BackendWrapper):
     async def _changed_since(self, told: Sequence[ReplicatedChange]) -> set[bytes]:
         """The keys whose item in the storage is no longer what these changes have made."""
         tokens: dict[bytes, int] = {}
-        for echo in told:
-            if echo.token is not None and (echo.key in tokens or not echo.sure):
-                tokens[echo.key] = echo.token
+        for change in told:
+            if change.token is not None and (change.key in tokens or not change.sure):
+                tokens[change.key] = change.token
         if not tokens:
             return set()
         try:
@@ -494,7 +498,7 @@ class OriginBackend(BackendWrapper):
         return results
 
     async def _remove_old(self, keys: Sequence[bytes], time_budget: TimeBudget) -> set[bytes]:
-        """Remove items on the old side, or see to it that they are never pulled. Which it had."""
+        """Remove items on the old side, or see to it that they are never fetched. Which it had."""
         had, untold = await self._old.delete(keys, time_budget)
         if untold:
             await self._deny(untold)
@@ -526,7 +530,7 @@ class OriginBackend(BackendWrapper):
     async def _flush_once(self, command: Any, time_budget: TimeBudget) -> Result:
         """
         Both sides. The storage comes first, since it may refuse; and once more
-        after the old side, for what was pulled between the two.
+        after the old side, for what was fetched between the two.
         """
         (result,) = await self._ask([command])
         if result is not Outcome.OK:
@@ -546,7 +550,7 @@ class OriginBackend(BackendWrapper):
     # -- what the old side has missed ----------------------------------------------------------
 
     async def _deny(self, keys: Sequence[bytes]) -> None:
-        """Do not pull these: what the old side has of them may be out of date."""
+        """Do not fetch these: what the old side has of them may be out of date."""
         if self._ended:
             return
         (result,) = await self._ask([DenyFill(keys)])
@@ -580,7 +584,7 @@ class OriginBackend(BackendWrapper):
         self._cancel_timer()
         self._old.stop()
         self._log.error(
-            "Nothing is pulled from the old memcached any more, and nothing told to it "
+            "Nothing is fetched from the old memcached any more, and nothing told to it "
             "({reason}): the storage serves alone, as --storage {storage} does",
             reason=why,
             storage=redact(self._location.storage),

@@ -26,7 +26,7 @@ def check_each(results: list[Result]) -> list[Result]:
     """The same, where the storage has answered each command."""
     for result in results:
         if says_away(result):
-            raise BackendError(result.trouble, result.message)
+            raise BackendError(result.kind, result.message)
     return results
 
 
@@ -42,7 +42,7 @@ class Fetcher:
     ) -> None:
         """
         @param execute: performs commands on the storage.
-        @param count: is told how many items were pulled.
+        @param count: is told how many items were fetched.
         @param on_end: called where the storage says that nothing may be filled
             in any more.
         """
@@ -51,7 +51,7 @@ class Fetcher:
         self._count = count
         self._on_end = on_end
 
-    async def pull(self, keys: Iterable[bytes], time_budget: TimeBudget) -> dict[bytes, Item]:
+    async def fetch(self, keys: Iterable[bytes], time_budget: TimeBudget) -> dict[bytes, Item]:
         """
         The items of those keys that the old side has, and the storage then too;
         where patience ends before, none, or some of them.

@@ -130,7 +130,7 @@ class OriginFirst:
         results, _, silent = await self._tell(run, time_budget)
         (items,) = await kept
         if isinstance(items, Failed):
-            raise BackendError(items.trouble, items.message)
+            raise BackendError(items.kind, items.message)
         there = {
             key: item
             for key, item in zip(keys, items, strict=True)

@@ -48,7 +48,7 @@ class Progress:
         self._counts["warm_hits"] += hits
         self._counts["warm_misses"] += misses
 
-    def pulled(self, items: int) -> None:
+    def fetched(self, items: int) -> None:
         """So many items were brought over."""
         self._counts["warm_pulled"] += items
 
@@ -59,15 +59,15 @@ class Progress:
     def _look(self) -> None:
         now = dict(self._counts)
         hits = now["warm_hits"] - self._before["warm_hits"]
-        pulled = now["warm_pulled"] - self._before["warm_pulled"]
+        fetched = now["warm_pulled"] - self._before["warm_pulled"]
         self._before = now
-        enough = pulled >= 0 and hits + pulled >= _ENOUGH_READS
-        if enough and pulled < _COLD_SHARE * (hits + pulled) and not self._said:
+        enough = fetched >= 0 and hits + fetched >= _ENOUGH_READS
+        if enough and fetched < _COLD_SHARE * (hits + fetched) and not self._said:
             self._said = True
             self._log.info(
-                "Of {all} items read in ten minutes, {pulled} came from the old memcached: "
+                "Of {all} items read in ten minutes, {fetched} came from the old memcached: "
                 "--storage {storage} will do now",
-                all=hits + pulled,
-                pulled=pulled,
+                all=hits + fetched,
+                fetched=fetched,
                 storage=self._storage,
             )

@@ -73,14 +73,16 @@ class ReplicatedChange:
         return reply.code in _LACKING and self.agrees is not _is_gone
 
 
-def echoes(commands: Iterable[Command], results: Iterable[Result]) -> list[ReplicatedChange]:
+def replicated_changes(
+    commands: Iterable[Command], results: Iterable[Result]
+) -> list[ReplicatedChange]:
     """What changes mean for the old side, in their order."""
     return [
-        echo
+        change
         for command, result in zip(commands, results, strict=True)
         for place, key in enumerate(command.keys)
         if (named := wire.name(key)) is not None
-        for echo in _echo(command, _part(result, place), key, named)
+        for change in _changes(command, _part(result, place), key, named)
     ]
 
 
@@ -89,21 +91,23 @@ def _part(result: Result, place: int) -> Result:
     return result[place] if isinstance(result, list | Lines) else result
 
 
-def _echo(command: Command, result: Result, key: bytes, named: bytes) -> Iterator[ReplicatedChange]:
+def _changes(
+    command: Command, result: Result, key: bytes, named: bytes
+) -> Iterator[ReplicatedChange]:
     match command, result:
         case _, Failed():  # nobody knows what has become of it
             yield ReplicatedChange(key, wire.delete(named), _is_gone)
         case Store(), Stored():
-            yield _echo_of_store(command, result, named)
+            yield _change_of_store(command, result, named)
         case Arithmetic(), Number():
-            yield from _echo_of_arithmetic(command, result, named)
+            yield from _change_of_arithmetic(command, result, named)
         case (Touch(exptime=exptime), Touched()) | (GetAndTouch(exptime=exptime), tuple()):
             yield ReplicatedChange(key, wire.touch(named, exptime), _is_touched)
         case MetaGet(touch=int() as exptime), MetaItem():
             yield ReplicatedChange(key, wire.touch(named, exptime), _is_touched)
 
 
-def _echo_of_store(command: Store, stored: Stored, named: bytes) -> ReplicatedChange:
+def _change_of_store(command: Store, stored: Stored, named: bytes) -> ReplicatedChange:
     key, mode = command.key, command.mode
     if command.invalidate:  # it may be marked stale
         return ReplicatedChange(key, wire.delete(named), _is_gone)
@@ -114,7 +118,7 @@ def _echo_of_store(command: Store, stored: Stored, named: bytes) -> ReplicatedCh
     return ReplicatedChange(key, request, _is_stored, stored.cas)
 
 
-def _echo_of_arithmetic(
+def _change_of_arithmetic(
     command: Arithmetic, number: Number, named: bytes
 ) -> Iterator[ReplicatedChange]:
     text = b"%d" % number.value

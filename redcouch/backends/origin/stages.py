@@ -181,7 +181,7 @@ class StageFollower:
         try:
             (said,) = await self._ask([self._beat()])
             if isinstance(said, Failed):
-                raise BackendError(said.trouble, said.message)
+                raise BackendError(said.kind, said.message)
         except BackendError:
             said = Failure()
         finally:

@@ -168,7 +168,7 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
     role = ""
     made_at = 0.0
     #: Why this connection is of no use, once that is known.
-    trouble: Failure | None = None
+    fault: Failure | None = None
 
     def connectionMade(self) -> None:
         self.waiting = deque()
@@ -249,19 +249,19 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         self.link.on_up(self)
 
     def _not_prepared(self, failure: Failure) -> None:
-        if self.trouble is None and self.link.location.tls and not self.heard_at:
+        if self.fault is None and self.link.location.tls and not self.heard_at:
             failure = Failure(RedisError(f"{explain(failure)}. {_NO_TLS}"))
-        self.link.on_attempt_failed(self.trouble or failure)
+        self.link.on_attempt_failed(self.fault or failure)
         self.transport.abortConnection()
 
     def give_up(self, why: str) -> None:
         """Close the connection at once; whoever waits on it is told."""
-        self.trouble = self.trouble or Failure(RedisError(why))
+        self.fault = self.fault or Failure(RedisError(why))
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:
-        self.trouble = self.trouble or reason
-        self.link.on_lost(self, self.trouble)
+        self.fault = self.fault or reason
+        self.link.on_lost(self, self.fault)
         super().connectionLost(reason)
 
     def _error(self, text: str) -> Exception:
@@ -271,7 +271,7 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         """
         error: Exception = RedisError(text)
         code = error_code(text)
-        if code in UNFIT and self.trouble is None and self.link.is_in_use(self):
+        if code in UNFIT and self.fault is None and self.link.is_in_use(self):
             self.link.refused(code)
         return error
 
@@ -464,7 +464,7 @@ class RedisConnection:
     def on_up(self, protocol: RedisConnectionProtocol) -> None:
         """A connection is prepared."""
         self._sentinels_say()
-        if protocol.trouble is not None:
+        if protocol.fault is not None:
             return
         self._protocol = protocol
         self.state = State.UP
@@ -566,7 +566,7 @@ class RedisConnection:
     def _sentinels_say(self) -> None:
         """Leave a master that is none any more, or is about to be none."""
         sentinels, chosen, protocol = self._sentinels, self._chosen, self.newest
-        if sentinels is None or chosen is None or protocol is None or protocol.trouble is not None:
+        if sentinels is None or chosen is None or protocol is None or protocol.fault is not None:
             return
         believed = sentinels.believed()
         if not believed or believed[0].epoch < chosen.epoch:

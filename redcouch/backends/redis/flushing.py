@@ -105,7 +105,7 @@ class Flushing:
     def _flush_failed(self, failure: Any) -> None:
         """The next connection looks for it again."""
         if failure.check(BackendError):
-            if failure.value.failed.trouble is ErrorKind.WRONG_TYPE:
+            if failure.value.failed.kind is ErrorKind.WRONG_TYPE:
                 self._tell_senseless()
         else:
             self._log.failure("Could not carry out a delayed flush_all", failure)

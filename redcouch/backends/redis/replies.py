@@ -100,8 +100,8 @@ def failed_by(reply: Any) -> Failed:
         return Failed(
             ErrorKind.REFUSED, f"storage gives no token: {str(reply).partition('COUNTER ')[2]}"
         )
-    trouble = ErrorKind.UNAVAILABLE if code in _AWAY else ErrorKind.REFUSED
-    return _KNOWN.get(code) or Failed(trouble, f"storage answered {code}")
+    kind = ErrorKind.UNAVAILABLE if code in _AWAY else ErrorKind.REFUSED
+    return _KNOWN.get(code) or Failed(kind, f"storage answered {code}")
 
 
 def read_outcome(reply: Any) -> Outcome | Failed | Unfinished:
@@ -119,7 +119,7 @@ def check(reply: Any) -> Any:
     """A reply, if it is no error. Raises L{BackendError} for one."""
     if isinstance(reply, Exception):
         failed = failed_by(reply)
-        raise BackendError(failed.trouble, failed.message)
+        raise BackendError(failed.kind, failed.message)
     return reply
 
 

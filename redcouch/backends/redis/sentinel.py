@@ -131,7 +131,7 @@ class Sentinels:
         if self.is_replacing():
             return f"its sentinels are replacing the master of {self.name}"
         heard = [one for one in self._all if one.answers] or self._all
-        reasons = dict.fromkeys(one.trouble for one in heard)
+        reasons = dict.fromkeys(one.complaint for one in heard)
         if heard[0].answers:
             return f"sentinel {'; '.join(reasons)}"
         return f"no sentinel can be reached: {'; '.join(reasons)}"
@@ -203,7 +203,7 @@ class _Sentinel:
     One sentinel: a connection to ask it, and one on which it announces.
 
     @ivar opinion: what it last said; C{None} where it knows no master, or is away.
-    @ivar trouble: why it has no opinion.
+    @ivar complaint: why it has no opinion.
     @ivar answers: whether it answers at all.
     """
 
@@ -211,7 +211,7 @@ class _Sentinel:
         self.opinion: Opinion | None = None
         self.answers = False
         self._shown = f"{address[0]}:{address[1]}"
-        self.trouble = f"{self._shown} has not answered"
+        self.complaint = f"{self._shown} has not answered"
         self._sentinels = sentinels
         self._endpoint = HostnameEndpoint(
             sentinels.reactor,
@@ -289,7 +289,7 @@ class _Sentinel:
     def _fail(self, why: str) -> None:
         """It is away; it is tried again when it is asked again."""
         self.opinion, self.answers = None, False
-        self.trouble = f"{self._shown}: {why}"
+        self.complaint = f"{self._shown}: {why}"
         self.disconnect()
         self._sentinels.heard(self)
 
@@ -316,10 +316,10 @@ class _Sentinel:
             self.opinion = None
             unknown = "No such master" in str(error)
             why = f"knows no master named {self._sentinels.name}" if unknown else f"says {error}"
-            self.trouble = f"{self._shown} {why}"
+            self.complaint = f"{self._shown} {why}"
         except (ValueError, TypeError, KeyError):
             self.opinion = None
-            self.trouble = f"{self._shown} does not answer as a sentinel does"
+            self.complaint = f"{self._shown} does not answer as a sentinel does"
         if self._ask_again:
             self._send_question()
         self._sentinels.heard(self)

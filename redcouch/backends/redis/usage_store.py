@@ -110,7 +110,7 @@ class UsageStore:
         """All that has been kept. What makes no sense there is told once, and passed over."""
         replies = await self._exchange.ask_all([(b"HGETALL", key) for key in SYSTEM_KEYS])
         for key, reply in zip(SYSTEM_KEYS, replies, strict=True):
-            if failed_by(reply).trouble is ErrorKind.WRONG_TYPE:
+            if failed_by(reply).kind is ErrorKind.WRONG_TYPE:
                 self._tell(key)
             else:
                 check(reply)

@@ -118,7 +118,7 @@ class RedisCase(TestCase):
     def assert_failed(self, result: Result, trouble: ErrorKind) -> None:
         """Check that a command has failed for this reason."""
         self.assertIsInstance(result, Failed)
-        self.assertIs(result.trouble, trouble)
+        self.assertIs(result.kind, trouble)
 
 
 class SharedRedisCase(OnRedis, RedisCase):

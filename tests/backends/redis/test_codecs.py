@@ -114,7 +114,7 @@ def test_errors(codec: ScriptCodec, text: str) -> None:
                 assert command is LARGE
                 one = one.result
             assert isinstance(one, Failed), command
-            assert one.trouble is ERRORS[text]
+            assert one.kind is ERRORS[text]
             assert "127.0.0.1" not in one.message
 
 

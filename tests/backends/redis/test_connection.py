@@ -56,7 +56,7 @@ class ComingAndGoingTests(RedisCase):
         """Check that a command fails with the reason that there is no Redis."""
         with self.assertRaises(BackendError) as caught:
             await self.get()
-        self.assertIs(caught.exception.failed.trouble, ErrorKind.UNAVAILABLE)
+        self.assertIs(caught.exception.failed.kind, ErrorKind.UNAVAILABLE)
 
     async def test_first_moments(self) -> None:
         """A client that comes before the connection is there is served all the same."""
@@ -133,7 +133,7 @@ class ComingAndGoingTests(RedisCase):
                 try:
                     results = named(await self.storage.execute(commands))
                 except BackendError as error:
-                    self.assertIs(error.failed.trouble, ErrorKind.UNAVAILABLE)
+                    self.assertIs(error.failed.kind, ErrorKind.UNAVAILABLE)
                     answered.append(False)
                     await eventually_in_reactor(lambda: stopping or self.storage.health().ready)
                 else:

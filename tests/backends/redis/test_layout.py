@@ -93,7 +93,7 @@ def test_unreadable(fields: tuple[bytes | None, ...]) -> None:
     """What cannot be sent to a memcached client is not readable, and is not guessed at."""
     found = read_item(fields)
     assert isinstance(found, Failed)
-    assert found.trouble is ErrorKind.UNREADABLE
+    assert found.kind is ErrorKind.UNREADABLE
 
 
 @given(st.binary(), st.booleans())

@@ -197,7 +197,7 @@ class ForgottenScriptTests(SharedRedisCase):
         for result in results:
             for part in result if isinstance(result, list) else [result]:
                 if isinstance(part, Failed):
-                    self.assertIs(part.trouble, ErrorKind.REFUSED)
+                    self.assertIs(part.kind, ErrorKind.REFUSED)
         expected = await self.expected(results)
         self.assertEqual([plain(result) for result in results], expected)
         return expected

@@ -141,12 +141,12 @@ class StringTests(SharedRedisCase):
             for command in commands:
                 result = await self.do(command)
                 self.assertIsInstance(result, Failed, command)
-                self.assertIs(result.trouble, ErrorKind.WRONG_TYPE)
+                self.assertIs(result.kind, ErrorKind.WRONG_TYPE)
             for reader in (Get([b"k", key, b"k"]), GetAndTouch([b"k", key, b"k"], 500)):
                 await self.store(b"v")
                 first, found, last = await self.do(reader)
                 self.assertEqual((first[0], last[0]), (b"v", b"v"))
-                self.assertIs(found.trouble, ErrorKind.WRONG_TYPE)
+                self.assertIs(found.kind, ErrorKind.WRONG_TYPE)
         self.assertEqual({key: self.client.dump(key) for key in before}, before)
 
     async def test_reserved(self) -> None:
@@ -203,7 +203,7 @@ class StringTests(SharedRedisCase):
         self.client.set("other", "x")
         for flush in (Flush(), Flush(100)):
             result = await self.do(flush)
-            self.assertIs(result.trouble, ErrorKind.REFUSED)
+            self.assertIs(result.kind, ErrorKind.REFUSED)
             self.assertIn("flush=all", result.message)
         self.client.set("redcouch:sys:flush_at:", "1")
         await self.connect(f"{self.url}?layout=string")

@@ -307,7 +307,7 @@ class ClusterFills:
         try:
             return await doing
         except BackendError as error:
-            if error.failed.trouble is ErrorKind.UNAVAILABLE:
+            if error.failed.kind is ErrorKind.UNAVAILABLE:
                 raise
             return [error.failed] * count
 

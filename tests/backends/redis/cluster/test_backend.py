@@ -234,7 +234,7 @@ class ChangingClusterTests(ClusterCase):
         await self.connect(f"redis+cluster://127.0.0.1:{server.port}")
         with self.assertRaisesRegex(BackendError, "storage not reachable"):
             (result,) = await self.storage.execute([Store(StoreMode.SET, b"k", b"v")])
-            raise BackendError(result.trouble, result.message)
+            raise BackendError(result.kind, result.message)
         self.assertIn("write redis:// in place of redis", self.storage.health().reason)
 
     async def test_a_new_node(self) -> None:

@@ -106,5 +106,5 @@ class OneNodeTests(RedisCase):
         for said in (b"-ERR no MOVED 1 evil:1\r\n", b"-OOM MOVED 1 evil:1\r\n"):
             self.script |= {b"a": [said]}
             (failed,) = await self.sets(b"a")
-            self.assertIn(failed.trouble, (ErrorKind.REFUSED, ErrorKind.OUT_OF_MEMORY))
+            self.assertIn(failed.kind, (ErrorKind.REFUSED, ErrorKind.OUT_OF_MEMORY))
         self.assertEqual(self.seen, [b"a", b"a"])
