@@ -33,6 +33,11 @@ def read_item(key: bytes, block: bytes, cas: int = 0) -> Item | None:
     return Item(block[end + 2 : -2], int(flags), cas)
 
 
+def has_misses(found: Lines | list[KeyResult]) -> bool:
+    """Whether any key was missed."""
+    return found.misses > 0 if isinstance(found, Lines) else None in found
+
+
 class Lines(Sequence[KeyResult]):
     """
     The result of a L{Get<redcouch.commands.Get>}: a sequence as any, whose items are

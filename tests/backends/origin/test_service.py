@@ -69,7 +69,9 @@ def live(bridge: RedCouch, old: Memcached) -> None:
         assert say(server, b"get k\r\n", b"END\r\n") == b"END\r\n"
 
 
-@pytest.mark.parametrize("parameters", ["", "encoding=raw&", "layout=string&prefix=s:&"])
+@pytest.mark.parametrize(
+    "parameters", ["", "encoding=raw&", "layout=string&prefix=s:&", "cache=1m&"]
+)
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_redis(redis: RedisServer, old: Memcached, parameters: str, workers: str) -> None:
     """Every layout, with one worker and with more."""
