@@ -133,13 +133,16 @@ def moving_slots(cluster: Cluster) -> Iterator[None]:
 
 
 @contextmanager
-def trial(rate: float, scale: float, on_cluster: bool = False) -> Iterator[Trial]:
+def trial(
+    rate: float, scale: float, on_cluster: bool = False, parameters: str = ""
+) -> Iterator[Trial]:
     """
     Everything running, the clients on the memcacheds.
 
     @param rate: requests a second, about.
     @param scale: how long each part lasts, as a share of what it does.
     @param on_cluster: in place of one Redis, there are three masters whose slots move.
+    @param parameters: more of them for the URL of the storage, as in C{cache=1m&}.
     """
     with ExitStack() as stack:
         members = [stack.enter_context(servers.memcached("-m", "128")) for _ in range(NODES)]
@@ -152,7 +155,9 @@ def trial(rate: float, scale: float, on_cluster: bool = False) -> Iterator[Trial
             redis = stack.enter_context(servers.redis_server())
         nodes = [(servers.LOOPBACK, member.port) for member in members]
         sources = "&".join(f"from=memcached://{host}:{port}" for host, port in nodes)
-        url = f"warm:{redis.url}?timeout=10&{sources}&ring=modula&hash=crc&from-timeout=5"
+        url = (
+            f"warm:{redis.url}?{parameters}timeout=10&{sources}&ring=modula&hash=crc&from-timeout=5"
+        )
         assert run("stage", "origin-first", "-s", url).status == 0
         bridges = [
             stack.enter_context(servers.redcouch(url)),
@@ -183,11 +188,17 @@ def trial(rate: float, scale: float, on_cluster: bool = False) -> Iterator[Trial
             bridge.check_log()
 
 
-def go(seconds: float, rate: float, rounds: int = 0, on_cluster: bool = False) -> list[Phase]:
+def go(
+    seconds: float,
+    rate: float,
+    rounds: int = 0,
+    on_cluster: bool = False,
+    parameters: str = "",
+) -> list[Phase]:
     """What was seen in as many rounds as there is time for; or in so many."""
     scale = min(1.0, seconds / 100)
     began = time.monotonic()
-    with trial(rate, scale, on_cluster) as running:
+    with trial(rate, scale, on_cluster, parameters) as running:
         running.last(3)
         done = 0
         while not done or (done < rounds if rounds else time.monotonic() < began + seconds):
@@ -232,8 +243,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--cluster", action="store_true", help="to a cluster, whose slots move meanwhile"
     )
+    parser.add_argument(
+        "--cache", default="", metavar="SIZE", help="with so much memory for items in RedCouch"
+    )
     options = parser.parse_args(arguments)
-    phases = go(options.seconds, options.rate, on_cluster=options.cluster)
+    parameters = f"cache={options.cache}&" if options.cache else ""
+    phases = go(options.seconds, options.rate, on_cluster=options.cluster, parameters=parameters)
     print(table(phases))
     examples = [one for phase in phases for one in phase.examples]
     for one in examples[:20]:
