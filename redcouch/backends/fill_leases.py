@@ -191,6 +191,7 @@ class FillState:
     @ivar denied: how many keys are; C{None} for all.
     @ivar leads: the member that asks is the one that repairs.
     @ivar lacking: not all that the storage has is in the other cache, which is to have it.
+    @ivar left: items that a sweep in this stage has left to bring over; C{None} before one.
     @ivar notes_removals: removals are to be noted before they begin, as changes are
         (L{BeginChanges}), with L{REMOVAL} in their names.
     """
@@ -202,6 +203,7 @@ class FillState:
     denied: int | None = 0
     leads: bool = False
     lacking: bool = False
+    left: int | None = None
     notes_removals: bool = False
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,7 +185,10 @@ class Copier:
         stop: Stop,
         pace: Pace,
         counts: ImportCounts,
+        on_batch: Callable[[int, int], None] = lambda place, left: None,
     ) -> None:
+        """@param on_batch: told how many items the node of a place has left."""
+        self._on_batch = on_batch
         self._storage = storage
         self._evictions = Evictions(storage)
         self._ring = ring
@@ -208,12 +211,16 @@ class Copier:
         try:
             with listed(place, address, self._stop) as own:
                 self._tally.listed += len(own.keys)
-                with progress(address.shown, len(own.keys)) as advance:
+                left = len(own.keys)
+                self._on_batch(place, left)
+                with progress(address.shown, left) as advance:
                     for part in in_turn([own], self._ring, self._pace):
                         self._evictions.check()
                         self._tally.counts["elsewhere"] += len(part.elsewhere)
                         advance(len(part.elsewhere))
                         self._copy(part.node, part.owned, advance)
+                        left -= len(part.elsewhere) + len(part.owned)
+                        self._on_batch(place, left)
                 self._evictions.check(now=True)
         except ServerError as error:
             self._tally.troubles.append(str(error))

@@ -158,6 +158,7 @@ def _as_json(status: StageStatus, why_not: str | None) -> dict[str, Any]:
         "announced": status.next or None,
         "pending": status.pending,
         "swept": status.swept,
+        "left": status.left,
         "rollback_safe": why_not is None,
         "because": why_not,
         "redcouches": [{"name": one.name, "seen": round(one.seen, 3)} for one in status.members],
@@ -173,6 +174,8 @@ def _show(opened: WarmStorage, as_json: bool) -> None:
         names = ", ".join(one.name for one in status.members) or "none"
         click.echo(f"stage          {status.stage.value}")
         click.echo(f"RedCouches     {names}")
+        if status.left is not None:
+            click.echo(f"left to move   {status.left:,} items, as the last sweep has seen")
         click.echo(f"rollback safe  {'yes' if why_not is None else f'no, because {why_not}'}")
     if why_not is not None:
         raise click.exceptions.Exit(NO)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import click
 
@@ -18,6 +19,8 @@ from redcouch.cli.warm_storage import (
     warm_storage_option,
 )
 from redcouch.errors import ServerError
+from redcouch.memcached_client.address import Address
+from redcouch.memcached_client.node import BlockingNode
 
 
 @click.command("sweep")
@@ -45,17 +48,60 @@ def command(warm: WarmLocation, rate: float | None, as_json: bool) -> None:
         try:
             with open_warm_storage(warm) as opened:
                 version = _version(opened)
-                copier = Copier(opened.storage, origin.ring, True, stop, Pace(rate, stop), counts)
+                left = _Left(opened, version, origin.nodes)
+                pace = Pace(rate, stop)
+                copier = Copier(
+                    opened.storage, origin.ring, True, stop, pace, counts, left.on_batch
+                )
                 for place, address in enumerate(origin.nodes):
                     copier.copy_node(place, address)
                 whole = not (counts.troubles or counts.counts["failed"] or stop.requested)
                 if whole:
                     opened.note(swept=version)
+                left.note(0 if whole else left.items)
         except ServerError as error:
             counts.troubles.append(str(error))
     counts.seconds = time.monotonic() - began
     show_counts(counts, stop, as_json)
     raise click.exceptions.Exit(stop.status or (NO if counts.counts["failed"] else 0))
+
+
+class _Left:
+    """
+    Tells those who look at the storage how many items are left to bring over.
+
+    @ivar items: how many; of memcacheds that have not been listed yet, all that they have.
+    """
+
+    def __init__(self, opened: WarmStorage, version: int, nodes: Sequence[Address]) -> None:
+        self._opened = opened
+        self._version = version
+        self._of_node = [*map(_count, nodes)]
+        self.note(self.items)
+
+    @property
+    def items(self) -> int:
+        return sum(self._of_node)
+
+    def on_batch(self, place: int, left: int) -> None:
+        """One of the memcacheds has so many left; it is noted once a second."""
+        self._of_node[place] = left
+        if time.monotonic() - self._noted_at >= 1.0:
+            self.note(self.items)
+
+    def note(self, items: int) -> None:
+        """Write it down."""
+        self._noted_at = time.monotonic()
+        self._opened.note(left=items, left_in=self._version)
+
+
+def _count(address: Address) -> int:
+    """How many items a memcached has; none, if it cannot be asked, of which the sweep tells."""
+    try:
+        with BlockingNode(address) as node:
+            return node.item_count()
+    except ServerError:
+        return 0
 
 
 def _version(opened: WarmStorage) -> int:

@@ -93,6 +93,7 @@ class StageStatus:
     @ivar pending: keys that the old memcacheds may have out of date; C{None} for all.
     @ivar next: the stage that somebody has announced.
     @ivar swept: a sweep has come to its end in this stage.
+    @ivar left: items that a sweep in this stage has left to bring over; C{None} before one.
     @ivar returning: not all that Redis has is on the old memcacheds yet; how often that has
         come about since it was so.
     """
@@ -102,6 +103,7 @@ class StageStatus:
     pending: int | None
     next: str
     swept: bool
+    left: int | None
     returning: int
     members: Sequence[Member]
 
@@ -134,7 +136,7 @@ class WarmStorage:
         self._beat(
             [word for one in nodes if one.process for word in (one.address.shown, one.process)]
         )
-        names = ("stage", "version", "next", "swept", "returning")
+        names = ("stage", "version", "next", "swept", "left", "left_in", "returning")
         said: Any = self.storage.client.hmget(self._state, names)
         known = dict(zip(names, said, strict=True))
         version = int(known["version"] or 0)
@@ -144,6 +146,7 @@ class WarmStorage:
             self.pending,
             (known["next"] or b"").decode(),
             known["swept"] == b"%d" % version,
+            int(known["left"] or 0) if known["left_in"] == b"%d" % version else None,
             int(known["returning"] or 0),
             self.members(),
         )

@@ -303,6 +303,11 @@ _STORAGE = {
         "1 for origin-first, 2 for redis-first, 3 for redis-only.",
         GaugeMetricFamily,
     ),
+    "warm_left": (
+        "redcouch_warm_left",
+        "Items that the last sweep in this stage has left to bring over; nothing before one.",
+        GaugeMetricFamily,
+    ),
     "warm_ended": (
         "redcouch_warm_ended",
         "1 if nothing is fetched from the old memcached any more.",

@@ -140,7 +140,7 @@ def _read_through(view: View) -> dict[str, Any] | None:
     if not view.snapshot.filled:
         return None
     said = view.statistics
-    states = {name: said.get(name) for name in ("warm_barred", "warm_ended")}
+    states = {name: said.get(name) for name in ("warm_barred", "warm_ended", "warm_left")}
     stage = [None, *Stage][said.get("warm_stage", 0)]
     pending = None if said.get("warm_ended") else said.get("warm_barred", 0)
     away, lacking = said.get("warm_old_away", 0), bool(said.get("warm_lacking"))

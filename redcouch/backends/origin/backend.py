@@ -234,7 +234,10 @@ class OriginBackend(BackendWrapper):
             found["warm_ended"] = int(denied is None)
         if self._stages.stage is not None:
             found["warm_stage"] = self._stages.stage.number
-        found["warm_lacking"] = int(self._stages.state.lacking)
+        state = self._stages.state
+        found["warm_lacking"] = int(state.lacking)
+        if state.left is not None:
+            found["warm_left"] = state.left
         found["warm_old_away"] = sum(not node.up for node in self._old.nodes)
         found["warm_old_up"] = sum(node.up for node in self._old.nodes)
         return found

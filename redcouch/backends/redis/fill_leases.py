@@ -299,9 +299,15 @@ def _read_list(command: ListDenied, replies: Sequence[Any]) -> Result:
 def _read_state(command: Beat, replies: Sequence[Any]) -> Result:
     match replies[0]:
         case [bytes() as stage, int() as version, bytes() as following, *numbers]:
-            holding, denied, leads, lacking = numbers
-            known = None if denied < 0 else denied
+            holding, denied, leads, lacking, left = numbers
             return FillState(
-                stage, version, following, holding == 1, known, leads == 1, lacking == 1
+                stage,
+                version,
+                following,
+                holding == 1,
+                None if denied < 0 else denied,
+                leads == 1,
+                lacking == 1,
+                None if left < 0 else left,
             )
     return read_outcome(replies[0])

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.backends.origin.conftest import PATIENT
-from tests.backends.origin.conversation import say
+from tests.backends.origin.conversation import say, stats
 from tests.cli.filling import fill_many
 from tests.cli.running import finish, run, start
+from tests.http.pages import fetch, metrics
 from tests.support import servers
+from tests.support.cluster import shared_cluster
 from tests.support.polling import eventually
-from tests.support.requirements import fixture_needs
+from tests.support.requirements import fixture_needs, needs
 from tests.support.servers import Memcached, RedisServer
 from tests.support.wire import Wire
 
@@ -83,6 +85,37 @@ def test_ctrl_c(url: str, redis: RedisServer, old: Memcached) -> None:
         assert (rest.json["present"], rest.json["copied"]) == (there, ITEMS - there)
         assert len(client.keys("rc:*")) == ITEMS
     assert run("stage", "redis-only", "-s", url).status == 0
+
+
+@pytest.mark.parametrize("on_cluster", [False, pytest.param(True, marks=needs("redis 7.0"))])
+def test_items_left(redis: RedisServer, old: Memcached, on_cluster: bool) -> None:
+    """Who looks at RedCouch sees how many items are left to move, while a sweep runs and after."""
+    storage = redis.url
+    if on_cluster:
+        cluster = shared_cluster("7.0")
+        cluster.clear()
+        storage = cluster.url
+    url = f"warm:{storage}?from=memcached://{servers.LOOPBACK}:{old.port}&{PATIENT}"
+    fill_many(old.address, b"k", ITEMS)
+    with servers.redcouch(url, "--http", "0") as bridge:
+
+        def left() -> int | None:
+            shown: int | None = fetch(bridge, "/api/status").json()["warm"]["warm_left"]
+            return shown
+
+        assert left() is None
+        sweep = start("sweep", "-s", url, "--rate", 200, "--json")
+        eventually(lambda: 0 < (left() or 0) < ITEMS)
+        sweep.send_signal(signal.SIGINT)
+        rest = ITEMS - finish(sweep).json["copied"]
+        assert run("stage", "-s", url, "--json").json["left"] == rest
+        assert f"left to move   {rest} items" in run("stage", "-s", url).out
+        eventually(lambda: left() == rest)
+        assert run("sweep", "-s", url).status == 0
+        eventually(lambda: left() == stats(bridge)["warm_left"] == 0)
+        assert metrics(bridge)["redcouch_warm_left"] == 0
+        assert run("stage", "redis-only", "-s", url).status == 0
+        eventually(lambda: left() is None)  # it was of another stage
 
 
 @pytest.mark.parametrize("command", ["import", "sweep"])

@@ -218,12 +218,21 @@ class FillRecords:
                 await self.see_to_gone()
         version = b"%d" % command.version
         processes = [word for pair in command.processes.items() for word in pair]
-        stage, now, following, holding, leads, lacking, everything, name = await self._run(
+        stage, now, following, *numbers, everything, name = await self._run(
             STATE_BEAT, self._state, command.member, command.stage, version, *processes
         )
+        holding, leads, lacking, left = numbers
         denied = await self.count(Denials(everything == 1, name))
         return FillState(
-            stage, now, following, holding == 1, denied, leads == 1, lacking == 1, True
+            stage,
+            now,
+            following,
+            holding == 1,
+            denied,
+            leads == 1,
+            lacking == 1,
+            None if left < 0 else left,
+            True,
         )
 
     async def see_to_gone(self) -> None:

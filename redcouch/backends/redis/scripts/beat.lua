@@ -5,7 +5,8 @@
 -- what others may know, the stage that it knows, its version; then for each old memcached that
 -- answers it the name and the process.
 -- Gives {stage, version, next stage, whether nothing may begin, denied keys (-1: all), whether this
--- member repairs, whether the old memcacheds lack something that is to be there}.
+-- member repairs, whether the old memcacheds lack something that is to be there, how many items a
+-- sweep of this stage has left to bring over (-1: nobody knows)}.
 
 local members, doing = KEYS[3], KEYS[4]
 local most, member = tonumber(ARGV[1]), ARGV[2]
@@ -59,10 +60,10 @@ if some_gone or member == '' then
 end
 
 local told = redis.call(
-  'HMGET', state, 'stage', 'version', 'next', 'holding', 'all', 'keys', 'returning'
+  'HMGET', state, 'stage', 'version', 'next', 'holding', 'all', 'keys', 'returning', 'left', 'left_in'
 )
 return {
   told[1] or '', tonumber(told[2] or '0'), told[3] or '', told[4] and 1 or 0,
   told[5] and -1 or tonumber(told[6] or '0') or -1, leader == member and 1 or 0,
-  told[7] and 1 or 0,
+  told[7] and 1 or 0, told[9] == told[2] and tonumber(told[8] or '') or -1,
 }
