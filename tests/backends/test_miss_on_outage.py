@@ -133,7 +133,7 @@ def assert_told(bridge: servers.RedCouch, said: bytes, told: bytes) -> None:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_service(workers: str) -> None:
     """A client of the whole service: misses while Redis is away, hits before and after."""
-    with servers.redis_server("--appendonly", "yes") as redis:
+    with servers.redis_server(*servers.LASTING) as redis:
         options = ("--on-outage", "miss", "--workers", workers)
         with servers.redcouch(redis.url, *options) as bridge:
             assert ask(bridge.address, b"set k 0 0 1\r\nv\r\n", b"\r\n") == b"STORED\r\n"

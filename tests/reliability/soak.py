@@ -36,10 +36,6 @@ from tests.support.polling import PATIENCE, eventually
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import Address
 
-LASTING = ("--appendonly", "yes", "--appendfsync", "always")
-
-"""Seconds that a client waits for a service that is started again."""
-
 _SETTLING = 0.25
 """The part of a run after which memory should not grow any more."""
 
@@ -194,7 +190,7 @@ def run(seconds: float, pause: float = 0.0) -> Report:
     @param pause: seconds that a client waits after each pair of requests.
     """
     with (
-        servers.redis_server(*LASTING) as storage,
+        servers.redis_server(*servers.LASTING) as storage,
         servers.redcouch(storage.url + "?timeout=0.5", "--workers", "2") as restless,
         servers.redcouch(storage.url + "?timeout=0.5") as steady,
     ):

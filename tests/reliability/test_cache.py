@@ -133,9 +133,8 @@ def test_several_bridges_and_native_clients(any_redis: RedisServer, parameters: 
 @pytest.mark.parametrize("harm", ["killed", "flushed", "closed"])
 def test_in_spite_of_faults(harm: str) -> None:
     """Connections are lost, Redis is started anew, or everything is removed."""
-    lasting = ("--appendonly", "yes", "--appendfsync", "always")
     with (
-        servers.redis_server(*lasting) as storage,
+        servers.redis_server(*servers.LASTING) as storage,
         servers.redcouch(storage.url + "/7?cache=1m&timeout=0.5") as one,
         servers.redcouch(storage.url + "/7?cache=1m&timeout=0.5") as other,
         historians([one.address, other.address], 100_000, MOSTLY_READS) as clients,

@@ -164,9 +164,8 @@ def test_two_caches_are_noticed(any_redis: RedisServer) -> None:
 @pytest.mark.parametrize("harm", ["held", "killed"])
 def test_in_spite_of_faults(harm: str) -> None:
     """Redis fails meanwhile: what was said to have been done was done, once and in order."""
-    lasting = ("--appendonly", "yes", "--appendfsync", "always")
     with (
-        servers.redis_server(*lasting) as storage,
+        servers.redis_server(*servers.LASTING) as storage,
         servers.redcouch(storage.url + "?timeout=0.3") as one,
         servers.redcouch(storage.url + "?timeout=0.3") as other,
         historians([one.address, other.address], 100_000) as clients,

@@ -21,7 +21,6 @@ from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import Wire
 
-LASTING = ("--appendonly", "yes", "--appendfsync", "always")
 RECOVERY = 20.0
 """Seconds allowed on a machine of any speed. Two is the promise."""
 
@@ -109,7 +108,7 @@ def until_stored(server: RedCouch) -> float:
 def test_killed(workers: str) -> None:
     """Killed and started again under load: what was acknowledged is there, nothing is mixed up."""
     with (
-        servers.redis_server(*LASTING) as storage,
+        servers.redis_server(*servers.LASTING) as storage,
         servers.redcouch(storage.url, "--workers", workers) as server,
         under_load(server) as loads,
     ):

@@ -30,6 +30,9 @@ from tests.support.prefork import Preforked
 from tests.support.wire import Address, ask
 
 LOOPBACK = "127.0.0.1"
+
+LASTING = ("--appendonly", "yes", "--appendfsync", "always")
+"""Options with which a Redis that is killed has lost nothing that it has acknowledged."""
 TWISTD = str(Path(sys.executable).parent / "twistd")
 REDIS_VERSIONS = ("6.2", "7.0", "8.2", "valkey 8.1")
 """The servers that RedCouch is for; those without a name are Redis."""

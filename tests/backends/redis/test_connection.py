@@ -24,7 +24,7 @@ from tests.backends.redis.fake import FakeRedis, FakeRedisFactory, nothing
 from tests.support import servers
 from tests.support.polling import eventually_in_reactor
 from tests.support.results import named
-from tests.support.servers import RedisServer, free_port
+from tests.support.servers import LASTING, RedisServer, free_port
 
 reactor: Any = _reactor
 
@@ -156,7 +156,7 @@ class ComingAndGoingTests(RedisCase):
 
     async def test_scripts_after_restart(self) -> None:
         """A Redis that was started anew is told the scripts before it is used."""
-        server = self.start_redis("--appendonly", "yes")
+        server = self.start_redis(*LASTING)
         await self.connect(server.url)
         token = await self.set(b"v", flags=7)
         server.kill()
