@@ -18,10 +18,10 @@ from heapq import heapify, heappop, heappush
 from redcouch.value_lines import tell_item
 
 OVERHEAD = 512
-"""Bytes that an item takes in memory beside its key and its value, rounded up."""
+"""Bytes that an item takes in memory beside its key and its lines, rounded up."""
 
 SHARE = 16
-"""An item may take this part of the whole."""
+"""An item may take this part of what its table may."""
 
 _CROWDED = 0.75
 """From this part of the room on it is noted what is used."""
@@ -77,7 +77,6 @@ class Table:
     def __init__(self, room: Room) -> None:
         """@param room: where it takes its part, until it is closed."""
         self._room = room
-        self._most = room.size // SHARE
         self._counts = room.counts
         self._noted = 0
         self._lines: OrderedDict[bytes, bytes] = OrderedDict()
@@ -173,15 +172,16 @@ class Table:
         began_at: float,
     ) -> list[bytes | None]:
         """
-        Keep what was read of these keys, where it is an item and its life is known (its token
-        is kept where it is none below 0). Gives
-        the lines of each item that was read, and C{b""} for a miss; C{None} for anything else.
+        Keep what was read of these keys, where it is an item and its life is known; its token, too,
+        unless that is below 0. Gives the lines of each item that was read, and C{b""} for a
+        miss; C{None} for anything else.
 
         @param lives: milliseconds that each had to live then; -1 for no end.
         @param begun: what L{begin} gave.
         @param began_at: the time then: an item ends no later here than in Redis.
         """
-        all_changed, changed, most = self._all_changed > begun, self._changed, self._most
+        all_changed, changed = self._all_changed > begun, self._changed
+        most = self._room.part // SHARE
         given: list[bytes | None] = []
         for key, item, left in zip(keys, found, lives, strict=True):
             if not isinstance(item, tuple):
