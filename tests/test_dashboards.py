@@ -36,7 +36,7 @@ def scraped() -> dict[str, dict[str, set[str]]]:
     snapshot.storage = dict.fromkeys((*warm, *cache, *cluster), 1)
     place = SlotStatus(1, WorkerStatus(1, True, "", 0, 0))
     names = ["curr_items", "bytes", "limit_maxbytes", "evictions", "reclaimed"]
-    names += ["warm_barred", "warm_ended", "warm_stage"]
+    names += ["warm_barred", "warm_ended", "warm_left", "warm_stage"]
     names += ["cluster_masters", "cluster_masters_down", "cluster_slots_unserved"]
     traffic = {"since": 1, "known": {}, "command": [{"name": "get", "last": 2}]}
     used = ProcessUsage(0.0, 0, 0, 0.0)

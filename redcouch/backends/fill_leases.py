@@ -33,7 +33,10 @@ REMOVAL = b"/-"
 """In the name of a change that is a removal."""
 
 REPAIRED = b"repaired"
-"""In the place of a lease: it was denied until now. Nobody holds such a one."""
+"""
+In the place of a lease: it was denied until now. Nobody holds such a one; a lease that is taken
+then begins with it.
+"""
 
 
 @dataclass(slots=True)
@@ -71,9 +74,9 @@ class Fill(OneKeyCommand):
 @dataclass(slots=True)
 class RevokeLeases(Command):
     """
-    Make leases on these keys void. The result is the outcome DELETED where there was one, or one
-    of the keys has just been allowed again (L{AllowFill}); else OK, and always where removals are
-    noted (L{FillState}).
+    Make leases on these keys void. The result is the outcome DELETED where one of the keys has
+    just been allowed again (L{AllowFill}): whoever did that may have put an item into the other
+    cache meanwhile. Else OK, and always where removals are noted (L{FillState}).
     """
 
     keys: Sequence[bytes] = field()  # required: the property of the same name is no default
@@ -235,7 +238,8 @@ class FillLeases:
         if until <= now or lease == REPAIRED:
             self._forget_old(now)
             self._last += 1
-            lease = b"%d" % self._last
+            mark = REPAIRED + b" " if lease == REPAIRED and until > now else b""
+            lease = b"%b%d" % (mark, self._last)
             self._leases[key] = lease, now + LEASE_SECONDS
         return lease
 
@@ -249,8 +253,9 @@ class FillLeases:
 
     def revoke(self, keys: Sequence[bytes]) -> Outcome:
         """See L{RevokeLeases}."""
-        found = [self._leases.pop(key, None) for key in keys]
-        return Outcome.DELETED if any(found) else Outcome.OK
+        found = [self._leases.pop(key, (b"", 0.0))[0] for key in keys]
+        repaired = any(lease.startswith(REPAIRED) for lease in found)
+        return Outcome.DELETED if repaired else Outcome.OK
 
     def revoke_all(self) -> Outcome:
         """See L{RevokeAllLeases}."""

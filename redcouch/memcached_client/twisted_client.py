@@ -335,7 +335,7 @@ class OriginNode:
         if not self._said_away:
             self._said_away = True
             self._log.warn(
-                "The old memcached {address} is away ({reason}): nothing is pulled from it",
+                "The old memcached {address} is away ({reason}): nothing is fetched from it",
                 address=self.address.shown,
                 reason=why,
             )

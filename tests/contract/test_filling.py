@@ -114,7 +114,7 @@ class FillingTests:
         lease, other = await self.one(TakeLease(K)), await self.one(TakeLease(L))
         revoke = RevokeLeases([K, b"x"])
         said, found = await self.storage.execute([revoke, Get([K])])
-        assert (said, found) == (Outcome.OK if self.on_cluster else Outcome.DELETED, [None])
+        assert (said, found) == (Outcome.OK, [None])
         assert await self.fill(lease) is Outcome.NOT_STORED
         assert isinstance(await self.fill(other, L), Stored)
         again = await self.one(TakeLease(K))
@@ -161,6 +161,25 @@ class FillingTests:
         assert await self.one(ListDenied(10)) == [L]
         assert await self.one(CountDenied()) == 1
         assert isinstance(await self.one(TakeLease(b"x")), bytes)
+
+    async def test_revoked_after_it_was_allowed(self) -> None:
+        """
+        Whoever revokes is told that a key has just been allowed, whether somebody has taken a lease
+        since or not, and once; where removals are noted, nobody has to be.
+        """
+        told = Outcome.OK if self.on_cluster else Outcome.DELETED
+        for takes_lease in (False, True):
+            await self.one(DenyFill([K]))
+            assert await self.one(ListDenied(10)) == [K]
+            assert await self.one(AllowFill(K, None)) is Outcome.OK
+            if takes_lease:
+                lease = await self.one(TakeLease(K))
+                assert await self.one(TakeLease(K)) == lease
+            assert await self.one(RevokeLeases([b"x", L])) is Outcome.OK
+            assert await self.one(RevokeLeases([L, K])) is told
+            assert await self.one(RevokeLeases([L, K])) is Outcome.OK
+        assert await self.fill(lease) is Outcome.NOT_STORED
+        assert isinstance(await self.fill(await self.one(TakeLease(K))), Stored)
 
     async def test_members(self) -> None:
         """The first who is there repairs; who is gone is not missed where it says so."""

@@ -565,7 +565,7 @@ class OriginBackend(BackendWrapper):
             self._stages.look_soon()
 
     async def _deny_all(self, why: str) -> None:
-        """Pull nothing any more, in any process; tried until it is noted."""
+        """Fetch nothing any more, in any process; tried until it is noted."""
         self._end(why)
         self._ending = True
         try:

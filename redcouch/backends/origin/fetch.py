@@ -31,7 +31,7 @@ def check_each(results: list[Result]) -> list[Result]:
 
 
 class Fetcher:
-    """Pulls from an old side into a storage."""
+    """Fetches from an old side into a storage."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Fetcher:
         @raise redcouch.errors.BackendError: the storage cannot be reached.
         """
         places = await self._old.find(dict.fromkeys(keys), time_budget) if self._old.up else {}
-        return await self._pull(places, time_budget)
+        return await self._fetch(places, time_budget)
 
     async def pull_found(
         self, sizes: Mapping[bytes, int], time_budget: TimeBudget
@@ -67,9 +67,9 @@ class Fetcher:
         """The same for keys that the old side is known to have, with the sizes of their values."""
         nodes, owner = self._old.nodes, self._old.owner
         places = {key: (nodes[owner(key)], size) for key, size in sizes.items()}
-        return await self._pull(places, time_budget)
+        return await self._fetch(places, time_budget)
 
-    async def _pull(self, places: Places, time_budget: TimeBudget) -> dict[bytes, Item]:
+    async def _fetch(self, places: Places, time_budget: TimeBudget) -> dict[bytes, Item]:
         leases = await self._lease(list(places))
         items: dict[bytes, Item] = {}
         for node, portion in portions({key: places[key] for key in leases}):

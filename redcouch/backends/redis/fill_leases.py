@@ -140,8 +140,9 @@ class FillCodec:
         return payload, 1, _read_fill
 
     def _pack_revoke(self, command: RevokeLeases) -> Packed:
-        leases = (lease_key(self._layout, key) for key in command.keys)
-        return pack_command((b"UNLINK", *leases)), 1, _read_revoked
+        leases = [lease_key(self._layout, key) for key in command.keys]
+        count = b"%d" % len(leases)
+        return pack_command((b"EVALSHA", scripts.REVOKE.sha, count, *leases)), 1, _read_revoked
 
     def _pack_revoke_all(self, command: RevokeAllLeases) -> Packed:
         return pack_command((b"HINCRBY", self._state, b"epoch", b"1")), 1, _read_ok

@@ -231,12 +231,12 @@ function showWarmth(warm) {
     ["Stage", warm.stage ?? undefined],
     ["Going back is safe", warm.stage == null ? undefined : warm.no_way_back ? `no: ${warm.no_way_back}` : "ask redcouch stage"],
     ["Had by Redis itself", share == null ? undefined : `${(100 * share).toFixed(1)} %`],
-    ["Pulled from the old", number(warm.warm_pulled)],
+    ["Fetched from the old", number(warm.warm_pulled)],
     ["In neither", number(warm.warm_misses)],
     ["Not answered by the old", number(warm.warm_errors)],
     ["Items left to move", warm.warm_left == null ? "not known before redcouch sweep" : number(warm.warm_left)],
     ["Keys it may have out of date", warm.warm_barred == null ? undefined : number(warm.warm_barred)],
-    ["Still pulls", warm.warm_ended == null ? undefined : (warm.warm_ended ? "no, it missed too much" : "yes")],
+    ["Still fetches", warm.warm_ended == null ? undefined : (warm.warm_ended ? "no, it missed too much" : "yes")],
   ]);
 }
 

@@ -132,7 +132,7 @@ def test_missed_flush(redis: RedisServer, old: Memcached) -> None:
     say(old, b"set k 0 0 1\r\nx\r\n")
     with servers.redcouch(url(redis, servers.free_port())) as bridge:
         assert say(bridge, b"flush_all\r\n") == b"OK\r\n"
-        assert "Nothing is pulled from the old memcached any more" in bridge.log
+        assert "Nothing is fetched from the old memcached any more" in bridge.log
         assert stats(bridge)["warm_ended"] == 1
         assert say(bridge, b"set a 0 0 1\r\n1\r\nget a\r\n", b"END\r\n").endswith(b"1\r\nEND\r\n")
     with servers.redcouch(url(redis, old.port)) as bridge:
@@ -249,7 +249,7 @@ def test_misses_on_outage(redis: RedisServer, old: Memcached) -> None:
 
 
 def test_redis_full(redis: RedisServer, old: Memcached) -> None:
-    """Where Redis has no memory left, nothing is pulled: it could not be leased."""
+    """Where Redis has no memory left, nothing is fetched: it could not be leased."""
     say(old, b"set k 0 0 1\r\nx\r\n")
     with servers.redcouch(url(redis, old.port)) as bridge, redis.client() as client:
         client.config_set("maxmemory", "1")

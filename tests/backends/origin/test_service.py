@@ -107,7 +107,7 @@ def test_memory_is_of_one_worker(old: Memcached) -> None:
 
 
 def test_time_to_live(redis: RedisServer, old: Memcached) -> None:
-    """What is pulled lives as long as it would have."""
+    """What is fetched lives as long as it would have."""
     with servers.redcouch(f"warm:{redis.url}?{source(old)}") as bridge:
         say(bridge, b"get k n\r\n", b"END\r\n")
         with redis.client() as client:

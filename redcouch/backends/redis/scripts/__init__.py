@@ -73,6 +73,7 @@ LEASE = load("lease", "fill_leases")
 FILL = load("fill", "fill_leases")
 DENY = load("deny", "denials")
 ALLOW = load("allow", "fill_leases")
+REVOKE = load("revoke")
 BEAT = load("beat", "denials", "members")
 FRESH = load("fresh")
 ANNOUNCE = load("announce", "members")
@@ -110,12 +111,13 @@ SCRIPTS = (
     FILL,
     DENY,
     ALLOW,
+    REVOKE,
     BEAT,
     FRESH,
 )
 """What the service calls by SHA-1; all are loaded before a connection is used."""
 
-_TWO_KEYS = frozenset((LEASE, FILL, DENY, ALLOW, BEAT, FRESH))
+_TWO_KEYS = frozenset((LEASE, FILL, DENY, ALLOW, REVOKE, BEAT, FRESH))
 
 CLUSTER_SCRIPTS = (
     *(script for script in SCRIPTS if script not in _TWO_KEYS),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redcouch.backends.redis.scripts import BEAT, DENY, FRESH, load
+from redcouch.backends.redis.scripts import BEAT, DENY, FRESH, REVOKE, load
 
 SET = load("set", "strings")
 STORE = load("store", "strings")
@@ -37,6 +37,7 @@ SCRIPTS = (
     FILL,
     DENY,
     ALLOW,
+    REVOKE,
     BEAT,
     FRESH,
 )
