@@ -181,6 +181,27 @@ def test_one_lock() -> None:
     every_schedule(cold(2), adds, taken)
 
 
+def test_a_lock_that_is_let_go() -> None:
+    """Who takes it then has it, on both sides, whoever else asks for it at that moment."""
+
+    def make() -> World:
+        world = World(3)
+        world.ask(0, store(b"0", StoreMode.ADD))
+        if isinstance(world.items, SharedMemory):  # from an add in the middle of the first one
+            world.items.backend.leases.take(K)
+        return world
+
+    def check(world: World, results: list[list[Result]]) -> None:
+        assert results[0] == [Outcome.DELETED]
+        taken = [number for number in (1, 2) if isinstance(results[number][0], Stored)]
+        assert len(taken) <= 1
+        has = b"%d" % taken[0] if taken else None
+        assert in_storage(world) == world.shelf.items.get(K) == has
+
+    adds = [(number, store(b"%d" % number, StoreMode.ADD)) for number in (1, 2)]
+    assert every_schedule(make, [(0, DELETE), *adds], check) > 50
+
+
 def test_set_and_delete() -> None:
     """Either may be the last; what was there before is gone in any case."""
 
