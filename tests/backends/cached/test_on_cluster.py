@@ -82,8 +82,8 @@ class CachedClusterTests(ClusterCase):
     async def test_bound(self) -> None:
         """All masters together have the memory that the URL says."""
         await self.start_cached(self.cluster)
-        for number in range(60):
-            await self.set(bytes(100_000), b"large %d" % number)
+        for number in range(150):
+            await self.set(bytes(50_000), b"large %d" % number)
             for _ in range(2):  # what is told of the set may come while it is read
                 await self.read(b"large %d" % number)
             self.assertLessEqual(self.counts["cache_bytes"], 4 << 20)
