@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from itertools import combinations
 
 import pytest
 
@@ -52,18 +53,20 @@ def test_rate(url: str, redis: RedisServer, old: Memcached) -> None:
     fill_many(old.address, b"k", ITEMS)
     with redis.client() as client:
         sweep = start("sweep", "-s", url, "--rate", rate, "--json")
-        looks: list[tuple[float, float, int]] = []
+        # Of all looks that found so many items, when the last began, and when the first ended.
+        began: dict[int, float] = {}
+        ended: dict[int, float] = {}
         while sweep.poll() is None:
             before = time.monotonic()
-            count = sum(1 for _ in client.scan_iter("rc:*", count=1000))
-            looks.append((before, time.monotonic(), count))
+            count = len(set(client.scan_iter("rc:*", count=1000)))
+            began[count] = before
+            ended.setdefault(count, time.monotonic())
         said = finish(sweep)
     assert (said.status, said.json["copied"]) == (0, ITEMS)
     assert said.json["seconds"] >= (ITEMS - batch) / rate
-    assert len({count for _, _, count in looks}) > 5
-    for place, (began, _, count) in enumerate(looks):
-        for _, ended, more in looks[place:]:
-            assert more - count <= (ended - began) * rate + 2 * batch
+    assert len(began) > 5
+    for count, more in combinations(sorted(began), 2):
+        assert more - count <= (ended[more] - began[count]) * rate + 2 * batch
 
 
 def test_ctrl_c(url: str, redis: RedisServer, old: Memcached) -> None:
