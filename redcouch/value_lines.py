@@ -33,11 +33,6 @@ def read_item(key: bytes, block: bytes, cas: int = 0) -> Item | None:
     return Item(block[end + 2 : -2], int(flags), cas)
 
 
-def has_misses(found: Lines | list[KeyResult]) -> bool:
-    """Whether any key was missed."""
-    return found.misses > 0 if isinstance(found, Lines) else None in found
-
-
 class Lines(Sequence[KeyResult]):
     """
     The result of a L{Get<redcouch.commands.Get>}: a sequence as any, whose items are
@@ -66,6 +61,9 @@ class Lines(Sequence[KeyResult]):
         return list(self) == other
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __contains__(self, item: object) -> bool:
+        return self.misses > 0 if item is None else item in list(self)
 
     def __len__(self) -> int:
         return len(self.blocks)

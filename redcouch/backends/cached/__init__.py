@@ -29,19 +29,24 @@ def make_cached(
     location: RedisLocation, codec: ScriptCodec, context: BackendContext, reactor: Any
 ) -> IStorageBackend:
     """The backend for a Redis or a cluster, with the layer around it; see L{make_cluster}."""
-    from redcouch.backends.cached.backend import CachedBackend, CachedCluster
+    from redcouch.backends.cached.backend import CachedBackend, ClusterReader
     from redcouch.backends.cached.connection import COUNTS, TrackedLink
+    from redcouch.backends.cached.reader import CachedReader
     from redcouch.backends.cached.table import Room
     from redcouch.backends.redis.backend import RedisBackend
     from redcouch.backends.redis.cluster import make_parts
 
     context.counts.update(dict.fromkeys(COUNTS, 0))
     make_link = partial(TrackedLink, room=Room(location.cache, context.counts))
+    reader = CachedReader(codec, context.counts, of_nodes=location.cluster)
+    inner: IStorageBackend
     if location.cluster:
-        router, cluster = make_parts(location, codec, context, reactor, make_link)
-        cached: IStorageBackend = CachedCluster(cluster, router, codec)
-        return cached
-    link = make_link(location, reactor, codec.scripts)
-    link.meter = context.meter
-    backend: IStorageBackend = CachedBackend(RedisBackend(link, codec, context), link, codec)
+        router, inner = make_parts(location, codec, context, reactor, make_link)
+        read = ClusterReader(reader, router, codec.layout).read
+    else:
+        link = make_link(location, reactor, codec.scripts)
+        link.meter = context.meter
+        inner = RedisBackend(link, codec, context)
+        read = partial(reader.read, link)
+    backend: IStorageBackend = CachedBackend(inner, read)
     return backend

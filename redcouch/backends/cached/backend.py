@@ -8,60 +8,41 @@ the client's next C{get}, and everybody's, comes after it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from twisted.python.failure import Failure
 
 from redcouch.backends.cached.connection import TrackedLink
-from redcouch.backends.cached.reader import CachedReader
+from redcouch.backends.cached.reader import CachedReader, Done
 from redcouch.backends.redis.cluster.router import Router
 from redcouch.backends.redis.cluster.slots import ItemSlots
-from redcouch.backends.redis.script_codec import ScriptCodec
+from redcouch.backends.redis.layout import Layout
 from redcouch.backends.wrapper import BackendWrapper
 from redcouch.commands import Command, Get, MetaGet
 from redcouch.interfaces import Answer, IStorageBackend
 from redcouch.results import MetaItem, Result
 from redcouch.value_lines import Lines
 
-
-def uptime() -> float:
-    """
-    Seconds on a clock that is never set. On Linux it goes on while the machine is
-    suspended, as the lives of items do in a Redis elsewhere.
-    """
-    return time.clock_gettime(_CLOCK)
-
-
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+Read: TypeAlias = Callable[[Sequence[bytes], bool, Done], None]
+"""Reads the items of some keys, with their tokens or not: L{CachedReader.read} of some link."""
 
 
 class CachedBackend(BackendWrapper):
-    """See the module. C{link} is the inner backend's, over which all its commands go."""
+    """See the module. C{read} reads over the links of the inner backend, as all its commands go."""
 
-    def __init__(
-        self,
-        inner: IStorageBackend,
-        link: TrackedLink,
-        codec: ScriptCodec,
-        now: Callable[[], float] = uptime,
-    ) -> None:
+    def __init__(self, inner: IStorageBackend, read: Read) -> None:
         super().__init__(inner)
-        self._reader = CachedReader(link, codec, now)
+        self._read = read
 
     def perform(self, commands: Sequence[Command], answer: Answer) -> None:
         """See L{IDirectBackend<redcouch.interfaces.IDirectBackend>}."""
         keys, with_tokens = _asked(commands)
         if keys:
-            done = partial(self._answer, commands, answer)
-            self._read(keys, with_tokens, done)
+            self._read(keys, with_tokens, partial(self._answer, commands, answer))
         else:
             self._perform_inner(commands, answer)
-
-    def _read(self, keys: Sequence[bytes], with_tokens: bool, done: Any) -> None:
-        self._reader.read(keys, with_tokens, done)
 
     def _answer(
         self, commands: Sequence[Command], answer: Answer, found: Lines | Failure | None
@@ -76,22 +57,16 @@ class CachedBackend(BackendWrapper):
             answer(_split(commands, found))
 
 
-class CachedCluster(CachedBackend):
-    """The same over a cluster, each node of which tells what changes on it."""
+class ClusterReader:
+    """Reads from the nodes of a cluster, each of which tells what changes on it."""
 
-    def __init__(
-        self,
-        inner: IStorageBackend,
-        router: Router,
-        codec: ScriptCodec,
-        now: Callable[[], float] = uptime,
-    ) -> None:
-        BackendWrapper.__init__(self, inner)
+    def __init__(self, reader: CachedReader, router: Router, layout: Layout) -> None:
+        self._reader = reader
         self._links: Sequence[Any] = router.table
-        self._slots = ItemSlots(codec.layout.prefix)
-        self._make_reader = partial(CachedReader, codec=codec, now=now, is_node=True)
+        self._slots = ItemSlots(layout.prefix)
 
-    def _read(self, keys: Sequence[bytes], with_tokens: bool, done: Any) -> None:
+    def read(self, keys: Sequence[bytes], with_tokens: bool, done: Done) -> None:
+        """See L{Read}."""
         links = [self._links[slot] for slot in self._slots.of_all(keys)]
         if None in links:  # nobody knows yet who has the slot
             done(None)
@@ -100,25 +75,19 @@ class CachedCluster(CachedBackend):
         for place, link in enumerate(links):
             places.setdefault(link, []).append(place)
         if len(places) == 1:
-            self._reader_of(links[0]).read(keys, with_tokens, done)
+            self._reader.read(links[0], keys, with_tokens, done)
             return
         parts = _Parts(keys, places, done)
         for link, some in places.items():
             add = partial(parts.add, link)
-            self._reader_of(link).read([keys[place] for place in some], with_tokens, add)
-
-    def _reader_of(self, link: TrackedLink) -> CachedReader:
-        if link.reader is None:
-            link.reader = self._make_reader(link)
-        reader: CachedReader = link.reader
-        return reader
+            self._reader.read(link, [keys[place] for place in some], with_tokens, add)
 
 
 class _Parts:
     """The items of several nodes, put together when all have come."""
 
     def __init__(
-        self, keys: Sequence[bytes], places: Mapping[TrackedLink, Sequence[int]], done: Any
+        self, keys: Sequence[bytes], places: Mapping[TrackedLink, Sequence[int]], done: Done
     ) -> None:
         self._keys = keys
         self._places = places

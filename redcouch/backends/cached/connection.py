@@ -22,7 +22,7 @@ from redcouch.backends.redis.connection import (
     Waiting,
 )
 from redcouch.backends.redis.layout import SYSTEM_PREFIX
-from redcouch.backends.redis.resp import pack_command, pack_touch
+from redcouch.backends.redis.resp import pack_command, pack_for_each
 from redcouch.backends.redis.server_info import read_facts, read_info
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.errors import BackendError
@@ -46,7 +46,7 @@ _PREPARATION = (
 _ELSEWHERE = ("MOVED ", "CLUSTERDOWN ")
 """How the answer of a cluster's node begins that allows the command."""
 
-_POLICY = ("INFO", "memory")
+_POLICY = (b"INFO", b"memory")
 _POLICY_STAYS = 10.0
 """Asks Redis whether it evicts; seconds until it is asked again."""
 
@@ -117,9 +117,9 @@ class TrackedLink(RedisConnection):
         self.room = room
         self.last_of_turn: Waiting | None = None
         self._last_payload = b""
-        #: Who reads over it, where a cluster has several.
-        self.reader: Any = None
-        self._pack_touches = [pack_touch(prefix) for prefix in location.layout.prefixes]
+        self._pack_touches = [
+            pack_for_each(b"TOUCH", prefix) for prefix in location.layout.prefixes
+        ]
         self._untracked = ""
         self._unmentioned: list[bytes] = []
         self._policy_asked_at = 0.0
@@ -170,7 +170,7 @@ class TrackedLink(RedisConnection):
         if table.used and not self._unmentioned:
             self._unmentioned, table.used = list(table.used), set()
         if now - self._policy_asked_at >= _POLICY_STAYS:
-            self.send(pack_command(tuple(map(str.encode, _POLICY))), 1, self._on_policy)
+            self.send(pack_command(_POLICY), 1, self._on_policy)
 
     def _on_policy(self, replies: Replies) -> None:
         if self.table is not None and not isinstance(replies, BackendError):
@@ -180,8 +180,7 @@ class TrackedLink(RedisConnection):
         """Note what is used if Redis evicts what it takes for idle, or does not say."""
         self._policy_asked_at = self.reactor.seconds()
         facts = read_facts(read_info(info))
-        never = facts.get("memory_limit") == 0 or facts.get("policy") in _MINDS_NO_USE
-        if never:
+        if facts.get("memory_limit") == 0 or facts.get("policy") in _MINDS_NO_USE:
             table.used = None
         elif table.used is None:
             table.used = set()

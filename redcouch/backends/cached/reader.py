@@ -11,8 +11,9 @@ another order than Redis would have read them.
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
 from twisted.python.failure import Failure
@@ -21,7 +22,7 @@ from redcouch.backends.cached.connection import PING, TrackedLink
 from redcouch.backends.cached.table import Table
 from redcouch.backends.redis.connection import Replies, Waiting
 from redcouch.backends.redis.replies import Reader
-from redcouch.backends.redis.resp import pack_command, pack_pttl
+from redcouch.backends.redis.resp import pack_for_each
 from redcouch.backends.redis.script_codec import ScriptCodec
 from redcouch.commands import Get
 from redcouch.errors import BackendError
@@ -39,52 +40,60 @@ Keys, who is given them, and what was found: the lines of each, and its token if
 for; C{None} for what is not there.
 """
 
-_PTTL = b"PTTL"
+
+def uptime() -> float:
+    """
+    Seconds on a clock that is never set. On Linux it goes on while the machine is
+    suspended, as the lives of items do in a Redis elsewhere.
+    """
+    return time.clock_gettime(_CLOCK)
+
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class CachedReader:
     """See the module."""
 
     def __init__(
-        self, link: TrackedLink, codec: ScriptCodec, now: Callable[[], float], is_node: bool = False
+        self,
+        codec: ScriptCodec,
+        counts: MutableMapping[str, int],
+        now: Callable[[], float] = uptime,
+        of_nodes: bool = False,
     ) -> None:
         """
         @param now: gives seconds, on a clock that is never set.
-        @param is_node: the Redis is a node of a cluster. Such a one may answer PING, and yet no
+        @param of_nodes: links lead to nodes of a cluster. Such a one may answer PING, and yet no
             longer have the keys: it is checked by a question about one of them.
         """
-        self._link = link
-        self._prefixes = codec.layout.prefixes
-        self._pack_lives = [pack_pttl(prefix) for prefix in self._prefixes]
+        self._pack_lives = [pack_for_each(b"PTTL", prefix) for prefix in codec.layout.prefixes]
         self._pack_kept = codec.pack_kept
-        self._counts = link.room.counts
+        self._counts = counts
         self._now = now
-        self._is_node = is_node
+        self._of_nodes = of_nodes
 
-    def read(self, keys: Sequence[bytes], with_tokens: bool, done: Done) -> None:
-        """Read items, at least one; C{done} may be called before this returns."""
-        table = self._link.table
+    def read(self, link: TrackedLink, keys: Sequence[bytes], with_tokens: bool, done: Done) -> None:
+        """Read items of this Redis, at least one; C{done} may be called before this returns."""
+        table = link.table
         if table is None:
             done(None)
             return
         blocks = table.find(keys)
         tokens = table.find_tokens(keys) if with_tokens else None
         if not all(blocks) or (tokens is not None and None in tokens):
-            self._ask((keys, done, blocks, tokens))
+            self._ask(link, (keys, done, blocks, tokens))
             return
-        check = self._link.last_of_turn
+        check = link.last_of_turn
         if not isinstance(check, _Check):
-            check = _Check(self, table)
-            self._link.send_last(self._pack_check(keys[0]), check)
+            check = _Check(self, link, table)
+            link.send_last(self._pack_lives[0](keys[:1]) if self._of_nodes else PING, check)
         check.readings.append((keys, done, blocks, tokens))
-
-    def _pack_check(self, key: bytes) -> bytes:
-        return pack_command((_PTTL, self._prefixes[0] + key)) if self._is_node else PING
 
     def on_checked(self, check: _Check, replies: Sequence[Any]) -> None:
         """Give what a turn has found whole; to none twice, should one fail."""
         table = check.table
-        held = table is self._link.table and not isinstance(replies[0], Exception)
+        held = table is check.link.table and not isinstance(replies[0], Exception)
         table.pass_time(self._now())
         hits = 0
         while check.readings:
@@ -93,18 +102,20 @@ class CachedReader:
                 hits += len(keys)
                 done(Lines(keys, blocks, 0, tokens))
             else:
-                self._ask_all(keys, done, tokens is not None)
+                self._ask_all(check.link, keys, done, tokens is not None)
         self._counts["cache_hits"] += hits
 
-    def _ask_all(self, keys: Sequence[bytes], done: Done, with_tokens: bool) -> None:
+    def _ask_all(
+        self, link: TrackedLink, keys: Sequence[bytes], done: Done, with_tokens: bool
+    ) -> None:
         """Let Redis answer for all keys, whatever was found in memory."""
         nothing = [None] * len(keys)
-        self._ask((keys, done, nothing, nothing if with_tokens else None))
+        self._ask(link, (keys, done, nothing, nothing if with_tokens else None))
 
-    def _ask(self, reading: _Reading) -> None:
+    def _ask(self, link: TrackedLink, reading: _Reading) -> None:
         """Ask Redis for what was not found, and how long it has to live."""
         keys, done, blocks, tokens = reading
-        table = self._link.table
+        table = link.table
         if table is None:
             done(None)
             return
@@ -113,14 +124,14 @@ class CachedReader:
         self._counts["cache_misses"] += len(asked)
         payload, count, read = self._pack_kept(asked)
         lives = [pack(asked) for pack in self._pack_lives]
-        fill = _Fill(self, reading, asked, read, count, len(lives), table, self._now())
-        self._link.submit(b"".join((payload, *lives)), fill)
+        fill = _Fill(self, link, table, reading, asked, read, count, len(lives), self._now())
+        link.submit(b"".join((payload, *lives)), fill)
 
     def on_filled(self, fill: _Fill, replies: Sequence[Any]) -> None:
         """Keep what was read, and give it."""
         keys, done, blocks, tokens = fill.reading
         items = fill.read(Get(fill.keys), replies[: fill.count])
-        if fill.table is not self._link.table:
+        if fill.table is not fill.link.table:
             done(None)
             return
         given: list[Any] = fill.keep(items, replies[fill.count :])
@@ -132,72 +143,98 @@ class CachedReader:
             others = [key for key, one in zip(keys, found, strict=True) if one is not None]
             fill.table.pass_time(self._now())
             if not fill.table.holds(others, fill.begun):
-                self._ask_all(keys, done, tokens is not None)
+                self._ask_all(fill.link, keys, done, tokens is not None)
                 return
             self._counts["cache_hits"] += len(others)
             given = _merge(found, blocks, given)
         if tokens is not None:
-            asked = iter([0 if item is None else item[2] for item in items])
-            tokens = [next(asked) if one is None else one for one in tokens]
-            if min(tokens) < 0:  # an item that has no token yet
+            all_tokens = _merge(tokens, tokens, [0 if item is None else item[2] for item in items])
+            if min(all_tokens) < 0:  # an item that has no token yet
                 done(None)
                 return
+            tokens = all_tokens
         done(Lines(keys, given, given.count(b""), tokens))
 
 
-def _merge(found: Sequence[Any], blocks: Sequence[Any], given: Sequence[Any]) -> list[Any]:
-    """The lines of all, where those that were not found have been given."""
+def _merge(found: Sequence[Any], kept: Sequence[Any], given: Sequence[Any]) -> list[Any]:
+    """Of what was found, what is kept; in the place of each C{None}, what has been given."""
     asked = iter(given)
-    pairs = zip(found, blocks, strict=True)
-    return [next(asked) if one is None else lines for one, lines in pairs]
+    pairs = zip(found, kept, strict=True)
+    return [next(asked) if one is None else its for one, its in pairs]
 
 
-class _Check(Waiting):
-    """All who wait for the reply to one check."""
+class _UnderWay(Waiting):
+    """
+    A question about what a table holds.
 
-    __slots__ = ("_reader", "begun", "readings", "table")
+    @ivar begun: what L{Table.begin} gave.
+    """
 
-    def __init__(self, reader: CachedReader, table: Table) -> None:
-        super().__init__(1)
-        self._reader = reader
+    __slots__ = ("_open", "begun", "link", "reader", "table")
+
+    def __init__(
+        self, expected: int, reader: CachedReader, link: TrackedLink, table: Table
+    ) -> None:
+        super().__init__(expected)
+        self.reader = reader
+        self.link = link
         self.table = table
         self.begun = table.begin()
-        self.readings: deque[_Reading] = deque()
+        self._open = True
 
     def done(self, replies: Replies) -> None:
-        """Be given the reply, or the reason why there is none."""
-        if isinstance(replies, BackendError):
-            while self.readings:
-                self.readings.popleft()[1](Failure(replies))
-        else:
-            self._reader.on_checked(self, replies)
-        self.table.end()
+        """Be given the replies, or the reason why there are none."""
+        try:
+            if isinstance(replies, BackendError):
+                self.fail(Failure(replies))
+            else:
+                self.take(replies)
+        finally:
+            if self._open:
+                self._open = False
+                self.table.end()
+
+    def take(self, replies: Sequence[Any]) -> None:
+        """Be given the replies."""
+        raise NotImplementedError
+
+    def fail(self, why: Failure) -> None:
+        """There are none."""
+        raise NotImplementedError
 
 
-class _Fill(Waiting):
+class _Check(_UnderWay):
+    """All who wait for the reply to one check."""
+
+    __slots__ = ("readings",)
+
+    def __init__(self, reader: CachedReader, link: TrackedLink, table: Table) -> None:
+        super().__init__(1, reader, link, table)
+        self.readings: deque[_Reading] = deque()
+
+    def take(self, replies: Sequence[Any]) -> None:
+        self.reader.on_checked(self, replies)
+
+    def fail(self, why: Failure) -> None:
+        while self.readings:
+            self.readings.popleft()[1](why)
+
+
+class _Fill(_UnderWay):
     """A read that is under way."""
 
-    __slots__ = (
-        "_began_at",
-        "_open",
-        "_reader",
-        "begun",
-        "count",
-        "keys",
-        "read",
-        "reading",
-        "table",
-    )
+    __slots__ = ("_began_at", "count", "keys", "read", "reading")
 
     def __init__(
         self,
         reader: CachedReader,
+        link: TrackedLink,
+        table: Table,
         reading: _Reading,
         keys: Sequence[bytes],
         read: Reader,
         count: int,
         parts: int,
-        table: Table,
         now: float,
     ) -> None:
         """
@@ -206,28 +243,18 @@ class _Fill(Waiting):
         @param parts: keys that an item has in Redis. So many times there are replies behind
             them, with what each item has left to live.
         """
-        super().__init__(count + parts * len(keys))
-        self._reader = reader
+        super().__init__(count + parts * len(keys), reader, link, table)
         self.reading = reading
         self.keys = keys
         self.read = read
         self.count = count
-        self.table = table
-        self.begun = table.begin()
         self._began_at = now
-        self._open = True
 
-    def done(self, replies: Replies) -> None:
-        """Be given the replies, or the reason why there are none."""
-        try:
-            if isinstance(replies, BackendError):
-                self.reading[1](Failure(replies))
-            else:
-                self._reader.on_filled(self, replies)
-        finally:
-            if self._open:
-                self._open = False
-                self.table.end()
+    def take(self, replies: Sequence[Any]) -> None:
+        self.reader.on_filled(self, replies)
+
+    def fail(self, why: Failure) -> None:
+        self.reading[1](why)
 
     def keep(self, found: Sequence[Any], lives: Sequence[Any]) -> list[bytes | None]:
         """Put the items that were read into the table; see L{Table.store}."""

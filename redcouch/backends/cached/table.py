@@ -78,9 +78,8 @@ class Table:
         """@param room: where it takes its part, until it is closed."""
         self._room = room
         self._counts = room.counts
-        self._noted = 0
         self._lines: OrderedDict[bytes, bytes] = OrderedDict()
-        self.look_up = self._lines.get
+        self._look_up = self._lines.get
         #: The CAS tokens of those that have one.
         self._tokens: dict[bytes, int] = {}
         self._size = 0
@@ -121,7 +120,7 @@ class Table:
 
     def find(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The lines of each item that is here. They are true where L{holds} says so later."""
-        return list(map(self.look_up, keys))
+        return list(map(self._look_up, keys))
 
     def find_tokens(self, keys: Sequence[bytes]) -> list[int | None]:
         """The CAS token of each item that is here and has one; they are as true as the lines."""
@@ -195,7 +194,7 @@ class Table:
                 continue
             self._forget(key)
             self._lines[key] = lines
-            self._size += _size(key, lines)
+            self._resize(_size(key, lines))
             if item[2] >= 0:
                 self._tokens[key] = item[2]
             if left > 0:
@@ -207,7 +206,7 @@ class Table:
     def _forget(self, key: bytes) -> None:
         lines = self._lines.pop(key, None)
         if lines is not None:
-            self._size -= _size(key, lines)
+            self._resize(-_size(key, lines))
             self._ends.pop(key, None)
             self._tokens.pop(key, None)
 
@@ -232,7 +231,6 @@ class Table:
         if len(self._next) > 2 * len(self._ends) + _MOST_ENDS:
             self._next = [(end, key) for key, end in self._ends.items()]
             heapify(self._next)
-        self._note_size()
 
     # -- what Redis says ---------------------------------------------------------------------
 
@@ -251,7 +249,6 @@ class Table:
                 self._all_changed = self._last
         for key in keys:
             self._forget(key)
-        self._note_size()
 
     def clear(self) -> None:
         """All items have changed, or may have."""
@@ -262,12 +259,11 @@ class Table:
         self._ends.clear()
         self._tokens.clear()
         self._next.clear()
-        self._size = 0
-        self._note_size()
+        self._resize(-self._size)
 
-    def _note_size(self) -> None:
-        self._counts["cache_bytes"] += self._size - self._noted
-        self._noted = self._size
+    def _resize(self, more: int) -> None:
+        self._size += more
+        self._counts["cache_bytes"] += more
 
 
 def _size(key: bytes, lines: bytes) -> int:

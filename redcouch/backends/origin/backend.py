@@ -66,7 +66,7 @@ from redcouch.memcached_client.time_budget import TimeBudget
 from redcouch.memcached_client.twisted_client import OriginNode
 from redcouch.results import Failed, Listed, Outcome, Result
 from redcouch.urls import redact
-from redcouch.value_lines import Lines, has_misses
+from redcouch.value_lines import Lines
 
 _GRACE = 1.0
 """
@@ -280,7 +280,7 @@ class OriginBackend(BackendWrapper):
         def found(results: list[Result] | Failure) -> None:
             if isinstance(results, Failure) or not isinstance(results[0], list | Lines):
                 answer(results)
-            elif not has_misses(results[0]):
+            elif None not in results[0]:
                 self._progress.found(len(results[0]), 0)
                 answer(results)
             else:

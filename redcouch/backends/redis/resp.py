@@ -47,14 +47,9 @@ def pack_hmget(prefix: bytes, fields: tuple[bytes, ...]) -> Callable[[Sequence[b
     return _pack_each(b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields)), prefix, bulks(*fields))
 
 
-def pack_pttl(prefix: bytes) -> Callable[[Sequence[bytes]], bytes]:
-    """A function from items' keys (without prefix) to PTTL for each."""
-    return _pack_each(b"*2\r\n$4\r\nPTTL\r\n", prefix, b"")
-
-
-def pack_touch(prefix: bytes) -> Callable[[Sequence[bytes]], bytes]:
-    """A function from items' keys (without prefix) to TOUCH of each: they may be in any slots."""
-    return _pack_each(b"*2\r\n$5\r\nTOUCH\r\n", prefix, b"")
+def pack_for_each(name: bytes, prefix: bytes) -> Callable[[Sequence[bytes]], bytes]:
+    """A function from items' keys (without prefix) to a command of this name on each key alone."""
+    return _pack_each(b"*2\r\n" + bulk(name), prefix, b"")
 
 
 def _pack_each(

@@ -94,8 +94,9 @@ class Conversation:
         self.storage: IStorageBackend = make_backend(url, context)
         # Neither the clock of this process nor a reactor that connects is asked: tests do both.
         inside: Any = self.storage
-        inside._reader._now = self.reactor.seconds
-        self._link = inside._reader._link
+        read = inside._read
+        read.func.__self__._now = self.reactor.seconds
+        (self._link,) = read.args
         self._factory = self._link._factory
         self.connect()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from redcouch.commands import Delete, Get, MetaGet, Store, StoreMode
 from redcouch.telemetry.usage import UsageSample
 from tests.backends.redis.access import BASICS, FIGURES, FLUSHING, KEYS, STANDING
@@ -27,8 +25,6 @@ class CachedTests(SharedRedisCase):
     async def start_cached(self, url: str) -> None:
         """Make a storage with a cache, and wait until it is connected."""
         await self.connect(url)
-        inside: Any = self.storage
-        self.counts = inside._reader._counts
         await eventually_in_reactor(lambda: self.storage.health().ready)
 
     async def read(self, *keys: bytes) -> list[bytes | None]:

@@ -32,6 +32,7 @@ class RedisCase(TestCase):
 
     timeout = PATIENCE
     storage: IStorageBackend
+    counts: dict[str, int]
 
     def __init__(self, methodName: str = "runTest") -> None:
         super().__init__(methodName)
@@ -69,6 +70,7 @@ class RedisCase(TestCase):
     ) -> IStorageBackend:
         """A storage that has been started, and that ends with the test."""
         context = BackendContext(reactor, Limits(), time.time, self.fail, meter)
+        self.counts = context.counts
         storage = self.storage = make_backend(url, context)
         await storage.start()
         self._started.append(storage)
