@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha1
 from importlib.resources import files
 
@@ -29,28 +30,40 @@ def load(name: str, *before: str) -> Script:
     that.
     """
     own = _read(name)
-    text = b"\n".join((*map(_read, before), _needed(_read("lib"), own), own))
+    text = b"\n".join((*map(_read, before), _needed(own), own))
     return Script(name, text, sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
+@cache
 def _read(name: str) -> bytes:
     return (files(__name__) / f"{name}.lua").read_bytes()
 
 
+_WORD = re.compile(rb"\w+")
 _DEFINITION = re.compile(rb"^local (?:function )?(\w+(?:, \w+)*)", re.MULTILINE)
 
 
-def _needed(lib: bytes, text: bytes) -> bytes:
+@cache
+def _parts() -> list[tuple[bytes, set[bytes], set[bytes]]]:
+    """The parts of C{lib}, divided by blank lines: text, what it defines, and all its words."""
+    parts = re.split(rb"\n\n(?=\S)", _read("lib"))
+    defined = [_WORD.findall(b" ".join(_DEFINITION.findall(part))) for part in parts]
+    return [
+        (part, {*names}, {*_WORD.findall(part)}) for part, names in zip(parts, defined, strict=True)
+    ]
+
+
+def _needed(text: bytes) -> bytes:
     """
-    The parts of C{lib}, which are divided by blank lines, that this text needs: Redis makes every
-    function anew each time that a script is called. No part needs one behind it.
+    The parts of C{lib} that this text needs: Redis makes every function anew each time that a
+    script is called. No part needs one behind it.
     """
     needed: list[bytes] = []
-    for part in reversed(re.split(rb"\n\n(?=\S)", lib)):
-        names = b"|".join(_DEFINITION.findall(part)).replace(b", ", b"|")
-        if names and re.search(rb"\b(?:%b)\b" % names, text):
+    words = {*_WORD.findall(text)}
+    for part, defined, its in reversed(_parts()):
+        if not defined.isdisjoint(words):
             needed.insert(0, part)
-            text += part
+            words |= its
     return b"\n\n".join(needed)
 
 
