@@ -11,7 +11,6 @@ from redcouch.backends.redis.exchange import Exchange
 from redcouch.backends.redis.flushing import Flushing
 from redcouch.backends.redis.layout import SYSTEM_PREFIX, Layout
 from redcouch.backends.redis.replies import unexpected
-from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.script_codec import ScriptCodec, read_listed
 from redcouch.backends.redis.server_info import read_facts, read_info, read_natives
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS
@@ -57,15 +56,8 @@ class RedisAdmin(Flushing):
 
     async def statistics(self) -> Mapping[str, int]:
         """As of Redis's own INFO: of the whole server, but for the number of keys."""
-        payload = b"".join(
-            pack_command(command)
-            for command in (*STATISTICS, (b"EXISTS", *self._codec.system_keys, *SYSTEM_KEYS))
-        )
-        *replies, own = await self._exchange.send(payload, len(STATISTICS) + 1)
-        found = read_statistics(replies)
-        if "curr_items" in found and isinstance(own, int):
-            found["curr_items"] = max(0, found["curr_items"] - own)
-        return found
+        own = (*self._codec.system_keys, *SYSTEM_KEYS)
+        return read_statistics(await self._exchange.ask_all(statistics_commands(own)))
 
     async def probe_writes(self) -> None:
         """Raises L{BackendError} where Redis refuses writes."""
@@ -119,13 +111,20 @@ def read_page(keys: Sequence[bytes], replies: Sequence[Any]) -> list[Listed]:
     return [item for item in listed if isinstance(item, Listed)]
 
 
-STATISTICS: Sequence[tuple[bytes, ...]] = ((b"INFO", b"memory"), (b"INFO", b"stats"), (b"DBSIZE",))
-"""The commands that ask one Redis for statistics."""
+def statistics_commands(own: Sequence[bytes]) -> list[tuple[bytes, ...]]:
+    """
+    The commands that ask one Redis for statistics.
+
+    @param own: keys of this Redis that are no items and may be there. They are counted in the
+        same go as all: one that came in between would be taken off without having been counted.
+    """
+    there = [(b"EXISTS", key) for key in own]
+    return [(b"INFO", b"memory"), (b"INFO", b"stats"), (b"DBSIZE",), *there]
 
 
 def read_statistics(replies: Sequence[Any]) -> dict[str, int]:
-    """Their replies, under memcached's names; C{curr_items} counts all keys."""
-    memory, counts, size = replies
+    """Their replies, under memcached's names."""
+    memory, counts, size, *own = replies
     facts = {**read_info(memory), **read_info(counts)}
     found = {
         name: int(facts[there])
@@ -138,7 +137,8 @@ def read_statistics(replies: Sequence[Any]) -> dict[str, int]:
         if facts.get(there, "").isdigit()
     }
     if isinstance(size, int):
-        found["curr_items"] = size
+        there = sum(reply for reply in own if isinstance(reply, int))
+        found["curr_items"] = max(0, size - there)
     if not found.get("limit_maxbytes") and facts.get("total_system_memory", "").isdigit():
         found["limit_maxbytes"] = int(facts["total_system_memory"])  # no limit but this
     return found

@@ -10,17 +10,16 @@ from typing import Any
 from redcouch.backends.redis.admin import (
     CLIENT_LIST,
     PROBE_KEY,
-    STATISTICS,
     probe_command,
     read_page,
     read_scanned,
     read_statistics,
     scan_command,
+    statistics_commands,
 )
 from redcouch.backends.redis.cluster.asking import (
     SlotExchange,
     ask_masters,
-    call_each,
     call_on,
     send,
 )
@@ -135,21 +134,23 @@ class ClusterAdmin(Flushing):
 
     async def statistics(self) -> Mapping[str, int]:
         """The sums over all masters that can be asked, and how many there are."""
-        answers = await ask_masters(self._router, STATISTICS)
+        own = (*self._codec.system_keys, *SYSTEM_KEYS)
+        table = self._router.table
+        answers = await ask_masters(
+            self._router,
+            lambda link: statistics_commands(
+                [key for key in own if table[slot_of(key)] is link],
+            ),
+        )
         sums: Counter[str] = Counter()
         for replies in answers.values():
             if not isinstance(replies, BackendError):
                 sums.update(read_statistics(replies))
         if not sums:
             raise BackendError(ErrorKind.UNAVAILABLE, "storage not reachable")
-        own = (*self._codec.system_keys, *SYSTEM_KEYS)
-        there = await call_each(
-            self._router, [(slot_of(key), pack_command((b"EXISTS", key))) for key in own]
-        )
-        sums["curr_items"] -= sum(reply for reply in there if isinstance(reply, int))
         silent = sum(isinstance(one, BackendError) for one in answers.values())
         return {
-            **{name: max(0, number) for name, number in sums.items()},
+            **sums,
             "cluster_masters": len(answers),
             "cluster_masters_down": silent,
             "cluster_slots_unserved": self._router.count_slots()[None],
@@ -174,7 +175,7 @@ class ClusterAdmin(Flushing):
         nodes = []
         all_facts = []
         for address, replies in (
-            await ask_masters(self._router, [(b"INFO",), CLIENT_LIST])
+            await ask_masters(self._router, lambda _: [(b"INFO",), CLIENT_LIST])
         ).items():
             node: dict[str, Any] = {"address": show(address), "slots": slots[address]}
             if isinstance(replies, BackendError):

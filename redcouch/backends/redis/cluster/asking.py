@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -64,18 +64,12 @@ async def call_all(router: Router, calls: Sequence[Call]) -> Sequence[Any]:
 
     @raise BackendError: one has none.
     """
-
-    found = await call_each(router, calls)
-    for one in found:
+    found = []
+    for one in await _at_once(router.ask(*call) for call in calls):
         if isinstance(one, BackendError):
             raise one
+        found.append(one[0])
     return found
-
-
-async def call_each(router: Router, calls: Sequence[Call]) -> list[Any]:
-    """The same, with a L{BackendError} in the place of a reply that there is none of."""
-    answers = await _at_once(router.ask(*call) for call in calls)
-    return [one if isinstance(one, BackendError) else one[0] for one in answers]
 
 
 async def _at_once(
@@ -94,11 +88,15 @@ async def _at_once(
 
 
 async def ask_masters(
-    router: Router, commands: Sequence[tuple[bytes, ...]]
+    router: Router, commands: Callable[[RedisConnection], Sequence[tuple[bytes, ...]]]
 ) -> dict[Address, Sequence[Any] | BackendError]:
-    """The replies of every master, or why there are none, in the order of their addresses."""
+    """
+    The replies of every master, or why there are none, in the order of their addresses.
+
+    @param commands: gives what one of them is asked.
+    """
     masters = router.masters
-    answers = await _at_once(send(link, commands) for _, link in masters)
+    answers = await _at_once(send(link, commands(link)) for _, link in masters)
     return {address: one for (address, _), one in zip(masters, answers, strict=True)}
 
 

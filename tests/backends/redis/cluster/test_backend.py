@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
 
 from redcouch.backends.redis.cluster.slots import slot_of
+from redcouch.backends.redis.usage_store import SYSTEM_KEYS
 from redcouch.backends.registry import make_backend
 from redcouch.commands import Arithmetic, Dump, Get, MetaGet, Store, StoreMode
 from redcouch.errors import BackendError, ConfigurationError
@@ -126,6 +129,26 @@ class ClusterTests(ClusterCase):
         for node in nodes:
             self.assertEqual((node["role"], node["replicas"]), ("master", 1))
             self.assertIn(node["lag"], range(100_000))
+
+    async def test_statistics_while_usage_is_noted(self) -> None:
+        """What comes and goes beside the items is never taken for one, nor an item for it."""
+        await self.all(*[Store(StoreMode.SET, b"k%d" % number, b"v") for number in range(30)])
+        over = threading.Event()
+
+        def note_and_forget() -> None:
+            with self.cluster.client() as client:
+                while not over.is_set():
+                    for change in (lambda key: client.hset(key, "a", 1), client.delete):
+                        for key in SYSTEM_KEYS:
+                            change(key)
+
+        noted = deferToThread(note_and_forget)
+        try:
+            counts = [(await self.storage.statistics())["curr_items"] for _ in range(100)]
+        finally:
+            over.set()
+            await noted
+        self.assertEqual(set(counts), {30})
 
     async def test_inventory(self) -> None:
         """The inventory of traffic is kept."""
