@@ -3,8 +3,8 @@ A long run on a cluster that changes: C{python -m tests.reliability.cluster_soak
 
 Two services on three masters with replicas. Clients of each speak text, meta and binary, and
 write and read values that hold their key; others count numbers up by C{gets} and C{cas}.
-Meanwhile slots are moved by C{redis-cli --cluster reshard}, masters are replaced by
-C{CLUSTER FAILOVER} and killed, and both at once.
+Meanwhile slots are moved by C{redis-cli --cluster reshard}, and in one step where the server
+can, masters are replaced by C{CLUSTER FAILOVER} and killed, and both at once.
 
 A master that is to be killed takes no writes for a moment before, until its replica has
 all: so Redis itself loses nothing, and nothing that was acknowledged may be missing.
@@ -25,7 +25,7 @@ from itertools import cycle
 from tests.reliability.clients import BinaryClient, Client, Load, MetaClient
 from tests.reliability.soak import Report, look, tell, until_stored
 from tests.support import servers
-from tests.support.cluster import Cluster, ClusterNode, redis_cluster
+from tests.support.cluster import MOVES_AT_ONCE, Cluster, ClusterNode, redis_cluster
 from tests.support.polling import PATIENCE, eventually
 from tests.support.servers import RedCouch
 from tests.support.wire import Address, Wire
@@ -103,7 +103,7 @@ def _is_whole(reply: bytes) -> bool:
 class ClusterSoak:
     """What runs, and the changes that can be made to it."""
 
-    def __init__(self, cluster: Cluster, services: list[RedCouch]) -> None:
+    def __init__(self, cluster: Cluster, services: list[RedCouch], version: str = "") -> None:
         self._cluster = cluster
         self._services = services
         self.report = Report()
@@ -114,6 +114,8 @@ class ClusterSoak:
             "slots moved and a master replaced": lambda: self._at_once(cluster.fail_over),
             "slots moved and a master killed": lambda: self._at_once(self._kill),
         }
+        if version == MOVES_AT_ONCE:
+            self.harm["slots moved in one step"] = self._move_at_once
 
     def do(self, name: str) -> None:
         """One of them; returns when the cluster is well again and both services serve."""
@@ -159,6 +161,11 @@ class ClusterSoak:
     def _reshard(self) -> None:
         source, target = random.sample(self._cluster.serving_masters(), 2)
         self._cluster.reshard(source, target, _SLOTS)
+
+    def _move_at_once(self) -> None:
+        source, target = random.sample(self._cluster.serving_masters(), 2)
+        served = next(one for one in self._cluster.slots() if one[1] is source)[0]
+        self._cluster.move_at_once(served[:_SLOTS], target)
 
     def _any_master(self) -> ClusterNode:
         return random.choice(self._cluster.serving_masters())
@@ -218,7 +225,7 @@ def run(seconds: float, version: str = "", pause: float = 0.0, parameters: str =
         servers.redcouch(cluster.url + parameters) as other,
     ):
         services = [one, other]
-        soak = ClusterSoak(cluster, services)
+        soak = ClusterSoak(cluster, services, version)
         with _under_load([service.address for service in services], pause) as (loads, counters):
             began = said = time.monotonic()
             for name in cycle(soak.harm):
@@ -264,7 +271,7 @@ def main() -> int:
     """Run as the command line says; 1 where anything was wrong."""
     parser = argparse.ArgumentParser(description="A long run on a cluster that changes.")
     parser.add_argument("--seconds", type=float, default=120)
-    parser.add_argument("--version", default="", help="7.0, 8.2 or 'valkey 8.1'")
+    parser.add_argument("--version", default="", help="7.0, 8.2, 'valkey 8.1' or 'valkey 9.1'")
     parser.add_argument("--pause", type=float, default=0.0, help="seconds between requests")
     parser.add_argument("--parameters", default="", help="of the URL, as in ?cache=1m")
     parser.add_argument("--json", action="store_true")

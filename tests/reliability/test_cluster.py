@@ -15,7 +15,13 @@ from tests.reliability import cluster_soak
 from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError, Survivor
 from tests.reliability.historians import KEYS, historians, judge, wait_for_more
 from tests.support import servers
-from tests.support.cluster import CLUSTER_VERSIONS, Cluster, ClusterNode, redis_cluster
+from tests.support.cluster import (
+    CLUSTER_VERSIONS,
+    MOVES_AT_ONCE,
+    Cluster,
+    ClusterNode,
+    redis_cluster,
+)
 from tests.support.polling import eventually
 from tests.support.requirements import needs, redis_name
 from tests.support.servers import RedCouch
@@ -35,11 +41,12 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 
 @contextmanager
-def two_services(cluster: Cluster) -> Iterator[list[RedCouch]]:
+def two_services(cluster: Cluster, parameters: str = "") -> Iterator[list[RedCouch]]:
     cluster.wait()
     cluster.clear()
+    url = cluster.url + parameters
     with ExitStack() as running:
-        yield [running.enter_context(servers.redcouch(cluster.url)) for _ in range(2)]
+        yield [running.enter_context(servers.redcouch(url)) for _ in range(2)]
 
 
 @contextmanager
@@ -96,6 +103,36 @@ def test_resharding(cluster: Cluster) -> None:
                     asks_in_order(bridges[0], tag)
                 asks_in_order(bridges[0], tag)
                 wait_for_more(clients, 5)
+        judge(clients)
+    for load in loads:
+        assert (load.wrong, load.failed, load.refused) == ([], [], {})
+
+
+@needs(MOVES_AT_ONCE)
+@pytest.mark.parametrize("parameters", ["", "?cache=1m"])
+def test_atomic_resharding(parameters: str) -> None:
+    """The same where a slot moves in one step, without and with items kept in memory."""
+    with (
+        redis_cluster(version=MOVES_AT_ONCE) as cluster,
+        two_services(cluster, parameters) as bridges,
+    ):
+        loads: list[Load] = [
+            Load(kind(bridges[place % 2].address, f"load-{place}"), keys=2)
+            for place, kind in enumerate(KINDS)
+        ]
+        slots = [slot_of(b"rc:k%d" % number) for number in range(KEYS)]
+        slots += [slot_of(b"rc:load-%d-0" % place) for place in range(len(KINDS))]
+        addresses = [bridge.address for bridge in bridges]
+        with under_load(loads), historians(addresses, 100_000) as clients:
+            targets = cycle(cluster.masters)
+            for slot in slots * 2:
+                target = next(targets)
+                if target is cluster.serving(slot):
+                    target = next(targets)
+                wait_for_more(clients, 5)
+                wait_for_stored(loads, 3)
+                cluster.move_at_once(range(slot, slot + 1), target)
+            wait_for_more(clients, 5)
         judge(clients)
     for load in loads:
         assert (load.wrong, load.failed, load.refused) == ([], [], {})

@@ -20,6 +20,9 @@ from tests.support.requirements import installed
 from tests.support.servers import LOOPBACK, RedisServer, free_port, redis_binary
 
 CLUSTER_VERSIONS = ("7.0", "8.2", "valkey 8.1")
+MOVES_AT_ONCE = "valkey 9.1"
+"""A server that moves slots atomically, too."""
+
 SLOTS = 16384
 
 _NODE_TIMEOUT = "1000"
@@ -197,6 +200,19 @@ class Cluster:
         between = ("--cluster-from", source.id, "--cluster-to", target.id)
         self.run_redis_cli("reshard", *between, "--cluster-slots", str(slots), "--cluster-yes")
 
+    def move_at_once(self, slots: range, target: ClusterNode) -> None:
+        """Move slots of one master to another in one step; only L{MOVES_AT_ONCE} can."""
+        source = self.serving(slots[0])
+        between = ("SLOTSRANGE", slots[0], slots[-1], "NODE", target.id)
+        assert source.ask("CLUSTER MIGRATESLOTS", *between) == b"OK"
+
+        def is_over() -> bool:
+            latest = source.ask("CLUSTER GETSLOTMIGRATIONS")[0]
+            assert latest[b"state"] not in (b"failed", b"cancelled"), latest
+            return bool(latest[b"state"] == b"success")
+
+        eventually(is_over)
+
     def fail_over(self, master: ClusterNode) -> None:
         """Have its replica take its place: asked again, should the others not vote in time."""
         replica = self.replica_of(master)
@@ -229,19 +245,26 @@ class Cluster:
         self.masters.remove(node)
         self.run_redis_cli("del-node", node.id)
 
+    def slots(self) -> list[tuple[range, ClusterNode]]:
+        """Which master serves which slots, as the first node that runs sees it."""
+        asked = next(node for node in self.nodes if node.is_running)
+        nodes = {node.port: node for node in self.nodes}
+        return [
+            (range(first, last + 1), nodes[master[1]])
+            for first, last, master, *_ in asked.ask("CLUSTER SLOTS")
+        ]
+
     def serving(self, slot: int) -> ClusterNode:
         """The master of a slot, as the first node that runs sees it."""
-        asked = next(node for node in self.nodes if node.is_running)
-        for first, last, master, *_ in asked.ask("CLUSTER SLOTS"):
-            if first <= slot <= last:
-                return next(node for node in self.nodes if node.port == master[1])
+        for slots, master in self.slots():
+            if slot in slots:
+                return master
         raise AssertionError(f"nobody serves slot {slot}")
 
     def serving_masters(self) -> list[ClusterNode]:
         """The masters that have slots, as the first node that runs sees it."""
-        asked = next(node for node in self.nodes if node.is_running)
-        ports = {master[1] for _, _, master, *_ in asked.ask("CLUSTER SLOTS")}
-        return [node for node in self.nodes if node.port in ports]
+        serving = {master for _, master in self.slots()}
+        return [node for node in self.nodes if node in serving]
 
     @contextmanager
     def moving(self, slot: int, target: ClusterNode) -> Iterator[None]:

