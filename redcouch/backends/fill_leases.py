@@ -103,6 +103,14 @@ class DenyAllFills(Command):
 
 
 @dataclass(slots=True)
+class NoteLack(Command):
+    """
+    The other cache does not get something that the storage has, and that it should have
+    (L{FillState}). The result is the outcome OK.
+    """
+
+
+@dataclass(slots=True)
 class PauseFills(Command):
     """
     Let nothing be leased between these two UNIX times, in seconds, as all items are flushed then;
@@ -275,6 +283,11 @@ class FillLeases:
         self._denied.clear()
         return Outcome.NOT_STORED
 
+    def note_lack(self) -> Outcome:
+        """See L{NoteLack}."""
+        self._lacking = True
+        return Outcome.OK
+
     def pause(self, begin: float, end: float) -> Outcome:
         """See L{PauseFills}."""
         self._pause = begin, end
@@ -334,6 +347,7 @@ FILL_METHODS: Mapping[type[Command], Callable[[Any, Any], Any]] = {
     RevokeAllLeases: lambda backend, command: backend.leases.revoke_all(),
     DenyFill: lambda backend, command: backend.leases.deny(command.keys),
     DenyAllFills: lambda backend, command: backend.leases.deny_all(),
+    NoteLack: lambda backend, command: backend.leases.note_lack(),
     PauseFills: lambda backend, command: backend.leases.pause(command.begin, command.end),
     CountDenied: lambda backend, command: backend.leases.count_denied(),
     ListDenied: lambda backend, command: backend.leases.list_denied(command.most),

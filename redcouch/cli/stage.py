@@ -50,6 +50,8 @@ _LOOK = 1.5
 _SETTLE = 5.0
 """Seconds in which pending items are expected to be repaired."""
 
+_NO_ORIGIN = "no old memcached can be asked: give the storage as the service has it, with from="
+
 _AT_A_TIME = 1000
 """Items that are pending together on the way back."""
 
@@ -149,7 +151,8 @@ def _why_not(opened: WarmStorage) -> str | None:
         status = opened.status(nodes)
     for member in status.members:
         away = max(away, len(member.up) - sum(member.up))
-    return why_not_back(status.stage, status.pending, away, bool(status.returning), left)
+    why = why_not_back(status.stage, status.pending, away, bool(status.returning), left)
+    return why or (_NO_ORIGIN if opened.origin is None else None)
 
 
 def _as_json(status: StageStatus, why_not: str | None) -> dict[str, Any]:
@@ -203,6 +206,8 @@ class _Change:
         status = self.opened.status()
         ended = status.pending is None
         before = Stage.REDIS_ONLY if ended and self.stage is Stage.REDIS_FIRST else status.stage
+        if self.opened.origin is None:
+            raise Refused(_NO_ORIGIN)
         if before is self.stage:
             if status.returning and self.stage is Stage.REDIS_FIRST:
                 self._bring_back()
@@ -214,8 +219,7 @@ class _Change:
 
     def _check_members(self, status: StageStatus) -> None:
         origin = self.opened.origin
-        if origin is None:
-            raise Refused("give the storage as the service has it, with warm: and from=")
+        assert origin is not None
         others = [one.name for one in status.members if other_origin(one, origin)]
         if others:
             raise Refused(
@@ -387,7 +391,10 @@ class _Change:
                 advance(len(keys))
             self._until_pending(lambda pending: pending == 0)
         if not opened.end_returning(began):
-            raise CommandError("an old memcached has been started again meanwhile: run this again")
+            raise CommandError(
+                "not all is there: an old memcached has been started again meanwhile, or refuses "
+                "items (its -I or -m is too small, or it has -M). Run this again once it is mended"
+            )
 
     def _until_pending(self, enough: Callable[[int], bool]) -> None:
         """Wait for that, as long as it becomes less."""

@@ -22,6 +22,7 @@ from redcouch.backends.fill_leases import (
     FillState,
     Leave,
     ListDenied,
+    NoteLack,
     PauseFills,
     RevokeAllLeases,
     RevokeLeases,
@@ -224,6 +225,18 @@ class FillingTests:
         assert not await lacking(b"two")
         assert await lacking(b"two", b=b"2.6")
         assert await lacking(b"one", a=b"1.5")
+
+    async def test_lacking_what_was_refused(self) -> None:
+        """So it does where somebody has noted it."""
+
+        async def lacking() -> bool:
+            said = await self.one(Beat(b"one", b"{}", b"", b"", 0, {}))
+            assert isinstance(said, FillState)
+            return said.lacking
+
+        assert not await lacking()
+        assert await self.one(NoteLack()) is Outcome.OK
+        assert await lacking()
 
     async def test_pause(self) -> None:
         """Between two times nothing is filled in; before and after, it is."""

@@ -39,6 +39,7 @@ from redcouch.backends.fill_leases import (
     DenyFill,
     EndChanges,
     FillState,
+    NoteLack,
     PauseFills,
     RevokeAllLeases,
     RevokeLeases,
@@ -53,6 +54,7 @@ from redcouch.backends.origin.replicate import (
     missed,
     replicated_changes,
 )
+from redcouch.backends.origin.rollback import LACKING
 from redcouch.backends.origin.stages import Stage, StageFollower
 from redcouch.backends.origin.url import OriginLocation
 from redcouch.backends.wrapper import BackendWrapper
@@ -356,6 +358,7 @@ class OriginBackend(BackendWrapper):
             for key in command.keys
         ]
         await self._pull_lacking(ahead, time_budget)
+        await self._note_untold(keys)
         made = self._inner.health().ready  # then it may be so, unanswered
         names = {
             b"%b/%d" % (self._stages.member, next(self._numbers)): key
@@ -465,6 +468,7 @@ class OriginBackend(BackendWrapper):
         refused = await self._other_tokens(run)
         removing = [command for place, command in enumerate(run) if place not in refused]
         keys = [key for command in removing for key in command.keys]
+        await self._note_untold(keys)
         names: dict[bytes, bytes] = {}
         if self._stages.state.notes_removals:
             member = self._stages.member
@@ -564,6 +568,14 @@ class OriginBackend(BackendWrapper):
         else:
             self._stages.look_soon()
 
+    async def _note_untold(self, keys: Iterable[bytes]) -> None:
+        """Before they are changed: of some keys the old side cannot be told, and keeps its own."""
+        if self._ended or None not in map(wire.name, keys):
+            return
+        (noted,) = await self._ask([NoteLack()])
+        if isinstance(noted, Failed):
+            await self._deny_all(f"what it cannot be told of cannot be noted: {noted.message}")
+
     async def _deny_all(self, why: str) -> None:
         """Fetch nothing any more, in any process; tried until it is noted."""
         self._end(why)
@@ -631,10 +643,7 @@ class OriginBackend(BackendWrapper):
     def _on_look(self, state: FillState) -> None:
         """What the storage says, a few times a second."""
         if state.lacking and not self._is_lacking:
-            self._log.warn(
-                "Not all that the storage has is on the old memcacheds, of which one has been "
-                "started again: redcouch stage redis-first puts it there"
-            )
+            self._log.warn("Going back is not safe, because {why}", why=LACKING)
         self._is_lacking = state.lacking
         if state.denied is None:
             self._end()

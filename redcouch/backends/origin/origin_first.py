@@ -24,6 +24,7 @@ from twisted.internet.defer import Deferred
 
 from redcouch.backends.fill_leases import (
     Fill,
+    NoteLack,
     PauseFills,
     RevokeAllLeases,
     RevokeLeases,
@@ -91,6 +92,10 @@ class OriginFirst:
 
     async def _pass_on(self, run: Sequence[Command], time_budget: TimeBudget) -> list[Result]:
         """What no memcached is asked: lists of keys, and keys that its text cannot say."""
+        if any(command.keys and command.effect is not Effect.READ for command in run):
+            (noted,) = await self._ask([NoteLack()])
+            if isinstance(noted, Failed):
+                return [noted] * len(run)
         return await self._ask(run)
 
     async def _tell(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from redcouch.backends.fill_leases import AllowFill, ListDenied
+from redcouch.backends.fill_leases import AllowFill, ListDenied, NoteLack
 from redcouch.backends.origin.fetch import Execute
 from redcouch.commands import Get, Inspect
 from redcouch.expiry import lasting
@@ -27,7 +27,7 @@ AT_A_TIME = 200
 _DONE = frozenset((b"HD", b"NF"))
 
 _CANNOT = b"SERVER_ERROR"
-"""It has no room for such an item, and has removed what it had."""
+"""It has no room for such an item, and has removed what it had: it lacks the item for good."""
 
 
 class Repairer:
@@ -80,6 +80,10 @@ class Repairer:
         ]
         if not done:
             return 0
+        if any(reply is not None and reply.code == _CANNOT for reply in replies):
+            (noted,) = await self._ask([NoteLack()])
+            if isinstance(noted, Failed):
+                return 0
         return sum(result is Outcome.OK for result in await self._ask(done))
 
     def _is_tellable(self, key: bytes) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from redcouch.backends.origin.stages import Stage
 
 LACKING = (
-    "not all that Redis has is on the old memcacheds, after one has been started again or while "
-    "it is brought back: redcouch stage redis-first puts it there"
+    "not all that Redis has is on the old memcacheds: one has been started again or has refused an "
+    "item, or keys have been changed that it cannot be told of, or all is still being brought "
+    "back. redcouch stage redis-first puts there what it takes"
 )
 
 
@@ -19,14 +20,14 @@ def why_not_back(
 
     @param pending: items that they may have out of date; C{None} for all.
     @param away: how many of them do not answer some RedCouch.
-    @param lacking: one of them has been started again, and has not got back yet what it is to have.
+    @param lacking: one of them does not have what it is to have (L{LACKING}).
     @param left: changes of a RedCouch that has ended in the middle of them.
     """
     if stage is Stage.REDIS_ONLY:
         return "the old memcacheds are told of no change in this stage"
     if pending is None:
         return "the old memcacheds have missed too much, and are told of nothing any more"
-    if lacking and stage is Stage.REDIS_FIRST:
+    if lacking:
         return LACKING
     if pending:
         some = "1 item" if pending == 1 else f"{pending:,} items"

@@ -31,6 +31,7 @@ from redcouch.backends.fill_leases import (
     FillState,
     Leave,
     ListDenied,
+    NoteLack,
     PauseFills,
     RevokeAllLeases,
     RevokeLeases,
@@ -112,6 +113,7 @@ class FillCodec:
             RevokeAllLeases: self._pack_revoke_all,
             DenyFill: self._pack_deny,
             DenyAllFills: self._pack_deny_all,
+            NoteLack: self._pack_note_lack,
             PauseFills: self._pack_pause,
             CountDenied: self._pack_count,
             ListDenied: self._pack_list,
@@ -154,6 +156,9 @@ class FillCodec:
 
     def _pack_deny_all(self, command: DenyAllFills) -> Packed:
         return pack_command((b"HSET", self._state, b"all", b"1")), 1, _read_all_denied
+
+    def _pack_note_lack(self, command: NoteLack) -> Packed:
+        return pack_command((b"HINCRBY", self._state, b"returning", b"1")), 1, _read_ok
 
     def _pack_pause(self, command: PauseFills) -> Packed:
         begin, end = b"%.3f" % command.begin, b"%.3f" % command.end

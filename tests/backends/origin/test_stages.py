@@ -14,10 +14,11 @@ import pytest
 
 from tests.backends.origin.conversation import say, stats
 from tests.cli.running import run
+from tests.differential.binary import DELETE, GET, NOOP, SET, frame
 from tests.support import servers
 from tests.support.cluster import Cluster, shared_cluster
 from tests.support.polling import eventually
-from tests.support.requirements import fixture_needs
+from tests.support.requirements import fixture_needs, needs
 from tests.support.servers import Memcached, RedCouch, RedisServer
 from tests.support.wire import Wire
 
@@ -264,6 +265,54 @@ def test_repaired(redis: RedisServer | Cluster, nodes: list[Memcached]) -> None:
         assert b"VALUE n 0 1\r\n5\r\n" in found
 
 
+@needs("memcached")
+def test_what_it_refuses(redis: RedisServer | Cluster) -> None:
+    """What an old memcached has no room for is missed by whoever goes back: that is not safe."""
+    with servers.memcached("-I", "512k", "-o", "slab_chunk_max=128") as small:
+        url = warm(redis, [small])
+        with servers.redcouch(url) as bridge:
+            say(bridge, b"set k 0 0 3\r\nold\r\n")
+            eventually(lambda: standing(url)["rollback_safe"])
+            large = b"v" * 700_000
+            assert say(bridge, b"set k 0 0 700000\r\n%b\r\n" % large) == b"STORED\r\n"
+            assert "refused an item" in standing(url)["because"]
+            assert "refused an item" in change(url, "origin-first")["reason"]
+            assert stats(bridge)["warm_lacking"] == 1
+            failed = run("stage", "redis-first", "-s", url)
+            assert (failed.status, "refuses items" in failed.err) == (3, True), failed.err
+            assert say(bridge, b"get k\r\n", b"END\r\n").startswith(b"VALUE k 0 700000\r\n")
+            say(bridge, b"delete k\r\n")
+            assert go(url, "redis-first")["rollback_safe"]
+
+
+LONG = b"\x01 " * 110
+"""A key of which the old memcached's text cannot say the name."""
+
+
+@pytest.mark.parametrize("opcode", [SET, DELETE], ids=["set", "delete"])
+@pytest.mark.parametrize("stage", ["redis-first", "origin-first"])
+def test_what_it_cannot_be_told_of(opcode: int, stage: str, url: str) -> None:
+    """A change of such a key is not seen by whoever goes back."""
+    with servers.redcouch(url) as bridge:
+        say(bridge, b"set k 0 0 1\r\n1\r\n")
+        if stage == "origin-first":
+            go(url, stage)
+        eventually(lambda: standing(url)["rollback_safe"])
+        noop = frame(NOOP, opaque=0x11223344)
+        said = b"\x81" + noop[1:]
+        extras = bytes(8) if opcode == SET else b""
+        say(bridge, frame(GET, LONG) + noop, said)
+        assert standing(url)["rollback_safe"]
+        say(bridge, frame(opcode, LONG, extras=extras) + noop, said)
+        assert "cannot be told of" in standing(url)["because"]
+
+
+def test_no_old_memcacheds(redis: RedisServer | Cluster) -> None:
+    """Without them nothing is known of a way back, and no stage is changed."""
+    assert "no old memcached can be asked" in standing(redis.url)["because"]
+    assert "no old memcached can be asked" in change(redis.url, "redis-first")["reason"]
+
+
 def test_started_again(redis: RedisServer | Cluster, nodes: list[Memcached]) -> None:
     """
     An old memcached that has been started again has lost what it had: going back is not safe until
@@ -281,7 +330,7 @@ def test_started_again(redis: RedisServer | Cluster, nodes: list[Memcached]) -> 
         assert "1 of the old memcacheds does not answer" in standing(url)["because"]
         nodes[0].start()
         eventually(lambda: "started again" in standing(url)["because"])
-        eventually(lambda: "redcouch stage redis-first puts it there" in bridge.log)
+        eventually(lambda: "Going back is not safe" in bridge.log)
         assert stats(bridge)["warm_lacking"] == 1
         assert "started again" in change(url, "origin-first")["reason"]
         assert go(url, "redis-first")["rollback_safe"]

@@ -313,6 +313,27 @@ class UnreadableTests(TokensCase):
             self.assertEqual(self.client.hgetall("rc:k"), before)
             self.assertIn(self.client.ttl("rc:k"), range(900, 1001))
 
+    async def test_nothing_changes_before_an_unreadable_value(self) -> None:
+        """So it is where the value has been written as it is, and not in hex."""
+        await self.begin()
+        for value in ("abc", "zz", "plain text", "beef it"):
+            self.client.delete("rc:k")
+            self.client.hset("rc:k", mapping={"v": value, "s": "1"})
+            self.client.expire("rc:k", 1000)
+            before = self.client.hgetall("rc:k")
+            for command in (
+                MetaGet(b"k", touch=9000),
+                MetaGet(b"k", recache=9000),
+                MetaGet(b"k", metadata=True),
+            ):
+                self.assert_failed(await self.do(command), ErrorKind.UNREADABLE)
+            (found,) = await self.do(GetAndTouch([b"k"], 9000))
+            self.assert_failed(found, ErrorKind.UNREADABLE)
+            self.assertEqual(self.client.hgetall("rc:k"), before)
+            self.assertIn(self.client.ttl("rc:k"), range(900, 1001))
+        self.client.hset("rc:k", "v", "616\n2")
+        self.assertEqual((await self.do(MetaGet(b"k", touch=9000))).value, b"ab")
+
     async def test_no_flags(self) -> None:
         """Empty flags are no flags."""
         await self.begin()

@@ -39,6 +39,7 @@ from redcouch.backends.fill_leases import (
     FillState,
     Leave,
     ListDenied,
+    NoteLack,
     PauseFills,
     RevokeAllLeases,
     RevokeLeases,
@@ -262,6 +263,10 @@ class FillRecords:
         """See L{EndChanges}."""
         await self.ask(b"HDEL", self._changing, *names)
 
+    async def note_lack(self) -> None:
+        """See L{NoteLack}."""
+        await self.ask(b"HINCRBY", self._state, b"returning", b"1")
+
     async def pause(self, command: PauseFills) -> None:
         """See L{PauseFills}."""
         begin, end = b"%.3f" % command.begin, b"%.3f" % command.end
@@ -384,6 +389,8 @@ class ClusterFills:
                 await records.deny_all()
                 await self._drop_all_leases()
                 return [Outcome.NOT_STORED]
+            case NoteLack():
+                await records.note_lack()
             case PauseFills():
                 await records.pause(command)
             case CountDenied():
@@ -404,7 +411,7 @@ class ClusterFills:
 
 _ALONE = (
     *(RevokeAllLeases, DenyFill, DenyAllFills, PauseFills, CountDenied, ListDenied, AllowFill),
-    *(BeginChanges, EndChanges, Beat, Leave),
+    *(NoteLack, BeginChanges, EndChanges, Beat, Leave),
 )
 """Commands that are not about items, or in several steps."""
 

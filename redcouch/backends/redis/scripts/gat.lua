@@ -3,7 +3,7 @@
 
 local found = redis.call('HMGET', item, 'v', 'r', 'f', 'c')
 if found[1] or found[2] then
-  local wrong = unreadable(found[3], found[4])
+  local wrong = unreadable(found[3], found[4]) or (found[1] and garbled(found[1]))
   if wrong then
     return wrong
   end

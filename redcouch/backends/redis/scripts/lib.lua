@@ -182,6 +182,15 @@ local function unreadable(flags, cas)
   end
 end
 
+-- An error where a native client has left hex that nobody can read, as far as its length and its
+-- beginning tell: to look at all of a long value would take too long.
+local function garbled(hex)
+  local odd = string.find(string.sub(hex, 1, 16), '[^%x%s]')
+  if odd or (#hex % 2 == 1 and not string.find(hex, '%s')) then
+    return redis.error_reply('UNREADABLE value')
+  end
+end
+
 local function exists()
   return redis.call('HEXISTS', item, 'v') == 1 or redis.call('HEXISTS', item, 'r') == 1
 end

@@ -47,6 +47,10 @@ end
 local v, r, size = is_hex and '', not is_hex and '', is_hex and math.floor(hex / 2) or raw
 if wanted or (is_hex and hex <= SHORT) then
   local value = redis.call('HGET', item, is_hex and 'v' or 'r')
+  local wrong = wanted and is_hex and garbled(value)
+  if wrong then
+    return wrong
+  end
   if wanted then
     v, r = is_hex and value, not is_hex and value
   else
