@@ -152,6 +152,8 @@ def test_replies_that_are_not_taken(any_redis: RedisServer) -> None:
         send(wire, b"get big\r\n" * 3)
         new = stack.enter_context(following(old, any_redis.url))
         eventually(lambda: "Process " in old.log)
+        wire._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        wire._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, 1 << 20)
         expected = (b"VALUE big 0 %d\r\n%b\r\nEND\r\n" % (len(value), value)) * 3
         heard = b""
         while len(heard) < len(expected):
