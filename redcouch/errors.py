@@ -38,9 +38,9 @@ class BackendError(Exception):
     The session answers each command concerned with C{failed}.
     """
 
-    def __init__(self, kind: ErrorKind, message: str) -> None:
+    def __init__(self, kind: ErrorKind, message: str, undone: bool = False) -> None:
         super().__init__(message)
-        self.failed = Failed(kind, message)
+        self.failed = Failed(kind, message, undone)
 
 
 def as_failed(failure: Failure) -> Failed:

@@ -6,7 +6,7 @@ Like L{redcouch.commands}: slotted objects, immutable by convention.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
@@ -143,11 +143,12 @@ class Failed:
     """
     The backend's failure to perform one command. Nothing is known to have
     changed. C{message} is one line that may be shown to a client: it holds no
-    value, no password and no line break.
+    value, no password and no line break. C{undone}: it is known that nothing has.
     """
 
     kind: ErrorKind
     message: str
+    undone: bool = field(default=False, compare=False)
 
 
 def says_away(result: Any) -> bool:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import pytest
 
@@ -43,17 +42,6 @@ def at(*running: Memcached | RedCouch) -> list[tuple[str, int]]:
     return [(servers.LOOPBACK, one.port) for one in running]
 
 
-@contextmanager
-def at_rest(workers: Sequence[Any]) -> Iterator[None]:
-    """Nobody has a request under way within the block."""
-    holds = [worker.hold() for worker in workers]
-    try:
-        yield
-    finally:
-        for over in holds:
-            over.set()
-
-
 @needs("memcached", "pylibmc")
 @pytest.mark.parametrize("seed", [1, 2])
 def test_at_any_moment(seed: int) -> None:
@@ -62,7 +50,7 @@ def test_at_any_moment(seed: int) -> None:
     to be safe, what is on the old memcacheds is what it has to be; in the end, clients go there.
     """
     from tests.migration.fleet_clients import Pymemcache
-    from tests.migration.fleet_model import Model, Worker
+    from tests.migration.fleet_model import Model, Worker, at_rest
 
     chance = random.Random(seed)
     model, workers = Model(), list[Worker]()

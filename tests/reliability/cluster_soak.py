@@ -26,7 +26,7 @@ from tests.reliability.clients import BinaryClient, Client, Load, MetaClient
 from tests.reliability.soak import Report, look, tell, until_stored
 from tests.support import servers
 from tests.support.cluster import MOVES_AT_ONCE, Cluster, ClusterNode, redis_cluster
-from tests.support.polling import PATIENCE, eventually
+from tests.support.polling import PATIENCE
 from tests.support.servers import RedCouch
 from tests.support.wire import Address, Wire
 
@@ -171,12 +171,7 @@ class ClusterSoak:
         return random.choice(self._cluster.serving_masters())
 
     def _kill(self, master: ClusterNode) -> None:
-        replica = self._cluster.replica_of(master)
-        master.ask("CLIENT PAUSE", 1000 * int(PATIENCE), "WRITE")
-        eventually(lambda: _offset(master) == _offset(replica))
-        master.kill()
-        eventually(lambda: replica.ask("ROLE")[0] == b"master")
-        eventually(lambda: replica.cluster_info()["cluster_state"] == "ok")
+        self._cluster.kill_master(master)
         self._recover()
         master.start()
 
@@ -205,12 +200,6 @@ class ClusterSoak:
         checking = self._cluster.redis_cli("check")
         said, _ = checking.communicate(timeout=PATIENCE)
         return checking.returncode != 0 or "[ERR]" in said or "[WARNING]" in said
-
-
-def _offset(node: ClusterNode) -> object:
-    """Up to where of the stream of changes a node has come."""
-    role = node.ask("ROLE")
-    return role[1] if role[0] == b"master" else role[4]
 
 
 def run(seconds: float, version: str = "", pause: float = 0.0, parameters: str = "") -> Report:

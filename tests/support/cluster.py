@@ -227,6 +227,28 @@ class Cluster:
             over = time.monotonic() + _VOTE
             eventually(lambda over=over: is_master() or time.monotonic() > over)  # type: ignore[misc]
 
+    def kill_master(
+        self,
+        master: ClusterNode,
+        before: Callable[[], object] = lambda: None,
+        behind: Callable[[], object] = lambda: None,
+    ) -> None:
+        """
+        Kill it when its replica has all that it has acknowledged, so that Redis itself loses
+        nothing, and wait until that has taken over.
+
+        @param before: called when it takes no writes any more.
+        @param behind: called when it is dead, and nobody has taken over.
+        """
+        replica = self.replica_of(master)
+        master.ask("CLIENT PAUSE", 1000 * int(PATIENCE), "WRITE")
+        before()
+        eventually(lambda: _offset(master) == _offset(replica))
+        master.kill()
+        behind()
+        eventually(lambda: replica.ask("ROLE")[0] == b"master")
+        eventually(lambda: replica.cluster_info()["cluster_state"] == "ok")
+
     def grow(self) -> ClusterNode:
         """Add a master, which has no slot yet."""
         assert self._make is not None
@@ -305,6 +327,12 @@ def _served_by(node: ClusterNode) -> tuple[tuple[int, int, int], ...]:
     """Which slots are served by which port, as far as a node knows."""
     told = node.ask("CLUSTER SLOTS")
     return tuple(sorted((first, last, master[1]) for first, last, master, *_ in told))
+
+
+def _offset(node: ClusterNode) -> object:
+    """Up to where of the stream of changes a node has come."""
+    role = node.ask("ROLE")
+    return role[1] if role[0] == b"master" else role[4]
 
 
 @contextmanager

@@ -157,6 +157,8 @@ class OriginBackend(BackendWrapper):
         self._numbers = count(1)
         #: Changes whose outcome is not known, with their keys; to be denied.
         self._unsure: dict[bytes, bytes] = {}
+        #: Changes that are over, which the storage has not been told.
+        self._to_end: list[bytes] = []
         #: When each node has come to answer; None while it is away.
         self._up_since: list[float | None] = [None] * len(old.nodes)
         self._repairing = False
@@ -359,7 +361,7 @@ class OriginBackend(BackendWrapper):
         ]
         await self._pull_lacking(ahead, time_budget)
         await self._note_untold(keys)
-        made = self._inner.health().ready  # then it may be so, unanswered
+        made = False
         names = {
             b"%b/%d" % (self._stages.member, next(self._numbers)): key
             for key in keys
@@ -370,14 +372,28 @@ class OriginBackend(BackendWrapper):
             made = True
             if not several:
                 await self._try_again(run, results, time_budget)
-            await self._replicate(replicated_changes(run, results), time_budget)
-        except BackendError:
-            if made:
+        except BackendError as error:
+            if made or not error.failed.undone:
                 await self._be_unsure(names, time_budget)
             raise
-        if names:
-            self._perform_inner([EndChanges([*names])], _nobody)
+        try:
+            await self._replicate(replicated_changes(run, results), time_budget)
+        except BackendError:  # it is done; what the old side has is seen to later
+            await self._be_unsure(names, time_budget)
+        else:
+            self._end_changes(names)
         return results
+
+    def _end_changes(self, names: Iterable[bytes]) -> None:
+        """Nobody waits for it; where it fails, it is tried again at the next look."""
+        ending = [*names]
+
+        def ended(results: list[Result] | Failure) -> None:
+            if isinstance(results, Failure) or isinstance(results[0], Failed):
+                self._to_end += ending
+
+        if ending:
+            self._perform_inner([EndChanges(ending)], ended)
 
     async def _be_unsure(self, names: dict[bytes, bytes], time_budget: TimeBudget) -> None:
         """Nobody knows what has become of these changes, before the storage is there again."""
@@ -473,13 +489,13 @@ class OriginBackend(BackendWrapper):
         if self._stages.state.notes_removals:
             member = self._stages.member
             names = {b"%b%b%d" % (member, REMOVAL, next(self._numbers)): key for key in keys}
-            await self._ask([BeginChanges(names)])
         try:
+            if names:
+                await self._ask([BeginChanges(names)])
             had = await self._remove_old(keys, time_budget)
             made = iter(await self._remove_here(removing, keys, time_budget))
         finally:
-            if names:
-                self._perform_inner([EndChanges([*names])], _nobody)
+            self._end_changes(names)
         results = [Outcome.EXISTS if place in refused else next(made) for place in range(len(run))]
         for place, command in enumerate(run):
             if isinstance(command, Delete):
@@ -649,6 +665,8 @@ class OriginBackend(BackendWrapper):
             self._end()
         elif self._ended and not self._ending:
             self._begin_again()
+        to_end, self._to_end = self._to_end, []
+        self._end_changes(to_end)
         if self._unsure:
             Deferred.fromCoroutine(self._deny_unsure()).addErrback(_unless_away)
         self._note_progress(state)
@@ -699,10 +717,6 @@ class OriginBackend(BackendWrapper):
 def origin_digest(parameters: str) -> str:
     """What two processes compare to know that they have the same old side; no secret."""
     return sha1(parameters.encode(), usedforsecurity=False).hexdigest()[:12]
-
-
-def _nobody(results: list[Result] | Failure) -> None:
-    """Nobody waits for this answer."""
 
 
 def _unless_away(failure: Failure) -> None:

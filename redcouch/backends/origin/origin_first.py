@@ -18,6 +18,7 @@ no harm. Before the storage is right, L{redcouch.cli.stage} compares the two.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -141,7 +142,8 @@ class OriginFirst:
             for key, item in zip(keys, items, strict=True)
             if key not in silent and not says_away(item)
         }
-        await self._follow(run, results, there, time_budget)
+        with suppress(BackendError):  # what it cannot be given, it does not need in this stage
+            await self._follow(run, results, there, time_budget)
         return results
 
     async def _follow(

@@ -24,7 +24,7 @@ from redcouch.commands import (
 from redcouch.expiry import seconds_left
 from redcouch.memcached_client import protocol as wire
 from redcouch.memcached_client.protocol import Reply
-from redcouch.results import Failed, MetaItem, Number, Outcome, Result, Stored, Touched
+from redcouch.results import Failed, MetaItem, Number, Outcome, Result, Stored, Touched, says_away
 from redcouch.value_lines import Lines
 
 
@@ -95,8 +95,9 @@ def _changes(
     command: Command, result: Result, key: bytes, named: bytes
 ) -> Iterator[ReplicatedChange]:
     match command, result:
-        case _, Failed():  # nobody knows what has become of it
-            yield ReplicatedChange(key, wire.delete(named), _is_gone)
+        case _, Failed(undone=False):  # nobody knows what has become of it
+            agrees = _never if says_away(result) else _is_gone
+            yield ReplicatedChange(key, wire.delete(named), agrees)
         case Store(), Stored():
             yield _change_of_store(command, result, named)
         case Arithmetic(), Number():
@@ -136,6 +137,11 @@ def _change_of_arithmetic(
     )
     if command.touch is not None:  # by itself: ma, where it makes a new item, forgets it
         yield ReplicatedChange(command.key, wire.touch(named, command.touch), _is_touched)
+
+
+def _never(reply: Reply) -> bool:
+    """It may be here still."""
+    return False
 
 
 def _is_gone(reply: Reply) -> bool:

@@ -537,7 +537,7 @@ class RedisConnection:
         self._release_early(self._unavailable())
 
     def _unavailable(self) -> BackendError:
-        return BackendError(ErrorKind.UNAVAILABLE, "storage not reachable")
+        return BackendError(ErrorKind.UNAVAILABLE, "storage not reachable", undone=True)
 
     def _take_early(self) -> list[tuple[bytes, Waiting]]:
         early, self._early = self._early, []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from redcouch.commands import (
     Arithmetic,
     Command,
@@ -49,6 +52,14 @@ OTHERS = "+select +role"
 
 # To fill in items from memcacheds: for warm:, and for redcouch import.
 FILLING = "+hincrby +hgetall +sadd +scard +sismember +srem +srandmember"
+
+
+_PAGE = Path(__file__).parents[3] / "docs/cluster.md"
+
+CLUSTER_RULES = [
+    rule.split() for rule in re.findall(r"ACL SETUSER redcouch ([^`]*)", _PAGE.read_text())
+]
+"""What is documented for a cluster: the service's rule, and what the commands take besides."""
 
 
 # Something of each kind that a client can ask.

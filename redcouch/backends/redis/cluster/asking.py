@@ -55,7 +55,10 @@ class KeyExchange:
 
     async def run(self, calls: Sequence[bytes]) -> Sequence[Any]:
         """See L{Runs<redcouch.backends.redis.recovery.Runs>}."""
-        return await call_all(self._router, [(self._slot, call) for call in calls])
+        try:
+            return await call_all(self._router, [(self._slot, call) for call in calls])
+        except BackendError as error:  # what came before may have been done
+            raise BackendError(error.failed.kind, error.failed.message) from None
 
 
 async def call_all(router: Router, calls: Sequence[Call]) -> Sequence[Any]:

@@ -188,7 +188,7 @@ class _Piece(Errand):
         if isinstance(self.replies, BackendError):
             failed = self.replies.failed
         elif why := self.undone:
-            failed = Failed(ErrorKind.UNAVAILABLE, f"storage answered {error_code(why)}")
+            failed = Failed(ErrorKind.UNAVAILABLE, f"storage answered {error_code(why)}", True)
         else:
             return self._read(self.command, self.replies)
         return [failed] if isinstance(self.command, ManyKeysCommand) else failed
@@ -306,7 +306,7 @@ _NOTHING_SENT = Errand(b"", 0).replies
 
 
 class _Lone(Waiting):
-    """A batch of one command on one key, which most are."""
+    """A batch of one command on one key, which most are. It ends as it would beside others."""
 
     __slots__ = ("_answer", "_backend", "_commands", "_link", "_packed")
 
@@ -328,11 +328,8 @@ class _Lone(Waiting):
 
     def done(self, replies: Replies) -> None:
         """Read the replies, and answer."""
-        if isinstance(replies, BackendError):
-            self._answer(Failure(replies))
-            return
         command = self._commands[0]
-        if replies[-1].__class__ is not RedisError:
+        if not isinstance(replies, BackendError) and replies[-1].__class__ is not RedisError:
             result = self._packed[2](command, replies)
             if result.__class__ is not Unfinished:
                 self._answer([result])
@@ -341,7 +338,7 @@ class _Lone(Waiting):
         batch.missing = 1
         part = _Part(self._backend, batch, self._link)
         part.add(command, self._packed, 0, None)
-        self._backend.recover(part, replies)
+        part.done(replies)
 
 
 def _about(command: Any, keys: list[bytes]) -> Command:

@@ -369,7 +369,9 @@ class Router:
                 await self._send(link, errands[first:], asking, why.startswith("NOSCRIPT"))
             elif self._is_hopeless():
                 for errand in errands[first:]:
-                    errand.replies = BackendError(ErrorKind.UNAVAILABLE, "storage not reachable")
+                    errand.replies = BackendError(
+                        ErrorKind.UNAVAILABLE, "storage not reachable", undone=True
+                    )
 
     def _choose(self, slot: int, why: str, asked: Address) -> tuple[RedisConnection | None, bool]:
         """Where to send next, and whether with ASKING."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,27 +14,19 @@ from redcouch.backends.redis.cluster.slots import slot_of
 from redcouch.commands import Get, Store, StoreMode
 from redcouch.errors import BackendError
 from redcouch.results import ErrorKind, Failed, Item, Outcome, Result, Stored
-from tests.backends.redis.access import EVERYTHING
+from tests.backends.redis.access import CLUSTER_RULES, EVERYTHING
 from tests.backends.redis.certificates import Authority
 from tests.backends.redis.cluster.case import ClusterCase
 from tests.support import servers
 from tests.support.cluster import Cluster, ClusterNode
 from tests.support.polling import eventually_in_reactor
 
-_PAGE = Path(__file__).parents[4] / "docs/cluster.md"
 reactor: Any = _reactor
 
 # Twisted hands over what pyOpenSSL would rather not be given any more.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 
 KEYS = [b"k%d" % number for number in range(30)]
-
-
-def access_rule() -> list[str]:
-    """The words of the rule in the documentation, behind C{ACL}."""
-    rule = re.search(r"ACL (SETUSER redcouch[^`]*)", _PAGE.read_text())
-    assert rule is not None
-    return rule[1].split()
 
 
 class TroubleTests(ClusterCase):
@@ -200,7 +190,7 @@ class TroubleTests(ClusterCase):
         authority = Authority(self.folder(), "authority")
         cluster = self.start_cluster(tls=authority, masters=3, replicas=False)
         for node in cluster.nodes:
-            node.ask("ACL", *access_rule())
+            node.ask("ACL", "SETUSER", "redcouch", *CLUSTER_RULES[0])
         certificate, key = authority.issue("client")
         hosts = cluster.url.partition("//")[2]
         tls = f"ca={authority.path}&cert={certificate}&key={key}&tls_name=127.0.0.1&timeout=30"
