@@ -17,7 +17,7 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -40,7 +40,7 @@ from redcouch.process.reload import Reload
 from redcouch.process.systemd import Tell, nobody, notifier
 from redcouch.process.tuning import raise_fd_limit, tune_process
 from redcouch.server.connection import ConnectionFactory
-from redcouch.server.listeners import is_local, listening_service
+from redcouch.server.listeners import is_local, listening_service, opening
 from redcouch.telemetry.client_names import ClientNames
 from redcouch.telemetry.service_status import StatusSource
 from redcouch.telemetry.usage_recorder import UsageRecorder
@@ -96,16 +96,13 @@ class RedCouchService(MultiService):
         self.tell: Tell = nobody
 
     def privilegedStartService(self) -> None:
-        try:
-            for endpoint in self._endpoints:
-                self._listen(endpoint, self._factory).setServiceParent(self)
-            super().privilegedStartService()
-            pairs = zip(self, self._endpoints, strict=True)
-            self._places = [getattr(one, "place", given) for one, given in pairs]
-        except CannotListenError as error:
-            raise StartError(f"redcouch: {error}") from None
-        except (ValueError, TypeError, OSError) as error:  # as endpoints complain of their strings
-            raise StartError(f"redcouch: --port {endpoint}: {error}") from None
+        for endpoint in self._endpoints:
+            with opening("port", endpoint):
+                listening = self._listen(endpoint, self._factory)
+                listening.setServiceParent(self)
+                listening.privilegedStartService()
+        pairs = zip(self, self._endpoints, strict=True)
+        self._places = [getattr(one, "place", given) for one, given in pairs]
 
     def startService(self) -> None:
         super().startService()
@@ -230,7 +227,7 @@ def _make_service(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     _make_room(options["max-connections"])
-    _warn_if_open(options)
+    reactor.callWhenRunning(_warn_if_open, options)
     restart = Restart(os.environ)
     tell = notifier(os.environ)
     reload = Reload()

@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from redcouch import build, service
 from redcouch import options as options_module
-from redcouch.errors import StartError
+from redcouch.errors import ConfigurationError, StartError
 from redcouch.handover.succession import Succession
 from redcouch.interfaces import IStorageBackend
 from redcouch.limits import Limits
@@ -88,14 +88,29 @@ ALSO_UNREADABLE: list[tuple[str, str]] = [
 ]
 
 UNUSABLE: list[tuple[str, str]] = [
-    ("--port tcp:x", "--port tcp:x: "),
-    ("--port tcp", "--port tcp: "),
-    ("--port nosuch:1", "--port nosuch:1: Unknown endpoint type: 'nosuch'"),
-    ("--port unix:/nonexistent/folder/s", "--port unix:/nonexistent/folder/s: "),
+    (
+        "--port tcp:x",
+        "--port tcp:x: cannot be understood ('x'). Right are a port up to 65535, tcp:",
+    ),
+    ("--port tcp", "--port tcp: cannot be understood ('port')"),
+    ("--port tcp:99999", "--port tcp:99999: cannot be understood (port must be 0-65535)"),
+    ("--workers 2 --storage redis://127.0.0.1:1 --port tcp:99999", "--port tcp:99999: cannot be"),
+    ("--port haproxy:tcp:99999", "--port haproxy:tcp:99999: cannot be understood (port must be"),
+    ("--port tcp:0:bogus=1", "--port tcp:0:bogus=1: cannot be understood ('bogus')"),
+    ("--port unix:/tmp/s:mode=9", "--port unix:/tmp/s:mode=9: cannot be understood ('9')"),
+    ("--port nosuch:1", "--port nosuch:1: cannot be understood ('nosuch')"),
+    ("--port=", "--port : cannot be understood ('')"),
+    (
+        "--port unix:/nonexistent/folder/s --port 0",
+        "--port unix:/nonexistent/folder/s: No such file or directory: its directory has to be",
+    ),
+    ("--port ssl:0:privateKey=/nonexistent", "privateKey=/nonexistent: No such file or directory"),
+    ("--port ssl:0:privateKey=/dev/null", "/dev/null: its certificate or key cannot be used: "),
     ("--port 0 --interface 203.0.113.1", "203.0.113.1:0"),
     ("--storage nosuch:", "--storage: 'nosuch:' is no storage URL"),
     ("--storage redis://u:secret@host:99999", "redis://u:***@host:99999"),
-    ("--http nosuch:1", "--http nosuch:1: Unknown endpoint type: 'nosuch'"),
+    ("--http nosuch:1", "--http nosuch:1: cannot be understood ('nosuch')"),
+    ("--port 0 --http tcp:99999", "--http tcp:99999: cannot be understood (port must be 0-65535)"),
     ("--port 0 --http tcp:0:interface=203.0.113.1", "--http: "),
     ("--port 0 --http unix:/nosuch/socket", "--http unix:/nosuch/socket: "),
     ("--auth-file /nonexistent", "--auth-file: cannot read /nonexistent"),
@@ -125,6 +140,7 @@ def test_bad_value(refusals: dict[str, Any], options: str, said: str) -> None:
     (line,) = (line for line in printed.splitlines() if "redcouch: " in line)
     assert said in line
     assert "Traceback" not in printed
+    assert "Whoever reaches" not in printed
     assert "secret" not in printed
 
 
@@ -152,7 +168,7 @@ def test_port_in_use(taken: str, tmp_path: Path) -> None:
     refused = run("--storage", "memory:", "--port", taken, twistd=twistd)
     assert refused.returncode == 1
     (line,) = (line for line in refused.stdout.splitlines() if "redcouch: " in line)
-    assert f"redcouch: Couldn't listen on 127.0.0.1:{taken}: " in line
+    assert f"redcouch: --port: Couldn't listen on 127.0.0.1:{taken}: " in line
     assert "Traceback" not in refused.stdout + refused.stderr
     assert not pidfile.exists()
 
@@ -164,7 +180,9 @@ def test_port_in_use_in_the_background(taken: str, tmp_path: Path) -> None:
     refused = run("--storage", "memory:", "--port", taken, twistd=twistd)
     assert refused.returncode == 1
     assert f"Couldn't listen on 127.0.0.1:{taken}" in refused.stderr.replace("\\", "")
-    eventually(lambda: f"redcouch: Couldn't listen on 127.0.0.1:{taken}: " in log.read_text())
+    eventually(
+        lambda: f"redcouch: --port: Couldn't listen on 127.0.0.1:{taken}: " in log.read_text()
+    )
     assert "Traceback" not in refused.stderr + log.read_text()
     assert not pidfile.exists()
 
@@ -456,10 +474,12 @@ class ServiceTests(SynchronousTestCase):
     def test_cannot_listen(self) -> None:
         """Where it cannot listen, it does not start, and says why in one line."""
         for error, words in (
-            (CannotListenError("127.0.0.1", 1, OSError("taken")), "redcouch: Couldn't listen on"),
-            (ValueError("odd"), "redcouch: --port tcp:1: odd"),
-            (TypeError("odd"), "redcouch: --port tcp:1: odd"),
-            (OSError("odd"), "redcouch: --port tcp:1: odd"),
+            (CannotListenError("127.0.0.1", 1, OSError("taken")), "--port: Couldn't listen on"),
+            (ConfigurationError("odd"), "redcouch: --port tcp:1: odd"),
+            (ValueError("odd"), r"redcouch: --port tcp:1: cannot be understood \(odd\)"),
+            (TypeError("f() got 'odd'"), r"redcouch: --port tcp:1: cannot be .* \('odd'\)"),
+            (OSError(2, "odd"), "redcouch: --port tcp:1: odd$"),
+            (OSError(2, "odd", "file"), "redcouch: --port tcp:1: odd: file$"),
         ):
             failing = self.make(mock.Mock(side_effect=error))
             with self.assertRaisesRegex(StartError, words) as caught:

@@ -180,7 +180,7 @@ class MemoryBackend(PerCommandBackend):
             ttl = None
             entry = self._put(command.key, b"%d" % number, 0, command.exptime, command.new_cas)
         else:
-            if command.compare is not None and entry.cas != command.compare:
+            if entry.value and command.compare is not None and entry.cas != command.compare:
                 return Outcome.EXISTS
             before = unsigned_64(entry.value.partition(b"\0")[0])
             if before is None:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from redis.exceptions import ResponseError
 
+from redcouch.backends.redis.layout import read_flags, read_number
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import NO, echo_json, json_option, show_key, storage_option
 from redcouch.cli.storage import Storage, explain, open_storage
@@ -93,6 +94,8 @@ def _line(key: bytes, reply: Any) -> Line:
         return Line(key, fault=fault)
     size, flags, cas, ttl, *_ = reply
     try:
-        return Line(key, size, None if ttl < 0 else ttl / 1000, int(flags), int(cas))
+        return Line(
+            key, size, None if ttl < 0 else ttl / 1000, read_flags(flags), read_number(cas, 64)
+        )
     except ValueError:
         return Line(key, fault="item in Redis is not readable")

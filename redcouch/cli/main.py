@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -47,19 +50,33 @@ COMMANDS = (
 class Program(click.Group):
     """Ends each command with one line where it fails, and a status that says how."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        if sys.stdout is None:  # click would say nothing then, and end well
+            raise CommandError("standard output is closed")
+        with _in_one_line():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _in_one_line():
+                return super().invoke(ctx)
         except ConfigurationError as error:
             raise click.UsageError(str(error), ctx) from None
         except KeyboardInterrupt:
             raise Interrupted from None
         except ServerError as error:
             raise CommandError(str(error)) from None
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader of our output has gone
-                raise
-            raise CommandError(str(error)) from None
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """What the system refuses, as a full disk does to our output, is said in one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # the reader of our output has gone
+            raise
+        raise CommandError(str(error)) from None
 
 
 @click.group(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,9 +14,15 @@ from typing import Any, TypeAlias, TypeVar
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from redcouch.backends.embedded import url as embedded
 from redcouch.backends.embedded.directory import choose_directory
@@ -35,7 +42,15 @@ from redcouch.backends.redis.layout import (
 from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.scripts import strings as string_scripts
 from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, why_too_old
-from redcouch.backends.redis.url import RedisLocation, read_location
+from redcouch.backends.redis.url import (
+    NO_REDIS,
+    NO_SUCH_MASTER,
+    NO_TLS,
+    ONLY_TLS,
+    RedisLocation,
+    read_location,
+    why_no_master,
+)
 from redcouch.errors import BackendError, ConfigurationError, ServerError
 from redcouch.results import Failed, Item, Outcome
 from redcouch.urls import redact
@@ -62,6 +77,10 @@ Call = Sequence[bytes | str | int]
 """What a script is given: the item's key (with its prefix), then the arguments."""
 
 _ATTEMPTS = 5
+
+_TLS_FAULT = re.compile(r"\[SSL[^]]*\] (.*) \(_ssl")
+_NOT_RESP = "Protocol error, got"
+"""What the client says, of TLS and of a reply that is none of Redis'."""
 
 _MOVING = 0.05
 """Seconds between two looks whether slots of a cluster still move."""
@@ -541,8 +560,38 @@ def open_storage(location: RedisLocation) -> Iterator[Storage]:
             if why := _why_too_old(client):
                 raise ServerError(f"{location.shown}: {why}")
             yield _kind(location)(location, client)
+        except MasterNotFoundError:
+            raise ServerError(f"{location.shown}: {_why_no_master(location, client)}") from None
         except (RedisError, RedisClusterException) as error:
-            raise ServerError(f"{location.shown}: {explain(error)}") from None
+            raise ServerError(f"{location.shown}: {_why(error, location)}") from None
+
+
+def _why(error: Exception, location: RedisLocation) -> str:
+    """What is wrong with a Redis, in the service's words."""
+    text = explain(error)
+    if tls := _TLS_FAULT.search(text):
+        return f"TLS: {tls[1]}. {NO_TLS}"
+    if location.tls and "Timeout connecting" in text:
+        return f"{text}. {NO_TLS}"
+    if _NOT_RESP in text:
+        return ONLY_TLS if r"\x15" in text else NO_REDIS
+    return text
+
+
+def _why_no_master(location: RedisLocation, client: Any) -> str:
+    """The same where the client has found no master: each sentinel is asked once more."""
+    said, away = [], []
+    for sentinel in client.connection_pool.sentinel_manager.sentinels:
+        place = "{host}:{port}".format(**sentinel.connection_pool.connection_kwargs)
+        try:
+            known = location.master in sentinel.sentinel_masters()
+            why = "finds that master down" if known else NO_SUCH_MASTER.format(location.master)
+            said.append(f"{place} {why}")
+        except (AuthenticationError, ResponseError) as error:
+            said.append(f"{place} says {explain(error)}")
+        except RedisError as error:
+            away.append(f"{place}: {explain(error)}")
+    return why_no_master(said, away)
 
 
 def _kind(location: RedisLocation) -> type[Storage]:

@@ -468,7 +468,7 @@ _ARITHMETIC_MODES = {b"": False, b"I": False, b"+": False, b"D": True, b"-": Tru
 def _parse_arithmetic(tokens: list[bytes], limits: Limits) -> Parsed:
     try:
         flags = _checked(tokens, _TOO_MANY, 2, _BAD_FLAGS)
-        decrement = _ARITHMETIC_MODES.get(flags.mode.upper())
+        decrement = _ARITHMETIC_MODES.get(flags.mode)
         if decrement is None:
             raise _FlagsError(b"CLIENT_ERROR invalid mode for ma M token\r\n")
         _check_opaque(flags)

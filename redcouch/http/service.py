@@ -10,16 +10,15 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from redcouch.errors import BackendError, StartError
+from redcouch.errors import BackendError
 from redcouch.http.access import AccessControl, Authorizer, HttpFactory, own_names
 from redcouch.http.collect import StatusCollector
 from redcouch.http.history import STEP, History
 from redcouch.http.routes import Pages
-from redcouch.server.listeners import ListeningService, is_local
+from redcouch.server.listeners import ListeningService, is_local, opening
 from redcouch.server.passwords import Authenticator
 from redcouch.telemetry.client_names import ClientNames
 from redcouch.telemetry.service_status import StatusSource
@@ -67,16 +66,12 @@ class ServiceWithPages(MultiService):
         self._site = MultiService()
 
     def privilegedStartService(self) -> None:
-        try:
+        with opening("http", self._endpoint):
             listening = self._listen(self._endpoint, self._door)
             listening.setServiceParent(self._site)
             self._site.privilegedStartService()
-            self._place = listening.place
-            self._port = listening.port
-        except CannotListenError as error:
-            raise StartError(f"redcouch: --http: {error}") from None
-        except (ValueError, TypeError, OSError) as error:  # as endpoints complain of their strings
-            raise StartError(f"redcouch: --http {self._endpoint}: {error}") from None
+        self._place = listening.place
+        self._port = listening.port
         self._shown.privilegedStartService()
 
     def startService(self) -> None:

@@ -152,7 +152,7 @@ local function gets(keys, args)
     return unreadable or false
   end
   local left = redis.call('PTTL', keys[1])
-  return {now[2], now[3] or '0', now[4] or '0', left < 0 and -1 or math.ceil(left / 1000)}
+  return {now[2], now[3] ~= '' and now[3] or '0', now[4] or '0', left < 0 and -1 or math.ceil(left / 1000)}
 end
 
 local function remove(keys, args)

@@ -15,13 +15,15 @@ from __future__ import annotations
 import errno
 import re
 import socket
-from collections.abc import Callable, Collection, MutableMapping
+from collections.abc import Callable, Collection, Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 from twisted.application.internet import StreamServerEndpointService
 from twisted.internet import unix
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
     IProtocolFactory,
@@ -32,7 +34,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
-from redcouch.errors import ConfigurationError
+from redcouch.errors import ConfigurationError, StartError
 from redcouch.process.reload import Reload
 from redcouch.server.alarm import Alarm
 from redcouch.server.tls import RenewableTLS
@@ -272,7 +274,8 @@ def server_endpoint(
     @param shared: other processes may have the same port, which is a C{tcp:} one.
     @param reload: is given what can be read again, as the certificates of C{ssl:}.
     @param inherited: sockets that listen already, by such strings.
-    @raise ValueError: it describes none.
+    @raise ConfigurationError: the service manager has no such socket. Other exceptions: see
+        L{opening}.
     """
     if inherited and description in inherited:
         reactor = OpenSocket(inherited.pop(description), reactor)
@@ -287,9 +290,43 @@ def server_endpoint(
     except (IndexError, KeyError):
         if not description.startswith("systemd:"):
             raise
-        raise ValueError(
+        raise ConfigurationError(
             "the service manager has passed no such socket (LISTEN_FDS, LISTEN_FDNAMES)"
         ) from None
+
+
+@contextmanager
+def opening(option: str, endpoint: str) -> Iterator[None]:
+    """
+    Around what makes an endpoint of a string, and listens there.
+
+    @param option: the command line's, that has the string.
+    @raise StartError: that fails.
+    """
+    try:
+        yield
+    except CannotListenError as error:
+        raise StartError(f"redcouch: --{option}: {error}") from None
+    except Exception as error:  # of any library, about any part of the string
+        raise StartError(f"redcouch: --{option} {endpoint}: {_explain(error)}") from None
+
+
+def _explain(error: Exception) -> str:
+    """What is wrong with an endpoint string, for whoever has written it."""
+    if isinstance(error, ConfigurationError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        if error.filename2:  # the lock of a unix socket
+            return f"{error.strerror}: its directory has to be there, and writable"
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if type(error).__module__.startswith("OpenSSL"):
+        return f"its certificate or key cannot be used: {error}"
+    word = re.search(r"'[^']*'$|port must .*\d", str(error))
+    return (
+        f"cannot be understood ({word[0] if word else error}). Right are a port up to 65535, "
+        "tcp:11210:interface=127.0.0.1, unix:/run/redcouch.sock:mode=600 and other endpoints of "
+        "Twisted"
+    )
 
 
 def make_renewable(endpoint: Any, description: str, reload: Reload) -> None:

@@ -16,6 +16,7 @@ whether there is such a user or not.
 from __future__ import annotations
 
 import hmac
+import re
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -39,6 +40,9 @@ _LOG_EVERY = 60.0
 """Seconds between two lines in the log about failures."""
 
 _BCRYPT = (b"$2a$", b"$2b$", b"$2y$")
+_HASH = re.compile(
+    rb"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./0-9A-Za-z]{21}[.Oeu][./0-9A-Za-z]{31}"  # salt, hash
+)
 _MOST_FOR_BCRYPT = 72
 
 _AT_A_TIME = 2
@@ -59,19 +63,24 @@ def read_users(path: Path) -> dict[bytes, bytes]:
     The users in a file, with their passwords or hashes. Empty lines and those
     that begin with C{#} are passed over.
 
-    @raise ConfigurationError: it cannot be read, or a line is no C{user:password}.
+    @raise ConfigurationError: it cannot be read, or a line is no C{user:password}, has
+        a hash that no password can have, or names a user again.
     """
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
-    users = {}
+    users: dict[bytes, bytes] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith(b"#"):
             continue
-        user, colon, password = line.partition(b":")
-        if not (user and colon and password):
+        user, _, password = line.partition(b":")
+        if not (user and password):
             raise ConfigurationError(f"{path}, line {number}: has to be user:password")
+        if user in users:
+            raise ConfigurationError(f"{path}, line {number}: names a user a second time")
+        if password.startswith(_BCRYPT) and not _HASH.fullmatch(password):
+            raise ConfigurationError(f"{path}, line {number}: has a broken bcrypt hash")
         users[user] = password
     if not users:
         raise ConfigurationError(f"{path} names no user")
@@ -84,10 +93,7 @@ def _matches(password: bytes, expected: bytes) -> bool:
         return hmac.compare_digest(password, expected) and expected is not _NOBODY
     if len(password) > _MOST_FOR_BCRYPT or b"\0" in password:
         return False
-    try:
-        return bcrypt.checkpw(password, expected)
-    except ValueError:
-        return False
+    return bcrypt.checkpw(password, expected)
 
 
 def _cost(expected: bytes) -> bytes:

@@ -12,20 +12,19 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from redcouch import __version__
-from redcouch.errors import StartError
+from redcouch.errors import ConfigurationError
 from redcouch.handover.descriptors import POSSIBLE
 from redcouch.handover.succession import Inherited
 from redcouch.interfaces import IBoundedBackend, IStorageBackend
 from redcouch.process.reload import Reload
 from redcouch.process.systemd import Tell, nobody
-from redcouch.server.listeners import server_endpoint, with_port
+from redcouch.server.listeners import opening, server_endpoint, with_port
 from redcouch.server.passwords import Authenticator
 from redcouch.server.tls import ServerTLS
 from redcouch.telemetry.counters import Counters
@@ -258,14 +257,10 @@ class Supervisor(MultiService):
     def privilegedStartService(self) -> None:
         super().privilegedStartService()
         for endpoint in self._endpoints:
-            try:
+            with opening("port", endpoint):
                 port = self._listen(endpoint)
-                self._ports.append(port)
-                self._places.append(with_port(endpoint, port))
-            except CannotListenError as error:
-                raise StartError(f"redcouch: {error}") from None
-            except (ValueError, TypeError, OSError) as error:
-                raise StartError(f"redcouch: --port {endpoint}: {error}") from None
+            self._ports.append(port)
+            self._places.append(with_port(endpoint, port))
 
     def startService(self) -> None:
         super().startService()
@@ -540,7 +535,7 @@ def listening_port(
     """
     kind = endpoint.partition(":")[0]
     if kind not in SHAREABLE:
-        raise ValueError(
+        raise ConfigurationError(
             f"works with one worker only; with more, use {', '.join(SHAREABLE)}, or a number"
         )
     outcome: list[Any] = []

@@ -50,7 +50,7 @@ def start(
     """Begin a command, with pipes for what it says. C{terminal}: where it is typed to."""
     environment = {name: value for name, value in os.environ.items() if name != "REDCOUCH_STORAGE"}
     return subprocess.Popen(
-        [*_program(), *map(str, arguments)],
+        [*program(), *map(str, arguments)],
         stdin=subprocess.DEVNULL if terminal is None else terminal,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -59,7 +59,7 @@ def start(
     )
 
 
-def _program() -> list[str]:
+def program() -> list[str]:
     """The command; measured, where the tests are."""
     if Coverage.current() is None:
         return [str(REDCOUCH)]

@@ -22,6 +22,7 @@ def test_ls(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> 
         {b"session:1": Given(b"hello", 5, 100), b"session:2": Given(b""), b"user 1": Given(b"x")},
     )
     client.lpush("rc:session:list", "x")
+    client.hset("rc:session:2", "f", "")
     client.set("session:plain", "outside the prefix")
 
     said = run("ls", "session:*", "-s", any_redis.url)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+
 import pytest
 
 from redcouch import __version__
 from redcouch.cli.main import COMMANDS
-from tests.cli.running import run
+from tests.cli.running import program, run
 from tests.support.servers import RedisServer, free_port
 
 
@@ -21,6 +24,19 @@ def test_help_lists_the_commands_and_the_statuses() -> None:
     for command in COMMANDS:
         assert f"\n  {command.name} " in said.out
     assert "130 and 143" in said.out
+
+
+@pytest.mark.parametrize("words", ["--help", "ls --help"])
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [("/dev/full", "No space left on device"), ("&-", "standard output is closed")],
+)
+def test_output_that_is_lost(words: str, output: str, why: str) -> None:
+    """Who cannot write what it was asked for says so in one line, with status 3."""
+    told = f"{shlex.join(program())} {words} >{output}"
+    said = subprocess.run(told, shell=True, stderr=subprocess.PIPE, text=True)
+    assert (said.returncode, said.stderr.count("\n")) == (3, 1)
+    assert why in said.stderr
 
 
 def test_no_summary_is_cut() -> None:

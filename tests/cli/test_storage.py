@@ -14,6 +14,7 @@ from tests.backends.redis import access
 from tests.backends.redis.certificates import Authority
 from tests.cli.filling import Given, fill, fill_many, get
 from tests.cli.running import finish, run, start
+from tests.cli.stand_in import stand_in
 from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.servers import Memcached, RedCouch, RedisServer, free_port, redis_binary
@@ -81,6 +82,7 @@ def test_sentinel(tmp_path: Path) -> None:
         (tmp_path / "sentinel.conf").write_text(
             f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n"
             f"sentinel monitor main 127.0.0.1 {master.port} 1\n"
+            "sentinel down-after-milliseconds main 200\n"
         )
         process = subprocess.Popen(
             [redis_binary(), str(tmp_path / "sentinel.conf"), "--sentinel"],
@@ -91,9 +93,44 @@ def test_sentinel(tmp_path: Path) -> None:
             eventually(lambda: run("inspect", "k", "--raw", "-s", url).out == "hi")
             unknown = run("ls", "-s", f"redis+sentinel://127.0.0.1:{port}/other")
             assert unknown.status == 3
+            assert unknown.err.endswith(f"sentinel 127.0.0.1:{port} knows no master named other\n")
+            refused = run("ls", "-s", f"{url}?sentinel_password=x")
+            assert f"sentinel 127.0.0.1:{port} says " in refused.err
+            master.stop()
+            eventually(lambda: "finds that master down" in run("ls", "-s", url).err)
         finally:
             process.terminate()
             process.wait()
+
+
+_ALERT = b"\x15\x03\x01\x00\x02\x02\x0a"
+_PLAIN = "If it is a plain Redis, write redis:// in place of rediss://\n"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "answer", "why"),
+    [
+        ("redis", b"ERROR\r\n", ": it does not answer as a Redis does\n"),
+        ("redis+cluster", b"HTTP/1.1 400\r\n", ": it does not answer as a Redis does\n"),
+        ("redis", _ALERT, ": it speaks TLS: write rediss:// in place of redis://\n"),
+        ("rediss", b"ERROR\r\n", ": TLS: wrong version number. " + _PLAIN),
+        ("rediss", b"", ": Timeout connecting to server. " + _PLAIN),
+    ],
+)
+def test_another_server(scheme: str, answer: bytes, why: str) -> None:
+    """What speaks otherwise than the URL says is named, as the service names it."""
+    with stand_in(lambda _: answer) as url:
+        said = run("ls", "-s", url.replace("memcached", scheme))
+    assert said.status == 3
+    assert said.err.endswith(why)
+
+
+def test_no_sentinel() -> None:
+    """Sentinels that cannot be reached are not said to know no master."""
+    port = free_port()
+    said = run("ls", "-s", f"redis+sentinel://127.0.0.1:{port}/main")
+    assert (said.status, said.err.count("\n")) == (3, 1)
+    assert f"/main: no sentinel can be reached: 127.0.0.1:{port}: " in said.err
 
 
 def test_forgotten_scripts(

@@ -478,6 +478,12 @@ class StorageContract(TestCase):
         self.assertIs(await self.do(Arithmetic(b"k", 1)), Outcome.NON_NUMERIC)
         self.assertEqual(await self.get(), Item(b"seven", 7, token))
 
+    async def test_empty_is_no_number_whatever_its_token(self) -> None:
+        """An empty value is refused before its token is looked at, as in memcached."""
+        token = await self.set(b"")
+        for compare in (token, token + 1):
+            self.assertIs(await self.do(Arithmetic(b"k", 1, compare=compare)), Outcome.NON_NUMERIC)
+
     # delete, discard
 
     async def test_delete(self) -> None:

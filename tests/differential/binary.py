@@ -88,6 +88,9 @@ _BINARY: dict[str, tuple[bytes, ...]] = {
         frame(APPEND, b"a", b"y", cas=1),
         frame(DELETE, b"a", cas=1),
         frame(INCR, b"a", extras=_count(1), cas=1),
+        frame(SET, b"e", b"", _store()),
+        frame(INCR, b"e", extras=_count(1), cas=1),
+        frame(DECR, b"e", extras=_count(1), cas=1),
     ),
     "quiet stores": (
         frame(SETQ, b"a", b"x", _store()),

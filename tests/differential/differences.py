@@ -47,6 +47,8 @@ _NO_MEMORY = "the memory is Redis', and not for clients to set"
 _SHORT = "append <key> <bytes> is documented by another bridge, and its users script it"
 _WORDS = "memcached looks no further than 23 words"
 _OVER = "what is over has no time left: memcached counts below 0, and wraps"
+_SEEN = b"STORED\r\nVALUE a 0 1 <token 0>\r\n1\r\nEND\r\n"
+_LONGER = "memcached makes a new item of a longer number, after changing the old one"
 _TEN = b"set n 0 0 2\r\n10\r\nget n\r\ndecr n 5\r\n"
 _FIVE = b"STORED\r\nVALUE n 0 2\r\n10\r\nEND\r\n5\r\n"
 
@@ -124,6 +126,17 @@ DIFFERENCES = (
     _ours(b"mg a N-1 t T-1\r\nmg a\r\n", b"HD t4294...", b"HD t0 W\r\nEN\r\n", _OVER),
     _ours(b"ma a N-1 t\r\nmg a\r\n", b"HD t4294...", b"HD t0\r\nEN\r\n", _OVER),
     _ours(b"ma a N60 T-1 t\r\nmg a\r\n", b"HD t4294...", b"HD t0\r\nEN\r\n", _OVER),
+    _ours(b"ms a 2 T100\r\n99\r\nma a T500 t v\r\nmg a s t\r\n",
+              b"HD\r\nVA 3 t500\r\n100\r\nHD s3 t100\r\n",
+              b"HD\r\nVA 3 t500\r\n100\r\nHD s3 t500\r\n", _LONGER),
+    Difference(b"set a 0 0 2\r\n99\r\nma a E777 c v\r\nma a C777 v\r\n",
+               (b"STORED\r\n" + _NO_FLAG_HERE + b"EX\r\n",
+                b"STORED\r\nVA 3 c<token 0>\r\n100\r\nEX\r\n"),
+               b"STORED\r\nVA 3 c<token 0>\r\n100\r\nVA 3\r\n101\r\n", _LONGER),
+    Difference(_A + b"gets a\r\n{then}md a x\r\ncas a 0 0 1 {cas:a}\r\nx\r\n",
+               (_SEEN + _NO_FLAG_HERE + b"STORED\r\n", _SEEN + b"HD\r\nSTORED\r\n"),
+               _SEEN + b"HD\r\nEXISTS\r\n",
+               "the value has changed: a token of the one before it must not fit any more"),
     _ours(_A + b"get a %b\r\n" % (b"k" * 251), _BAD, b"STORED\r\n" + _BAD,
               "each request has its answer: memcached drops those of what came before"),
 )  # fmt: skip

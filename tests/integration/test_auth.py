@@ -274,6 +274,8 @@ def server_signal(server: RedCouch, number: signal.Signals) -> None:
         (b"", "names no user"),
         (b"anna\n", "line 1: has to be user:password"),
         (b"anna:x\n:SECRET\n", "line 2: has to be user:password"),
+        (b"anna:x\nanna:SECRET\n", "line 2: names a user a second time"),
+        (b"anna:x\nbert:$2y$05$SECRET\n", "line 2: has a broken bcrypt hash"),
         (None, "No such file or directory"),
     ],
 )

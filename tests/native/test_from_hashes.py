@@ -16,10 +16,12 @@ def test_promoted_items_go_on_as_strings(any_redis: RedisServer) -> None:
     with any_redis.client(db=9) as client:
         client.flushdb()
         token = Items(client).set("k", b"value", ttl=500, flags=7)
+        client.hset("rc:bare", mapping={"v": "76", "f": "", "c": "9"})
         done = run("promote", "*", "--to", "string", "--force", "--with-flags", "--storage", url)
         assert done.status == 0, done
         found = Items(client, layout="string").gets("k")
         assert found is not None
+        assert Items(client, layout="string").gets("bare") == Found(b"v", 0, 9, None)
         assert found[:3] == Found(b"value", 7, token, 500)[:3]
         assert found.ttl is not None and 400 < found.ttl <= 500
         with servers.redcouch(f"{url}?layout=string") as service:

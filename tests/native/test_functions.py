@@ -127,6 +127,9 @@ def test_every_function(both: Both, memcached: Client) -> None:
     assert call("gets", "rc:k")[1:2] == [b"4294967295"]
     assert call("touch", "rc:k", 500) == 1 and call("touch", "rc:none", 500) == 0
     assert call("gets", "rc:k")[3] == 500
+    with both.server.client() as client:
+        client.hset("rc:k", "f", "")
+    assert call("gets", "rc:k")[1] == b"0"
     assert call("incr", "rc:n") is None
     assert call("incr", "rc:n", 1, 2**64 - 1) == b"18446744073709551615"
     assert call("incr", "rc:n", 2) == b"1" and memcached.incr("n", 4) == 5

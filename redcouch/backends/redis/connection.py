@@ -41,7 +41,7 @@ from redcouch.backends.redis.replies import UNFIT, error_code
 from redcouch.backends.redis.scripts import FRESH, Script
 from redcouch.backends.redis.sentinel import NoMasterError, Opinion, Sentinels, explain
 from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, read_info, why_too_old
-from redcouch.backends.redis.url import RedisLocation
+from redcouch.backends.redis.url import NO_REDIS, NO_TLS, ONLY_TLS, RedisLocation
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.interfaces import Health
 from redcouch.results import ErrorKind
@@ -76,9 +76,6 @@ _SMALL = 64 * 1024
 _LARGE = 1024 * 1024
 """Bytes received at a time, and kept room for: small replies, and large values."""
 
-
-_NO_TLS = "If it is a plain Redis, write redis:// in place of rediss://"
-_ONLY_TLS = "it speaks TLS: write rediss:// in place of redis://"
 
 _TLS_ALERT = b"\x15\x03"
 """How a TLS server's answer to something else begins."""
@@ -250,7 +247,7 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
 
     def _not_prepared(self, failure: Failure) -> None:
         if self.fault is None and self.link.location.tls and not self.heard_at:
-            failure = Failure(RedisError(f"{explain(failure)}. {_NO_TLS}"))
+            failure = Failure(RedisError(f"{explain(failure)}. {NO_TLS}"))
         self.link.on_attempt_failed(self.fault or failure)
         self.transport.abortConnection()
 
@@ -295,7 +292,7 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
                     self._take_alone(reply)
         except txredisapi.InvalidData:
             speaks_tls = data.startswith(_TLS_ALERT)
-            self.give_up(_ONLY_TLS if speaks_tls else "it does not answer as a Redis does")
+            self.give_up(ONLY_TLS if speaks_tls else NO_REDIS)
 
     def _deliver(self, gets: Callable[[], Any]) -> None:
         """Count replies off to those who wait, in order."""
@@ -744,7 +741,7 @@ def _explain(failure: Failure) -> str:
     error = failure.value
     if isinstance(error, TLSError):
         words = [part[-1] for part in error.args[0]] if error.args else []
-        return f"TLS: {', '.join(words) or 'closed'}. {_NO_TLS}"
+        return f"TLS: {', '.join(words) or 'closed'}. {NO_TLS}"
     return explain(failure)
 
 

@@ -193,7 +193,7 @@ def read_item(fields: Sequence[bytes | None]) -> Item | Failed | None:
                 return UNREADABLE
     flags = fields[2]
     try:
-        number = 0 if not flags or flags == b"0" else read_number(flags, 32)
+        number = 0 if flags == b"0" else read_flags(flags)
         if len(fields) == 3:
             return Item(value, number, 0)
         cas = fields[3]
@@ -221,6 +221,11 @@ def read_string(value: bytes, line: bytes | None) -> Item:
         except ValueError:
             pass  # nothing of our own
     return Item(value, 0, NO_CAS)
+
+
+def read_flags(field: bytes | None) -> int:
+    """The field C{f}: missing or empty is 0. Raises ValueError for what is no flags."""
+    return read_number(field, 32) if field else 0
 
 
 def read_number(field: bytes, bits: int) -> int:

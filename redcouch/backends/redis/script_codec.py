@@ -26,6 +26,7 @@ from redcouch.backends.redis.layout import (
     NO_CAS,
     UNREADABLE,
     Layout,
+    read_flags,
     read_item,
     read_number,
 )
@@ -361,7 +362,7 @@ def _read_touch(command: Touch, replies: Sequence[Any]) -> Result:
     reply = replies[0]
     if reply.__class__ is list:
         try:
-            return Touched(read_number(reply[0], 32), read_number(reply[1], 64))
+            return Touched(read_flags(reply[0]), read_number(reply[1], 64))
         except ValueError:
             return UNREADABLE
     return read_outcome(reply)
@@ -397,7 +398,7 @@ def read_listed(key: bytes, fields: Sequence[Any]) -> Listed | Failed:
     size, flags, cas, left, idle, fetched, stale = fields
     ttl = None if left < 0 else ceil(left / 1000)
     try:
-        numbers = read_number(cas, 64), read_number(flags, 32)
+        numbers = read_number(cas, 64), read_flags(flags)
     except ValueError:
         return UNREADABLE
     return Listed(key, ttl, idle, numbers[0], fetched == 1, size, numbers[1], stale == 1)

@@ -28,7 +28,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from redcouch.backends.redis.resp import pack_command
-from redcouch.backends.redis.url import RedisLocation
+from redcouch.backends.redis.url import NO_SUCH_MASTER, RedisLocation, why_no_master
 
 ASK_AGAIN = 1.0
 """Seconds after which each sentinel is asked again."""
@@ -130,11 +130,8 @@ class Sentinels:
         """Why there is no master to connect to, on one line."""
         if self.is_replacing():
             return f"its sentinels are replacing the master of {self.name}"
-        heard = [one for one in self._all if one.answers] or self._all
-        reasons = dict.fromkeys(one.complaint for one in heard)
-        if heard[0].answers:
-            return f"sentinel {'; '.join(reasons)}"
-        return f"no sentinel can be reached: {'; '.join(reasons)}"
+        said = [one.complaint for one in self._all if one.answers]
+        return why_no_master(said, [one.complaint for one in self._all])
 
     def heard(self, sentinel: _Sentinel) -> None:
         """A sentinel has answered, or failed."""
@@ -315,7 +312,7 @@ class _Sentinel:
         except hiredis.ReplyError as error:
             self.opinion = None
             unknown = "No such master" in str(error)
-            why = f"knows no master named {self._sentinels.name}" if unknown else f"says {error}"
+            why = NO_SUCH_MASTER.format(self._sentinels.name) if unknown else f"says {error}"
             self.complaint = f"{self._shown} {why}"
         except (ValueError, TypeError, KeyError):
             self.opinion = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import SplitResult, unquote
@@ -28,6 +28,12 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
 """What each scheme takes beside what all take."""
 
 LEAST_CACHE = 2**19
+
+NO_TLS = "If it is a plain Redis, write redis:// in place of rediss://"
+ONLY_TLS = "it speaks TLS: write rediss:// in place of redis://"
+NO_REDIS = "it does not answer as a Redis does"
+NO_SUCH_MASTER = "knows no master named {}"
+"""What the service and its commands say of what they find there."""
 
 _Place = tuple[str, int | None]
 """A host, and one of its ports or all of them."""
@@ -66,6 +72,13 @@ class RedisLocation:
     timeout: float = DEFAULT_TIMEOUT
     cache: int = 0
     layout: Layout = Layout()  # noqa: RUF009 - it is frozen
+
+
+def why_no_master(said: Iterable[str], away: Iterable[str]) -> str:
+    """Why no sentinel has named a master: what was said, or else why none of them answers."""
+    if reasons := "; ".join(dict.fromkeys(said)):
+        return f"sentinel {reasons}"
+    return f"no sentinel can be reached: {'; '.join(dict.fromkeys(away))}"
 
 
 def read_location(url: str) -> RedisLocation:

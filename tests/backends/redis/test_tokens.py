@@ -10,8 +10,10 @@ import pytest
 from redcouch.commands import (
     Arithmetic,
     Command,
+    Dump,
     Flush,
     GetAndTouch,
+    Inspect,
     MetaGet,
     Store,
     StoreMode,
@@ -335,11 +337,12 @@ class UnreadableTests(TokensCase):
         self.assertEqual((await self.do(MetaGet(b"k", touch=9000))).value, b"ab")
 
     async def test_no_flags(self) -> None:
-        """Empty flags are no flags."""
+        """Empty flags are no flags, for a listing too."""
         await self.begin()
         self.client.hset("rc:k", mapping={"v": "31", "f": "", "c": "00018446744073709551615"})
-        touched = await self.do(Touch(b"k", 9000))
-        self.assertEqual((touched.flags, touched.cas), (0, 2**64 - 1))
+        (page,) = await self.all(Dump())
+        for found in (await self.do(Touch(b"k", 9000)), await self.do(Inspect(b"k")), *page.items):
+            self.assertEqual((found.flags, found.cas), (0, 2**64 - 1))
 
 
 class LengthTests(TokensCase):

@@ -65,7 +65,7 @@ if not now[1] and not now[2] then
   return answer(ARGV[5], cas, -1, 1)
 end
 if ARGV[4] ~= '' and now[4] ~= ARGV[4] then
-  return 'EX'
+  return (now[1] or now[2]) == '' and 'NN' or 'EX' -- as memcached, which looks for a number first
 end
 local field, value, length = 'v', now[1]
 if value then

@@ -22,7 +22,7 @@ local function decode(hex)
 end
 
 local now = redis.call('HMGET', item, 'v', 'r', 'f', 's', 'c')
-local value, flags = now[2], now[3] or '0'
+local value, flags = now[2], now[3] ~= '' and now[3] or '0'
 if not now[1] and not now[2] then
   return {'gone', flags}
 end

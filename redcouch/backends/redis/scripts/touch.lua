@@ -19,4 +19,4 @@ if not now[2] then
   end
 end
 expire(ARGV[1], ARGV[2])
-return {now[1] and now[1] ~= '' and now[1] or '0', now[2]}
+return {now[1] or '0', now[2]}
