@@ -113,13 +113,13 @@ class WorkerSlot:
             self._next.cancel()
             self._next = None
 
-    async def ask(self, name: str) -> Any:
+    async def ask(self, name: str, argument: Any = None) -> Any:
         """
         What the worker answers. Raises L{Unanswered}.
         """
         if self.worker is None:
             raise Unanswered("there is no worker now")
-        return await self.worker.channel.ask(name, seconds=PATIENCE)
+        return await self.worker.channel.ask(name, argument, seconds=PATIENCE)
 
     def tell(self, name: str, argument: Any = None) -> None:
         """Say something to the worker, if there is one."""
@@ -177,8 +177,7 @@ class AllStats:
 
     async def detail(self, on: bool) -> None:
         self.detailed = on
-        for slot in self._all:
-            slot.tell("detail", on)
+        await _together([slot.ask("detail", on) for slot in self._all])
 
     def close(self, slot: WorkerSlot) -> None:
         """The worker in that place is no more."""
