@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 
 import click
 
@@ -47,8 +48,8 @@ def command(warm: WarmLocation, rate: float | None, as_json: bool) -> None:
     with Stop() as stop:
         try:
             with open_warm_storage(warm) as opened:
-                version = _version(opened)
-                left = _Left(opened, version, origin.nodes)
+                version, items = _begin(opened, origin.nodes)
+                left = _Left(opened, version, items)
                 pace = Pace(rate, stop)
                 copier = Copier(
                     opened.storage, origin.ring, True, stop, pace, counts, left.on_batch
@@ -73,10 +74,11 @@ class _Left:
     @ivar items: how many; of memcacheds that have not been listed yet, all that they have.
     """
 
-    def __init__(self, opened: WarmStorage, version: int, nodes: Sequence[Address]) -> None:
+    def __init__(self, opened: WarmStorage, version: int, items: list[int]) -> None:
+        """@param items: how many each has at the start."""
         self._opened = opened
         self._version = version
-        self._of_node = [*map(_count, nodes)]
+        self._of_node = items
         self.note(self.items)
 
     @property
@@ -95,22 +97,25 @@ class _Left:
         self._opened.note(left=items, left_in=self._version)
 
 
-def _count(address: Address) -> int:
-    """How many items a memcached has; none, if it cannot be asked, of which the sweep tells."""
-    try:
-        with BlockingNode(address) as node:
-            return node.item_count()
-    except ServerError:
-        return 0
-
-
-def _version(opened: WarmStorage) -> int:
-    """The stage's, if this is one in which something may be brought over."""
-    status = opened.status()
+def _begin(opened: WarmStorage, addresses: Sequence[Address]) -> tuple[int, list[int]]:
+    """
+    The version of the stage, if this is one in which something may be brought over, and how many
+    items each memcached has: none, if it cannot be asked, of which the sweep tells. Which processes
+    they are is noted before: what comes from one that is another one later is missing there.
+    """
+    with ExitStack() as stack:
+        nodes: list[BlockingNode] = []
+        items = [0] * len(addresses)
+        for place, address in enumerate(addresses):
+            with suppress(ServerError):
+                node = stack.enter_context(BlockingNode(address))
+                items[place] = node.item_count()
+                nodes.append(node)
+        status = opened.status(nodes)
     if status.stage is Stage.REDIS_ONLY:
         click.echo("redcouch: nothing is brought over in the stage redis-only", err=True)
         raise click.exceptions.Exit(NO)
     if status.pending is None:
         click.echo("redcouch: the old memcacheds have missed too much to be believed", err=True)
         raise click.exceptions.Exit(NO)
-    return status.version
+    return status.version, items

@@ -17,6 +17,7 @@ import re
 import socket
 from collections.abc import Callable, Collection, Iterator, MutableMapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from twisted.application.internet import StreamServerEndpointService
@@ -35,6 +36,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from redcouch.errors import ConfigurationError, StartError
+from redcouch.process.private_keys import refuse_encrypted
 from redcouch.process.reload import Reload
 from redcouch.server.alarm import Alarm
 from redcouch.server.tls import RenewableTLS
@@ -284,6 +286,7 @@ def server_endpoint(
         port, interface = _read_tcp(description)
         return SharedPortEndpoint(reactor, port, interface)
     try:
+        _check_key(description)
         endpoint = serverFromString(reactor, complete(description))
         make_renewable(endpoint, description, reload)
         return endpoint
@@ -329,6 +332,14 @@ def _explain(error: Exception) -> str:
     )
 
 
+def _check_key(description: str) -> None:
+    """Raises L{ConfigurationError} where the key of an C{ssl:} endpoint is encrypted."""
+    if description.startswith("ssl:"):
+        named = re.search(r":privateKey=((?:[^:\\]|\\.)*)", description)
+        path = named[1].replace("\\", "") if named else "server.pem"
+        refuse_encrypted(Path(path).read_bytes())
+
+
 def make_renewable(endpoint: Any, description: str, reload: Reload) -> None:
     """Have the certificates of an C{ssl:} endpoint read again on request."""
     if not description.startswith("ssl:"):
@@ -337,6 +348,7 @@ def make_renewable(endpoint: Any, description: str, reload: Reload) -> None:
 
     def read() -> Any:
         try:
+            _check_key(description)
             return (
                 options.pop() if options else serverFromString(None, description)._sslContextFactory
             )

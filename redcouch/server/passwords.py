@@ -18,6 +18,7 @@ from __future__ import annotations
 import hmac
 import re
 import struct
+from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -67,11 +68,13 @@ def read_users(path: Path) -> dict[bytes, bytes]:
         a hash that no password can have, or names a user again.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        text = path.read_bytes().removeprefix(BOM_UTF8)
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
+    if b"\0" in text:
+        raise ConfigurationError(f"{path}: has zero bytes, as UTF-16 has: write it in UTF-8")
     users: dict[bytes, bytes] = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith(b"#"):
             continue
         user, _, password = line.partition(b":")

@@ -23,6 +23,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from redcouch.errors import ConfigurationError
+from redcouch.process.private_keys import refuse_encrypted
 
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
 
@@ -120,7 +121,10 @@ def make_options(contents: Contents, paths: Mapping[str, Path]) -> ssl.Certifica
     key_option = "tls-key" if "tls-key" in contents else "tls-cert"
     pem = contents[key_option].encode("latin-1")
     try:
+        refuse_encrypted(pem)
         private_key = ssl.KeyPair.load(pem, FILETYPE_PEM).original
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--{key_option}: {paths[key_option]}: {error}") from None
     except (CertificateError, ValueError, TypeError):
         raise ConfigurationError(
             f"--{key_option}: there is no key in {paths[key_option]}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 
 import pytest
 
-from redcouch import __version__
+from redcouch import __version__, cli
 from redcouch.cli.main import COMMANDS
 from tests.cli.running import program, run
 from tests.support.servers import RedisServer, free_port
@@ -37,6 +38,22 @@ def test_output_that_is_lost(words: str, output: str, why: str) -> None:
     said = subprocess.run(told, shell=True, stderr=subprocess.PIPE, text=True)
     assert (said.returncode, said.stderr.count("\n")) == (3, 1)
     assert why in said.stderr
+
+
+def test_interrupted_while_it_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C ends it in one line, with status 130, before any of its own code could say so."""
+
+    def begin() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("redcouch.cli.main.main", begin)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.run()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "redcouch: interrupted\n"
 
 
 def test_no_summary_is_cut() -> None:

@@ -188,6 +188,7 @@ def test_a_file_that_cannot_be_used_again(guard: Guard, spoil: bytes | None) -> 
         (b"anna:x\n\n \nbert:\n", "line 4: has to be user:password"),
         (b"anna:x\nbert:y\nanna:x\n", "line 3: names a user a second time"),
         (b"anna:x\nbert:$2y$05$short\n", "line 2: has a broken bcrypt hash"),
+        ("anna:x\n".encode("utf-16"), "has zero bytes, as UTF-16 has"),
         (b"anna:$2b$", "line 1: has a broken bcrypt hash"),
         (b"anna:$2y$99$" + b"." * 53, "line 1: has a broken bcrypt hash"),
         (b"anna:$2y$05$" + b"x" * 53, "line 1: has a broken bcrypt hash"),
@@ -203,6 +204,13 @@ def test_a_file_that_is_wrong(tmp_path: Path, text: bytes, complaint: str) -> No
     assert str(file) in said
     assert "\n" not in said
     assert "secret" not in said
+
+
+def test_a_byte_order_mark(tmp_path: Path) -> None:
+    """The mark that some editors put before UTF-8 is no part of a name."""
+    file = tmp_path / "users"
+    file.write_text("anna:x\n", encoding="utf-8-sig")
+    assert read_users(file) == {b"anna": b"x"}
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

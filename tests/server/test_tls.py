@@ -11,8 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from twisted.internet import reactor
 
+from redcouch.backends.redis.connection import RedisConnection
+from redcouch.backends.redis.url import read_location
 from redcouch.errors import ConfigurationError
+from redcouch.process.reload import Reload
+from redcouch.server.listeners import server_endpoint
 from redcouch.server.tls import OPTIONS, ServerTLS
 from tests.backends.redis.certificates import Authority
 from tests.support import servers
@@ -144,6 +150,49 @@ def test_unusable_files(authority: Authority, files: tuple[str, str], tmp_path: 
     ]:
         with pytest.raises(ConfigurationError, match=said):
             ServerTLS(dict(zip(OPTIONS, given, strict=True)))
+
+
+ENCRYPTED = "the key is encrypted: it has to be there without a pass phrase"
+
+
+@pytest.fixture(
+    params=[serialization.PrivateFormat.TraditionalOpenSSL, serialization.PrivateFormat.PKCS8],
+    ids=["traditional", "PKCS 8"],
+)
+def encrypted(request: pytest.FixtureRequest, files: tuple[str, str], tmp_path: Path) -> str:
+    """The server's key, in a file that wants a pass phrase."""
+    key = serialization.load_pem_private_key(Path(files[1]).read_bytes(), None)
+    path = tmp_path / "encrypted.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            request.param,
+            serialization.BestAvailableEncryption(b"phrase"),
+        )
+    )
+    return str(path)
+
+
+def test_encrypted_keys(files: tuple[str, str], encrypted: str) -> None:
+    """Nobody is asked for a pass phrase: of clients' ports, of others' and of Redis's."""
+    with pytest.raises(ConfigurationError, match=f"--tls-key: {encrypted}: {ENCRYPTED}"):
+        ServerTLS(dict(zip(OPTIONS, (files[0], encrypted, None), strict=True)))
+    described = f"ssl:0:privateKey={encrypted}:certKey={files[0]}"
+    with pytest.raises(ConfigurationError, match=ENCRYPTED):
+        server_endpoint(described, None, False, Reload())
+    url = f"rediss://127.0.0.1:1/?cert={files[0]}&key={encrypted}"
+    with pytest.raises(ConfigurationError, match=ENCRYPTED):
+        RedisConnection(read_location(url), reactor, ()).start()
+
+
+def test_an_encrypted_key_at_a_reload(files: tuple[str, str], encrypted: str) -> None:
+    """What was read before stays, and clients are served."""
+    options = ("--tls-cert", files[0], "--tls-key", files[1])
+    with servers.redcouch_over_tls("memory:", *options) as server:
+        Path(files[1]).write_bytes(Path(encrypted).read_bytes())
+        os.kill(server.pid, signal.SIGHUP)
+        eventually(lambda: ENCRYPTED in server.log)
+        assert server.answers()
 
 
 def test_one_file(files: tuple[str, str], tmp_path: Path) -> None:

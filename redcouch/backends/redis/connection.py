@@ -44,6 +44,7 @@ from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, read
 from redcouch.backends.redis.url import NO_REDIS, NO_TLS, ONLY_TLS, RedisLocation
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.interfaces import Health
+from redcouch.process.private_keys import refuse_encrypted
 from redcouch.results import ErrorKind
 from redcouch.server.direct_writer import direct_writer
 from redcouch.telemetry.latency import Meter
@@ -715,9 +716,10 @@ def _tls_options(location: RedisLocation, host: str) -> Any:
         if location.certificate is not None:
             pem = location.certificate.read_bytes()
             key = pem if location.key is None else location.key.read_bytes()
+            refuse_encrypted(key)
             certificate = ssl.PrivateCertificate.loadPEM(pem + b"\n" + key)
         return ssl.optionsForClientTLS(host, trustRoot=trust, clientCertificate=certificate)
-    except (OSError, TLSError, CertificateError, ValueError) as error:
+    except (OSError, TLSError, CertificateError, ValueError, ConfigurationError) as error:
         raise ConfigurationError(
             f"{location.shown}: cannot use its certificates: {error}"
         ) from None

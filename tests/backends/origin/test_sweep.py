@@ -121,6 +121,17 @@ def test_items_left(redis: RedisServer, old: Memcached, on_cluster: bool) -> Non
         eventually(lambda: left() is None)  # it was of another stage
 
 
+def test_started_again_after_a_sweep(url: str, old: Memcached) -> None:
+    """What a sweep has brought over is missing where the memcached has been started again since."""
+    fill_many(old.address, b"k", 50)
+    assert run("sweep", "-s", url).status == 0
+    old.kill()
+    old.start()
+    said = run("stage", "-s", url, "--json")
+    assert (said.status, said.json["rollback_safe"]) == (1, False)
+    assert "started again" in said.json["because"]
+
+
 @pytest.mark.parametrize("command", ["import", "sweep"])
 def test_what_is_deleted_meanwhile(
     command: str, url: str, redis: RedisServer, old: Memcached
