@@ -77,6 +77,7 @@ DELETE = load("delete")
 ASSIGN = load("assign")
 META = load("meta")
 WIN = load("win")
+PROBE = load("probe")
 INVALIDATE = load("invalidate")
 LIST = load("list")
 PROMOTE = load("promote")
@@ -118,6 +119,7 @@ SCRIPTS = (
     ASSIGN,
     META,
     WIN,
+    PROBE,
     INVALIDATE,
     LIST,
     LEASE,
