@@ -160,11 +160,11 @@ class IDescribedBackend(IStorageBackend):
 
 
 class IWriteProbingBackend(IStorageBackend):
-    """A backend that can tell whether its storage takes writes."""
+    """A backend that can tell whether its storage takes reads and writes."""
 
     def probe_writes() -> Deferred[None]:
         """
-        Try a write that leaves nothing behind. Fails with
+        Try a read and a write that leaves nothing behind. Fails with
         L{BackendError<redcouch.errors.BackendError>} where the storage refuses it, as when it is
         full.
         """

@@ -205,6 +205,7 @@ class FillState:
     @ivar left: items that a sweep in this stage has left to bring over; C{None} before one.
     @ivar notes_removals: removals are to be noted before they begin, as changes are
         (L{BeginChanges}), with L{REMOVAL} in their names.
+    @ivar senseless: where something made no sense, and counts as lost.
     """
 
     stage: bytes = b""
@@ -216,6 +217,7 @@ class FillState:
     lacking: bool = False
     left: int | None = None
     notes_removals: bool = False
+    senseless: Sequence[bytes] = ()
 
 
 class FillLeases:

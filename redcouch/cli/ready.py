@@ -7,6 +7,7 @@ import ipaddress
 import click
 
 from redcouch.backends.redis.url import RedisLocation
+from redcouch.backends.redis.usage_store import tell_senseless
 from redcouch.cli.common import NO, echo_json, json_option, read_span, show_key, storage_option
 from redcouch.cli.storage import open_storage
 from redcouch.cli.traffic import ago, at, fetch, show_gap
@@ -80,6 +81,8 @@ def command(
 def _why_not(
     inventory: Usage, speakers: list[UsageSample], quiet_for: int, now: float
 ) -> str | None:
+    if inventory.senseless:
+        return "; ".join(map(tell_senseless, inventory.senseless))
     if inventory.since is None or inventory.looked is None:
         return "no service has noted any traffic here"
     if speakers:

@@ -12,6 +12,7 @@ from typing import TypeAlias, TypeVar
 
 import click
 
+from redcouch.backends.redis.usage_store import tell_senseless
 from redcouch.cli.common import NO, show_key
 from redcouch.cli.storage import Storage
 from redcouch.cli.traffic import ago, fetch
@@ -45,9 +46,14 @@ def refuse_recent_use(storage: Storage, pattern: bytes) -> None:
     """
     usage, now = fetch(storage), storage.clock()
     used = [one for one in recently_used(usage, pattern) if one.last > now - RECENT]
-    if not used:
+    for key in usage.senseless:
+        click.echo(f"redcouch: {tell_senseless(key)}", err=True)
+    if not (used or usage.senseless):
         return
-    click.echo("redcouch: memcached clients have used such keys within the last hour:", err=True)
+    if used:
+        click.echo(
+            "redcouch: memcached clients have used such keys within the last hour:", err=True
+        )
     for one in used[:_NAMED]:
         prefix = show_key(one.name) or "(without a prefix)"
         click.echo(f"{ago(now - one.last) + ' ago':>12}  {prefix}", err=True)

@@ -20,6 +20,7 @@ from redcouch.cli.verify import difference_of
 from redcouch.cli.warm_storage import (
     HOLD,
     POLL,
+    NoStage,
     NotClean,
     NotFollowed,
     StageStatus,
@@ -169,6 +170,7 @@ def _as_json(status: StageStatus, why_not: str | None) -> dict[str, Any]:
 
 
 def _show(opened: WarmStorage, as_json: bool) -> None:
+    opened.status()  # what makes no sense is seen to first
     why_not = _why_not(opened)
     status = opened.status()
     if as_json:
@@ -203,7 +205,12 @@ class _Change:
 
     def run(self) -> None:
         """Raises L{Refused} or L{NotFollowed} where nothing is changed."""
-        status = self.opened.status()
+        try:
+            status = self.opened.status()
+        except NoStage as error:
+            self._refuse(str(error), "another stage than the one that was counts from then on")
+            self.opened.set_anew(self.stage)
+            return
         ended = status.pending is None
         before = Stage.REDIS_ONLY if ended and self.stage is Stage.REDIS_FIRST else status.stage
         if self.opened.origin is None:

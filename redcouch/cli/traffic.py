@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from redcouch.backends.redis.url import RedisLocation
-from redcouch.backends.redis.usage_store import SYSTEM_KEYS, read_inventory
+from redcouch.backends.redis.usage_store import SYSTEM_KEYS, read_replies, tell_senseless
 from redcouch.cli.common import NO, echo_json, json_option, show_key, storage_option
 from redcouch.cli.storage import Storage, check, open_storage
 from redcouch.errors import ConfigurationError
@@ -58,6 +58,8 @@ def command(names: ClientNames, storage: RedisLocation, as_json: bool) -> None:
     """
     with open_storage(storage) as opened:
         inventory, now = fetch(opened), opened.clock()
+    for key in inventory.senseless:
+        click.echo(f"redcouch: {tell_senseless(key)}", err=True)
     if as_json:
         echo_json(_as_json(inventory, names))
     else:
@@ -68,15 +70,7 @@ def command(names: ClientNames, storage: RedisLocation, as_json: bool) -> None:
 
 def fetch(storage: Storage) -> Usage:
     """What the services on this Redis have noted."""
-    replies = storage.pipeline(("HGETALL", key) for key in SYSTEM_KEYS)
-    hashes = [_pairs(check(reply)) for reply in replies]
-    return read_inventory(dict(zip(SYSTEM_KEYS, hashes, strict=True)))
-
-
-def _pairs(reply: Any) -> dict[bytes, bytes]:
-    if isinstance(reply, dict):
-        return reply
-    return dict(zip(reply[::2], reply[1::2], strict=True))
+    return read_replies(storage.pipeline(("HGETALL", key) for key in SYSTEM_KEYS), check)
 
 
 def show_name(seen: UsageSample, names: ClientNames) -> str:

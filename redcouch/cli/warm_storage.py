@@ -14,16 +14,17 @@ import click
 
 from redcouch.backends.fill_leases import MOST_DENIED
 from redcouch.backends.origin.backend import origin_digest
-from redcouch.backends.origin.stages import ATTENTIVE, DEFAULT, HELD, Stage
+from redcouch.backends.origin.stages import ATTENTIVE, DEFAULT, HELD, SENSELESS, Stage
 from redcouch.backends.origin.url import SCHEME, OriginLocation
 from redcouch.backends.origin.url import read_location as read_origin
 from redcouch.backends.redis import scripts
 from redcouch.backends.redis.fill_leases import changing_key, denied_key, members_key, state_key
 from redcouch.backends.redis.layout import CAS_COUNTER
+from redcouch.backends.redis.replies import error_code, failed_by
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import read_storage_url, storage_url_option
 from redcouch.cli.storage import ClusterStorage, Storage, at_once, check, open_storage
-from redcouch.errors import ConfigurationError
+from redcouch.errors import ConfigurationError, ServerError
 from redcouch.memcached_client.node import BlockingNode
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -38,6 +39,8 @@ HOLD = 2.0
 
 GONE = 10.0
 """The same after which one serves no more, see C{members.lua}."""
+
+_DIGITS = 15
 
 _ANNOUNCED = 0.6
 """Seconds after which every RedCouch that serves has looked."""
@@ -125,6 +128,7 @@ class WarmStorage:
         self._members = members_key(self._layout)
         self._changing = changing_key(self._layout)
         self._id = token_hex(8)
+        self._told: set[bytes] = set()
 
     # -- looking -------------------------------------------------------------------------------
 
@@ -139,29 +143,40 @@ class WarmStorage:
         names = ("stage", "version", "next", "swept", "left", "left_in", "returning")
         said: Any = self.storage.client.hmget(self._state, names)
         known = dict(zip(names, said, strict=True))
-        version = int(known["version"] or 0)
+        version = _number(known["version"])
         return StageStatus(
             Stage(known["stage"].decode()) if known["stage"] else DEFAULT,
             version,
             self.pending,
-            (known["next"] or b"").decode(),
+            (known["next"] or b"").decode(errors="backslashreplace"),
             known["swept"] == b"%d" % version,
-            int(known["left"] or 0) if known["left_in"] == b"%d" % version else None,
-            int(known["returning"] or 0),
+            _number(known["left"]) if known["left_in"] == b"%d" % version else None,
+            _number(known["returning"]),
             self.members(),
         )
 
     def _beat(self, processes: Sequence[str]) -> None:
         keys = (self._state, self._denied, self._members, self._changing)
-        self._run(scripts.BEAT, keys, (MOST_DENIED, "", "", "", "", 0, *processes))
+        said = self._run(scripts.BEAT, keys, (MOST_DENIED, "", "", "", "", 0, *processes))
+        self._tell(said[8])
+
+    def _tell(self, senseless: Sequence[bytes]) -> None:
+        for what in set(senseless) - self._told:
+            shown = what.decode("utf-8", "backslashreplace")
+            click.echo(f"redcouch: {SENSELESS.format(what=shown)}", err=True)
+        self._told.update(senseless)
+
+    def set_anew(self, stage: Stage) -> None:
+        """Where L{status} raises L{NoStage}: let this one count, as of now."""
+        version = int(self.storage.clock() * 1000)  # none that there has been
+        self._run(scripts.STATE_BEAT, (self._state,), ("", stage.value, version))
 
     def members(self) -> list[Member]:
-        """Who serves the storage."""
+        """Who serves the storage. One whose record makes no sense is nobody."""
         now = self.storage.clock()
         found: Any = self.storage.client.hgetall(self._members)
-        return sorted(
-            (_member(name, record, now) for name, record in found.items()), key=lambda one: one.name
-        )
+        members = (_member(name, record, now) for name, record in found.items())
+        return sorted(filter(None, members), key=lambda one: one.name)
 
     def unfinished(self, seconds: float) -> int:
         """How many of the changes that are under way now are so after these seconds still."""
@@ -205,7 +220,7 @@ class WarmStorage:
             raise NotFollowed("somebody else is changing the stage just now")
         if said == b"NF":
             raise NotFollowed("it took too long to announce the stage")
-        return int(self.storage.client.hget(self._state, "version") or 0)
+        return _number(self.storage.client.hget(self._state, "version"))
 
     def _await(self, version: int, marks: Sequence[str], seconds: float) -> None:
         wanted = {f"{version}{mark}" for mark in marks}
@@ -245,7 +260,7 @@ class WarmStorage:
 
     def await_following(self, seconds: float) -> None:
         """Wait until every member goes on, in the new stage. Raises L{NotFollowed}."""
-        version = int(self.storage.client.hget(self._state, "version") or 0)
+        version = _number(self.storage.client.hget(self._state, "version"))
         self._await(version, ("",), seconds)
 
     def unrepaired(self, seconds: float) -> int:
@@ -273,7 +288,7 @@ class WarmStorage:
         """All that Redis has is there, unless another one has been started again since."""
 
         def forget(pipe: Any) -> bool:
-            same = int(pipe.hget(self._state, "returning") or 0) == count
+            same = _number(pipe.hget(self._state, "returning")) == count
             pipe.multi()
             if same:
                 pipe.hdel(self._state, "returning")
@@ -290,10 +305,14 @@ class WarmStorage:
     def pending(self) -> int | None:
         """See L{StageStatus}."""
         everything, keys = self.storage.client.hmget(self._state, ("all", "keys"))
-        return None if everything else int(keys or 0)
+        many = _number(keys, -1)
+        return None if everything or many < 0 else many
 
     def _run(self, script: Any, keys: Sequence[bytes], arguments: Sequence[Any]) -> Any:
-        return check(self.storage.run_with_keys(script, [(keys, arguments)])[0])
+        reply = self.storage.run_with_keys(script, [(keys, arguments)])[0]
+        if isinstance(reply, Exception) and error_code(str(reply)) == "NOSTAGE":
+            raise NoStage(failed_by(reply).message)
+        return check(reply)
 
 
 class ClusterWarmStorage(WarmStorage):
@@ -302,8 +321,8 @@ class ClusterWarmStorage(WarmStorage):
     storage: ClusterStorage
 
     def _beat(self, processes: Sequence[str]) -> None:
-        at_once(self.storage.records.see_to_gone())
-        self._run(scripts.STATE_BEAT, (self._state,), ("", "", 0, *processes))
+        self._tell(at_once(self.storage.records.see_to_gone()))
+        self._tell(self._run(scripts.STATE_BEAT, (self._state,), ("", "", 0, *processes))[7])
 
     def _commit(self, *arguments: str | int) -> Any:
         return self._run(scripts.COMMIT, (self._state,), (self._id, *arguments))
@@ -313,7 +332,7 @@ class ClusterWarmStorage(WarmStorage):
         As the original. Tokens go by the clock, far above any memcached's. Keys that are denied
         anew while the stage changes stay so.
         """
-        version = int(self.storage.client.hget(self._state, "version") or 0)
+        version = _number(self.storage.client.hget(self._state, "version"))
         held = f"{version}{HELD}"
         late = [one for one in self.members() if one.acknowledged != held and one.seen <= GONE]
         if late:
@@ -340,6 +359,10 @@ class ClusterWarmStorage(WarmStorage):
         return at_once(self.storage.records.count())
 
 
+class NoStage(ServerError):  # noqa: N818 - as the script says it
+    """What stands there is no stage, and no RedCouch knows which it was."""
+
+
 class NotFollowed(Exception):  # noqa: N818 - nothing is wrong with the storage
     """Somebody does not follow. The text names them."""
 
@@ -363,18 +386,27 @@ def other_origin(member: Member, origin: OriginLocation) -> bool:
     return member.origin != origin_digest(origin.parameters)
 
 
-def _member(name: bytes, record: bytes, now: float) -> Member:
-    seen, acknowledged, about = record.split(b" ", 2)
-    told = json.loads(about)
-    return Member(
-        name,
-        str(told.get("name", name.decode(errors="replace"))),
-        max(0.0, now - int(seen) / 1000),
-        acknowledged.decode(),
-        str(told.get("origin", "")),
-        told.get("up", ()),
-        told.get("ports", ()),
-    )
+def _member(name: bytes, record: bytes, now: float) -> Member | None:
+    try:
+        seen, acknowledged, about = record.split(b" ", 2)
+        told = json.loads(about)
+        return Member(
+            name,
+            str(told.get("name", name.decode(errors="replace"))),
+            max(0.0, now - int(seen) / 1000),
+            acknowledged.decode(),
+            str(told.get("origin", "")),
+            [*map(int, told.get("up", ()))],
+            [*map(int, told.get("ports", ()))],
+        )
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _number(field: Any, senseless: int = 0) -> int:
+    """A number as the scripts take it; 0 where there is none."""
+    told = field or b"0"
+    return int(told) if told.isdigit() and len(told) <= _DIGITS else senseless
 
 
 def _named(members: Sequence[Member]) -> str:

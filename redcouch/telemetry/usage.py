@@ -8,7 +8,7 @@ This is what is noted; L{redcouch.telemetry.usage_recorder} looks, and a backend
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -109,6 +109,7 @@ class Usage:
         that is not known.
     @ivar recorded: from when on there is a record of each kind; none, of those that have none.
     @ivar seen: everything seen, the latest first.
+    @ivar senseless: keys of the storage where something was passed over that makes no sense.
     """
 
     since: float | None
@@ -116,6 +117,7 @@ class Usage:
     gap: tuple[float, float] | None
     recorded: Mapping[str, int]
     seen: list[UsageSample]
+    senseless: Sequence[bytes] = ()
 
     def of(self, kind: str) -> Iterator[UsageSample]:
         """What has been seen of one kind."""

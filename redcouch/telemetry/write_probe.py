@@ -1,4 +1,4 @@
-"""Whether the storage takes writes, found out before a client has to."""
+"""Whether the storage takes reads and writes, found out before a client has to."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _EVERY = 1.0
 
 class WriteProbe:
     """
-    Tries a write that leaves nothing, once a second.
+    Tries a read and a write that leaves nothing, once a second.
 
-    @ivar refusal: why the storage refuses writes, in a line; empty while it takes them, or
+    @ivar refusal: why the storage refuses reads or writes, in a line; empty while it takes them, or
         cannot be asked.
     """
 
@@ -56,4 +56,4 @@ class WriteProbe:
             self.refusal = ""
         except BackendError as error:
             away = error.failed.kind is ErrorKind.UNAVAILABLE
-            self.refusal = "" if away else f"the storage refuses writes: {error}"
+            self.refusal = "" if away else f"the storage refuses reads or writes: {error}"

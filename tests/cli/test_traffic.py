@@ -269,3 +269,24 @@ def test_items_are_counted_without_it(redis: RedisServer) -> None:
         assert ask(bridge.address, b"set k 0 0 1\r\nv\r\n", b"\r\n") == b"STORED\r\n"
         eventually(lambda: HOST in names(redis, "client"))
         assert b"STAT curr_items 1\r\n" in ask(bridge.address, b"stats\r\n", b"END\r\n")
+
+
+@pytest.mark.parametrize("key", ["", ":client", ":client:seconds", ":application"])
+def test_senseless(redis: RedisServer, key: str) -> None:
+    """A key of another type is named; it is passed over, but nobody is told to be ready."""
+    with servers.redcouch(redis.url) as bridge, redis.client() as client:
+        speak(bridge)
+        eventually(lambda: ready(redis, "1s").status == 0)
+        client.delete(f"redcouch:sys:traffic{key}")
+        client.set(f"redcouch:sys:traffic{key}", "x")
+        told = ready(redis, "1s")
+        assert told.status == 1
+        assert f"redcouch:sys:traffic{key} in Redis makes no sense" in told.json["reason"]
+        assert "delete it" in told.json["reason"]
+        shown = run("traffic", "--storage", redis.url)
+        assert shown.status == (1 if key == "" else 0)
+        assert f"redcouch:sys:traffic{key} in Redis makes no sense" in shown.err
+        refused = run("cleanup", "--yes", "--storage", redis.url)
+        assert f"redcouch:sys:traffic{key} in Redis makes no sense" in refused.err
+        client.delete(f"redcouch:sys:traffic{key}")
+        eventually(lambda: ready(redis, "1s").status == 0)

@@ -11,8 +11,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from http.client import HTTPSConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -309,11 +311,11 @@ def test_ready_as_writes_are(workers: str) -> None:
         eventually(lambda: fetch(server, "/readyz").status == 200)
         client.config_set("maxmemory", 1)
         eventually(lambda: fetch(server, "/readyz").status == 503)
-        assert fetch(server, "/readyz").body.startswith("the storage refuses writes: out of memory")
+        assert fetch(server, "/readyz").body.startswith("the storage refuses reads or writes: out")
         assert ask(server.address, b"get nosuch\r\n", b"END\r\n") == b"END\r\n"
         told = fetch(server, "/api/status").json()
         assert not told["ready"]
-        assert "refuses writes" in told["phase"]["blockers"][0]
+        assert "refuses reads or writes" in told["phase"]["blockers"][0]
         assert told["phase"]["command"] == ""
         client.config_set("maxmemory", 0)
         eventually(lambda: fetch(server, "/readyz").status == 200)
@@ -322,6 +324,60 @@ def test_ready_as_writes_are(workers: str) -> None:
         client.config_set("min-replicas-to-write", 0)
         eventually(lambda: fetch(server, "/readyz").status == 200)
         assert client.keys("*write_probe*") == []
+
+
+COUNTER = "redcouch:sys:cas_counter"
+
+
+def _probed_since(client: Any, before: int) -> bool:
+    return bool(client.info("commandstats")["cmdstat_evalsha"]["calls"] > before + 3)
+
+
+@pytest.mark.parametrize("parameters", ["", "?layout=string&prefix=s:"])
+def test_ready_as_commands_are(parameters: str) -> None:
+    """Where every read or every write fails, it is not ready, and says why; nothing is left."""
+    string = bool(parameters)
+    read = "get" if string else "hmget"
+    with (
+        servers.redis_server() as redis,
+        redis.client() as client,
+        servers.redcouch(redis.url + parameters, "--http", "0", "--no-inventory") as server,
+    ):
+
+        def becomes(status: int) -> str:
+            eventually(lambda: fetch(server, "/readyz").status == status)
+            return fetch(server, "/readyz").body
+
+        becomes(200)
+        assert client.keys() == []
+        for wrong in ("abc", str(2**63 - 1), "list", None):
+            client.delete(COUNTER)
+            if wrong == "list":
+                client.rpush(COUNTER, "x")
+            elif wrong is not None:
+                client.set(COUNTER, wrong)
+            if wrong is None:
+                becomes(200)
+            else:
+                assert f"gives no token: {COUNTER}" in becomes(503)
+        for command in ("incr", "set" if string else "hset", "evalsha", read):
+            client.execute_command("ACL", "SETUSER", "default", f"-{command}")
+            why = becomes(503)
+            assert why.startswith("the storage refuses reads or writes: storage ")
+            assert "answered NOPERM" in why or "allow INCR" in why
+            assert b"SERVER_ERROR" in ask(server.address, b"set k 0 0 1\r\nv\r\n", b"\r\n") or (
+                command == read
+            )
+            client.execute_command("ACL", "SETUSER", "default", f"+{command}")
+            becomes(200)
+        client.flushall()
+        for token in (1, 2):
+            ask(server.address, b"set k 0 0 1\r\nv\r\n", b"STORED\r\n")
+            said = ask(server.address, b"gets k\r\n", b"END\r\n")
+            assert said == b"VALUE k 0 1 %d\r\nv\r\nEND\r\n" % token
+            before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+            eventually(partial(_probed_since, client, before))
+        assert len(client.keys("*write_probe*")) == 0
 
 
 @needs("memcached")

@@ -220,6 +220,8 @@ class OriginBackend(BackendWrapper):
     def health(self) -> Health:
         """As of the storage; not well either where an old memcached is away that is still asked."""
         health = super().health()
+        if health.ready and self._stages.refusal:
+            return Health(False, self._stages.refusal)
         away = [node.address.shown for node in self._old.nodes if not node.up]
         asked = not self._ended and self._stages.stage is not Stage.REDIS_ONLY
         if health.ready and away and asked:

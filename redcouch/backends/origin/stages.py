@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from secrets import token_hex
 from typing import Any
@@ -38,6 +38,9 @@ LEASE = 5.0
 LOOK_EVERY = 0.25
 LOOK_SOON = 0.02
 """Seconds between two looks; the second while something is going on."""
+
+
+SENSELESS = "What stands at {what} in Redis makes no sense, and counts as lost"
 
 
 class Stage(Enum):
@@ -99,6 +102,8 @@ class StageFollower:
         self._under_way = 0
         self._waiting: list[tuple[Callable[[], None], Answer]] = []
         self._trouble: Failure | None = None
+        #: What was wrong when it was looked last, and has been said.
+        self._told: Sequence[bytes] = ()
         self._timer: Any = None
         self._looking = False
         self._running = False
@@ -109,6 +114,11 @@ class StageFollower:
     def is_open(self) -> bool:
         """Whether something may begin."""
         return bool(self._until > self._clock.seconds())
+
+    @property
+    def refusal(self) -> str:
+        """Why nothing may begin; empty where something may, or will in a moment."""
+        return "" if self.is_open or self._trouble is None else str(self._trouble.value)
 
     def wait(self, begin: Callable[[], None], answer: Answer) -> None:
         """Begin when it is open. Where the storage cannot be asked, that is the answer."""
@@ -181,6 +191,7 @@ class StageFollower:
         try:
             (said,) = await self._ask([self._beat()])
             if isinstance(said, Failed):
+                self._tell("The stage is not known: {what}", [said.message.encode()])
                 raise BackendError(said.kind, said.message)
         except BackendError:
             said = Failure()
@@ -212,7 +223,8 @@ class StageFollower:
         return HELD if self.state.holding and not self._under_way else ATTENTIVE
 
     def _take(self, state: FillState, began: float) -> None:
-        stage = Stage(state.stage.decode()) if state.stage else DEFAULT
+        self._tell(SENSELESS, state.senseless)
+        stage = Stage(state.stage.decode()) if state.stage else self.stage or DEFAULT
         if self.stage not in (None, stage):
             self._log.info("The stage is {stage} now", stage=stage.value)
         before, self.state, self.stage = self.state, state, stage
@@ -227,6 +239,12 @@ class StageFollower:
             waiting, self._waiting = self._waiting, []
             for begin, _ in waiting:
                 begin()
+
+    def _tell(self, text: str, whats: Sequence[bytes]) -> None:
+        for what in whats:
+            if what not in self._told:
+                self._log.error(text, what=what.decode("utf-8", "backslashreplace"))
+        self._told = whats
 
     def _let_go(self, failure: Failure) -> None:
         waiting, self._waiting = self._waiting, []

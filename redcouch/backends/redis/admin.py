@@ -9,13 +9,14 @@ from typing import Any
 
 from redcouch.backends.redis.exchange import Exchange
 from redcouch.backends.redis.flushing import Flushing
-from redcouch.backends.redis.layout import SYSTEM_PREFIX, Layout
-from redcouch.backends.redis.replies import unexpected
+from redcouch.backends.redis.layout import Layout
+from redcouch.backends.redis.replies import check, unexpected
 from redcouch.backends.redis.script_codec import ScriptCodec, read_listed
 from redcouch.backends.redis.server_info import read_facts, read_info, read_natives
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS
 from redcouch.commands import Dump
 from redcouch.interfaces import BackendContext
+from redcouch.limits import MAX_KEY
 from redcouch.results import Listed, ListedPage
 
 _SCAN_STEP = b"500"
@@ -60,8 +61,9 @@ class RedisAdmin(Flushing):
         return read_statistics(await self._exchange.ask_all(statistics_commands(own)))
 
     async def probe_writes(self) -> None:
-        """Raises L{BackendError} where Redis refuses writes."""
-        await self._exchange.ask(*probe_command(PROBE_KEY))
+        """Raises L{BackendError} where Redis refuses reads or writes."""
+        (reply,) = await self._exchange.run([self._codec.pack_probe(PROBE_KEY)])
+        check(reply)
 
     async def describe(self) -> Mapping[str, str | int]:
         """What L{IDescribedBackend<redcouch.interfaces.IDescribedBackend>} names."""
@@ -70,15 +72,10 @@ class RedisAdmin(Flushing):
         return facts | read_natives(listed)
 
 
-PROBE_KEY = SYSTEM_PREFIX + b"write_probe"
-"""Where nothing ever is."""
+PROBE_KEY = b"write_probe".ljust(MAX_KEY + 1, b"-")
+"""Longer than any client's key."""
 
 CLIENT_LIST = (b"CLIENT", b"LIST")
-
-
-def probe_command(key: bytes) -> tuple[bytes, ...]:
-    """A write that Redis refuses where it refuses any, and that changes nothing: XX, on no key."""
-    return b"SET", key, b"1", b"XX"
 
 
 def scan_command(layout: Layout, cursor: bytes) -> tuple[bytes, ...]:

@@ -293,7 +293,7 @@ def _read_count(command: CountDenied, replies: Sequence[Any]) -> Result:
             return 0
         case [None, bytes() as keys] if keys.isdigit():
             return int(keys)
-        case [bytes(), _]:
+        case [_, _]:
             return None
     return read_outcome(replies[0])
 
@@ -305,7 +305,7 @@ def _read_list(command: ListDenied, replies: Sequence[Any]) -> Result:
 def _read_state(command: Beat, replies: Sequence[Any]) -> Result:
     match replies[0]:
         case [bytes() as stage, int() as version, bytes() as following, *numbers]:
-            holding, denied, leads, lacking, left = numbers
+            holding, denied, leads, lacking, left, senseless = numbers
             return FillState(
                 stage,
                 version,
@@ -315,5 +315,6 @@ def _read_state(command: Beat, replies: Sequence[Any]) -> Result:
                 leads == 1,
                 lacking == 1,
                 None if left < 0 else left,
+                senseless=senseless,
             )
     return read_outcome(replies[0])

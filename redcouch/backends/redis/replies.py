@@ -65,8 +65,11 @@ NOTHING_DONE = Failed(ErrorKind.OUT_OF_MEMORY, "out of memory storing object")
 #: Redis's error codes that mean something; Redis 6.2 wraps those of scripts.
 _CODE = re.compile(
     r"\b(NOSCRIPT|OOM|WRONGTYPE|UNREADABLE|READONLY|LOADING|MISCONF|MASTERDOWN|NOREPLICAS|BUSY"
-    r"|NOPERM|NOAUTH|CLUSTERDOWN|MOVED|ASK|TRYAGAIN|UNKILLABLE|RESERVED|COUNTER)\b"
+    r"|NOPERM|NOAUTH|CLUSTERDOWN|MOVED|ASK|TRYAGAIN|UNKILLABLE|RESERVED|COUNTER|NOSTAGE)\b"
 )
+
+#: What Redis says in place of NOPERM where it is a script that may not.
+_MAY_NOT = re.compile(r"ACL failure in script|user executing the script can't")
 
 _KNOWN = {
     "NOSCRIPT": LOST,
@@ -75,6 +78,9 @@ _KNOWN = {
     "UNREADABLE": Failed(ErrorKind.UNREADABLE, "item in Redis is not readable"),
     "RESERVED": Failed(ErrorKind.REFUSED, "key is reserved"),
 }
+
+#: Errors of our own scripts that say what is wrong, and what to do; and what goes before that.
+_OWN = {"COUNTER": "storage gives no token: ", "NOSTAGE": ""}
 
 #: Errors that pass, and with which Redis is as good as not there.
 _AWAY = frozenset({"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"})
@@ -85,6 +91,8 @@ UNFIT = frozenset({"READONLY", "MASTERDOWN", "NOAUTH"})
 
 def error_code(text: str) -> str:
     """The code of an error of Redis, from its text."""
+    if _MAY_NOT.search(text):
+        return "NOPERM"
     match = _CODE.search(text)
     return match[1] if match else text.split(" ", 1)[0][:32]
 
@@ -96,10 +104,8 @@ def failed_by(reply: Any) -> Failed:
     if not isinstance(reply, Exception):
         return Failed(ErrorKind.INTERNAL, "storage answered something unknown")
     code = error_code(str(reply))
-    if code == "COUNTER":  # which says what is wrong with it, and what to do
-        return Failed(
-            ErrorKind.REFUSED, f"storage gives no token: {str(reply).partition('COUNTER ')[2]}"
-        )
+    if code in _OWN:
+        return Failed(ErrorKind.REFUSED, _OWN[code] + str(reply).partition(f"{code} ")[2])
     kind = ErrorKind.UNAVAILABLE if code in _AWAY else ErrorKind.REFUSED
     return _KNOWN.get(code) or Failed(kind, f"storage answered {code}")
 

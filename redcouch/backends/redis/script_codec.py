@@ -109,6 +109,7 @@ class ScriptCodec:
         self._touch = self._template("touch", 2)
         self._gat = self._template("gat", 2)
         self._delete = self._template("delete", 1)
+        self._probe = self._template("probe", 2)
         fills: FillCodec | ItemFillCodec
         if layout.cluster:
             fills = ItemFillCodec(layout)
@@ -313,6 +314,10 @@ class ScriptCodec:
             b"%d" % command.flags,
         )
         return payload, 1, _read_invalidate
+
+    def pack_probe(self, key: bytes) -> bytes:
+        """Try a read and a write of an item that no client can name; nothing stays of them."""
+        return self._probe(key, self.layout.field, self.layout.other_field)
 
     def pack_inspection(self, key: bytes) -> bytes:
         """Ask for an item as L{read_listed} takes it."""

@@ -16,15 +16,15 @@ from __future__ import annotations
 import math
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from twisted.logger import Logger
 
 from redcouch.backends.redis.layout import SYSTEM_PREFIX
-from redcouch.backends.redis.replies import check, failed_by, unexpected
+from redcouch.backends.redis.replies import check, is_wrong_type, unexpected
 from redcouch.backends.redis.scripts import WATCH
-from redcouch.results import ErrorKind
 from redcouch.telemetry.usage import KINDS, LAPSE, MOST, SEPARATOR, Usage, UsageSample
 
 ROOT = SYSTEM_PREFIX + b"traffic"
@@ -109,29 +109,39 @@ class UsageStore:
     async def read(self) -> Usage:
         """All that has been kept. What makes no sense there is told once, and passed over."""
         replies = await self._exchange.ask_all([(b"HGETALL", key) for key in SYSTEM_KEYS])
-        for key, reply in zip(SYSTEM_KEYS, replies, strict=True):
-            if failed_by(reply).kind is ErrorKind.WRONG_TYPE:
-                self._tell(key)
-            else:
-                check(reply)
-        hashes = [*map(hash_fields, replies)]
-        root, *kinds = (dict(zip(said[::2], said[1::2], strict=True)) for said in hashes)
-        told = [_STRETCH.fullmatch(said) for name, said in root.items() if name not in _EARLIER]
-        if not all(told):
-            self._tell(ROOT)
-        for key, hash_ in zip(SYSTEM_KEYS[1:], kinds, strict=True):
-            if not all(map(is_number, hash_.values())):
-                self._tell(key)
-        return read_inventory(dict(zip(SYSTEM_KEYS, (root, *kinds), strict=True)))
+        usage = read_replies(replies, check)
+        for key in usage.senseless:
+            if key not in self._told:
+                self._told.add(key)
+                self._log.warn("{text}", text=tell_senseless(key))
+        return usage
 
-    def _tell(self, key: bytes) -> None:
-        if key not in self._told:
-            self._told.add(key)
-            self._log.warn(
-                "What stands at {key} in Redis makes no sense as part of the inventory of traffic. "
-                "It is passed over; delete it to begin anew",
-                key=key.decode(),
-            )
+
+def tell_senseless(key: bytes) -> str:
+    """What is wrong with this key, and what to do."""
+    return (
+        f"What stands at {key.decode()} in Redis makes no sense as part of the inventory of "
+        "traffic, and is passed over: delete it to begin anew"
+    )
+
+
+def read_replies(replies: Sequence[Any], check: Callable[[Any], Any]) -> Usage:
+    """
+    What is said of C{SYSTEM_KEYS} by HGETALL, as an inventory.
+
+    @param check: raises an error that has nothing to do with the type of a key.
+    """
+    hashes = {}
+    senseless = []
+    for key, reply in zip(SYSTEM_KEYS, replies, strict=True):
+        wrong = is_wrong_type(reply)
+        words = [] if wrong else hash_fields(check(reply))
+        hashes[key] = found = dict(zip(words[::2], words[1::2], strict=True))
+        is_sensible = is_number if key != ROOT else _STRETCH.fullmatch
+        told = [said for name, said in found.items() if key != ROOT or name not in _EARLIER]
+        if wrong or not all(map(is_sensible, told)):
+            senseless.append(key)
+    return replace(read_inventory(hashes), senseless=senseless)
 
 
 def commands_noting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 from urllib.parse import urlsplit
 
 from redcouch.commands import (
@@ -81,6 +82,28 @@ class AccessTests(SharedRedisCase):
         for command, failure in await self.failures():
             self.assertIsInstance(command, Flush | Dump)
             self.assertEqual(failure.message, "storage answered NOPERM")
+
+    async def test_within_a_script(self) -> None:
+        """What a script may not do is named as what a command may not."""
+        for left_out in ("+hset", "+hdel", "+persist"):
+            self.allow(*(rule for rule in BASICS.split() if rule != left_out))
+            await self.enter()
+            failed = await self.do(Store(StoreMode.SET, b"k", b"v"))
+            assert isinstance(failed, Failed)
+            self.assertEqual(failed.message, "storage answered NOPERM")
+
+    async def test_probe(self) -> None:
+        """Who may do no more than it takes is probed well, and each part of it is looked for."""
+        self.allow(BASICS)
+        await self.enter()
+        probing: Any = self.storage
+        await probing.probe_writes()
+        self.assertEqual(self.client.keys(), [])
+        for left_out in ("+evalsha", "+hmget", "+hset", "+incr"):
+            self.client.execute_command("ACL", "SETUSER", "couch", left_out.replace("+", "-"))
+            with self.assertRaisesRegex(BackendError, "NOPERM|allow INCR"):
+                await probing.probe_writes()
+            self.client.execute_command("ACL", "SETUSER", "couch", left_out)
 
     async def test_each_permission_is_needed(self) -> None:
         """The rule has nothing in it that could be left out."""

@@ -10,7 +10,6 @@ from typing import Any
 from redcouch.backends.redis.admin import (
     CLIENT_LIST,
     PROBE_KEY,
-    probe_command,
     read_page,
     read_scanned,
     read_statistics,
@@ -157,13 +156,14 @@ class ClusterAdmin(Flushing):
         }
 
     async def probe_writes(self) -> None:
-        """Raises L{BackendError} where one of the masters refuses writes."""
+        """Raises L{BackendError} where one of the masters refuses reads or writes."""
         table = self._router.table
         keys = (b"%b:%d" % (PROBE_KEY, number) for number in count())
+        slots = ((slot_of(self._layout.prefix + key), key) for key in keys)
         for _, link in self._masters():
             if any(served is link for served in table):
-                key = next(key for key in keys if table[slot_of(key)] is link)
-                (reply,) = await send(link, [probe_command(key)])
+                slot, key = next(one for one in slots if table[one[0]] is link)
+                (reply,) = await call_on(self._router, link, [(slot, self._codec.pack_probe(key))])
                 check(reply)
 
     async def describe(self) -> Mapping[str, Any]:

@@ -136,8 +136,7 @@ class FillRecords:
         there, *denials = await self.ask(b"HMGET", self._denied, _NAME, *keys)
         if everything or (name and name != there):
             return [Outcome.NOT_STORED] * len(keys)
-        paused = begin is not None and end is not None and float(begin) <= now < float(end)
-        if paused or stage == b"redis-only":
+        if _is_paused(begin, end, now) or stage == b"redis-only":
             return [Outcome.NOT_FOUND] * len(keys)
         return [None if denial is None else Outcome.NOT_FOUND for denial in denials]
 
@@ -213,7 +212,8 @@ class FillRecords:
     async def beat(self, command: Beat) -> FillState:
         """See L{Beat}. First it is written down that the member is there."""
         said = (command.member, command.acknowledged, command.about)
-        _, gone = await self._run(MEMBER_BEAT, self._members, *said)
+        dropped = await self._drop_senseless()
+        _, gone, nobody = await self._run(MEMBER_BEAT, self._members, *said)
         if gone:
             with suppress(BackendError):  # the next beat does it
                 await self.see_to_gone()
@@ -222,7 +222,7 @@ class FillRecords:
         stage, now, following, *numbers, everything, name = await self._run(
             STATE_BEAT, self._state, command.member, command.stage, version, *processes
         )
-        holding, leads, lacking, left = numbers
+        holding, leads, lacking, left, senseless = numbers
         denied = await self.count(Denials(everything == 1, name))
         return FillState(
             stage,
@@ -234,21 +234,33 @@ class FillRecords:
             lacking == 1,
             None if left < 0 else left,
             True,
+            [*dropped, *nobody, *senseless],
         )
 
-    async def see_to_gone(self) -> None:
+    async def _drop_senseless(self) -> list[bytes]:
+        """Drop what is of another type than it should be, as if Redis had evicted it."""
+        keys = (self._denied, self._members, self._changing)
+        sizes = await self._exchange.ask_all([(b"HLEN", key) for key in keys])
+        dropped = [key for key, size in zip(keys, sizes, strict=True) if is_wrong_type(size)]
+        for key in dropped:
+            await self.ask(b"UNLINK", key)
+        return dropped
+
+    async def see_to_gone(self) -> list[bytes]:
         """
         Deny what members that are gone have left undone, and forget them. Who began a change had
-        been there before: so the changes are read first.
+        been there before: so the changes are read first. Gives what made no sense.
         """
+        dropped = await self._drop_senseless()
         doing = _pairs(await self.ask(b"HGETALL", self._changing))
-        living, gone = await self._run(MEMBER_BEAT, self._members, b"", b"", b"")
+        living, gone, nobody = await self._run(MEMBER_BEAT, self._members, b"", b"", b"")
         left = {name: key for name, key in doing if name.rpartition(b"/")[0] not in living}
         if left:
             await self.deny([*dict.fromkeys(left.values())])
             await self.end([*left])
         if gone:
             await self._run(MEMBER_BEAT, self._members, b"", b"", b"", *gone)
+        return [*dropped, *nobody]
 
     async def leave(self, member: bytes) -> None:
         """See L{Leave}."""
@@ -418,6 +430,14 @@ _ALONE = (
 
 def _alone(command: Command) -> type[Command] | None:
     return command.__class__ if command.__class__ in _ALONE else None
+
+
+def _is_paused(begin: bytes | None, end: bytes | None, now: float) -> bool:
+    """For good, where one of these makes no sense."""
+    try:
+        return not (begin is end is None or now < float(begin or "x") or now >= float(end or "x"))
+    except ValueError:
+        return True
 
 
 def _pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:

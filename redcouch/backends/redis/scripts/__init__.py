@@ -77,6 +77,7 @@ DELETE = load("delete")
 ASSIGN = load("assign")
 META = load("meta")
 WIN = load("win")
+PROBE = load("probe")
 INVALIDATE = load("invalidate")
 LIST = load("list")
 PROMOTE = load("promote")
@@ -84,10 +85,10 @@ PLACE = load("place")
 READ = load("read")
 LEASE = load("lease", "fill_leases")
 FILL = load("fill", "fill_leases")
-DENY = load("deny", "denials")
+DENY = load("deny", "members", "denials")
 ALLOW = load("allow", "fill_leases")
 REVOKE = load("revoke")
-BEAT = load("beat", "denials", "members")
+BEAT = load("beat", "members", "denials")
 FRESH = load("fresh")
 ANNOUNCE = load("announce", "members")
 COMMIT = load("commit", "members")
@@ -118,6 +119,7 @@ SCRIPTS = (
     ASSIGN,
     META,
     WIN,
+    PROBE,
     INVALIDATE,
     LIST,
     LEASE,

@@ -6,7 +6,7 @@
 -- answers it the name and the process.
 -- Gives {stage, version, next stage, whether nothing may begin, denied keys (-1: all), whether this
 -- member repairs, whether the old memcacheds lack something that is to be there, how many items a
--- sweep of this stage has left to bring over (-1: nobody knows)}.
+-- sweep of this stage has left to bring over (-1: nobody knows), what made no sense}.
 
 local members, doing = KEYS[3], KEYS[4]
 local most, member = tonumber(ARGV[1]), ARGV[2]
@@ -14,13 +14,19 @@ local most, member = tonumber(ARGV[1]), ARGV[2]
 -- Milliseconds after which another one repairs.
 local LATE = 3000
 
--- Where Redis is full nothing can be noted, but it is told all the same.
-if ARGV[5] ~= '' and redis.pcall('HSETNX', state, 'stage', ARGV[5]) == 1 then
-  redis.pcall('HSET', state, 'version', ARGV[6])
+local unknown = mend(state, ARGV[5], ARGV[6])
+if unknown then
+  return unknown
 end
-local deadline = tonumber(redis.call('HGET', state, 'deadline') or '')
-if deadline and now > deadline then
-  redis.call('HDEL', state, 'next', 'holding', 'deadline')
+for _, key in ipairs({members, doing}) do
+  if is_senseless(redis.pcall('HLEN', key)) then
+    redis.call('UNLINK', key)
+    senseless[#senseless + 1] = key
+  end
+end
+if is_senseless(redis.pcall('SCARD', denied)) then
+  deny_all()
+  senseless[#senseless + 1] = denied
 end
 if member ~= '' then
   redis.pcall('HSET', members, member, string.format('%.0f %s %s', now, ARGV[3], ARGV[4]))
@@ -32,13 +38,13 @@ local leader = redis.call('HGET', state, 'leader')
 local lives, some_gone, leader_lives = {}, false, false
 local all = redis.call('HGETALL', members)
 for place = 1, #all, 2 do
-  local name, seen = all[place], tonumber(string.match(all[place + 1], '^%d+'))
-  if now - seen > GONE then
+  local name, silent = all[place], living(members, all[place], all[place + 1])
+  if not silent then
     redis.call('HDEL', members, name)
     some_gone = true
   else
     lives[name] = true
-    leader_lives = leader_lives or (name == leader and now - seen <= LATE)
+    leader_lives = leader_lives or (name == leader and silent <= LATE)
   end
 end
 if not leader_lives and member ~= '' then
@@ -63,7 +69,7 @@ local told = redis.call(
   'HMGET', state, 'stage', 'version', 'next', 'holding', 'all', 'keys', 'returning', 'left', 'left_in'
 )
 return {
-  told[1] or '', tonumber(told[2] or '0'), told[3] or '', told[4] and 1 or 0,
+  told[1] or '', tonumber(told[2]) or 0, told[3] or '', told[4] and 1 or 0,
   told[5] and -1 or tonumber(told[6] or '0') or -1, leader == member and 1 or 0,
-  told[7] and 1 or 0, told[9] == told[2] and tonumber(told[8] or '') or -1,
+  told[7] and 1 or 0, told[9] == told[2] and tonumber(told[8] or '') or -1, senseless,
 }

@@ -13,13 +13,13 @@ if ARGV[2] == '' then
   redis.call('HDEL', state, 'by', 'next', 'holding', 'deadline')
   return 1
 end
-if now > tonumber(told[2] or '0') or not told[3] then
+if now > (tonumber(told[2]) or 0) or not told[3] then
   return 'NF'
 end
 local all = members and redis.call('HGETALL', members) or {}
 for place = 1, #all, 2 do
-  local seen, acknowledged = string.match(all[place + 1], '^(%d+) (%S+)')
-  if now - tonumber(seen) <= GONE and acknowledged ~= (told[4] or '0') .. '=' then
+  local silent, acknowledged = living(members, all[place], all[place + 1])
+  if silent and acknowledged ~= (told[4] or '0') .. '=' then
     return all[place]
   end
 end

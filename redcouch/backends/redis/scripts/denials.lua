@@ -1,4 +1,4 @@
--- Stands before the scripts that deny keys. They have two names: state and denied.
+-- Stands, behind members.lua, before the scripts that deny keys. They have two names: state and denied.
 
 local state, denied = KEYS[1], KEYS[2]
 
@@ -6,11 +6,6 @@ local function deny_all()
   redis.call('HSET', state, 'all', 1)
   redis.call('UNLINK', denied)
   return 'NS'
-end
-
--- Whether what stands at a key is of another type than it should be.
-local function is_senseless(said)
-  return type(said) == 'table' and said.err and string.find(said.err, 'WRONGTYPE', 1, true)
 end
 
 -- Deny keys, from this place in a list on. Gives 1, or NS where all are denied.

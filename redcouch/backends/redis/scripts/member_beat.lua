@@ -1,7 +1,7 @@
 -- A member of a cluster's is there. KEYS: the members (a hash: milliseconds of UNIX time, what it
 -- acknowledges, what others may know of it). ARGV: the member ('' for nobody), what it
 -- acknowledges, what others may know, and the names of members to forget if they are gone.
--- Gives {the names of those that live, the names of those that are gone}.
+-- Gives {the names of those that live, the names of those that are gone, what made no sense}.
 
 local members = KEYS[1]
 if ARGV[1] ~= '' then
@@ -11,16 +11,16 @@ local forgotten = {}
 for place = 4, #ARGV do
   forgotten[ARGV[place]] = true
 end
-local living, gone = {}, {}
+local there, gone = {}, {}
 local all = redis.call('HGETALL', members)
 for place = 1, #all, 2 do
   local name = all[place]
-  if now - tonumber(string.match(all[place + 1], '^%d+')) <= GONE then
-    living[#living + 1] = name
+  if living(members, name, all[place + 1]) then
+    there[#there + 1] = name
   elseif forgotten[name] then
     redis.call('HDEL', members, name)
   else
     gone[#gone + 1] = name
   end
 end
-return {living, gone}
+return {there, gone, senseless}

@@ -15,6 +15,7 @@ META = load("meta", "strings")
 INVALIDATE = load("invalidate", "strings")
 LIST = load("list", "strings")
 READ = load("read", "strings")
+PROBE = load("probe", "strings")
 RESERVED = load("reserved", "strings")
 LEASE = load("lease", "strings", "fill_leases")
 FILL = load("fill", "strings", "fill_leases")
@@ -32,6 +33,7 @@ SCRIPTS = (
     INVALIDATE,
     LIST,
     READ,
+    PROBE,
     RESERVED,
     LEASE,
     FILL,

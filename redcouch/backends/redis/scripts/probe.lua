@@ -1,0 +1,20 @@
+-- What a get and a set do, so that Redis refuses it where it refuses these; of which nothing stays:
+-- no item, and the CAS counter as it was. ARGV: field, other field.
+
+redis.call('HMGET', item, 'v', 'r', 'f', 'c')
+local counted = counter and redis.pcall('INCR', counter)
+if type(counted) == 'table' then
+  return counter_error(counted)
+elseif counted == 1 then
+  redis.call('UNLINK', counter)
+elseif counted and counted < 9007199254740992 then -- beyond, a token is used up
+  redis.call('SET', counter, string.format('%.0f', counted - 1), 'KEEPTTL')
+elseif not counted then
+  local _, refused = next_cas()
+  if refused then
+    return refused
+  end
+end
+put(ARGV[1], ARGV[2], '', '0', '1')
+expire('UNLINK', '')
+return 1
