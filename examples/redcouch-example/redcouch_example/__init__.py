@@ -160,7 +160,7 @@ class SqliteBackend(PerCommandBackend):
             cas = self._put(command.key, b"%d" % command.initial, 0, ends, command.new_cas)
             return Number(command.initial, cas, created=True)
         value, flags, cas, ends = old
-        if command.compare is not None and cas != command.compare:
+        if value and command.compare is not None and cas != command.compare:
             return Outcome.EXISTS
         number = unsigned_64(value.partition(b"\0")[0])
         if number is None:
