@@ -76,7 +76,7 @@ def _in_one_line() -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.EPIPE:  # the reader of our output has gone
             raise
-        sys.stdout = None  # type: ignore[assignment] # what it holds still would be tried again
+        sys.stdout = None  # what it still holds would be tried again
         raise CommandError(str(error)) from None
 
 
