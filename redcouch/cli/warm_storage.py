@@ -41,6 +41,7 @@ GONE = 10.0
 """The same after which one serves no more, see C{members.lua}."""
 
 _DIGITS = 15
+"""A number with more makes no sense, as in C{members.lua}."""
 
 _ANNOUNCED = 0.6
 """Seconds after which every RedCouch that serves has looked."""

@@ -362,13 +362,14 @@ class OriginBackend(BackendWrapper):
             for key in command.keys
         ]
         await self._pull_lacking(ahead, time_budget)
-        await self._note_untold(keys)
         made = False
         names = {
             b"%b/%d" % (self._stages.member, next(self._numbers)): key
             for key in keys
             if wire.name(key) is not None
         }
+        if len(names) < len(keys):
+            await self._note_untold()
         try:
             results = await self._make(run, names)
             made = True
@@ -486,7 +487,8 @@ class OriginBackend(BackendWrapper):
         refused = await self._other_tokens(run)
         removing = [command for place, command in enumerate(run) if place not in refused]
         keys = [key for command in removing for key in command.keys]
-        await self._note_untold(keys)
+        if None in map(wire.name, keys):
+            await self._note_untold()
         names: dict[bytes, bytes] = {}
         if self._stages.state.notes_removals:
             member = self._stages.member
@@ -586,9 +588,9 @@ class OriginBackend(BackendWrapper):
         else:
             self._stages.look_soon()
 
-    async def _note_untold(self, keys: Iterable[bytes]) -> None:
-        """Before they are changed: of some keys the old side cannot be told, and keeps its own."""
-        if self._ended or None not in map(wire.name, keys):
+    async def _note_untold(self) -> None:
+        """Before a change: of one of its keys the old side cannot be told, and keeps its own."""
+        if self._ended:
             return
         (noted,) = await self._ask([NoteLack()])
         if isinstance(noted, Failed):

@@ -41,6 +41,7 @@ LOOK_SOON = 0.02
 
 
 SENSELESS = "What stands at {what} in Redis makes no sense, and counts as lost"
+"""Said once, by the service and by each command."""
 
 
 class Stage(Enum):

@@ -5,15 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import redis
+from redis import Redis
 
 from tests.support import servers
+from tests.support.cluster import Cluster, shared_cluster
 from tests.support.requirements import fixture_needs
 from tests.support.servers import Memcached, RedCouch, RedisServer
 from tests.support.wire import ask
 
 PATIENT = "from-timeout=20"
 """For tests that are not about time, on a machine that may be busy."""
+
+
+@pytest.fixture(params=["redis", "cluster"])
+def redis(request: pytest.FixtureRequest) -> Iterator[RedisServer | Cluster]:
+    """One Redis, and a cluster."""
+    if request.param == "cluster":
+        cluster = shared_cluster("")
+        cluster.clear()
+        yield cluster
+    else:
+        with servers.redis_server() as server:
+            yield server
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +60,7 @@ def old(warm: RedCouch, running_old: Memcached) -> Memcached:
 
 
 @pytest.fixture
-def redis_client(warm: RedCouch, any_redis: RedisServer) -> Iterator[redis.Redis]:
+def redis_client(warm: RedCouch, any_redis: RedisServer) -> Iterator[Redis]:
     """The Redis behind L{warm}, empty."""
     with any_redis.client() as client:
         yield client

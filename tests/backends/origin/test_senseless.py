@@ -16,7 +16,7 @@ from tests.backends.origin.conversation import say, stats
 from tests.cli.running import Ended, run
 from tests.http.pages import fetch
 from tests.support import servers
-from tests.support.cluster import Cluster, shared_cluster
+from tests.support.cluster import Cluster
 from tests.support.polling import eventually
 from tests.support.requirements import fixture_needs
 from tests.support.servers import Memcached, RedCouch, RedisServer
@@ -40,18 +40,6 @@ def old() -> Iterator[Memcached]:
     with servers.memcached() as server:
         assert say(server, b"set cold 0 0 1\r\nx\r\n") == b"STORED\r\n"
         yield server
-
-
-@pytest.fixture(params=["redis", "cluster"])
-def redis(request: pytest.FixtureRequest) -> Iterator[RedisServer | Cluster]:
-    """One Redis, and a cluster."""
-    if request.param == "cluster":
-        cluster = shared_cluster("")
-        cluster.clear()
-        yield cluster
-    else:
-        with servers.redis_server() as server:
-            yield server
 
 
 class Warm:

@@ -16,7 +16,7 @@ from tests.backends.origin.conversation import say, stats
 from tests.cli.running import run
 from tests.differential.binary import DELETE, GET, NOOP, SET, frame
 from tests.support import servers
-from tests.support.cluster import Cluster, shared_cluster
+from tests.support.cluster import Cluster
 from tests.support.polling import eventually
 from tests.support.requirements import fixture_needs, needs
 from tests.support.servers import Memcached, RedCouch, RedisServer
@@ -31,18 +31,6 @@ def nodes() -> Iterator[list[Memcached]]:
     """Two memcacheds."""
     with servers.memcached() as one, servers.memcached() as other:
         yield [one, other]
-
-
-@pytest.fixture(params=["redis", "cluster"])
-def redis(request: pytest.FixtureRequest) -> Iterator[RedisServer | Cluster]:
-    """One Redis, and a cluster."""
-    if request.param == "cluster":
-        cluster = shared_cluster("")
-        cluster.clear()
-        yield cluster
-    else:
-        with servers.redis_server() as server:
-            yield server
 
 
 @pytest.fixture
