@@ -265,15 +265,19 @@ class WarmStorage:
         self._await(version, ("",), seconds)
 
     def unrepaired(self, seconds: float) -> int:
-        """How many keys that are pending now are so after these seconds still."""
+        """
+        How many keys that are pending now are so after these seconds still. (One that clients
+        change all the time may become pending anew before it is repaired.)
+        """
         until = time.monotonic() + seconds
-        left = self._pending_keys()
+        left = self._pending()
         while left and time.monotonic() < until:
             time.sleep(5 * POLL)
-            left &= self._pending_keys()
+            left &= self._pending()
         return len(left)
 
-    def _pending_keys(self) -> set[bytes]:
+    def _pending(self) -> set[Any]:
+        """The keys that are pending, on a cluster each with why: one is another the next time."""
         found: Any = self.storage.client.smembers(self._denied)
         return set(found)
 
@@ -349,8 +353,8 @@ class ClusterWarmStorage(WarmStorage):
         said: list[int] = self._run(scripts.DENIALS_REMOVE, (self._state,), ("returning", count))
         return said == [1]
 
-    def _pending_keys(self) -> set[bytes]:
-        return {*at_once(self.storage.records.all_denied())}
+    def _pending(self) -> set[Any]:
+        return {*at_once(self.storage.records.all_denied()).items()}
 
     def pend(self, keys: Sequence[bytes]) -> None:
         at_once(self.storage.records.deny(keys))
