@@ -195,6 +195,7 @@ def _watch(started: list[Running], peer: Peer, wanted: int, seconds: int) -> Wat
             connections = max(connections, usage.connections_to(peer.port))
         if not cache or samples[-1].at > cache[-1].at + CACHE_SECONDS:
             _count(peer, cache)
+    _count(peer, cache)  # as it is at the end
     return Watched(samples, cache, time.monotonic(), connections, generator.popen.poll())
 
 

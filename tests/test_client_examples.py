@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.clients.programs import GO, run
-from tests.support.documents import blocks
+from tests.support.documents import blocks, patient
 from tests.support.requirements import installed, needs
 from tests.support.servers import Memcached, RedCouch, RedisServer
 
@@ -30,7 +30,7 @@ def check(language: str, play: Callable[[str], str], *servers: RedCouch | Memcac
     (source,) = blocks(_EXAMPLES, language)
     assert "11210" in source
     for server in servers:
-        assert play(source.replace("11210", str(server.port))) == expected, server.name
+        assert play(patient(source).replace("11210", str(server.port))) == expected, server.name
 
 
 @needs("node", "npm packages")

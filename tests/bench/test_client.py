@@ -94,7 +94,7 @@ def test_writer(any_redis: RedisServer) -> None:
 
         def busy() -> bool:
             seen: dict[str, dict[str, int]] = native.info("commandstats")
-            return seen.get("cmdstat_hset", {}).get("calls", 0) > 500
+            return seen.get("cmdstat_hset", {}).get("calls", 0) > 1000
 
         said = stopped(busy, *program, "--keys=5")
         assert native.hgetall(b"rc:" + item.key) == {b"v": hexlify(item.value)}

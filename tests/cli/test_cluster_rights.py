@@ -63,7 +63,7 @@ def use(bridge: RedCouch) -> None:
     assert b"ERROR" not in said, said
 
 
-def done(*words: str) -> Ended:
+def done(*words: object) -> Ended:
     """A command that does what it is to do."""
     ended = run(*words)
     assert ended.status == 0, (words, ended)
@@ -81,7 +81,7 @@ def test_documented_rights(cluster: Cluster) -> None:
         hosts = cluster.url.partition("//")[2]
         service, tools = (f"redis+cluster://{one}:secret@{hosts}" for one in ("redcouch", "tools"))
         sources = "&".join(f"from={old}" for old in olds)
-        parameters = f"?timeout=30&{sources}&ring=ketama&from-timeout=1"
+        parameters = f"?timeout=30&{sources}&ring=ketama&from-timeout=3"
         with servers.redcouch(f"warm:{service}{parameters}") as bridge:
             go_through_stages(bridge, nodes, f"warm:{tools}{parameters}")
             run_commands(bridge, olds, tools)
@@ -93,7 +93,7 @@ def test_documented_rights(cluster: Cluster) -> None:
 def go_through_stages(bridge: RedCouch, nodes: list[Memcached], url: str) -> None:
     """Forth and back, with old memcacheds that hang for a while."""
     for stage in ("origin-first", "redis-first"):
-        done("stage", stage, "-s", url)
+        done("stage", stage, "--timeout", 60, "-s", url)
         use(bridge)
     for node in nodes:
         servers.hold(node.pid)
@@ -105,7 +105,7 @@ def go_through_stages(bridge: RedCouch, nodes: list[Memcached], url: str) -> Non
     assert say(bridge, b"flush_all 100\r\nflush_all\r\n", b"OK\r\nOK\r\n").count(b"OK") == 2
     done("sweep", "-s", url)
     for stage in ("redis-only", "redis-first"):
-        done("stage", stage, "-s", url, "--force")
+        done("stage", stage, "--timeout", 60, "-s", url, "--force")
         use(bridge)
 
 

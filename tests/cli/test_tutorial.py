@@ -21,7 +21,7 @@ import pytest
 from tests.cli.filling import Given, fill
 from tests.integration.clients.programs import GO, run
 from tests.support import servers
-from tests.support.documents import blocks, section
+from tests.support.documents import blocks, patient, section
 from tests.support.polling import eventually
 from tests.support.requirements import fixture_needs, give_up, installed, needs
 from tests.support.servers import Memcached, RedCouch, RedisServer
@@ -133,7 +133,7 @@ def program(language: str, title: str) -> str:
 def variants(scene: Scene, language: str) -> list[str]:
     """A program with memcached, with RedCouch in its place, and in its native form."""
     before, after = program(language, _BEFORE), program(language, _AFTER)
-    return [scene.place(one) for one in (before, before.replace("11211", "11210"), after)]
+    return [scene.place(patient(one)) for one in (before, before.replace("11211", "11210"), after)]
 
 
 def test_python(scene: Scene, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_each_difference_is_named(
     client.lpush("rc:list", "x")
     client.hset("rc:broken", "v", "no hex")
 
-    said = run("verify", old, "--storage", any_redis.url, "--json")
+    said = run("verify", old, "--storage", any_redis.url, "--json", "--ttl-tolerance", 100)
     assert said.status == 1
     told = said.json
     assert not told["same"]
@@ -71,7 +71,7 @@ def test_each_difference_is_named(
     assert named["only%20here"] == {"kind": "extra"}
     assert named["list"]["redis"] == "not an item"
 
-    shown = run("verify", old, any_redis.url, "--show", 2).out
+    shown = run("verify", old, any_redis.url, "--show", 2, "--ttl-tolerance", 100).out
     assert len(shown.splitlines()) == 4
     assert shown.endswith("  and 6 more\n")
 

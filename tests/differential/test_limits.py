@@ -94,9 +94,10 @@ def test_long_line(sent: bytes, theirs: Subject, ours: Subject) -> None:
 )
 def test_time_passes(line: bytes, theirs: Subject, ours: Subject) -> None:
     """What is to end in a moment does end, without being asked again."""
-    for server in (theirs, ours):
-        with Wire(server.address) as wire:
+    with Wire(theirs.address) as one, Wire(ours.address) as other:
+        for wire in (one, other):
             wire.say([Listener().fill(line)], b"\r\n")
+        for wire in (one, other):
             eventually(partial(_is_gone, wire))
 
 

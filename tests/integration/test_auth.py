@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import struct
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,8 +15,8 @@ import bcrypt
 import pytest
 import redis
 
-from tests.support import servers
-from tests.support.polling import eventually
+from tests.support import prefork, servers
+from tests.support.polling import PATIENCE, eventually
 from tests.support.requirements import installed, needs
 from tests.support.servers import LOOPBACK, RedCouch, RedisServer
 from tests.support.wire import Wire
@@ -129,13 +129,14 @@ def test_others_are_served_while_one_waits(guarded: RedCouch) -> None:
     """Twenty clients that guess do not hold up one that knows."""
     wires = [Wire(guarded.address) for _ in range(20)]
     try:
-        for wire in wires:
-            wire.say([b"mn\r\n" + words(b"anna", b"guess")], b"MN\r\n")
+        guess = b"mn\r\n" + words(b"anna", b"guess")
+        heard = [wire.exchange(guess, lambda said: said.startswith(b"MN\r\n")) for wire in wires]
         with Wire(guarded.address) as wire:
             assert wire.say([words(b"bert", b"hashed")], b"\r\n").reply == b"STORED\r\n"
             assert wire.converse([b"get a\r\n"]).reply == b"END\r\n"
-        for wire in wires:
-            assert wire.say([b""], b"\r\n").reply == FAILURE
+        for wire, said in zip(wires, heard, strict=True):
+            assert said is not None
+            assert (said[4:] or wire.say([b""], b"\r\n").reply) == FAILURE
     finally:
         for wire in wires:
             wire.__exit__()
@@ -284,20 +285,11 @@ def test_a_file_that_is_wrong(tmp_path: Path, text: bytes | None, complaint: str
     file = tmp_path / "users"
     if text is not None:
         file.write_bytes(text)
-    twistd = str(Path(sys.executable).parent / "twistd")
     options = ["-n", "--pidfile=", "redcouch", "--port", "0", "--storage", "memory:"]
-    done = subprocess.run(
-        [twistd, *options, "--auth-file", str(file)],
-        cwd=tmp_path,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    command = [servers.TWISTD, *options, "--auth-file", str(file)]
+    done = prefork.run(command, tmp_path, os.environ, PATIENCE)
     assert done.returncode == 1
-    (line,) = done.stdout.splitlines()
+    (line,) = (done.stdout + done.stderr).splitlines()
     assert line.startswith("redcouch: --auth-file: ")
     assert complaint in line
     assert "SECRET" not in line
@@ -325,9 +317,10 @@ def test_guesses_keep_nobody_out(any_redis: RedisServer, tmp_path: Path) -> None
     comes from, too: it is let in before their guesses have been checked.
     """
     users = tmp_path / "users"
-    users.write_bytes(b"ann:" + bcrypt.hashpw(b"right", bcrypt.gensalt(10)) + b"\n")
+    users.write_bytes(b"ann:" + bcrypt.hashpw(b"right", bcrypt.gensalt(12)) + b"\n")
+    options = ("--auth-file", str(users), "--drain-timeout", "0.1")
     with (
-        servers.redcouch(any_redis.url, "--auth-file", str(users), ready=False) as server,
+        servers.redcouch(any_redis.url, *options, ready=False) as server,
         ExitStack() as stack,
     ):
         guessing = [stack.enter_context(servers.plain(server.port)) for _ in range(100)]

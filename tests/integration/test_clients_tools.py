@@ -32,7 +32,7 @@ def bridge(running: RedCouch) -> RedCouch:
 def test_memccapable(bridge: RedCouch, protocol: str, count: int) -> None:
     """libmemcached's conformance test passes, every single one of its tests."""
     program = installed("memccapable")
-    printed = run([program, "-h", LOOPBACK, "-p", str(bridge.port), protocol])
+    printed = run([program, "-h", LOOPBACK, "-p", str(bridge.port), "-t", "60", protocol])
     results = re.findall(r"^(\S.*?) +\[(\w+)\]$", printed, re.MULTILINE)
     assert [name for name, result in results if result != "pass"] == []
     assert len(results) == count

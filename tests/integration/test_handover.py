@@ -232,6 +232,7 @@ def test_tls_clients_finish(any_redis: RedisServer, tmp_path: Path) -> None:
         assert first.recv(100) == b"STORED\r\n"
         new = stack.enter_context(following(old, any_redis.url, *options))
         assert first.recv(100) == b""
+        first.close()
         take_over_unready(old, new)
         second = stack.enter_context(client())
         second.sendall(b"get t\r\n")

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -24,7 +23,7 @@ from redcouch.http.access import HEADERS
 from redcouch.http.routes import FILES
 from tests.backends.redis.certificates import Authority
 from tests.http.pages import fetch, http_port, metrics
-from tests.support import servers
+from tests.support import prefork, servers
 from tests.support.polling import PATIENCE, eventually
 from tests.support.requirements import needs
 from tests.support.servers import LOOPBACK, TWISTD, RedCouch, RedisServer
@@ -106,11 +105,11 @@ def test_workers(seen: RedCouch) -> None:
 
 def test_connections(seen: RedCouch) -> None:
     """Clients are counted while they are there."""
-    before = metrics(seen)["redcouch_connections"]
+    eventually(lambda: metrics(seen)["redcouch_connections"] == 0)  # who asked before is gone
     with Wire(seen.address) as wire:
         wire.say([b"mn\r\n"], b"MN\r\n")
-        eventually(lambda: metrics(seen)["redcouch_connections"] == before + 1)
-    eventually(lambda: metrics(seen)["redcouch_connections"] == before)
+        eventually(lambda: metrics(seen)["redcouch_connections"] == 1)
+    eventually(lambda: metrics(seen)["redcouch_connections"] == 0)
 
 
 def test_the_text_is_prometheus(seen: RedCouch) -> None:
@@ -149,7 +148,7 @@ def test_status(seen: RedCouch, any_redis: RedisServer) -> None:
     with any_redis.client() as native:
         assert told["storage"]["facts"]["version"] == native.info()["redis_version"]
     assert told["storage"]["facts"]["role"] == "master"
-    assert told["storage"]["url"] == any_redis.url
+    assert told["storage"]["url"] == servers.patient(any_redis.url)
     assert told["phase"]["number"] in (1, 2)
     assert any(client["address"].startswith("tcp:127.0.0.1:") for client in told["clients"])
     assert told["ready"] is True
@@ -289,7 +288,7 @@ def test_ready_as_redis_is(workers: str) -> None:
         eventually(lambda: fetch(server, "/readyz").status == 200)
         redis.kill()
         eventually(lambda: fetch(server, "/readyz").status == 503)
-        assert fetch(server, "/readyz").body.startswith(f"Redis at {redis.url}: ")
+        assert fetch(server, "/readyz").body.startswith(f"Redis at {servers.patient(redis.url)}: ")
         assert fetch(server, "/healthz").status == 200
         found = metrics(server)
         assert found["redcouch_ready"] == 0
@@ -330,7 +329,7 @@ COUNTER = "redcouch:sys:cas_counter"
 
 
 def _probed_since(client: Any, before: int) -> bool:
-    return bool(client.info("commandstats")["cmdstat_evalsha"]["calls"] > before + 3)
+    return bool(client.info("commandstats")["cmdstat_evalsha"]["calls"] > before)
 
 
 @pytest.mark.parametrize("parameters", ["", "?layout=string&prefix=s:"])
@@ -472,6 +471,12 @@ def test_draining(workers: str, any_redis: RedisServer) -> None:
         eventually(lambda: "Server Shut Down." in server.log)
 
 
+def glances(server: RedCouch) -> list[dict[str, Any]]:
+    """What the workers say of themselves; nothing, unless all do."""
+    told = [worker["glance"] for worker in fetch(server, "/api/status").json()["workers"]]
+    return told if all(told) else []
+
+
 def test_a_worker_that_is_lost(any_redis: RedisServer) -> None:
     """Its successor is counted, and what it had counted is not forgotten."""
     with servers.redcouch(any_redis.url, "--http", "0", "--workers", "2") as server:
@@ -479,8 +484,7 @@ def test_a_worker_that_is_lost(any_redis: RedisServer) -> None:
         name = 'redcouch_commands_total{command="get",dialect="text",outcome="miss"}'
         eventually(lambda: metrics(server)[name] >= 10)
         counted = metrics(server)[name]
-        workers = fetch(server, "/api/status").json()["workers"]
-        os.kill(workers[0]["glance"]["pid"], signal.SIGKILL)
+        os.kill(eventually(lambda: glances(server))[0]["pid"], signal.SIGKILL)
         eventually(lambda: metrics(server)['redcouch_worker_restarts_total{worker="1"}'] == 1)
         eventually(lambda: metrics(server)['redcouch_worker_up{worker="1"}'] == 1)
         assert metrics(server)[name] >= counted
@@ -490,13 +494,17 @@ def test_a_worker_that_does_not_answer(any_redis: RedisServer) -> None:
     """It is shown as down until it answers again, and everything else is shown meanwhile."""
     with servers.redcouch(any_redis.url, "--http", "0", "--workers", "2") as server:
         eventually(lambda: fetch(server, "/readyz").status == 200)
-        workers = fetch(server, "/api/status").json()["workers"]
-        held = workers[0]["glance"]["pid"]
+        held = eventually(lambda: glances(server))[0]["pid"]
         servers.hold(held)
+
+        def without_it() -> dict[str, float]:
+            found = metrics(server)
+            return {} if found['redcouch_worker_up{worker="1"}'] else found
+
         try:
-            eventually(lambda: metrics(server)['redcouch_worker_up{worker="1"}'] == 0)
-            assert metrics(server)['redcouch_worker_up{worker="2"}'] == 1
-            assert metrics(server)["redcouch_storage_items"] >= 0
+            found = eventually(without_it)
+            assert found['redcouch_worker_up{worker="2"}'] == 1
+            assert found["redcouch_storage_items"] >= 0
             assert fetch(server, "/readyz").status == 200
         finally:
             os.kill(held, signal.SIGCONT)
@@ -523,7 +531,7 @@ def test_other_endpoints(any_redis: RedisServer, tmp_path: Path) -> None:
     with socket.create_server((LOOPBACK, 0)) as taken:
         port = taken.getsockname()[1]
         words = [TWISTD, "-n", "--pidfile=", "redcouch", "--port", "0", "--http", str(port)]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE)
+        done = prefork.run(words, Path.cwd(), os.environ, PATIENCE)
     said = [line for line in done.stdout.splitlines() if "redcouch: " in line]
     assert done.returncode == 1
     assert len(said) == 1

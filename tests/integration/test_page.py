@@ -180,12 +180,12 @@ def test_little_to_draw(window: Chrome, shown: RedCouch) -> None:
 
 def test_an_outage(window: Chrome) -> None:
     """What is wrong stands above everything else."""
-    with servers.redcouch("redis://127.0.0.1:1", "--http", "0", ready=False) as server:
+    with servers.redcouch("redis://127.0.0.1:1?timeout=1", "--http", "0", ready=False) as server:
         window.switch_to.new_window("tab")
         try:
             window.get(f"http://127.0.0.1:{http_port(server)}/")
             eventually(lambda: text(window, "#state") == "not ready")
-            refused = "127.0.0.1:1: Connection was refused"
+            refused = "127.0.0.1:1?timeout=1: Connection was refused"
             eventually(lambda: refused in text(window, "#trouble"))
             assert "not reachable" in text(window, "#storage")
             assert "cannot be reached" in text(window, "#blockers")
@@ -196,7 +196,7 @@ def test_an_outage(window: Chrome) -> None:
 
 def test_what_it_shows(window: Chrome, shown: RedCouch) -> None:
     """The phase and its blockers, Redis, the workers, the settings."""
-    assert text(window, "#phases .here").split() == ["1", "Bridge"]
+    eventually(lambda: text(window, "#phases .here").split() == ["1", "Bridge"])
     assert "No client but the bridge" in text(window, "#blockers")
     assert re.search(r"\b\d+\.\d+\.\d+\b", text(window, "#storage"))
     assert "master" in text(window, "#storage")
@@ -229,10 +229,12 @@ def test_sorting(window: Chrome, shown: RedCouch) -> None:
     button = window.find_element(By.CSS_SELECTOR, "#commands th:nth-child(3) button")
     button.click()
     assert heads() == [None, None, "ascending", None]
-    assert outcomes() == sorted(outcomes())
+    shown = outcomes()
+    assert shown == sorted(shown)
     button.click()
     assert heads() == [None, None, "descending", None]
-    assert outcomes() == sorted(outcomes(), reverse=True)
+    shown = outcomes()
+    assert shown == sorted(shown, reverse=True)
 
 
 def test_silence(window: Chrome, any_redis: RedisServer) -> None:

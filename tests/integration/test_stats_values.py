@@ -31,8 +31,12 @@ _RESTLESS |= {
 
 
 @pytest.fixture(scope="module")
-def running(any_redis: RedisServer) -> Iterator[RedCouch]:
-    with servers.redcouch(any_redis.url, "--max-item-size", "2k") as server:
+def running() -> Iterator[RedCouch]:
+    """On a Redis of its own: keys of other tests would be counted as items."""
+    with (
+        servers.redis_server() as storage,
+        servers.redcouch(storage.url, "--max-item-size", "2k") as server,
+    ):
         yield server
 
 

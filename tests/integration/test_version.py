@@ -51,7 +51,7 @@ def test_who_asks(redcouch: RedCouch) -> None:
     said = [line[8:].decode() for line in mixed.split(b"\r\n")[:3]]
     assert said == [TYPED, VERSION, TYPED]
     assert in_binary(address) == VERSION
-    printed = run(["sh", "-c", f"echo version | nc -q1 {LOOPBACK} {redcouch.port}"])
+    printed = run(["sh", "-c", f"echo version | nc -N {LOOPBACK} {redcouch.port}"])
     assert printed == f"VERSION {TYPED}\r\n"
 
 

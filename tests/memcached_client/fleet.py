@@ -10,8 +10,9 @@ from urllib.parse import unquote_to_bytes
 
 from redcouch.memcached_client.rings import RingNode
 from tests.support import servers
+from tests.support.polling import eventually
 from tests.support.servers import Memcached
-from tests.support.wire import ask
+from tests.support.wire import Wire, ask
 
 DEFAULT_PORT = 11211
 
@@ -34,17 +35,31 @@ class Fleet:
         for member in self._members:
             assert ask(member.address, b"flush_all\r\n", b"\r\n") == b"OK\r\n"
             # What is flushed is listed until it is looked at.
-            assert ask(member.address, b"lru_crawler crawl all\r\n", b"\r\n") == b"OK\r\n"
+            _crawled(member, b"lru_crawler crawl all\r\n", b"OK\r\n")
 
     def where(self) -> dict[bytes, set[int]]:
         """The ports, by their names, of the servers that have each key."""
         found: dict[bytes, set[int]] = {}
         for member, name in zip(self._members, self.names, strict=True):
-            listed = ask(member.address, b"lru_crawler metadump hash\r\n", b"END\r\n")
+            listed = _crawled(member, b"lru_crawler metadump hash\r\n", b"END\r\n")
             for line in listed.splitlines()[:-1]:
                 key = unquote_to_bytes(line.split(b" ", 1)[0].removeprefix(b"key="))
                 found.setdefault(key, set()).add(port_of(name))
         return found
+
+
+def _crawled(member: Memcached, request: bytes, ending: bytes) -> bytes:
+    """What a memcached's crawler says once it is not busy, for memcached itself say."""
+
+    def is_whole(reply: bytes) -> bool:
+        return reply.endswith(ending) or (reply.startswith(b"BUSY") and reply.endswith(b"\n"))
+
+    def crawl() -> bytes:
+        with Wire(member.address) as wire:
+            told = wire.exchange(request, is_whole)
+        return b"" if told is None or told.startswith(b"BUSY") else told
+
+    return eventually(crawl)
 
 
 def port_of(name: str) -> int:

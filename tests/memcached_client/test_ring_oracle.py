@@ -230,7 +230,7 @@ def test_pymemcache_bytes(nodes: Fleet) -> None:
 
 
 def python_memcached(nodes: Nodes, keys: Sequence[bytes]) -> None:
-    client = memcache.Client([(node.name, node.weight) for node in nodes])
+    client = memcache.Client([(node.name, node.weight) for node in nodes], socket_timeout=60)
     for key in keys:
         assert client.set(key, b"1")
     client.disconnect_all()
@@ -250,7 +250,7 @@ def test_python_memcached_old(nodes: Fleet, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def python_binary_memcached(nodes: Nodes, keys: Sequence[bytes]) -> None:
-    client = bmemcached.DistributedClient([node.name for node in nodes])
+    client = bmemcached.DistributedClient([node.name for node in nodes], socket_timeout=60)
     for key in keys:
         assert client.set(key.decode(), "1")
     client.disconnect_all()

@@ -13,7 +13,7 @@ from redcouch.memcached_client.address import Address, read_address
 from redcouch.memcached_client.twisted_client import AwayError, OriginNode
 from tests.backends.redis.case import RedisCase
 from tests.support import servers
-from tests.support.polling import eventually_in_reactor
+from tests.support.polling import PATIENCE, eventually_in_reactor
 from tests.support.requirements import needs
 
 reactor: Any = _reactor
@@ -39,7 +39,7 @@ class NodeTests(RedisCase):
     async def begin(self, address: Address) -> OriginNode:
         """A node that has connected."""
         self.lines = self.logged()
-        node = OriginNode(address, 1.0, 1024, reactor)
+        node = OriginNode(address, PATIENCE, 1024, reactor)
         self.addCleanup(node.stop)
         self.ups = 0
         node.on_up = self.up
@@ -116,8 +116,12 @@ class NodeTests(RedisCase):
         node = await self.begin(
             read_address(f"memcached://127.0.0.1:{fake.listening.getHost().port}")
         )
-        fake.connections[0].transport.loseConnection()
-        await eventually_in_reactor(lambda: not node.up)
+
+        def is_away() -> bool:
+            fake.connections[-1].transport.loseConnection()
+            return not node.up
+
+        await eventually_in_reactor(is_away)
         self.assertEqual(len(self.told("is away")), 1)
         await deferLater(reactor, 0)
         self.assertLess(len(fake.connections), 3)

@@ -15,6 +15,7 @@ from pymemcache.client.base import Client
 from redcouch.native import AsyncItems, Found, Items, UnreadableItemError
 from tests.support import servers
 from tests.support.servers import RedisServer
+from tests.support.spans import Left
 
 MANY: dict[str | bytes, str | bytes] = {f"k{place}": b"%d" % place for place in range(1200)}
 
@@ -41,9 +42,10 @@ def both(service: tuple[str, int], any_redis: RedisServer) -> Iterator[tuple[Ite
 def test_both_directions(both: tuple[Items, Client]) -> None:
     """What one writes the other reads: value, flags, token, time to live."""
     items, memcached = both
+    left = Left(500)
     token = items.set("k", b"\0\xffv", ttl=500, flags=7)
     assert memcached.gets("k") == (b"\0\xffv", str(token).encode())
-    assert items.gets("k") == Found(b"\0\xffv", 7, token, 500)
+    assert items.gets("k") == Found(b"\0\xffv", 7, token, left)
     memcached.set("k", b"w")
     assert items.get("k") == b"w"
     assert items.gets("k").ttl is None  # type: ignore[union-attr]
@@ -74,9 +76,10 @@ def test_every_change(both: tuple[Items, Client]) -> None:
     assert items.add("k", b"b") and items.add("k", b"x") is None
     assert items.append("k", b"c") and items.prepend("k", b"a")
     assert memcached.get("k") == b"abc"
+    left = Left(500)
     assert items.replace("k", b"new") and items.touch("k", 500) and not items.touch("none", 5)
     found = items.gets("k")
-    assert found is not None and found[:2] == (b"new", 0) and found.ttl == 500
+    assert found is not None and found[:2] == (b"new", 0) and found.ttl == left
     with pytest.raises(UnreadableItemError):
         items.incr("k")
     assert items.incr("n") is None and items.incr("n", initial=2**64 - 1) == 2**64 - 1
@@ -152,8 +155,9 @@ def test_asyncio(any_redis: RedisServer) -> None:
         items = AsyncItems(client, layout="string")
         try:
             await client.flushdb()
+            left = Left(60)
             token = await items.set("k", "1", flags=3, ttl=60)
-            assert await items.gets("k") == Found(b"1", 3, token, 60)
+            assert await items.gets("k") == Found(b"1", 3, token, left)
             assert await items.add("k", "2") is None
             assert await items.cas("k", "2", token)
             assert await items.replace("k", "3") and await items.append("k", "4")

@@ -18,7 +18,7 @@ from redcouch.options import Options
 from redcouch.process.json_log import as_json, json_observer
 from tests.support import servers
 from tests.support.polling import eventually
-from tests.support.servers import TWISTD, RedisServer
+from tests.support.servers import LOOPBACK, TWISTD, RedisServer
 from tests.support.wire import ask
 
 
@@ -169,6 +169,10 @@ def test_a_file(tmp_path: Path) -> None:
     )
     log = tmp_path / "log"
     eventually(lambda: log.exists() and " listens on " in log.read_text())
+    port = re.search(r"listens on tcp:(\d+)", log.read_text())
+    assert port is not None
+    # Who answers has its signal handlers.
+    assert ask((LOOPBACK, int(port[1])), b"mn\r\n", b"\r\n") == b"MN\r\n"
     pid = int(pidfile.read_text())
     os.kill(pid, signal.SIGTERM)
     eventually(lambda: "Server Shut Down." in log.read_text())

@@ -29,7 +29,7 @@ NORMALISATIONS = (
 )
 """Lines that differ: a pattern, what is compared instead, and why. CAS tokens are numbered."""
 
-_CLOCK_ATTEMPTS = 3
+_CLOCK_ATTEMPTS = 10
 _PLACEHOLDER = re.compile(rb"\{(?:cas:([^}+-]+)|now)([+-][0-9]+)?\}")
 _PATTERNS = [(re.compile(pattern), instead) for pattern, instead, _ in NORMALISATIONS]
 _BLOCK = re.compile(rb"VALUE [^ ]+ [0-9]+ ([0-9]+)|VA ([0-9]+)")

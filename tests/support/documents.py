@@ -18,6 +18,25 @@ def blocks(document: Path, language: str) -> list[str]:
     return [block for kind, block in found if kind == language]
 
 
+_PATIENT = (
+    (r"(cache := memcache\.New\(.*\))", r"\1\n\tcache.Timeout = 60e9"),
+    (r'(memjs\.Client\.create\("[^"]+")\)', r"\1, { timeout: 60 })"),
+    (r"(Dalli::Client\.new\('[^']+')\)", r"\1, socket_timeout: 60)"),
+    (
+        r"new MemcachedClient\((new InetSocketAddress\([^)]*\))\)",
+        r"new MemcachedClient(new net.spy.memcached.ConnectionFactoryBuilder()"
+        r".setOpTimeout(60_000).build(), java.util.List.of(\1))",
+    ),
+)
+
+
+def patient(program: str) -> str:
+    """An example that waits for a busy machine: its client gives up after 0.1 s to 2.5 s."""
+    for pattern, instead in _PATIENT:
+        program = re.sub(pattern, instead, program)
+    return program
+
+
 def section(document: Path, title: str) -> str:
     """What stands below a heading, up to the next of its rank."""
     _, heading, rest = re.split(rf"^(#+ {title})$", document.read_text(), maxsplit=1, flags=re.M)

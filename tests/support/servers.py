@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import itertools
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -217,7 +218,7 @@ class RedCouch(Server):
 
     def __init__(self, folder: Path, storage: str, options: Sequence[str], ready: bool) -> None:
         super().__init__(folder)
-        self._options = ["--storage", storage, *options]
+        self._options = ["--storage", patient(storage), *options]
         self._ready = ready
 
     def command(self) -> Sequence[str]:
@@ -225,8 +226,9 @@ class RedCouch(Server):
         return [*start, *self._options]
 
     def _launch(self) -> None:
+        log = self.folder / "log"
+        self._said_before = len(self.log) if log.exists() else 0
         if self._is_ours:
-            log = self.folder / "log"
             self._process = Preforked(self.command(), self.folder, log, log, os.environ)
         else:
             super()._launch()
@@ -239,7 +241,17 @@ class RedCouch(Server):
     def answers(self) -> bool:
         if not ask(self.address, b"version\r\n", b"\r\n").startswith(b"VERSION "):
             return False
-        return not self._ready or ask(self.address, b"get ready\r\n", b"\r\n") == b"END\r\n"
+        if not self._ready:
+            return True
+        return self._all_connected() and ask(self.address, b"get ready\r\n", b"\r\n") == b"END\r\n"
+
+    def _all_connected(self) -> bool:
+        """Whether each of several workers has its Redis; the one that answers may be any."""
+        said = self.log[self._said_before :]
+        workers = re.search(r"; (\d+) workers serve", said)
+        lines = [line for line in said.splitlines() if "Connected to Redis" in line]
+        connected = set(re.findall(r"\bworker\W+(\d+)", "\n".join(lines)))
+        return workers is None or len(connected) >= int(workers[1])
 
     def run(self, *options: str) -> tuple[int, str]:
         """The status and the words with which it ends by itself, given some options more."""
@@ -252,6 +264,16 @@ class RedCouch(Server):
         log = self.log
         for fault in _FAULTS:
             assert fault not in log, f"RedCouch's log:\n{log}"
+
+
+def patient(storage: str) -> str:
+    """
+    A storage URL whose Redis may stand still as it does on a busy machine, where it does not say
+    for how long.
+    """
+    if "redis" not in storage or re.search("[?&]timeout=", storage):
+        return storage
+    return f"{storage}{'&' if '?' in storage else '?'}timeout=30"
 
 
 class RedCouchOverTLS(RedCouch):

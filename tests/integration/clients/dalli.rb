@@ -4,7 +4,7 @@
 require 'dalli'
 require 'json'
 
-client = Dalli::Client.new("127.0.0.1:#{ARGV[0]}", compress: true)
+client = Dalli::Client.new("127.0.0.1:#{ARGV[0]}", compress: true, socket_timeout: 60)
 seen = {}
 
 values = {

@@ -44,6 +44,11 @@ public class SpyMemcached {
         }
 
         @Override
+        public long getOperationTimeout() {
+          return 60_000;
+        }
+
+        @Override
         public NodeLocator createLocator(List<MemcachedNode> nodes) {
           return new KetamaNodeLocator(nodes, hash, format, given);
         }
@@ -53,6 +58,7 @@ public class SpyMemcached {
           .setLocatorType(Locator.ARRAY_MOD)
           .setHashAlg(hash)
           .setFailureMode(FailureMode.Retry)
+          .setOpTimeout(60_000)
           .build();
     }
     MemcachedClient client = new MemcachedClient(factory, servers);

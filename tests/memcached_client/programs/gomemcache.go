@@ -5,12 +5,14 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/bradfitz/gomemcache/memcache"
 )
 
 func main() {
 	client := memcache.New(os.Args[2:]...)
+	client.Timeout = time.Minute
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		if err := client.Set(&memcache.Item{Key: lines.Text(), Value: []byte("1")}); err != nil {
 			fmt.Println(lines.Text(), err)

@@ -1,7 +1,7 @@
 // Stores the keys of standard input.
 'use strict';
 const memjs = require('memjs');
-const client = memjs.Client.create(process.argv.slice(3).join(','));
+const client = memjs.Client.create(process.argv.slice(3).join(','), { timeout: 60 });
 const keys = require('fs').readFileSync(0, 'utf8').split('\n').filter(Boolean);
 async function store() {
   while (keys.length) {

@@ -7,7 +7,7 @@ for (const server of listed) {
   const [host, port, weight] = server.split(':');
   servers[`${host}:${port}`] = Number(weight);
 }
-const client = new Memcached(servers, { algorithm });
+const client = new Memcached(servers, { algorithm, timeout: 60000 });
 const keys = require('fs').readFileSync(0, 'utf8').split('\n').filter(Boolean);
 const set = (key) =>
   new Promise((done, failed) =>

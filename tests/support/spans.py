@@ -1,0 +1,25 @@
+"""What is left of a time to live, on a machine on which any amount of it may pass unseen."""
+
+from __future__ import annotations
+
+import time
+
+
+class Left:
+    """
+    Equal to every time to live, in seconds rounded up, that something may have that is given so
+    many from now on.
+    """
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, seconds: int) -> None:
+        self._seconds = seconds
+        self._began = time.monotonic()
+
+    def __eq__(self, ttl: object) -> bool:
+        passed = time.monotonic() - self._began
+        return isinstance(ttl, int) and self._seconds - passed <= ttl <= self._seconds
+
+    def __repr__(self) -> str:
+        return f"{self._seconds} - {time.monotonic() - self._began:.1f}"
