@@ -267,9 +267,10 @@ class OriginNode:
 
     def _endpoint(self) -> Any:
         address = self.address
+        patience = max(_CONNECT_SECONDS, self._timeout)
         if address.socket is not None:
-            return UNIXClientEndpoint(self._reactor, address.socket, _CONNECT_SECONDS)
-        return HostnameEndpoint(self._reactor, address.host, address.port, _CONNECT_SECONDS)
+            return UNIXClientEndpoint(self._reactor, address.socket, patience)
+        return HostnameEndpoint(self._reactor, address.host, address.port, patience)
 
     async def _greet(self, client: MemcachedClientProtocol) -> None:
         if self.address.password is not None:

@@ -50,8 +50,7 @@ REST = 1.0
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """What accept says where it is the system that has too little."""
 
-TO_BE_HEARD = 0.05
-"""Seconds in which clients who came last are heard before everybody has to finish."""
+_TO_BE_HEARD = 0.05
 
 _KINDS = ("tcp:", "tcp4:", "tcp6:", "unix:", "ssl:")
 
@@ -165,6 +164,13 @@ class RetryingEndpoint:
         return port
 
 
+def heard(reactor: Any) -> Deferred[None]:
+    """Fires when clients who came last have been heard, before everybody has to finish."""
+    waited: Deferred[None] = deferLater(reactor, _TO_BE_HEARD)
+    # If this process stood still meanwhile, it reads what has come before the second one fires.
+    return waited.addCallback(lambda _: deferLater(reactor, 0))
+
+
 def _last_look_first(port: Any, reactor: Any) -> Callable[[], Deferred[None]]:
     stop = port.stopListening
 
@@ -172,7 +178,7 @@ def _last_look_first(port: Any, reactor: Any) -> Callable[[], Deferred[None]]:
         port.numberAccepts = BACKLOG
         port.doRead()
         await stop()
-        await deferLater(reactor, TO_BE_HEARD)
+        await heard(reactor)
 
     return lambda: Deferred.fromCoroutine(look_and_stop())
 

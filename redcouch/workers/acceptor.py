@@ -21,7 +21,6 @@ from twisted.application.internet import StreamServerEndpointService
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReadDescriptor
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -31,9 +30,9 @@ from redcouch.server.listeners import (
     BACKLOG,
     EXHAUSTED,
     REST,
-    TO_BE_HEARD,
     DescriptorShortage,
     ListeningReactor,
+    heard,
     make_renewable,
 )
 from redcouch.workers.client_counts import ClientCounts
@@ -98,7 +97,7 @@ class Acceptor:
             self._take_all()
         self._socket.close()
         self._factory.doStop()
-        return deferLater(self._reactor, TO_BE_HEARD) if self._last_look else None
+        return heard(self._reactor) if self._last_look else None
 
     def getHost(self) -> Any:
         raise NotImplementedError("the parent listens")

@@ -720,10 +720,12 @@ def test_next_service_waits_for_the_last(host: StartHost, short: Path) -> None:
 def who_has(path: Path) -> set[int]:
     """The processes that have a file open."""
     found = set()
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            if descriptor.readlink() == path:
-                found.add(int(descriptor.parts[2]))
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it ends meanwhile
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    if os.readlink(f"/proc/{pid}/fd/{name}") == str(path):
+                        found.add(int(pid))
     return found
 
 

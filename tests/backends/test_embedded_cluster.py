@@ -32,9 +32,13 @@ def test_one_command(workers: str) -> None:
         for number in range(30):
             request = b"set k%d 0 0 1\r\nv\r\nget k%d\r\n" % (number, number)
             assert ask(service.address, request, b"END\r\n").startswith(b"STORED\r\nVALUE k")
-        stats = ask(service.address, b"stats\r\n", b"END\r\n")
-        assert b"STAT curr_items 30\r\n" in stats
-        assert b"STAT cluster_masters 3\r\n" in stats
+
+        def counted() -> bool:
+            """As all workers say, once each knows the masters."""
+            stats = ask(service.address, b"stats\r\n", b"END\r\n")
+            return b"STAT curr_items 30\r\n" in stats and b"STAT cluster_masters 3\r\n" in stats
+
+        eventually(counted)
         found = re.search(r"redcouch:\*+@([\d.:,]+)", service.log)
         assert found is not None, service.log
         ports = [int(place.rpartition(":")[2]) for place in found[1].split(",")]

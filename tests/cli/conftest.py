@@ -31,10 +31,7 @@ def any_redis(request: pytest.FixtureRequest) -> Iterator[RedisServer | Cluster]
         if getattr(request, "param", "redis") == "redis":
             yield running.enter_context(servers.redis_server())
         else:
-            cluster = running.enter_context(redis_cluster(version="7.0", replicas=False))
-            for node in cluster.nodes:  # who stands still for a while is not gone
-                node.ask("CONFIG SET", "cluster-node-timeout", 60_000)
-            yield cluster
+            yield running.enter_context(redis_cluster(version="7.0", replicas=False))
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.requirements import needs
 from tests.support.servers import Memcached, RedCouch, RedisServer, free_port
-from tests.support.spans import Left
+from tests.support.spans import left_of
 from tests.support.wire import ask
 
 BIGGEST = 2**64 - 1
@@ -177,7 +177,7 @@ def test_nobody_there(redcouch: RedCouch, any_redis: RedisServer) -> None:
 
 def test_without_meta(redcouch: RedCouch, any_redis: RedisServer) -> None:
     """A memcached before 1.6 is told in classic text."""
-    left = Left(500)
+    left = left_of(500)
     fill(redcouch.address, {b"k": Given(b"value", 3, 500)})
     heard: list[bytes] = []
 

@@ -7,7 +7,8 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,11 @@ def test_separator_and_off(redis: RedisServer) -> None:
     assert "session" in names(redis, "prefix")
 
 
+def once_well(ask: Callable[[], Ended]) -> Ended:
+    """What a command says when it ends with status 0, which it does in the end."""
+    return eventually(lambda: [said for said in [ask()] if said.status == 0])[0]
+
+
 def test_ready(redis: RedisServer) -> None:
     """Only when everybody has been quiet, and somebody has watched for as long."""
     with servers.redcouch(redis.url) as bridge:
@@ -106,7 +112,7 @@ def test_ready(redis: RedisServer) -> None:
         assert ignored.status == 1
         assert "has been watched for" in ignored.out
         everybody = ("ready", "--quiet-for", "1s", "--json", "--storage", redis.url)
-        told = eventually(lambda: (said := run(*everybody)).status == 0 and said)
+        told = once_well(lambda: run(*everybody))
         assert told.json == {"ready": True, "reason": None, "clients": [], "gap": None}
 
 
@@ -150,7 +156,7 @@ def test_gap(redis: RedisServer, end: str) -> None:
         assert run("traffic", "--json", "--storage", redis.url).json["since"] == ended
         assert "has been watched for" in told.json["reason"]
         assert "nobody watched from" in told.json["reason"]
-        quiet = eventually(lambda: (said := ready(redis, "1s")).status == 0 and said)
+        quiet = once_well(lambda: ready(redis, "1s"))
         assert quiet.json["gap"] == [begun, ended]
         assert "Before that, nobody watched from" in run("traffic", "--storage", redis.url).out
 
@@ -166,7 +172,7 @@ def test_one_after_another(redis: RedisServer) -> None:
             first.kill()
             looked = watched(redis)
             eventually(lambda: watched(redis) > looked + LAPSE)
-            said = eventually(lambda: (said := ready(redis, "4s")).status == 0 and said)
+            said = once_well(lambda: ready(redis, "4s"))
             assert said.json == {"ready": True, "reason": None, "clients": [], "gap": None}
             first.start()
 
@@ -193,6 +199,11 @@ def test_redis_away(redis: RedisServer) -> None:
         assert ended - begun > LAPSE
 
 
+def have_all_looked(redis: RedisServer, before: set[tuple[bytes, bytes]]) -> bool:
+    """Whether each process has looked again."""
+    return not before & looks(redis)
+
+
 def looks(redis: RedisServer) -> set[tuple[bytes, bytes]]:
     """When each process has looked for traffic last."""
     with redis.client() as client:
@@ -211,7 +222,7 @@ def test_killed(redis: RedisServer, workers: str) -> None:
             # The second look from here has heard the client, and the third finds it noted.
             for _ in range(3):
                 looked = looks(redis)
-                eventually(lambda looked=looked: not looked & looks(redis))
+                eventually(partial(have_all_looked, redis, looked))
             for worker in servers.family(bridge.pid)[1:]:
                 os.kill(worker, signal.SIGKILL)
             bridge.kill()

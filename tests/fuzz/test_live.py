@@ -14,6 +14,7 @@ import pytest
 
 from tests.fuzz.mutations import conversation
 from tests.support import servers
+from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import Wire, ask
 
@@ -144,5 +145,5 @@ def test_wild_and_tame(bridge: RedCouch) -> None:
     troubles = [client.trouble for client in (*wild, *tame) if client.trouble is not None]
     assert troubles == []
     bridge.check_log()
-    while b"STAT curr_connections 1\r\n" not in ask(bridge.address, b"stats\r\n", b"END\r\n"):
-        pass
+    alone = b"STAT curr_connections 1\r\n"
+    eventually(lambda: alone in ask(bridge.address, b"stats\r\n", b"END\r\n"))

@@ -7,7 +7,7 @@ import pytest
 from redcouch.backends.redis.cluster.slots import slot_of
 from tests.http.pages import fetch, metrics
 from tests.support import servers
-from tests.support.cluster import redis_cluster
+from tests.support.cluster import QUICKLY, redis_cluster
 from tests.support.polling import eventually
 from tests.support.requirements import needs
 from tests.support.wire import ask
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.once
 def test_a_dead_node_is_seen(workers: str) -> None:
     """Each master with its slots; which one is down, and why; what was sent elsewhere."""
     with (
-        redis_cluster(version="7.0", replicas=False) as cluster,
+        redis_cluster(version="7.0", replicas=False, node_timeout=QUICKLY) as cluster,
         servers.redcouch(cluster.url, "--http", "0", "--workers", workers) as server,
     ):
         nodes = fetch(server, "/api/status").json()["storage"]["facts"]["nodes"]

@@ -229,12 +229,12 @@ def test_sorting(window: Chrome, shown: RedCouch) -> None:
     button = window.find_element(By.CSS_SELECTOR, "#commands th:nth-child(3) button")
     button.click()
     assert heads() == [None, None, "ascending", None]
-    shown = outcomes()
-    assert shown == sorted(shown)
+    listed = outcomes()
+    assert listed == sorted(listed)
     button.click()
     assert heads() == [None, None, "descending", None]
-    shown = outcomes()
-    assert shown == sorted(shown, reverse=True)
+    listed = outcomes()
+    assert listed == sorted(listed, reverse=True)
 
 
 def test_silence(window: Chrome, any_redis: RedisServer) -> None:

@@ -566,9 +566,7 @@ def test_daemon(any_redis: RedisServer, tmp_path: Path) -> None:
         eventually(lambda: all_serve((LOOPBACK, port)))
         replace_worker(pid, 1)
         eventually(lambda: all_serve((LOOPBACK, port)))
-        for number in (1, 2):
-            connected = f"[worker {number}] Connected to Redis"
-            eventually(lambda said=connected: said in (tmp_path / "log").read_text())
+        eventually(lambda: both_connected((tmp_path / "log").read_text()))
         pids = worker_pids(pid)
     finally:
         os.kill(pid, signal.SIGTERM)
@@ -578,6 +576,10 @@ def test_daemon(any_redis: RedisServer, tmp_path: Path) -> None:
     assert "Traceback" not in log
     for line in log.splitlines():
         assert line.startswith("20"), f"no line of its own: {line}"
+
+
+def both_connected(log: str) -> bool:
+    return all(f"[worker {number}] Connected to Redis" in log for number in (1, 2))
 
 
 def refused(*options: str) -> str:

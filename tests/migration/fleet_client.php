@@ -6,6 +6,7 @@ function connect(array $servers): Memcached
     $client->setOption(Memcached::OPT_HASH, Memcached::HASH_CRC);
     $client->setOption(Memcached::OPT_DISTRIBUTION, Memcached::DISTRIBUTION_MODULA);
     $client->setOption(Memcached::OPT_TCP_NODELAY, true);
+    $client->setOption(Memcached::OPT_POLL_TIMEOUT, 60000);
     $client->addServers($servers);
     return $client;
 }

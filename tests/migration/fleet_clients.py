@@ -22,7 +22,7 @@ from pymemcache.client.hash import HashClient
 
 Servers = Sequence[tuple[str, int]]
 
-SECONDS = 10.0
+SECONDS = 60.0
 """For which a client waits."""
 
 
@@ -138,6 +138,8 @@ class Pylibmc(Library):
             "tcp_nodelay": True,
             "receive_timeout": int(SECONDS * 1e6),
             "send_timeout": int(SECONDS * 1e6),
+            "connect_timeout": int(SECONDS * 1e3),
+            "_poll_timeout": int(SECONDS * 1e3),
         }
         addresses = [f"{host}:{port}" for host, port in servers]
         return pylibmc.Client(addresses, behaviors=behaviors)

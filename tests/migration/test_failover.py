@@ -15,6 +15,7 @@ from pymemcache.exceptions import MemcacheServerError
 
 from redcouch.backends.redis.cluster.slots import slot_of
 from tests.cli.running import run
+from tests.reliability.clients import RECOVERY
 from tests.reliability.soak import until_stored
 from tests.support import servers
 from tests.support.cluster import Cluster, ClusterNode, redis_cluster
@@ -32,9 +33,6 @@ RATE = 60.0
 
 PROBES = [f"probe-{number}" for number in range(12)]
 """Keys of which some are on each master."""
-
-RECOVERY = 5.0
-"""Seconds after the cluster's own recovery; RedCouch looks at the topology once in 1.25."""
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +77,18 @@ class Trial:
         for worker in self.workers:
             worker.stop()
         if stage == "origin-first":
-            assert run("stage", "redis-first", "-s", self.url).status == 0
+            self._change_to("redis-first")
         eventually(lambda: run("stage", "-s", self.url).status == 0)
         self._look(*self.nodes)
         assert run("sweep", "-s", self.url).status == 0
-        assert run("stage", "redis-only", "-s", self.url).status == 0
+        self._change_to("redis-only")
         self._look(self.bridges[0])
         assert not self.model.phase.faults, self.model.phase.examples
+
+    def _change_to(self, stage: str) -> None:
+        """Change the stage; again, where a process is late to acknowledge."""
+        words = ("stage", stage, "--timeout", "30", "-s", self.url)
+        eventually(lambda: run(*words).status == 0)
 
     def _look(self, *where: Memcached | RedCouch) -> None:
         from tests.migration.fleet_clients import Pymemcache

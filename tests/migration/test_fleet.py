@@ -20,7 +20,7 @@ def test_nothing_is_wrong(on_cluster: bool) -> None:
     """
     from tests.migration.fleet import go, table, wrong
 
-    phases = go(seconds=15, rate=150, rounds=1, on_cluster=on_cluster)
+    phases = go(seconds=8, rate=150, rounds=1, on_cluster=on_cluster)
     examples = [one for phase in phases for one in phase.examples]
     assert not wrong(phases), f"{table(phases)}\n{examples}"
     assert len({phase.name for phase in phases if phase.operations}) >= 7

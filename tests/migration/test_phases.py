@@ -59,29 +59,37 @@ def test_phase_2(
         two.use(f"items {any_redis.port}")
 
 
-def test_phase_3(
-    redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis, tmp_path: Path
-) -> None:
-    """Promote and clean up under load: what is left is what a native application has."""
-    sign_in(redcouch.address)
-    with application(tmp_path, f"items {any_redis.port}") as (one, two):
+def promote_under_load(server: RedisServer, folder: Path) -> None:
+    """What an application reads in either form becomes plain strings, and what is left goes."""
+    with application(folder, f"items {server.port}") as (one, two):
         for instance in (one, two):
-            instance.use(f"either {any_redis.port}")
-        said = run("promote", "--force", "*", "--to", "string", "-s", any_redis.url, "--json")
+            instance.use(f"either {server.port}")
+        said = run("promote", "--force", "*", "--to", "string", "-s", server.url, "--json")
         assert said.status in (0, 1)
         assert said.json["promoted"] >= SESSIONS
         assert said.json["left"] == [
             [key, "there is such a key already"] for key, _ in said.json["left"]
         ]
         for instance in (one, two):
-            instance.use(f"strings {any_redis.port}")
-        assert run("cleanup", "--force", "--yes", "--system", "-s", any_redis.url).status == 0
+            instance.use(f"strings {server.port}")
+        assert run("cleanup", "--force", "--yes", "--system", "-s", server.url).status == 0
         one.work()
         two.work()
-    left = [key for key in client.keys("redcouch:*") if b":traffic" not in key]  # written any time
-    assert client.keys("rc:*") == left == []
-    assert client.get("session:7") == b"user-7"
-    assert 3000 < client.ttl("session:7") <= 3600
+
+
+def test_phase_3(tmp_path: Path) -> None:
+    """Promote and clean up under load: what is left is what a native application has."""
+    with (
+        servers.redis_server() as server,
+        servers.redcouch(server.url) as bridge,
+        server.client() as client,
+    ):
+        sign_in(bridge.address)
+        promote_under_load(server, tmp_path)
+        left = [key for key in client.keys("redcouch:*") if b":traffic" not in key]  # any time
+        assert client.keys("rc:*") == left == []
+        assert client.get("session:7") == b"user-7"
+        assert 3000 < client.ttl("session:7") <= 3600
 
 
 def test_from_the_beginning_to_the_end(memcached: Memcached, old: str, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.integration.clients.programs import run as start
 from tests.support import servers
 from tests.support.requirements import installed, needs
 from tests.support.servers import RedisServer
-from tests.support.spans import Left
+from tests.support.spans import left_of
 
 DOCS = Path(__file__).parents[2] / "docs" / "native.md"
 REDISES = ("7.0", "8.2")
@@ -78,7 +78,7 @@ def memcached(both: Both) -> Iterator[Client]:
 @needs("redis-cli")
 def test_redis_cli(both: Both, memcached: Client) -> None:
     """The examples of the documentation."""
-    left = Left(500)
+    left = left_of(500)
     token = both.cli("FCALL", "redcouch_set", "1", "rc:key", "value", "500", "7").strip()
     assert token.isdigit()
     assert both.cli("FCALL_RO", "redcouch_get", "1", "rc:key") == "value\n"
@@ -123,7 +123,7 @@ def test_every_function(both: Both, memcached: Client) -> None:
     assert call("append", "rc:k", "c").isdigit() and call("prepend", "rc:k", "a").isdigit()
     assert memcached.get("k") == b"abc"
     assert call("gets", "rc:k")[1:2] == [b"4294967295"]
-    left = Left(500)
+    left = left_of(500)
     assert call("touch", "rc:k", 500) == 1 and call("touch", "rc:none", 500) == 0
     assert call("gets", "rc:k")[3] == left
     with both.server.client() as client:

@@ -15,7 +15,7 @@ from pymemcache.client.base import Client
 from redcouch.native import AsyncItems, Found, Items, UnreadableItemError
 from tests.support import servers
 from tests.support.servers import RedisServer
-from tests.support.spans import Left
+from tests.support.spans import left_of
 
 MANY: dict[str | bytes, str | bytes] = {f"k{place}": b"%d" % place for place in range(1200)}
 
@@ -42,7 +42,7 @@ def both(service: tuple[str, int], any_redis: RedisServer) -> Iterator[tuple[Ite
 def test_both_directions(both: tuple[Items, Client]) -> None:
     """What one writes the other reads: value, flags, token, time to live."""
     items, memcached = both
-    left = Left(500)
+    left = left_of(500)
     token = items.set("k", b"\0\xffv", ttl=500, flags=7)
     assert memcached.gets("k") == (b"\0\xffv", str(token).encode())
     assert items.gets("k") == Found(b"\0\xffv", 7, token, left)
@@ -76,7 +76,7 @@ def test_every_change(both: tuple[Items, Client]) -> None:
     assert items.add("k", b"b") and items.add("k", b"x") is None
     assert items.append("k", b"c") and items.prepend("k", b"a")
     assert memcached.get("k") == b"abc"
-    left = Left(500)
+    left = left_of(500)
     assert items.replace("k", b"new") and items.touch("k", 500) and not items.touch("none", 5)
     found = items.gets("k")
     assert found is not None and found[:2] == (b"new", 0) and found.ttl == left
@@ -155,7 +155,7 @@ def test_asyncio(any_redis: RedisServer) -> None:
         items = AsyncItems(client, layout="string")
         try:
             await client.flushdb()
-            left = Left(60)
+            left = left_of(60)
             token = await items.set("k", "1", flags=3, ttl=60)
             assert await items.gets("k") == Found(b"1", 3, token, left)
             assert await items.add("k", "2") is None

@@ -7,7 +7,11 @@ import threading
 import time
 from collections.abc import Callable
 
+from tests.support.polling import eventually
 from tests.support.wire import Address, Wire
+
+RECOVERY = 20.0
+"""Seconds allowed on a machine of any speed. Two is the promise."""
 
 
 class Client:
@@ -169,6 +173,24 @@ class RefusedError(Exception):
 def _refusal(reply: bytes) -> RefusedError:
     assert reply.startswith(b"SERVER_ERROR "), reply
     return RefusedError(reply.decode().strip())
+
+
+def once_answered(client: Client, key: str) -> bytes | None:
+    """
+    What Redis has: a worker other than the one that was seen to serve again may
+    need a moment more.
+    """
+    values: list[bytes | None] = []
+
+    def answered() -> bool:
+        try:
+            values.append(client.get(key))
+        except RefusedError:
+            return False
+        return True
+
+    eventually(answered)
+    return values[0]
 
 
 class Load(threading.Thread):

@@ -30,7 +30,7 @@ from itertools import cycle
 from pathlib import Path
 from statistics import linear_regression
 
-from tests.reliability.clients import BinaryClient, Client, Load, MetaClient
+from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, once_answered
 from tests.support import servers
 from tests.support.polling import PATIENCE, eventually
 from tests.support.servers import RedCouch, RedisServer
@@ -59,6 +59,7 @@ class Report:
     refused: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     slowest_recovery: float = 0.0
+    recoveries: list[float] = field(default_factory=list)
     looks: list[tuple[float, float, int]] = field(default_factory=list)
 
     @property
@@ -86,7 +87,7 @@ class Report:
             self.wrong += load.wrong + load.failed
             for key in load.uncertain:
                 try:
-                    load.check(key, auditor.get(key))
+                    load.check(key, once_answered(auditor, key))
                 except AssertionError as error:
                     self.wrong.append(str(error))
         auditor.close()

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import cycle
+from statistics import median
 
 import pytest
 
 from redcouch.backends.redis.cluster.slots import slot_of
 from tests.reliability import cluster_soak
-from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError, Survivor
+from tests.reliability.clients import (
+    RECOVERY,
+    BinaryClient,
+    Client,
+    Load,
+    MetaClient,
+    RefusedError,
+    Survivor,
+)
 from tests.reliability.historians import KEYS, historians, judge, wait_for_more
 from tests.support import servers
 from tests.support.cluster import (
     CLUSTER_VERSIONS,
     MOVES_AT_ONCE,
+    QUICKLY,
     Cluster,
     ClusterNode,
     redis_cluster,
@@ -74,6 +85,21 @@ def wait_for_stored(loads: list[Load], many: int) -> None:
     )
 
 
+def wait_for_each_key(loads: list[Load]) -> None:
+    """Until each of their keys has been stored again: what is there is known then."""
+    before = [dict(load.acknowledged) for load in loads]
+
+    def stored() -> bool:
+        return all(
+            load.acknowledged.get(key, 0) > known.get(key, 0)
+            for load, known in zip(loads, before, strict=True)
+            for key in load.uncertain
+            if load.is_alive()
+        )
+
+    eventually(stored)
+
+
 def test_resharding(cluster: Cluster) -> None:
     """
     Slots move by the old method, each open for a while: no client is refused
@@ -89,7 +115,7 @@ def test_resharding(cluster: Cluster) -> None:
         keys += [b"rc:load-%d-0" % place for place in range(len(KINDS))]
         addresses = [bridge.address for bridge in bridges]
         with under_load(loads), historians(addresses, 100_000) as clients:
-            targets = cycle(cluster.masters)
+            targets = cycle(cluster.serving_masters())
             for slot in map(slot_of, keys):
                 target = next(targets)
                 if target is cluster.serving(slot):
@@ -124,7 +150,7 @@ def test_atomic_resharding(parameters: str) -> None:
         slots += [slot_of(b"rc:load-%d-0" % place) for place in range(len(KINDS))]
         addresses = [bridge.address for bridge in bridges]
         with under_load(loads), historians(addresses, 100_000) as clients:
-            targets = cycle(cluster.masters)
+            targets = cycle(cluster.serving_masters())
             for slot in slots * 2:
                 target = next(targets)
                 if target is cluster.serving(slot):
@@ -197,7 +223,7 @@ def test_killed_master(cluster: Cluster) -> None:
     Only the dead node's keys fail, at once; they are served again within seconds of the
     cluster's own recovery. Each answer is one to its request.
     """
-    with two_services(cluster) as bridges:
+    with two_services(cluster, "?timeout=10") as bridges, cluster.node_timeout(QUICKLY):
         slot = slot_of(b"rc:survivor-0")
         dead = cluster.serving(slot)
         replica = cluster.replica_of(dead)
@@ -217,26 +243,28 @@ def test_killed_master(cluster: Cluster) -> None:
             wait_for_stored(loads, 20)
             for load in loads:
                 load.strict = False  # type: ignore[attr-defined]
+            servers.hold(replica.pid)  # nobody takes over before the keys are seen to fail
             dead.kill()
             begun = time.monotonic()
             with pytest.raises(RefusedError, match=r"storage (connection lost|not reachable)"):
                 while True:
                     client.store("survivor-0", "v")
-            assert time.monotonic() - begun < 0.5
+            assert time.monotonic() - begun < 8  # and so not after the timeout
+            os.kill(replica.pid, signal.SIGCONT)
             assert client.get(other) == b"before"
             wait_until_master(replica)
             eventually(lambda: replica.cluster_info()["cluster_state"] == "ok")
             recovered = time.monotonic()
             eventually(lambda: _stores(client, "survivor-0"))
             took = time.monotonic() - recovered
-            wait_for_stored(loads, 20)
+            wait_for_each_key(loads)
             for load in loads:
                 load.strict = True  # type: ignore[attr-defined]
             wait_for_stored(loads, 20)
         client.close()
         for load in loads:
             assert (load.wrong, load.failed, load.reconnected) == ([], [], 0)
-        assert took < 2.5
+        assert took < RECOVERY
         dead.start()
         cluster.wait()
 
@@ -261,4 +289,5 @@ def test_changes_under_load(version: str) -> None:
     report = cluster_soak.run(SECONDS / len(VERSIONS), version, pause=0.002)
     assert report.wrong == [], str(report)
     assert report.counted > 20, str(report)
-    assert report.slowest_recovery < 2.5, str(report)
+    assert median(report.recoveries) < 2.5, str(report)
+    assert report.slowest_recovery < RECOVERY, str(report)

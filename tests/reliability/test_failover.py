@@ -37,7 +37,7 @@ class Sentinel(Server):
             f"bind {LOOPBACK}",
             f"dir {self.folder}",
             f"sentinel monitor main {LOOPBACK} {self._master} 2",
-            "sentinel down-after-milliseconds main 300",
+            "sentinel down-after-milliseconds main 60000",  # see take_for_dead_after
             "sentinel failover-timeout main 3000",
         ]
         file.write_text("\n".join(rules) + "\n")
@@ -68,7 +68,7 @@ def watched(master: RedisServer, folder: Path) -> Iterator[str]:
         for sentinel in sentinels:
             eventually(sentinel.sees_all)
         hosts = ",".join(f"{LOOPBACK}:{sentinel.port}" for sentinel in sentinels)
-        yield f"redis+sentinel://{hosts}/main?timeout=0.5"
+        yield f"redis+sentinel://{hosts}/main?timeout=10"
 
 
 def test_failover(tmp_path: Path) -> None:
@@ -95,6 +95,7 @@ def test_failover(tmp_path: Path) -> None:
                 _until_stored(loads, 20)
                 for load in loads:
                     load.strict = False
+                take_for_dead_after(url, 300)
                 master.kill()
                 eventually(lambda: native.info("replication")["role"] == "master")
                 _until_stored(loads, 20)  # each key twice at least: what is there is known again
@@ -110,6 +111,19 @@ def test_failover(tmp_path: Path) -> None:
                     field = native.hget(f"rc:{key}", "v")
                     assert isinstance(field, bytes)
                     load.check(key, bytes.fromhex(field.decode()))
+
+
+def sentinels(url: str) -> Iterator[redis.Redis]:
+    """A client of each of those in a URL."""
+    for host in url.removeprefix("redis+sentinel://").partition("/")[0].split(","):
+        with redis.Redis(host=LOOPBACK, port=int(host.rpartition(":")[2])) as client:
+            yield client
+
+
+def take_for_dead_after(url: str, milliseconds: int) -> None:
+    """How long a master may be silent: for long, but where one is to be replaced."""
+    for sentinel in sentinels(url):
+        sentinel.sentinel_set("main", "down-after-milliseconds", milliseconds)
 
 
 @contextmanager
@@ -143,9 +157,7 @@ def test_planned_failover(tmp_path: Path, services: int) -> None:
         bridges = [running.enter_context(servers.redcouch(url)) for _ in range(services)]
         with historians([bridge.address for bridge in bridges], 100_000) as clients:
             wait_for_more(clients, 40)
-            port = int(url.partition(":")[2].split(",")[0].rpartition(":")[2])
-            with redis.Redis(host=LOOPBACK, port=port) as sentinel:
-                sentinel.execute_command("SENTINEL", "FAILOVER", "main")
+            next(sentinels(url)).execute_command("SENTINEL", "FAILOVER", "main")
             eventually(lambda: role(replica) == "master")
             assert role(master) == "master"
             wait_for_more(clients, 40)
@@ -170,8 +182,10 @@ def test_unplanned_failover(tmp_path: Path, harm: signal.Signals, services: int)
             for _ in range(50):
                 assert count.up()
         with replica.client() as native:
+            take_for_dead_after(url, 300)
             os.kill(master.pid, harm)
             eventually(lambda: native.info("replication")["role"] == "master")
+            take_for_dead_after(url, 60_000)
             had = [
                 int(bytes.fromhex(native.hget(f"rc:{one.name}", "v").decode())) for one in counts
             ]

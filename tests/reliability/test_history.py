@@ -138,6 +138,8 @@ def test_impossible(operations: Sequence[Operation]) -> None:
 
 def test_several_processes(any_redis: RedisServer) -> None:
     """Whichever process a client asks, all of them are one cache."""
+    with any_redis.client(db=7) as native:
+        native.flushdb()
     with (
         servers.redcouch(any_redis.url + "/7") as one,
         servers.redcouch(any_redis.url + "/7", "--workers", "2") as other,

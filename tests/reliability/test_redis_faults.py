@@ -14,15 +14,19 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError
+from tests.reliability.clients import (
+    RECOVERY,
+    BinaryClient,
+    Client,
+    Load,
+    MetaClient,
+    once_answered,
+)
 from tests.reliability.proxy import in_front_of
 from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import Wire
-
-RECOVERY = 20.0
-"""Seconds allowed on a machine of any speed. Two is the promise."""
 
 
 @contextmanager
@@ -51,24 +55,6 @@ def under_load(server: RedCouch) -> Iterator[list[Load]]:
         for key in load.uncertain:
             load.check(key, once_answered(client, key))
     client.close()
-
-
-def once_answered(client: Client, key: str) -> bytes | None:
-    """
-    What Redis has: a worker other than the one that was seen to serve again may
-    need a moment more.
-    """
-    values: list[bytes | None] = []
-
-    def answered() -> bool:
-        try:
-            values.append(client.get(key))
-        except RefusedError:
-            return False
-        return True
-
-    eventually(answered)
-    return values[0]
 
 
 def until_asked(loads: list[Load]) -> None:

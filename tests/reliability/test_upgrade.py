@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,7 +137,7 @@ def clients(port: int) -> Iterator[Callable[[], None]]:
         wire = stack.enter_context(Wire((LOOPBACK, port)))
         plain = Client((LOOPBACK, port), timeout=PATIENCE)
         stack.callback(plain.close)
-        behaviors = {"tcp_nodelay": True}
+        behaviors = {"tcp_nodelay": True, "_poll_timeout": 60_000}
         text, binary = (
             pylibmc.Client([f"{LOOPBACK}:{port}"], binary=binary, behaviors=behaviors)
             for binary in (False, True)
@@ -201,6 +202,9 @@ def upgraded(first: RedCouch, storage: str, options: Sequence[str]) -> Iterator[
             old = serving[-1]
             new = stack.enter_context(another(first, str(len(serving)), storage, options))
             eventually(lambda: not runs(old.pid))
+            # The next one would find it.
+            offered = f"@redcouch-tcp:{new.port}:"
+            eventually(lambda: offered in Path("/proc/net/unix").read_text())
             serving.append(new)
 
         yield upgrade

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 
-class Left:
+def left_of(seconds: int) -> Any:
     """
     Equal to every time to live, in seconds rounded up, that something may have that is given so
     many from now on.
     """
+    return _Left(seconds)
 
+
+class _Left:
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, seconds: int) -> None:

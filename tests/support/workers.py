@@ -52,8 +52,15 @@ def statistics(address: Address, group: str = "") -> dict[str, str]:
 
 def stats_on(wire: Wire, group: str = "") -> dict[str, str]:
     """The same on a connection that is open already."""
-    reply = request(wire, f"stats {group}".strip().encode() + b"\r\n", b"END\r\n").decode()
-    return dict(line.split(" ", 2)[1:] for line in reply.splitlines() if line != "END")
+    line = f"stats {group}".strip().encode() + b"\r\n"
+    reply = wire.exchange(line, lambda said: said.endswith(b"END\r\n") or _is_late(said))
+    if reply is None or _is_late(reply):
+        return {}  # the process that knows stands still
+    return dict(one.split(" ", 2)[1:] for one in reply.decode().splitlines() if one != "END")
+
+
+def _is_late(reply: bytes) -> bool:
+    return reply.startswith(b"SERVER_ERROR") and reply.endswith(b"\r\n")
 
 
 def clients_by_worker(address: Address, workers: int = 2) -> dict[str, int]:

@@ -9,7 +9,7 @@ from redis import Redis
 
 from tests.support import servers
 from tests.support.cluster import Cluster, shared_cluster
-from tests.support.requirements import fixture_needs
+from tests.support.requirements import fixture_needs, needs
 from tests.support.servers import Memcached, RedCouch, RedisServer
 from tests.support.wire import ask
 
@@ -17,11 +17,11 @@ PATIENT = "from-timeout=20"
 """For tests that are not about time, on a machine that may be busy."""
 
 
-@pytest.fixture(params=["redis", "cluster"])
+@pytest.fixture(params=["redis", pytest.param("cluster", marks=needs("redis 7.0"))])
 def redis(request: pytest.FixtureRequest) -> Iterator[RedisServer | Cluster]:
     """One Redis, and a cluster."""
     if request.param == "cluster":
-        cluster = shared_cluster("")
+        cluster = shared_cluster("7.0")
         cluster.clear()
         yield cluster
     else:

@@ -73,8 +73,8 @@ def test_ctrl_c(url: str, redis: RedisServer, old: Memcached) -> None:
     """It ends between two batches, is no whole sweep, and the next one does the rest."""
     fill_many(old.address, b"k", ITEMS)
     with redis.client() as client:
-        sweep = start("sweep", "-s", url, "--rate", 200, "--json")
-        eventually(lambda: len(client.keys("rc:*")) > 50)
+        sweep = start("sweep", "-s", url, "--rate", 50, "--json")
+        eventually(lambda: len(client.keys("rc:*")) > 20)
         sweep.send_signal(signal.SIGINT)
         said = finish(sweep)
         assert said.status == 130
@@ -107,7 +107,7 @@ def test_items_left(redis: RedisServer, old: Memcached, on_cluster: bool) -> Non
             return shown
 
         assert left() is None
-        sweep = start("sweep", "-s", url, "--rate", 200, "--json")
+        sweep = start("sweep", "-s", url, "--rate", 50, "--json")
         eventually(lambda: 0 < (left() or 0) < ITEMS)
         sweep.send_signal(signal.SIGINT)
         rest = ITEMS - finish(sweep).json["copied"]

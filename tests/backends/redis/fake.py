@@ -27,6 +27,7 @@ class FakeRedis(Protocol):
         while (command := self._reader.gets()) is not False:
             loading = [word.upper() for word in command[:2]] == [b"SCRIPT", b"LOAD"]
             answer = self.factory.prepare if loading else self.factory.answer
+            self.factory.speaker = self
             self.transport.write(answer(command))
 
     def connectionLost(self, reason: Any = None) -> None:
@@ -49,6 +50,7 @@ class FakeRedisFactory(Factory):
 
     def __init__(self) -> None:
         self.connections: list[FakeRedis] = []
+        self.speaker: FakeRedis | None = None  # whose command is answered
         self.made = 0
         self.greeting = b""
         self.prepare: Callable[[list[bytes]], bytes] = lambda command: b"$2\r\nok\r\n"

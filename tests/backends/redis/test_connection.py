@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -168,8 +169,10 @@ class ComingAndGoingTests(RedisCase):
         """A Redis that does not answer in time is given up, and taken again later."""
         lines = self.logged()
         server = self.start_redis()
-        await self.connect(f"{server.url}?timeout=0.2")
+        await self.connect(f"{server.url}?timeout=20")
         await self.set(b"old")
+        link: Any = self.storage._link  # type: ignore[attr-defined]
+        patient, link.location = link.location, replace(link.location, timeout=0.2)
         servers.hold(server.pid)
         answers = [self.storage.execute([Get([b"k"])]) for _ in range(3)]
         for answer in answers:
@@ -178,6 +181,7 @@ class ComingAndGoingTests(RedisCase):
         await self.unreachable()
         self.assertFalse(self.storage.health().ready)
         self.assertTrue(any("no answer for 0.2 s" in line for line in lines))
+        link.location = patient
         os.kill(server.pid, signal.SIGCONT)
         await self.ready()
         for number in range(100):
@@ -205,9 +209,16 @@ class ComingAndGoingTests(RedisCase):
         await self.connect(server.url)
         await self.set(b"v")
         link: Any = self.storage._link  # type: ignore[attr-defined]
-        client = self.native(server)
-        client.client_kill_filter(_type="normal", skipme=True)
-        await eventually_in_reactor(lambda: link._protocol is None)
+        lost: Deferred[None] = Deferred()
+        on_lost = link.on_lost
+
+        def tell(*how: Any) -> None:
+            on_lost(*how)
+            lost.callback(None)
+
+        self.patch(link, "on_lost", tell)
+        self.native(server).client_kill_filter(_type="normal", skipme=True)
+        await lost
         self.assertEqual(await self.value(), b"v")
 
     async def test_killed_connection(self) -> None:
@@ -486,10 +497,15 @@ class FakeRedisTests(RedisCase):
 
     async def test_standstill(self) -> None:
         """A process that stood still itself does not take that for Redis's silence."""
-        fake = await self.listen(timeout=0.2)
+        fake = await self.listen(timeout=30)
         fake.answer = lambda command: b"*3\r\n$2\r\n76\r\n$-1\r\n$-1\r\n"
         await self.connect(self.address)
         await self.get()
+        link: Any = self.storage._link  # type: ignore[attr-defined]
+        link.location, link._pause = replace(link.location, timeout=0.2), 0.05
+        link._watch.stop()
+        link._looked_at = reactor.seconds()
+        link._watch.start(0.05, now=False)
         answer = self.storage.execute([Get([b"k"])])
         await deferLater(reactor, 0)  # it is on its way, and the fake has yet to see it
         reactor.callFromThread(time.sleep, 0.6)

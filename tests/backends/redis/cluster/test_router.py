@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet import reactor as _reactor
@@ -31,7 +32,7 @@ class OneNodeTests(RedisCase):
         #: What the node says to a set of each value, time after time.
         self.script: dict[bytes, list[bytes]] = defaultdict(list)
         self.seen: list[bytes] = []
-        await self.connect(f"redis+cluster://127.0.0.1:{self.port}?timeout=0.4&encoding=raw")
+        await self.connect(f"redis+cluster://127.0.0.1:{self.port}?timeout=20&encoding=raw")
 
     def answer(self, command: list[bytes]) -> bytes:
         if command[0] == b"CLUSTER":
@@ -86,6 +87,9 @@ class OneNodeTests(RedisCase):
 
     async def test_for_good(self) -> None:
         """What cannot be done within the timeout fails, and was not done."""
+        storage: Any = self.storage
+        router = storage._router
+        self.patch(router, "_location", replace(router._location, timeout=0.4))
         self.script |= {b"a": [DOWN] * 1000}
         began = reactor.seconds()
         (failed,) = await self.sets(b"a")

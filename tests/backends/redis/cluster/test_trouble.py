@@ -18,7 +18,7 @@ from tests.backends.redis.access import CLUSTER_RULES, EVERYTHING
 from tests.backends.redis.certificates import Authority
 from tests.backends.redis.cluster.case import ClusterCase
 from tests.support import servers
-from tests.support.cluster import Cluster, ClusterNode
+from tests.support.cluster import QUICKLY, Cluster, ClusterNode
 from tests.support.polling import eventually_in_reactor
 
 reactor: Any = _reactor
@@ -80,7 +80,7 @@ class TroubleTests(ClusterCase):
 
     async def test_one_node_hangs(self) -> None:
         """Its keys fail after the timeout, the others are served at once; health names it."""
-        cluster = await self.begin("?timeout=0.5", replicas=False)
+        cluster = await self.begin("?timeout=2", replicas=False)
         held = cluster.masters[0]
         there, elsewhere = self.split(cluster, held)
         servers.hold(held.pid)
@@ -90,7 +90,7 @@ class TroubleTests(ClusterCase):
             self.assertEqual(await self.get_all(elsewhere), [Item(b"v", 0, 0)] * len(elsewhere))
             self.assertFalse(asked.called)
             (found,) = await asked
-            self.assertGreater(reactor.seconds() - began, 0.4)
+            self.assertGreater(reactor.seconds() - began, 1.6)
             for key, item in zip(KEYS, found, strict=True):
                 if key in there:
                     self.assert_failed(item, ErrorKind.UNAVAILABLE)
@@ -100,7 +100,7 @@ class TroubleTests(ClusterCase):
             self.assertIn(f"Redis at 127.0.0.1:{held.port}", self.storage.health().reason)
             began = reactor.seconds()
             self.assert_failed((await self.get_all(there[:1]))[0], ErrorKind.UNAVAILABLE)
-            self.assertLess(reactor.seconds() - began, 0.4)
+            self.assertLess(reactor.seconds() - began, 1.6)
         finally:
             os.kill(held.pid, signal.SIGCONT)
         await eventually_in_reactor(lambda: self.storage.health().ready)
@@ -108,7 +108,7 @@ class TroubleTests(ClusterCase):
 
     async def test_one_node_hangs_and_is_replaced(self) -> None:
         """Its replica takes over, and is found; the one that hung comes back as a replica."""
-        cluster = await self.begin("?timeout=0.5")
+        cluster = await self.begin(node_timeout=QUICKLY)
         held = cluster.masters[0]
         there, _ = self.split(cluster, held)
         servers.hold(held.pid)
@@ -149,7 +149,7 @@ class TroubleTests(ClusterCase):
         cluster = self.start_cluster()
         master, replica = cluster.masters[0], cluster.replicas[0]
         wrong = f"map=127.0.0.1:{master.port}=127.0.0.1:{replica.port}"
-        await self.connect(f"{cluster.url}?timeout=0.4&{wrong}")
+        await self.connect(f"{cluster.url}?{wrong}")
         await eventually_in_reactor(lambda: self.storage.health().ready)
         there, elsewhere = self.split(cluster, master)
         began = reactor.seconds()
@@ -168,14 +168,16 @@ class TroubleTests(ClusterCase):
         With C{cluster-require-full-coverage}, Redis's default, one dead node without a replica
         stops all of them: that is said, after the timeout.
         """
-        cluster = self.start_cluster(replicas=False)
-        await self.connect(f"{cluster.url}?timeout=0.3")
+        cluster = self.start_cluster(replicas=False, node_timeout=QUICKLY)
+        await self.connect(cluster.url)
         await self.set(b"v")
         dead = cluster.masters[0]
         _, elsewhere = self.split(cluster, dead)
         dead.kill()
-        alive = cluster.masters[1]
-        await eventually_in_reactor(lambda: alive.cluster_info()["cluster_state"] == "fail")
+        alive = cluster.masters[1:]  # one of them hears of it first
+        await eventually_in_reactor(
+            lambda: all(node.cluster_info()["cluster_state"] == "fail" for node in alive)
+        )
         result = await self.do(Store(StoreMode.SET, elsewhere[0], b"v"))
         self.assert_failed(result, ErrorKind.UNAVAILABLE)
         self.assertEqual(result.message, "storage answered CLUSTERDOWN")
