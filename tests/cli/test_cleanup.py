@@ -33,6 +33,7 @@ def left(client: redis.Redis) -> set[bytes]:
     return {key for key in keys if not key.startswith(b"redcouch:sys:traffic")}
 
 
+@pytest.mark.everywhere
 def test_yes(items: Mapping[bytes, bytes], any_redis: RedisServer, client: redis.Redis) -> None:
     said = run("cleanup", "--force", "--yes", "-s", any_redis.url)
     assert (said.status, said.out) == (0, "removed 1001 of 1001 keys under rc:\n")

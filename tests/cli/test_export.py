@@ -39,6 +39,7 @@ def url_of(memcached: Memcached) -> str:
     return f"memcached://127.0.0.1:{memcached.port}"
 
 
+@pytest.mark.everywhere
 def test_everything_is_kept(any_storage: tuple[str, RedCouch], memcached: Memcached) -> None:
     """Value, flags and time to live of any keys, and counters to the last digit; verified."""
     storage, bridge = any_storage

@@ -39,6 +39,7 @@ ODD_KEYS = (
 ALL_BYTES = bytes(range(256)) * 3
 
 
+@pytest.mark.everywhere
 def test_the_service_reads_what_was_imported(
     memcached: Memcached, old: str, redcouch: RedCouch, client: redis.Redis, storage: str
 ) -> None:
@@ -206,6 +207,7 @@ def test_a_memcached_that_goes_away(any_redis: RedisServer, client: redis.Redis)
         assert told["present"] + told["copied"] == 2000
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c(
     how: signal.Signals, memcached: Memcached, old: str, any_redis: RedisServer, client: redis.Redis

@@ -13,6 +13,8 @@ from redcouch.cli.main import COMMANDS
 from tests.cli.running import program, run
 from tests.support.servers import RedisServer, free_port
 
+pytestmark = pytest.mark.everywhere
+
 
 def test_version() -> None:
     assert run("--version").out == f"RedCouch {__version__}\n"

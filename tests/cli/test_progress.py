@@ -16,6 +16,8 @@ from tests.cli.filling import fill_many
 from tests.cli.running import REDCOUCH
 from tests.support.servers import Memcached, RedisServer
 
+pytestmark = pytest.mark.everywhere
+
 
 class Clock:
     """A time that passes only in sleep."""

@@ -192,6 +192,7 @@ def test_with_flags(redcouch: RedCouch, any_redis: RedisServer, client: redis.Re
     assert client.exists("redcouch:sys:item:k") == 0
 
 
+@pytest.mark.everywhere
 def test_ctrl_c(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """It ends between two batches; a second run does the rest."""
     fill_many(redcouch.address, b"k", 2000)

@@ -50,6 +50,7 @@ def long_ago(own_redis: RedisServer) -> None:
             client.hset("redcouch:sys:traffic:prefix", prefix, moment)
 
 
+@pytest.mark.everywhere
 def test_promote(own_redis: RedisServer) -> None:
     """Where a used prefix may have matching keys, it is done after an hour, or with --force."""
     with servers.redcouch(own_redis.url) as bridge:

@@ -64,6 +64,7 @@ def test_nothing_is_elsewhere(fleet: Fleet) -> None:
     assert (said.status, said.out) == (0, "50 keys, 0 of them not on their owner\n")
 
 
+@pytest.mark.everywhere
 def test_named_and_removed(fleet: Fleet) -> None:
     """Every copy elsewhere is named; with --delete it goes, and its owner's item stays."""
     for number in range(10):

@@ -28,6 +28,7 @@ def test_a_unix_socket_and_a_database(any_redis: RedisServer, client: redis.Redi
     assert (said.status, said.out) == (0, "hi")
 
 
+@pytest.mark.everywhere
 def test_the_embedded_redis(tmp_path: Path, memcached: Memcached, old: str) -> None:
     """C{embedded:///dir}, while the service runs on it, and a word where it does not."""
     url = f"embedded://{tmp_path / 'kept'}"
@@ -51,6 +52,7 @@ def test_a_password(memcached: Memcached, old: str) -> None:
         assert wrong.err.count("\n") == 1
 
 
+@pytest.mark.everywhere
 def test_tls(tmp_path: Path) -> None:
     """With the authority and the client's certificate of the URL, and not without."""
     authority = Authority(tmp_path, "authority")

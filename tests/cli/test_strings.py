@@ -46,6 +46,7 @@ def native(any_redis: RedisServer) -> Iterator[redis.Redis]:
         yield client
 
 
+@pytest.mark.everywhere
 def test_import_and_verify(
     memcached: Memcached, old: str, service: RedCouch, native: redis.Redis, url: str, prefix: str
 ) -> None:

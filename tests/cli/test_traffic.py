@@ -71,6 +71,7 @@ def test_traffic(redis: RedisServer, workers: str) -> None:
     assert HOST in shown.out
 
 
+@pytest.mark.everywhere
 def test_user(redis: RedisServer, tmp_path: Path) -> None:
     """Who has proved who it is, is named."""
     users = tmp_path / "users"

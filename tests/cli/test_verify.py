@@ -76,6 +76,7 @@ def test_each_difference_is_named(
     assert shown.endswith("  and 6 more\n")
 
 
+@pytest.mark.everywhere
 def test_the_tolerance_of_ttl(
     memcached: Memcached, old: str, redcouch: RedCouch, any_redis: RedisServer
 ) -> None:

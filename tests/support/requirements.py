@@ -261,8 +261,13 @@ def give_up(why: str) -> None:
 
 def starting(what: str) -> None:
     """Skip the running test where no server is to be started: in the quick loop."""
-    if os.environ.get("REDCOUCH_TESTS_QUICK") == "1":
+    if quick():
         pytest.skip(f"{what} is not started in the quick loop")
+
+
+def quick() -> bool:
+    """Whether this is the quick loop, in which no server is started."""
+    return os.environ.get("REDCOUCH_TESTS_QUICK") == "1"
 
 
 def strict() -> bool:

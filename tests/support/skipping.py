@@ -26,6 +26,9 @@ Folders of tests that watch servers and foreign clients: they run on one Python.
 the others a sample of them does, those marked C{everywhere}.
 """
 
+_BESIDE_SERVERS = ("cached", "cli", "cluster")
+"""The same of these; but some need no server, and are in the quick loop."""
+
 
 def needs_of(item: pytest.Item) -> set[str]:
     """What a test and the fixtures that it uses say that they need."""
@@ -74,8 +77,9 @@ class Skipping:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        sampled = _BETWEEN_SERVERS + (() if requirements.quick() else _BESIDE_SERVERS)
         for item in items:
-            here = item.path.parent.name in _BETWEEN_SERVERS
+            here = item.path.parent.name in sampled
             seldom = here and item.get_closest_marker("everywhere") is None
             if seldom or needs_of(item) & requirements.ONCE:
                 item.add_marker(pytest.mark.once)

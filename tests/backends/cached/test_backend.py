@@ -21,6 +21,8 @@ from tests.backends.cached.conversation import (
     values,
 )
 
+pytestmark = pytest.mark.everywhere
+
 SET = Store(StoreMode.SET, b"k", b"new")
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from redcouch.backends.cached.table import OVERHEAD
 from tests.http.pages import fetch, metrics
 from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.servers import RedisServer
 from tests.support.wire import Address, ask
+
+pytestmark = pytest.mark.everywhere
 
 
 def stats(address: Address) -> dict[str, int]:

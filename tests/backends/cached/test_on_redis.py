@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from redcouch.commands import Delete, Get, MetaGet, Store, StoreMode
 from redcouch.telemetry.usage import UsageSample
 from tests.backends.redis.access import BASICS, FIGURES, FLUSHING, KEYS, STANDING
 from tests.backends.redis.case import SharedRedisCase
 from tests.support.polling import eventually_in_reactor
 from tests.support.results import named
+
+pytestmark = pytest.mark.everywhere
 
 
 class CachedTests(SharedRedisCase):

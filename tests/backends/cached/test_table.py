@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from redcouch.backends.cached.table import OVERHEAD, SHARE, Room, Table
 from redcouch.value_lines import tell_item
+
+pytestmark = pytest.mark.everywhere
 
 ROOM = 32 * 1024
 LARGEST = ROOM // SHARE - OVERHEAD - len(b"k1" + tell_item(b"k1", bytes(1111), 0)) + 1111

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
@@ -27,6 +28,7 @@ from tests.support.polling import eventually_in_reactor
 _PAGE = Path(__file__).parents[4] / "docs/cluster.md"
 
 
+@pytest.mark.everywhere
 class ClusterTests(ClusterCase):
     """Redis 7.0; the class below runs the same tests."""
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from twisted.internet import reactor as _reactor
 
 from redcouch.commands import Get, Store, StoreMode
@@ -13,6 +14,8 @@ from redcouch.results import ErrorKind, Item, Result, Stored
 from tests.backends.redis.case import RedisCase
 from tests.backends.redis.fake import FakeRedisFactory, nothing
 from tests.support.polling import eventually_in_reactor
+
+pytestmark = pytest.mark.everywhere
 
 DOWN = b"-CLUSTERDOWN The cluster is down\r\n"
 GONE = b""

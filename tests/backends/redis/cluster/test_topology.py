@@ -15,6 +15,8 @@ from redcouch.backends.redis.cluster.topology import (
     read_topology,
 )
 
+pytestmark = pytest.mark.everywhere
+
 ASKED = ("node", 7000)
 PLAIN = AddressMap({})
 
