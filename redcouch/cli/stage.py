@@ -247,7 +247,6 @@ class _Change:
                 "clients get what the old memcacheds have, which is out of date",
             )
         self._switch(clean=not self.force, reset=True)
-        self.opened.note(returning=None)
 
     def _to_redis(self, status: StageStatus) -> None:
         with self._nodes("what clients have changed there by themselves is not known") as nodes:
@@ -283,11 +282,7 @@ class _Change:
             for node in nodes:
                 node.flush()
             self.opened.note(returning=1)
-            try:
-                self._switch(clean=False, reset=True, tokens_of=nodes)
-            except BaseException:
-                self.opened.note(returning=None)
-                raise
+            self._switch(clean=False, reset=True, tokens_of=nodes)
         self._bring_back()
 
     _ways: ClassVar[Any] = {
@@ -335,7 +330,13 @@ class _Change:
         except BaseException:
             opened.abort()
             raise
-        opened.await_following(max(self.timeout, HOLD))
+        try:
+            opened.await_following(max(self.timeout, HOLD))
+        except NotFollowed as error:
+            raise CommandError(
+                f"the stage is {self.stage.value} now, but {error}: see the log there, and run "
+                "this again"
+            ) from None
 
     def _commit(self, until: float, clean: bool, reset: bool, least_token: int) -> None:
         """Try it until then: what was begun last may have to be repaired, and is meanwhile."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from redcouch.cli.warm_storage import WarmStorage
 from tests.backends.origin.conversation import say, stats
 from tests.cli.running import run
 from tests.differential.binary import DELETE, GET, NOOP, SET, frame
@@ -378,3 +379,35 @@ def test_killed_in_the_middle(redis: RedisServer | Cluster, nodes: list[Memcache
         assert say(owner_of(nodes, b"k"), b"get k\r\n", b"END\r\n").split()[4] == b"new"
         assert say(other, b"get k\r\n", b"END\r\n").split()[4] == b"new"
         bridge.start()
+
+
+def test_late_after_the_change(
+    url: str, nodes: list[Memcached], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A RedCouch that stands still when the stage has been changed is named; that it has been changed
+    is said, and the old memcacheds, empty by now, do not pass for whole.
+    """
+    with servers.redcouch(url) as bridge:
+        say(bridge, b"set k 7 0 3\r\nnew\r\n")
+        go(url, "redis-only", "--force")
+        commit = WarmStorage.commit
+
+        def commit_and_stand_still(*arguments: Any) -> None:
+            commit(*arguments)
+            servers.hold(bridge.pid)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(WarmStorage, "commit", commit_and_stand_still)
+            done = run("stage", "redis-first", "-s", url, "--force")
+        try:
+            assert done.status == 3, done
+            assert "the stage is redis-first now, but no acknowledgement from " in done.err
+            assert f":{bridge.pid} " in done.err
+            assert standing(url)["stage"] == "redis-first"
+            assert "has been started again" in standing(url)["because"]
+        finally:
+            os.kill(bridge.pid, signal.SIGCONT)
+        assert "has been started again" in change(url, "origin-first")["reason"]
+        assert go(url, "redis-first")["rollback_safe"]
+        assert say(owner_of(nodes, b"k"), b"get k\r\n", b"END\r\n").split()[4] == b"new"

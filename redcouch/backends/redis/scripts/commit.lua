@@ -30,6 +30,9 @@ redis.call('HSET', state, 'stage', ARGV[2])
 redis.call('HINCRBY', state, 'version', 1)
 redis.call('HINCRBY', state, 'epoch', 1)
 redis.call('HDEL', state, 'by', 'next', 'holding', 'deadline')
+if ARGV[2] == 'origin-first' then
+  redis.call('HDEL', state, 'returning')
+end
 if ARGV[4] == '1' then
   redis.call('HDEL', state, 'all', 'keys', 'denials')
   if denied then
