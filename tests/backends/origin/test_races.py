@@ -43,7 +43,7 @@ def _items(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     if request.param == "cluster":
         make = partial(SharedCluster, request.getfixturevalue("redis"))
         if not os.environ.get("REDCOUCH_EVERY_ORDER"):
-            monkeypatch.setattr(World, "most_orders", 400)
+            monkeypatch.setattr(World, "most_orders", 150)
     monkeypatch.setattr(World, "make_items", make)
 
 
