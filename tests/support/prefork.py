@@ -27,7 +27,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_IMPORTED = ("twisted.scripts.twistd", "redcouch.service")
+_IMPORTED = (
+    "redcouch.backends.cached.table",
+    "redcouch.backends.origin.url",
+    "redcouch.backends.redis.cluster.slots",
+    "redcouch.backends.redis.hash_codec",
+    "redcouch.backends.redis.scripts",
+    "redcouch.backends.redis.string_codec",
+    "redcouch.backends.redis.usage_store",
+    "redcouch.http.service",
+    "redcouch.memcached_client.twisted_client",
+    "redcouch.service",
+    "twisted.internet.epollreactor",
+    "twisted.scripts.twistd",
+    "twisted.trial.itrial",
+)
+"""Of what a service imports, what brings no reactor along."""
 _PR_SET_PDEATHSIG = 1
 
 
