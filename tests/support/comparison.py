@@ -51,7 +51,10 @@ class Transcript:
     steps: tuple[bytes, ...]
     binary: bool = False
     clock: bool = False
-    """Whether the answers tell the time, so that a second may begin between two servers'."""
+    """
+    Whether the answers tell the time, or an item ends soon: a second may begin between two
+    servers' answers, or a few while one stands still.
+    """
 
     @classmethod
     def of(cls, text: bytes) -> Transcript:
@@ -59,7 +62,7 @@ class Transcript:
         One that is written without its steps: C{{then}} ends one, and so does a
         line that needs the token of a reply before it.
         """
-        return cls(tuple(_steps(text)))
+        return cls(tuple(_steps(text)), clock=_ends_soon(text))
 
     @property
     def attempts(self) -> int:
@@ -70,6 +73,18 @@ class Transcript:
         """The same without waiting for any answer, where no step needs one."""
         sent = b"".join(self.steps)
         return self if b"{cas:" in sent else Transcript((sent,), self.binary, self.clock)
+
+
+_EXPTIME = re.compile(
+    rb"^(?:(?:set|add|replace|append|prepend|cas) \S+ \S+|touch \S+|gats?|flush_all)"
+    rb" ([+-]?[0-9]+)\b",
+    re.MULTILINE,
+)
+
+
+def _ends_soon(text: bytes) -> bool:
+    """Whether an item in it ends within a minute: memcached has 32 bits for an exptime."""
+    return any(0 < int(exptime) % 2**32 < 60 for exptime in _EXPTIME.findall(text))
 
 
 class Listener:
