@@ -19,7 +19,7 @@ from redcouch.interfaces import BackendContext, IStorageBackend
 from redcouch.limits import Limits
 from redcouch.results import ErrorKind, Failed, Item, Result, Stored
 from redcouch.telemetry.latency import Meter
-from tests.support.polling import PATIENCE
+from tests.support.polling import PATIENCE, eventually_in_reactor
 from tests.support.requirements import OnRedis
 from tests.support.results import named
 from tests.support.servers import RedisServer, redis_server, shared_redis
@@ -137,4 +137,6 @@ class SharedRedisCase(OnRedis, RedisCase):
         self.addCleanup(self.client.close)
         self.client.flushall()
         if self.connects:
-            await self.connect(self.url)
+            storage = await self.connect(self.url)
+            # Until then it tells Redis of its scripts, beside whatever the test does.
+            await eventually_in_reactor(lambda: storage.health().ready)
