@@ -86,12 +86,8 @@ class ClusterNode(RedisServer):
             *super().command(),
             *self._tls(),
             *("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"),
-            *(
-                "--cluster-port",
-                str(self.bus_port),
-                "--cluster-node-timeout",
-                str(self._node_timeout),
-            ),
+            *("--cluster-port", str(self.bus_port)),
+            *("--cluster-node-timeout", str(self._node_timeout)),
             *("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"),
         ]
 
@@ -198,7 +194,8 @@ class Cluster:
         everything = {slot: owner for told in known.values() for slot, owner in told.items()}
         for node, told in known.items():
             for slot in everything.keys() - told.keys():
-                node.ask("CLUSTER SETSLOT", slot, "NODE", everything[slot])
+                with suppress(redis.ResponseError):  # a replica hears of it from its master
+                    node.ask("CLUSTER SETSLOT", slot, "NODE", everything[slot])
 
     @contextmanager
     def node_timeout(self, milliseconds: int) -> Iterator[None]:

@@ -399,7 +399,8 @@ def test_late_after_the_change(
 
         with monkeypatch.context() as patch:
             patch.setattr(WarmStorage, "commit", commit_and_stand_still)
-            done = run("stage", "redis-first", "-s", url, "--force")
+            words = ("stage", "redis-first", "-s", url, "--force")
+            done = eventually(lambda: [said for said in [run(*words)] if said.status != 1])[0]
         try:
             assert done.status == 3, done
             assert "the stage is redis-first now, but no acknowledgement from " in done.err
