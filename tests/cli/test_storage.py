@@ -116,13 +116,14 @@ _PLAIN = "If it is a plain Redis, write redis:// in place of rediss://\n"
         ("redis+cluster", b"HTTP/1.1 400\r\n", ": it does not answer as a Redis does\n"),
         ("redis", _ALERT, ": it speaks TLS: write rediss:// in place of redis://\n"),
         ("rediss", b"ERROR\r\n", ": TLS: wrong version number. " + _PLAIN),
-        ("rediss", b"", ": Timeout connecting to server. " + _PLAIN),
+        ("rediss", b"", ": Timeout connecting to server. " + _PLAIN),  # after ten times the timeout
     ],
 )
 def test_another_server(scheme: str, answer: bytes, why: str) -> None:
     """What speaks otherwise than the URL says is named, as the service names it."""
     with stand_in(lambda _: answer) as url:
-        said = run("ls", "-s", url.replace("memcached", scheme))
+        timeout = "" if answer else "?timeout=0.1"
+        said = run("ls", "-s", url.replace("memcached", scheme) + timeout)
     assert said.status == 3
     assert said.err.endswith(why)
 
