@@ -75,6 +75,12 @@ class Skipping:
             lines += [f"missing here: {self._names()}; tests that need it {self._fate()}"]
         return lines + self._remedy()
 
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """The quick loop does not even look where every test starts servers."""
+        name = collection_path.name
+        all_start = name in _BETWEEN_SERVERS and name != "contract"
+        return True if all_start and requirements.quick() else None
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         sampled = _BETWEEN_SERVERS + (() if requirements.quick() else _BESIDE_SERVERS)
