@@ -281,13 +281,10 @@ class WarmStorage:
         found: Any = self.storage.client.smembers(self._denied)
         return set(found)
 
-    def note(self, **facts: int | None) -> None:
-        """Write down what L{status} tells; C{None} for nothing."""
-        for name, value in facts.items():
-            if value is not None:
-                self.storage.client.hset(self._state, name, value)
-            else:
-                self.storage.client.hdel(self._state, name)
+    def note(self, **facts: int) -> None:
+        """Write down what L{status} tells."""
+        client: Any = self.storage.client
+        client.hset(self._state, mapping=facts)
 
     def end_returning(self, count: int) -> bool:
         """All that Redis has is there, unless another one has been started again since."""

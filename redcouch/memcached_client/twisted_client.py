@@ -267,10 +267,10 @@ class OriginNode:
 
     def _endpoint(self) -> Any:
         address = self.address
-        patience = max(_CONNECT_SECONDS, self._timeout)
+        timeout = max(_CONNECT_SECONDS, self._timeout)
         if address.socket is not None:
-            return UNIXClientEndpoint(self._reactor, address.socket, patience)
-        return HostnameEndpoint(self._reactor, address.host, address.port, patience)
+            return UNIXClientEndpoint(self._reactor, address.socket, timeout)
+        return HostnameEndpoint(self._reactor, address.host, address.port, timeout)
 
     async def _greet(self, client: MemcachedClientProtocol) -> None:
         if self.address.password is not None:

@@ -97,7 +97,7 @@ def test_separator_and_off(redis: RedisServer) -> None:
 
 def once_well(ask: Callable[[], Ended]) -> Ended:
     """What a command says when it ends with status 0, which it does in the end."""
-    return eventually(lambda: [said for said in [ask()] if said.status == 0])[0]
+    return eventually(ask, lambda said: said.status == 0)
 
 
 def test_ready(redis: RedisServer) -> None:

@@ -190,12 +190,20 @@ class Cluster:
         Tell each node who serves the slots that it knows nobody for. Where slots have moved and
         a replica takes over, one of 7.0 may forget who has some, and never hears of it again.
         """
-        known = {node: dict(_slots_one_by_one(node)) for node in self.nodes}
-        everything = {slot: owner for told in known.values() for slot, owner in told.items()}
+        ids = {node.port: node.id for node in self.nodes}
+        known = {
+            node: {
+                slot: port
+                for first, last, port in _served_by(node)
+                for slot in range(first, last + 1)
+            }
+            for node in self.nodes
+        }
+        everything = {slot: port for told in known.values() for slot, port in told.items()}
         for node, told in known.items():
             for slot in everything.keys() - told.keys():
                 with suppress(redis.ResponseError):  # a replica hears of it from its master
-                    node.ask("CLUSTER SETSLOT", slot, "NODE", everything[slot])
+                    node.ask("CLUSTER SETSLOT", slot, "NODE", ids[everything[slot]])
 
     @contextmanager
     def node_timeout(self, milliseconds: int) -> Iterator[None]:
@@ -366,13 +374,6 @@ def _served_by(node: ClusterNode) -> tuple[tuple[int, int, int], ...]:
     """Which slots are served by which port, as far as a node knows."""
     told = node.ask("CLUSTER SLOTS")
     return tuple(sorted((first, last, master[1]) for first, last, master, *_ in told))
-
-
-def _slots_one_by_one(node: ClusterNode) -> Iterator[tuple[int, str]]:
-    """Each slot that a node knows of, and the id of who serves it."""
-    for first, last, master, *_ in node.ask("CLUSTER SLOTS"):
-        for slot in range(first, last + 1):
-            yield slot, master[2].decode()
 
 
 def _offset(node: ClusterNode) -> object:

@@ -20,14 +20,14 @@ machine. All waiting of the tests has this limit; what is well never reaches it.
 _PAUSE = 0.01
 
 
-def eventually(look: Callable[[], T]) -> T:
+def eventually(look: Callable[[], T], is_well: Callable[[T], object] = bool) -> T:
     """
-    What C{look} gives, once that is true.
+    What C{look} gives, once that is well: true, unless C{is_well} says otherwise.
 
     @raise AssertionError: it never was. The text has what it gave last.
     """
     deadline = time.monotonic() + PATIENCE
-    while not (seen := look()):
+    while not is_well(seen := look()):
         _check(deadline, seen)
         time.sleep(_PAUSE)
     return seen

@@ -15,8 +15,6 @@ def left_of(seconds: int) -> Any:
 
 
 class _Left:
-    __hash__ = None  # type: ignore[assignment]
-
     def __init__(self, seconds: int) -> None:
         self._seconds = seconds
         self._began = time.monotonic()

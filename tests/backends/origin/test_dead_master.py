@@ -10,6 +10,7 @@ import pytest
 
 from redcouch.backends.origin.stages import Stage
 from redcouch.backends.redis.cluster.slots import slot_of
+from tests.backends.origin.conftest import PATIENT
 from tests.backends.origin.conversation import say, stats
 from tests.cli.running import run
 from tests.support import servers
@@ -62,7 +63,7 @@ def nodes() -> Iterator[list[Memcached]]:
 @pytest.fixture
 def url(cluster: Cluster, nodes: list[Memcached]) -> str:
     sources = "&".join(f"from=memcached://{servers.LOOPBACK}:{node.port}" for node in nodes)
-    return f"warm:{cluster.url}?{sources}&ring=ketama&from-timeout=20"
+    return f"warm:{cluster.url}?{sources}&ring=ketama&{PATIENT}"
 
 
 @pytest.fixture

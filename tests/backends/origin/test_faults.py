@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.backends.origin.conftest import PATIENT
 from tests.backends.origin.conversation import say, stats
 from tests.support import servers
 from tests.support.polling import eventually
@@ -20,9 +21,6 @@ from tests.support.wire import Wire
 
 SOON = "from-timeout=0.3"
 """Long enough for a memcached that works, on most days: no test with it is wrong if not."""
-
-PATIENT = "from-timeout=20"
-"""For tests in which the old memcached is always there."""
 
 
 @pytest.fixture

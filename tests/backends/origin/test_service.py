@@ -71,6 +71,11 @@ def live(bridge: RedCouch, old: Memcached) -> None:
         assert say(server, b"get k\r\n", b"END\r\n") == b"END\r\n"
 
 
+def all_are_up(found: dict[str, int]) -> bool:
+    """Whether no worker's share is missing, and each has its memcached."""
+    return (found["warm_pulled"], found.get("warm_old_up")) == (2, 1)
+
+
 @pytest.mark.parametrize(
     "parameters", ["", "encoding=raw&", "layout=string&prefix=s:&", "cache=1m&"]
 )
@@ -80,14 +85,8 @@ def test_redis(redis: RedisServer, old: Memcached, parameters: str, workers: str
     url = f"warm:{redis.url}?{parameters}{source(old)}"
     with servers.redcouch(url, "--workers", workers) as bridge:
         live(bridge, old)
-
-        def seen() -> dict[str, int] | None:
-            """What all workers say, once each has its memcached."""
-            told = stats(bridge)
-            return told if (told["warm_pulled"], told.get("warm_old_up")) == (2, 1) else None
-
-        found = eventually(seen)
-    assert found is not None
+        found = eventually(lambda: stats(bridge), all_are_up)
+    assert found["warm_pulled"] == 2
     assert (found["warm_hits"], found["warm_errors"]) == (0, 0)
     assert found["warm_misses"] >= 2  # x, k, and what was asked to see whether it serves
     assert (found["warm_barred"], found["warm_ended"], found["warm_old_up"]) == (0, 0, 1)

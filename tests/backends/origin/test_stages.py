@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from redcouch.cli.warm_storage import WarmStorage
+from tests.backends.origin.conftest import PATIENT
 from tests.backends.origin.conversation import say, stats
 from tests.cli.running import run
 from tests.differential.binary import DELETE, GET, NOOP, SET, frame
@@ -22,8 +23,6 @@ from tests.support.polling import eventually
 from tests.support.requirements import fixture_needs, needs
 from tests.support.servers import Memcached, RedCouch, RedisServer
 from tests.support.wire import Wire
-
-PATIENT = "from-timeout=20"
 
 
 @pytest.fixture
@@ -50,16 +49,13 @@ _PASSING = ("no acknowledgement from", "it took too long", "still used by", "hav
 
 def go(url: str, stage: str, *options: str) -> dict[str, Any]:
     """Change the stage: asked for again, where that is all that is in the way."""
-
-    def tried() -> dict[str, Any] | None:
-        said = change(url, stage, *options)
-        passing = not said["changed"] and any(words in said["reason"] for words in _PASSING)
-        return None if passing else said
-
-    said = eventually(tried)
-    assert said is not None
+    said = eventually(lambda: change(url, stage, *options), _is_final)
     assert said["changed"], said
     return said
+
+
+def _is_final(said: dict[str, Any]) -> bool:
+    return said["changed"] or not any(words in said["reason"] for words in _PASSING)
 
 
 def change(url: str, stage: str, *options: str) -> dict[str, Any]:
@@ -400,7 +396,7 @@ def test_late_after_the_change(
         with monkeypatch.context() as patch:
             patch.setattr(WarmStorage, "commit", commit_and_stand_still)
             words = ("stage", "redis-first", "-s", url, "--force")
-            done = eventually(lambda: [said for said in [run(*words)] if said.status != 1])[0]
+            done = eventually(lambda: run(*words), lambda said: said.status != 1)
         try:
             assert done.status == 3, done
             assert "the stage is redis-first now, but no acknowledgement from " in done.err

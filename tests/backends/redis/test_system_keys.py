@@ -113,9 +113,8 @@ class InventoryTests(SharedRedisCase):
             inventory = await self.store.traffic()
             seen = {one.name: one.seconds for one in inventory.seen}
             self.assertEqual(seen, {b"10.0.0.1": 0, b"10.0.0.2": 0})
-            lasts = [one.last for one in inventory.seen]
-            for last in lasts:
-                self.assert_now(last)
+            for one in inventory.seen:
+                self.assert_now(one.last)
         self.assertEqual(len(self.told()), 2)
 
     async def test_other_types(self) -> None:
