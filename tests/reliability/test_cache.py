@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 import time
-from binascii import hexlify
+from binascii import hexlify, unhexlify
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
@@ -23,8 +24,11 @@ from tests.support.wire import Address, Wire
 
 MOSTLY_READS = (*VERBS, *["read"] * 30)
 
-_LATE = 0.25
-"""Seconds after which what was to expire within milliseconds has expired, at the latest."""
+_EARLIEST, _LATEST = 0.009, 0.02
+"""Seconds after which what was to expire in ten milliseconds has expired."""
+
+_ITEM = re.compile(rb"<.*?>|\d+")
+"""What an item began with: a word, or a number; what was added to it follows."""
 
 
 FLUSH = """
@@ -34,6 +38,24 @@ redis.call('FLUSHALL')
 redis.call('SET', KEYS[1], counted)
 """
 """FLUSHALL, but for the counter: a client that keeps a token for long would meet it again."""
+
+
+def is_same_item(value: history.State, other: history.State) -> bool:
+    """Whether one has become of the other by append and incr, which leave the exptime alone."""
+    if value is None or other is None:
+        return False
+    its, others = (_ITEM.match(one) for one in (value, other))
+    assert its is not None and others is not None
+    if its[0].isdigit() and others[0].isdigit():
+        return int(its[0]) // 1_000_000 == int(others[0]) // 1_000_000
+    return its[0] == others[0]
+
+
+EXPIRE = """
+if redis.call('PTTL', KEYS[1]) == -1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+return redis.call('HMGET', KEYS[1], 'v', 'r')
+"""
+"""Let an item expire, one that is going to no later than it was; gives what it is."""
 
 
 class Flush:
@@ -72,6 +94,7 @@ class Native(Thread):
     def _do(self, verb: str, key: int, place: int) -> None:
         name = b"rc:k%d" % key
         begin = time.monotonic()
+        later: list[Operation] = []
         if verb == "set":
             value = b"<%d.%d>" % (self._number, place)
             transaction = self._client.pipeline(transaction=True)
@@ -81,11 +104,14 @@ class Native(Thread):
         elif verb == "delete":
             step = history.delete(self._client.delete(name) == 1)
         else:
-            self._client.pexpire(name, 3)
-            begin += 0.002
-            step = history.perhaps(lambda state: None)
-        end = time.monotonic() + (_LATE if verb == "expire" else 0.0)
-        self.operations.append((key, Operation(f"native {verb} {key}", begin, end, step)))
+            hexadecimal, raw = self._client.eval(EXPIRE, 1, name, 10)
+            found = raw if hexadecimal is None else unhexlify(hexadecimal)
+            step = history.get(found)
+            gone = history.perhaps(lambda state: None if is_same_item(state, found) else state)
+            late = time.monotonic() + _LATEST
+            later = [Operation(f"expiry of {key}", begin + _EARLIEST, late, gone)]
+        now = Operation(f"native {verb} {key}", begin, time.monotonic(), step)
+        self.operations += [(key, operation) for operation in (now, *later)]
 
 
 @contextmanager
