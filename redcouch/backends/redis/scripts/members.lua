@@ -31,9 +31,10 @@ end
 
 local STAGES = {['origin-first'] = true, ['redis-first'] = true, ['redis-only'] = true}
 
--- Numbers of the state; the first ones are counted up, and begin anew at the clock.
+-- Numbers of the state; the first ones are counted up, and begin anew at the clock; the last ones
+-- are moments, between which nothing is brought over.
 local NUMBERS = {'version', 'epoch', 'returning', 'left', 'keys', 'from', 'until'}
-local COUNTED = 3
+local COUNTED, MOMENTS = 3, 6
 
 -- See to what is lost, over or senseless in the state. A member that knows the stage ('' for none)
 -- puts it back; where nobody does, it is an error, since another one would lose something.
@@ -57,8 +58,9 @@ local function mend(state, stage, version)
     redis.pcall('HSET', state, 'version', version)
   end
   for place, number in ipairs(redis.call('HMGET', state, unpack(NUMBERS))) do
-    if number and (#number > 15 or not string.find(number, place > 5 and '^%d+%.?%d*$' or '^%d+$')) then
-      local paused = place > 5 and ' (delete it: nothing may be brought over meanwhile)' or ''
+    local is_moment = place >= MOMENTS
+    if number and (#number > 15 or not string.find(number, is_moment and '^%d+%.?%d*$' or '^%d+$')) then
+      local paused = is_moment and ' (delete it: nothing may be brought over meanwhile)' or ''
       senseless[#senseless + 1] = state .. ' ' .. NUMBERS[place] .. paused
       if place <= COUNTED then
         redis.pcall('HSET', state, NUMBERS[place], string.format('%.0f', now))
