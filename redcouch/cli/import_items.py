@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
 from redis.exceptions import ResponseError
 
+from redcouch.backends.fill_leases import LEASE_SECONDS
 from redcouch.backends.redis.layout import SYSTEM_PREFIX
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
@@ -32,10 +33,12 @@ from redcouch.errors import ServerError
 from redcouch.memcached_client.address import Address, ring_of
 from redcouch.memcached_client.item_reading import Copy, Fault
 from redcouch.memcached_client.key_listing import ListedKey
-from redcouch.memcached_client.node import BlockingNode, by_weight
+from redcouch.memcached_client.node import BlockingNode, ReadItem, by_weight
 from redcouch.memcached_client.rings import Ring
 
 _RESERVED = f"its key in Redis would begin with {SYSTEM_PREFIX.decode()}, which is RedCouch's own"
+
+_LATE = f"it was not read within the {LEASE_SECONDS:.0f} s for which it may be filled in"
 
 _KINDS = ("copied", "present", "expired", "gone", "failed")
 
@@ -121,7 +124,8 @@ def command(
 
     To go on after Ctrl-C or a lost connection, run it again: what is in the storage already is
     passed over without being read again. Beside a RedCouch with a warm: storage, nothing comes
-    back that a client deletes meanwhile. One without warm: does not tell the memcacheds of
+    back that a client deletes meanwhile, but with --overwrite; in its stage redis-only nothing is
+    copied without that. One without warm: does not tell the memcacheds of
     deletions: there, run it before the clients change over.
 
     Before that, some items of each memcached are measured in Redis. If all of them would take
@@ -130,8 +134,8 @@ def command(
 
     The list of keys goes into a temporary file first (TMPDIR).
 
-    Exit status 1: some items failed, or there is no room for them. 3: a memcached or the storage
-    failed; the others were copied.
+    Exit status 1: some items failed, there is no room for them, or the stage does not allow it.
+    3: a memcached or the storage failed; the others were copied.
     """
     owners = ring_of(nodes, ring)
     counts = ImportCounts()
@@ -141,12 +145,15 @@ def command(
         try:
             with open_storage(storage) as opened:
                 copier = Copier(opened, owners, if_absent, stop, Pace(rate, stop), counts)
-                counts.estimate = estimate(opened, nodes, owners, if_absent, stop, copier.written)
-                if counts.estimate is None or force or not counts.estimate.too_much:
+                refused = opened.why_closed() if if_absent else ""
+                if not refused:
+                    of = opened, nodes, owners, if_absent, stop, copier.written
+                    counts.estimate = estimate(*of)
+                    if counts.estimate and counts.estimate.too_much and not force:
+                        refused = f"{counts.estimate.text}: nothing is copied without --force"
+                if not refused:
                     for place, address in enumerate(nodes):
                         copier.copy_node(place, address)
-                else:
-                    refused = f"{counts.estimate.text}: nothing is copied without --force"
         except ServerError as error:
             counts.troubles.append(str(error))
     counts.seconds = time.monotonic() - began
@@ -229,24 +236,42 @@ class Copier:
         wanted = [entry for entry in entries if self._storage.may_hold(entry.key)]
         if len(wanted) < len(entries):
             self._tally.fail(_RESERVED, len(entries) - len(wanted))
-        wanted = self._absent(wanted) if self._if_absent else wanted
-        leases: dict[bytes, bytes] = {}
-        if self._if_absent:
-            leases = self._claim(wanted)
-            wanted = [entry for entry in wanted if entry.key in leases]
-        advance(len(entries) - len(wanted))
-        for found in by_weight(node.fetch(wanted)):
-            copies = []
-            for entry, outcome in found:
-                if isinstance(outcome, Copy):
-                    copies.append((entry.key, outcome))
-                else:
-                    self._note_missing(node, entry, outcome)
-            if self._if_absent:
-                self._fill(copies, leases)
+        if not self._if_absent:
+            advance(len(entries) - len(wanted))
+            for found in by_weight(node.fetch(wanted)):
+                self._store(self._copies(node, found))
+                advance(len(found))
+            return
+        for entry in self._fill_in(node, self._absent(wanted)):
+            if self._stop.requested:
+                return
+            if self._fill_in(node, [entry]):  # by itself, it takes less time
+                self._tally.fail(_LATE)
+        advance(len(entries))
+
+    def _fill_in(self, node: BlockingNode, entries: Sequence[ListedKey]) -> list[ListedKey]:
+        """Fill these in. Those whose lease did not hold so long are left, and may be again."""
+        leases = self._claim(entries)
+        claimed = {entry.key: entry for entry in entries if entry.key in leases}
+        left: list[ListedKey] = []
+        for found in by_weight(node.fetch([*claimed.values()])):
+            copies = self._copies(node, found)
+            calls = [(key, (leases[key], *self.written(copy))) for key, copy in copies]
+            replies = self._storage.fill(calls)
+            self._count([reply for reply in replies if reply != b"NS"])
+            answered = zip(copies, replies, strict=True)
+            left += self._absent([claimed[key] for (key, _), reply in answered if reply == b"NS"])
+        return left
+
+    def _copies(self, node: BlockingNode, found: Sequence[ReadItem]) -> list[tuple[bytes, Copy]]:
+        """What is a copy of an item; of the others it is noted why they are none."""
+        copies = []
+        for entry, outcome in found:
+            if isinstance(outcome, Copy):
+                copies.append((entry.key, outcome))
             else:
-                self._store(copies)
-            advance(len(found))
+                self._note_missing(node, entry, outcome)
+        return copies
 
     def _absent(self, entries: Sequence[ListedKey]) -> list[ListedKey]:
         """Those that the storage does not have."""
@@ -278,13 +303,8 @@ class Copier:
         else:
             self._tally.counts["gone"] += 1
 
-    def _fill(self, copies: Sequence[tuple[bytes, Copy]], leases: Mapping[bytes, bytes]) -> None:
-        calls = [(key, (leases[key], *self.written(copy))) for key, copy in copies]
-        self._count(self._storage.fill(calls))
-
     def _store(self, copies: Sequence[tuple[bytes, Copy]]) -> None:
-        mode = "add" if self._if_absent else "set"
-        calls = [(key, (*self.written(copy), mode, "", "")) for key, copy in copies]
+        calls = [(key, (*self.written(copy), "set", "", "")) for key, copy in copies]
         self._count(self._storage.store(calls))
 
     def _count(self, replies: Sequence[Any]) -> None:
@@ -292,7 +312,7 @@ class Copier:
             if isinstance(reply, ResponseError):
                 self._tally.fail(_why(reply))
             else:
-                self._tally.counts["present" if reply == b"NS" else "copied"] += 1
+                self._tally.counts["copied"] += 1
 
 
 def _why(error: ResponseError) -> str:

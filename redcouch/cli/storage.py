@@ -29,7 +29,7 @@ from redcouch.backends.embedded.directory import choose_directory
 from redcouch.backends.fill_leases import LEASE_SECONDS
 from redcouch.backends.origin.url import storage_of
 from redcouch.backends.redis import scripts
-from redcouch.backends.redis.cluster.fills import FillRecords
+from redcouch.backends.redis.cluster.fills import FillRecords, is_paused
 from redcouch.backends.redis.cluster.topology import AddressMap
 from redcouch.backends.redis.fill_leases import denied_key, lease_key, state_key
 from redcouch.backends.redis.layout import (
@@ -320,6 +320,18 @@ class Storage:
     def unlink(self, redis_keys: Sequence[bytes]) -> int:
         """Remove whole keys; gives how many there were."""
         return sum(check(reply) for reply in self.pipeline(("UNLINK", key) for key in redis_keys))
+
+    def why_closed(self) -> str:
+        """Why nothing at all is filled in now, for who asks; C{""} where something may be."""
+        state = state_key(self.layout)
+        known: Any = self.client.hmget(state, ("stage", "from", "until"))
+        stage, begin, end = known
+        if stage == b"redis-only":
+            return "nothing is brought over in the stage redis-only"
+        if is_paused(begin, end, time.time()):
+            fields = f"fields from and until of {state.decode(errors='backslashreplace')}"
+            return f"nothing is brought over while a flush_all is due: see the {fields}"
+        return ""
 
     def take_leases(self, keys: Sequence[bytes]) -> list[Any]:
         """What C{lease.lua} says of each of these keys, or the error."""

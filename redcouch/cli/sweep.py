@@ -8,7 +8,6 @@ from contextlib import ExitStack, suppress
 
 import click
 
-from redcouch.backends.origin.stages import Stage
 from redcouch.cli.common import NO, json_option, rate_option
 from redcouch.cli.import_items import Copier, ImportCounts, show_counts
 from redcouch.cli.progress import Stop
@@ -112,10 +111,10 @@ def _begin(opened: WarmStorage, addresses: Sequence[Address]) -> tuple[int, list
                 items[place] = node.item_count()
                 nodes.append(node)
         status = opened.status(nodes)
-    if status.stage is Stage.REDIS_ONLY:
-        click.echo("redcouch: nothing is brought over in the stage redis-only", err=True)
-        raise click.exceptions.Exit(NO)
+    why = opened.storage.why_closed()
     if status.pending is None:
-        click.echo("redcouch: the old memcacheds have missed too much to be believed", err=True)
+        why = "the old memcacheds have missed too much to be believed"
+    if why:
+        click.echo(f"redcouch: {why}", err=True)
         raise click.exceptions.Exit(NO)
     return status.version, items

@@ -19,6 +19,7 @@ from tests.cli.filling import Given, binary_get, fill, fill_many, get
 from tests.cli.running import REDCOUCH, Ended, finish, run, start
 from tests.cli.stand_in import stand_in
 from tests.support import servers
+from tests.support.cluster import Cluster
 from tests.support.polling import eventually
 from tests.support.requirements import fixture_needs, needs
 from tests.support.servers import Memcached, RedCouch, RedisServer, free_port
@@ -581,6 +582,66 @@ def test_a_list_that_lies(
     with stand_in(lambda line: lie if line == asked else honest(line)) as url:
         said = run("import", url, "--to", any_redis.url)
     _assert_refused(said, url, client, {})
+
+
+@pytest.mark.over("redis", "cluster")
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_memcached_that_takes_longer_than_a_lease(
+    times: int, any_redis: RedisServer, client: redis.Redis
+) -> None:
+    """
+    What was not there in time is read again, by itself. If it is late then too, it has failed:
+    it is not in the storage, and is not said to be.
+    """
+    honest = _lying({b"a": _A, b"b": _meta(b"b"), b"c": _C})
+    late = {b"b": times, b"c": 1}
+
+    def answer(line: bytes) -> bytes:
+        for key in late:
+            if line.startswith(b"mg %b " % key) and late[key]:
+                for lease in (b"redcouch:sys:warm_claim:rc:" + key, b"rc:" + key):
+                    late[key] -= client.delete(lease)
+        return honest(line)
+
+    with stand_in(answer) as url:
+        said = run("import", url, "--to", any_redis.url, "--json")
+    lost = times - 1
+    assert (said.status, said.json["copied"], said.json["failed"]) == (lost, 3 - lost, lost)
+    assert said.json["present"] == said.json["gone"] == 0
+    assert client.exists("rc:b") == 1 - lost
+    assert lost == 0 or said.json["reasons"] == {
+        "it was not read within the 30 s for which it may be filled in": 1
+    }
+
+
+@pytest.mark.over("redis", "cluster")
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        ({"stage": "redis-only"}, "nothing is brought over in the stage redis-only"),
+        ({"from": "x", "until": "y"}, "nothing is brought over while a flush_all is due"),
+        ({"from": "0", "until": "9999999999.5"}, "nothing is brought over while a flush_all is"),
+    ],
+)
+def test_where_nothing_is_filled_in(
+    state: dict[str, str],
+    why: str,
+    old: str,
+    memcached: Memcached,
+    any_redis: RedisServer,
+    client: redis.Redis,
+) -> None:
+    """It is said, with status 1, and not counted as gone; what is overwritten needs no leave."""
+    fill(memcached.address, {b"a": Given(b"v")})
+    warm = "{warm}" if isinstance(any_redis, Cluster) else "warm"
+    state_key = f"redcouch:sys:{warm}_state:rc:"
+    client.hset(state_key, mapping=state)
+    said = run("import", old, "--to", any_redis.url)
+    assert (said.status, client.exists("rc:a")) == (1, 0)
+    assert why in said.err
+    said = run("import", old, "--overwrite", "--to", any_redis.url)
+    assert (said.status, client.exists("rc:a")) == (0, 1)
+    client.delete(state_key)  # others have this Redis too
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ class FillRecords:
         there, *denials = await self.ask(b"HMGET", self._denied, _NAME, *keys)
         if everything or (name and name != there):
             return [Outcome.NOT_STORED] * len(keys)
-        if _is_paused(begin, end, now) or stage == b"redis-only":
+        if is_paused(begin, end, now) or stage == b"redis-only":
             return [Outcome.NOT_FOUND] * len(keys)
         return [None if denial is None else Outcome.NOT_FOUND for denial in denials]
 
@@ -432,8 +432,8 @@ def _alone(command: Command) -> type[Command] | None:
     return command.__class__ if command.__class__ in _ALONE else None
 
 
-def _is_paused(begin: bytes | None, end: bytes | None, now: float) -> bool:
-    """For good, where one of these makes no sense."""
+def is_paused(begin: bytes | None, end: bytes | None, now: float) -> bool:
+    """Whether nothing may be brought over now; for good, where one of these makes no sense."""
     try:
         return not (begin is end is None or now < float(begin or "x") or now >= float(end or "x"))
     except ValueError:
