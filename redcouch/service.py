@@ -35,6 +35,7 @@ from redcouch.handover.clients import Adopter, Giver
 from redcouch.handover.succession import Inherited, Restart, Succession
 from redcouch.interfaces import IStorageBackend
 from redcouch.options import FLAGS, Options, endpoints_of
+from redcouch.process.clock import keep_steady
 from redcouch.process.json_log import JsonLog
 from redcouch.process.reload import Reload
 from redcouch.process.systemd import Tell, nobody, notifier
@@ -226,6 +227,7 @@ def makeService(options: Options) -> MultiService:
 def _make_service(options: Options) -> MultiService:
     from twisted.internet import reactor
 
+    keep_steady(reactor)
     _make_room(options["max-connections"])
     reactor.callWhenRunning(_warn_if_open, options)
     restart = Restart(os.environ)

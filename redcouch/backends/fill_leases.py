@@ -129,7 +129,10 @@ class CountDenied(Command):
 
 @dataclass(slots=True)
 class ListDenied(Command):
-    """Ask for some of the keys that are denied, so many at most. The result is a list of keys."""
+    """
+    Ask for some of the keys that are denied, so many at most, and of which no change is under way.
+    The result is a list of keys.
+    """
 
     most: int
 
@@ -230,6 +233,8 @@ class FillLeases:
         self._last = 0
         self._denied: set[bytes] = set()
         self._all_denied = False
+        #: See L{BeginChanges}.
+        self._changing: dict[bytes, bytes] = {}
         self._pause = (0.0, 0.0)
         #: Who repairs: the first member that was heard of.
         self._leader: bytes | None = None
@@ -301,7 +306,18 @@ class FillLeases:
 
     def list_denied(self, most: int) -> list[bytes]:
         """See L{ListDenied}."""
-        return [*islice(self._denied, most)]
+        return [*islice(self._denied - {*self._changing.values()}, most)]
+
+    def begin_changes(self, changes: Mapping[bytes, bytes]) -> Outcome:
+        """See L{BeginChanges}."""
+        self._changing.update(changes)
+        return Outcome.OK
+
+    def end_changes(self, names: Sequence[bytes]) -> Outcome:
+        """See L{EndChanges}."""
+        for name in names:
+            self._changing.pop(name, None)
+        return Outcome.OK
 
     def allow(self, key: bytes) -> Outcome:
         """Deny a key no longer."""
@@ -354,8 +370,8 @@ FILL_METHODS: Mapping[type[Command], Callable[[Any, Any], Any]] = {
     CountDenied: lambda backend, command: backend.leases.count_denied(),
     ListDenied: lambda backend, command: backend.leases.list_denied(command.most),
     AllowFill: _allow,
-    BeginChanges: lambda backend, command: Outcome.OK,  # with the process, its items are gone too
-    EndChanges: lambda backend, command: Outcome.OK,
+    BeginChanges: lambda backend, command: backend.leases.begin_changes(command.changes),
+    EndChanges: lambda backend, command: backend.leases.end_changes(command.names),
     Beat: lambda backend, command: backend.leases.beat(command),
     Leave: lambda backend, command: Outcome.OK,
 }

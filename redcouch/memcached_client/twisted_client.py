@@ -50,6 +50,12 @@ _MOST_TIMEOUTS = 10
 """However steadily it sends: an answer takes no more than so many timeouts."""
 
 
+GRACE = 1.0
+"""
+Seconds after a connection was given up, or one was made again, until what was on its way to the
+memcached by then has been done.
+"""
+
 _MOST_PENDING = 64 * 1024 * 1024
 """Bytes of questions without an answer: one that is so far behind is away."""
 
@@ -110,6 +116,11 @@ class MemcachedClientProtocol(Protocol):
         if self._timer is None:
             self._wait(self._timeout)
         return timed.answer
+
+    def owes(self, asked: float) -> bool:
+        """Whether the answer to a question from then, or from before, has not come yet."""
+        pending = self._queue.pending
+        return bool(pending) and pending[0].asked <= asked
 
     def dataReceived(self, data: bytes) -> None:
         self._heard = self._clock.seconds()
@@ -201,6 +212,8 @@ class OriginNode:
         self._since = 0.0
         self._process: str | None = None
         self._running = False
+        #: When a connection was given up that owed an answer.
+        self._given_up = -GRACE
         self._said_away = False
         self._early: list[tuple[bytes, int, Deferred[list[Reply]]]] = []
 
@@ -214,6 +227,13 @@ class OriginNode:
         """From where it is asked; C{None} while it is not, or over a unix socket."""
         transport = None if self._client is None else self._client.transport
         return getattr(transport.getHost(), "port", None) if transport is not None else None
+
+    def is_through(self, asked: float) -> bool:
+        """Whether it has done, or never will do, what it was asked until then."""
+        if self._client is not None and self._client.owes(asked):
+            return False
+        since: float = self._reactor.seconds() - self._given_up
+        return since >= GRACE
 
     async def start(self) -> None:
         """Begin to connect. Returns when the first attempt has come to an end, whichever."""
@@ -300,11 +320,14 @@ class OriginNode:
             self.on_up()
         early, self._early = self._early, []
         for request, expected, answer in early:
-            self.ask(request, expected).chainDeferred(answer)
+            if not answer.called:  # else nobody waits for it any more
+                self.ask(request, expected).chainDeferred(answer)
 
     def _lost(self, why: str) -> None:
         client, self._client = self._client, None
         assert client is not None
+        if not client.closed_idle:
+            self._given_up = self._reactor.seconds()
         lasted = self._reactor.seconds() - self._since
         if lasted >= _GOOD:
             self._pause = _FIRST_PAUSE

@@ -30,6 +30,7 @@ from redcouch import __version__
 from redcouch.build import Bridge, Role, make_bridge, shared_ports
 from redcouch.errors import BackendError
 from redcouch.handover.descriptors import POSSIBLE, speak
+from redcouch.process.clock import keep_steady
 from redcouch.process.json_log import described
 from redcouch.process.reload import Reload
 from redcouch.results import ErrorKind
@@ -318,6 +319,7 @@ def serve(number: int, channel: socket.socket, reactor_module: str) -> int:
     install()
     from twisted.internet import reactor
 
+    keep_steady(reactor)
     worker = Worker(number, reactor)
     globalLogBeginner.beginLoggingTo([worker.observer], redirectStandardIO=False)
     speak(channel, worker.channel, reactor)

@@ -6,11 +6,12 @@ import socket
 from typing import Any
 
 from twisted.internet import reactor as _reactor
+from twisted.internet.defer import CancelledError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
 from redcouch.memcached_client.address import Address, read_address
-from redcouch.memcached_client.twisted_client import AwayError, OriginNode
+from redcouch.memcached_client.twisted_client import GRACE, AwayError, OriginNode
 from tests.backends.redis.case import RedisCase
 from tests.support import servers
 from tests.support.polling import PATIENCE, eventually_in_reactor
@@ -20,7 +21,7 @@ reactor: Any = _reactor
 
 
 class Idle(Protocol):
-    """Answers each line as an empty memcached does."""
+    """Answers each line as an empty memcached does, but for "slow"."""
 
     factory: Any
     transport: Any
@@ -30,6 +31,8 @@ class Idle(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         for line in data.splitlines():
+            if line == b"slow":
+                continue
             self.transport.write(b"MN\r\n" if line == b"mn" else b"EN\r\n")
 
 
@@ -93,6 +96,31 @@ class NodeTests(RedisCase):
         assert node._client is not None
         handle = node._client.transport.getHandle()
         self.assertTrue(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+    async def test_what_is_answered_late(self) -> None:
+        """
+        Nobody waits for the answer any more, but until it comes, or a while after the connection
+        was given up, what was asked may be done at any moment.
+        """
+        fake = await self.listen()
+        node = await self.begin(
+            read_address(f"memcached://127.0.0.1:{fake.listening.getHost().port}")
+        )
+        self.assertTrue(node.is_through(reactor.seconds()))
+        for ends in (False, True):
+            answer = node.ask(b"slow\r\n", 1)
+            answer.addErrback(lambda failure: failure.trap(CancelledError))
+            answer.cancel()
+            asked = reactor.seconds()
+            self.assertFalse(node.is_through(asked))
+            if ends:
+                fake.connections[-1].transport.loseConnection()
+                await eventually_in_reactor(lambda asked=asked: node._given_up >= asked)  # type: ignore[misc]
+                early = not node.is_through(asked)
+                self.assertTrue(early or reactor.seconds() - node._given_up >= GRACE)
+            else:
+                fake.connections[-1].transport.write(b"EN\r\n")
+            await eventually_in_reactor(lambda asked=asked: node.is_through(asked))  # type: ignore[misc]
 
     async def test_does_not_come_back(self) -> None:
         """Who asks while it is connected to again is told when that fails, and it is away then."""

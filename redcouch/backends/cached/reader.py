@@ -11,7 +11,6 @@ another order than Redis would have read them.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
@@ -26,6 +25,7 @@ from redcouch.backends.redis.resp import pack_for_each
 from redcouch.backends.redis.script_codec import ScriptCodec
 from redcouch.commands import Get
 from redcouch.errors import BackendError
+from redcouch.process.clock import uptime
 from redcouch.value_lines import Lines
 
 Done: TypeAlias = Callable[[Lines | Failure | None], None]
@@ -39,17 +39,6 @@ _Reading: TypeAlias = tuple[Sequence[bytes], Done, Sequence[Any], Sequence[Any] 
 Keys, who is given them, and what was found: the lines of each, and its token if tokens are asked
 for; C{None} for what is not there.
 """
-
-
-def uptime() -> float:
-    """
-    Seconds on a clock that is never set. On Linux it goes on while the machine is
-    suspended, as the lives of items do in a Redis elsewhere.
-    """
-    return time.clock_gettime(_CLOCK)
-
-
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class CachedReader:

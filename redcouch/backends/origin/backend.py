@@ -65,16 +65,10 @@ from redcouch.interfaces import Answer, BackendContext, Health, IFillableBackend
 from redcouch.memcached_client import protocol as wire
 from redcouch.memcached_client.pool import OriginPool
 from redcouch.memcached_client.time_budget import TimeBudget
-from redcouch.memcached_client.twisted_client import OriginNode
+from redcouch.memcached_client.twisted_client import GRACE, OriginNode
 from redcouch.results import Failed, Listed, Outcome, Result
 from redcouch.urls import redact
 from redcouch.value_lines import Lines
-
-_GRACE = 1.0
-"""
-Seconds after an old memcached has come back until it is told of what it has
-missed: it may first do what was on its way to it when it went.
-"""
 
 _AROUND_FLUSH = (1.0, 5.0)
 """Seconds before and after a delayed flush in which the two sides may not be equally empty."""
@@ -157,6 +151,8 @@ class OriginBackend(BackendWrapper):
         self._numbers = count(1)
         #: Changes whose outcome is not known, with their keys; to be denied.
         self._unsure: dict[bytes, bytes] = {}
+        #: Changes that the old side may be told of only now, with their keys and since when.
+        self._late: dict[bytes, tuple[bytes, float]] = {}
         #: Changes that are over, which the storage has not been told.
         self._to_end: list[bytes] = []
         #: When each node has come to answer; None while it is away.
@@ -214,7 +210,7 @@ class OriginBackend(BackendWrapper):
         return Deferred.fromCoroutine(self._leave(super().stop))
 
     async def _leave(self, stop_storage: Callable[[], Deferred[None]]) -> None:
-        await self._stages.stop()
+        await self._stages.stop(bool(self._late or self._unsure))
         await stop_storage()
 
     def health(self) -> Health:
@@ -363,11 +359,7 @@ class OriginBackend(BackendWrapper):
         ]
         await self._pull_lacking(ahead, time_budget)
         made = False
-        names = {
-            b"%b/%d" % (self._stages.member, next(self._numbers)): key
-            for key in keys
-            if wire.name(key) is not None
-        }
+        names = {self._name(): key for key in keys if wire.name(key) is not None}
         if len(names) < len(keys):
             await self._note_untold()
         try:
@@ -491,8 +483,7 @@ class OriginBackend(BackendWrapper):
             await self._note_untold()
         names: dict[bytes, bytes] = {}
         if self._stages.state.notes_removals:
-            member = self._stages.member
-            names = {b"%b%b%d" % (member, REMOVAL, next(self._numbers)): key for key in keys}
+            names = {self._name(REMOVAL): key for key in keys}
         try:
             if names:
                 await self._ask([BeginChanges(names)])
@@ -577,16 +568,30 @@ class OriginBackend(BackendWrapper):
     # -- what the old side has missed ----------------------------------------------------------
 
     async def _deny(self, keys: Sequence[bytes]) -> None:
-        """Do not fetch these: what the old side has of them may be out of date."""
+        """
+        Do not fetch these: what the old side has of them may be out of date. Nobody repairs them
+        while what it was told before may still be on its way there: it would come after that.
+        """
         if self._ended:
             return
-        (result,) = await self._ask([DenyFill(keys)])
+        now = self._reactor.seconds()
+        late = {self._name(): key for key in keys if not self._owner(key).is_through(now)}
+        self._late |= {name: (key, now) for name, key in late.items()}
+        before = [BeginChanges(late)] if late else []
+        *_, result = await self._ask([*before, DenyFill(keys)])
         if isinstance(result, Failed):
             await self._deny_all(f"what it has missed cannot be noted: {result.message}")
         elif result is Outcome.NOT_STORED:
             self._end(_TOO_MUCH)
         else:
             self._stages.look_soon()
+
+    def _name(self, kind: bytes = b"/") -> bytes:
+        """Of a change, for L{BeginChanges}."""
+        return b"%b%b%d" % (self._stages.member, kind, next(self._numbers))
+
+    def _owner(self, key: bytes) -> OriginNode:
+        return self._old.nodes[self._old.owner(key)]
 
     async def _note_untold(self) -> None:
         """Before a change: of one of its keys the old side cannot be told, and keeps its own."""
@@ -658,7 +663,7 @@ class OriginBackend(BackendWrapper):
         """Whether a node answers, and has done what was on its way when it went."""
         since = self._up_since[place]
         up = self._old.nodes[place].up and since is not None
-        return up and self._reactor.seconds() - since >= _GRACE
+        return up and self._reactor.seconds() - since >= GRACE
 
     def _on_look(self, state: FillState) -> None:
         """What the storage says, a few times a second."""
@@ -670,7 +675,11 @@ class OriginBackend(BackendWrapper):
         elif self._ended and not self._ending:
             self._begin_again()
         to_end, self._to_end = self._to_end, []
-        self._end_changes(to_end)
+        late = self._late.items()
+        over = [name for name, (key, asked) in late if self._owner(key).is_through(asked)]
+        for name in over:
+            del self._late[name]
+        self._end_changes([*to_end, *over])
         if self._unsure:
             Deferred.fromCoroutine(self._deny_unsure()).addErrback(_unless_away)
         self._note_progress(state)

@@ -21,7 +21,8 @@ def why_not_back(
     @param pending: items that they may have out of date; C{None} for all.
     @param away: how many of them do not answer some RedCouch.
     @param lacking: one of them does not have what it is to have (L{LACKING}).
-    @param left: changes of a RedCouch that has ended in the middle of them.
+    @param left: changes that are not over: of a RedCouch that has ended in the middle of them, or
+        that an old memcached has not answered.
     """
     if stage is Stage.REDIS_ONLY:
         return "the old memcacheds are told of no change in this stage"
@@ -34,7 +35,7 @@ def why_not_back(
         return f"{some} may be out of date on the old memcacheds until they have been repaired"
     if left:
         some = "1 change" if left == 1 else f"{left:,} changes"
-        return f"a RedCouch has ended in the middle of {some}; others see to them in a while"
+        return f"{some} may be on the way to them still, perhaps of a RedCouch that has ended"
     if away:
         some = "1 of the old memcacheds does" if away == 1 else f"{away} of the old memcacheds do"
         return f"{some} not answer"

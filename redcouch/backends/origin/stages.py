@@ -165,15 +165,17 @@ class StageFollower:
         if timer.getTime() - self._clock.seconds() > LOOK_SOON:
             timer.reset(LOOK_SOON)
 
-    async def stop(self) -> None:
-        """Look no more, and say so."""
+    async def stop(self, unfinished: bool) -> None:
+        """Look no more, and say so, unless something is left that others have to see to."""
         self._running = False
         self._cancel()
         self._let_go(Failure(BackendError(ErrorKind.UNAVAILABLE, "the service ends")))
+        if unfinished:
+            return  # it counts as gone in a while
         try:
             await self._ask([Leave(self.member)])
         except BackendError:
-            return  # it counts as gone in a while
+            return
 
     def _cancel(self) -> None:
         if self._timer is not None and self._timer.active():

@@ -168,7 +168,8 @@ class FillCodec:
         return pack_command((b"HMGET", self._state, b"all", b"keys")), 1, _read_count
 
     def _pack_list(self, command: ListDenied) -> Packed:
-        return pack_command((b"SRANDMEMBER", self._denied, b"%d" % command.most)), 1, _read_list
+        some = pack_command((b"SRANDMEMBER", self._denied, b"%d" % command.most))
+        return some + pack_command((b"HVALS", self._changing)), 2, _read_list
 
     def _pack_allow(self, command: AllowFill) -> Packed:
         token = b"" if command.token is None else b"%d" % command.token
@@ -299,7 +300,10 @@ def _read_count(command: CountDenied, replies: Sequence[Any]) -> Result:
 
 
 def _read_list(command: ListDenied, replies: Sequence[Any]) -> Result:
-    return replies[0] if isinstance(replies[0], list) else read_outcome(replies[0])
+    denied, changing = replies
+    if isinstance(denied, list) and isinstance(changing, list):
+        return [*{*denied}.difference(changing)]
+    return read_outcome(changing if isinstance(denied, list) else denied)
 
 
 def _read_state(command: Beat, replies: Sequence[Any]) -> Result:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
+from redcouch.backends.fill_leases import FillState
 from redcouch.commands import Arithmetic, Command, Delete, Flush, Get, Store, StoreMode, Touch
 from redcouch.results import Number, Outcome, Result, Stored
 from tests.backends.origin.cluster_world import BlockingRedis, SharedCluster
@@ -271,6 +272,37 @@ def test_repaired_meanwhile(command: Command) -> None:
             assert seen(world) is None
 
     assert every_schedule(make, [(1, command)], check, World.begin_repair) > 1
+
+
+@pytest.mark.parametrize("command", [DELETE, FLUSH, store(b"new"), INCR], ids=repr)
+def test_a_change_that_comes_late(command: Command) -> None:
+    """
+    What the old side was told, and did not answer in time, it may still do at any moment: while
+    others repair, and while the item is changed once more.
+    """
+
+    def make() -> World:
+        world = World(2)
+        world.ask(0, store(b"5"))
+        world.nodes[1].is_slow = True
+        answered = world.workers[1].execute([store(b"6")])
+        while not answered.called:
+            next(do for ((queue, _), _), do in world.choices() if queue != "old")()
+        assert world.items.count_denied() == 1
+        return world
+
+    def check(world: World, results: list[list[Result]]) -> None:
+        for worker in world.workers:
+            worker._on_look(FillState())
+        world.finish()
+        world.repair()
+        assert world.items.count_denied() == 0
+        assert world.shelf.items.get(K) in (None, in_storage(world))
+        if command in (DELETE, FLUSH):
+            assert in_storage(world) is None
+            assert seen(world) is None
+
+    assert every_schedule(make, [(0, command)], check, World.begin_repair) > 1
 
 
 @pytest.mark.parametrize("there", [0, 100])

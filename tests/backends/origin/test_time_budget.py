@@ -16,7 +16,6 @@ from twisted.trial.unittest import TestCase
 
 from redcouch.backends import fill_leases
 from redcouch.backends.fill_leases import MOST_DENIED
-from redcouch.backends.origin import backend
 from redcouch.backends.origin.url import DEFAULT_TIMEOUT
 from redcouch.commands import (
     Arithmetic,
@@ -102,7 +101,7 @@ def test_what_was_too_slow() -> None:
     world.finish()
     world.shelf.items[K] = b"1"  # as if that had been lost, or overtaken
     assert world.ask(0, Get([K])) == [[None]]
-    world.clock.advance(backend._GRACE)
+    world.clock.advance(node.GRACE)
     world.repair()
     assert world.shelf.items == {}
     assert world.items.count_denied() == 0

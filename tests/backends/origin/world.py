@@ -236,10 +236,16 @@ class StagedMemory(MemoryBackend):
 
 
 class StagedNode:
-    """The old memcached as one worker reaches it. Once a request fails, it is away."""
+    """
+    The old memcached as one worker reaches it. Once a request fails, it is away.
+
+    @ivar is_slow: the next request is not answered in time, and arrives some time after that.
+    """
 
     def __init__(self, world: World, number: int) -> None:
         self.up = True
+        self.is_slow = False
+        self._late = 0
         self.number = number
         self.on_up: Callable[[], None] = lambda: None
         self._world = world
@@ -250,9 +256,22 @@ class StagedNode:
     def stop(self) -> None:
         self.up = False
 
+    def is_through(self, asked: float) -> bool:
+        return not self._late
+
+    def _arrive(self, request: bytes) -> None:
+        self._world.shelf.answer(request)
+        self._late -= 1
+
     def ask(self, request: bytes, expected: int) -> Deferred[list[Reply]]:
         if not self.up:
             return fail(AwayError("it is away"))
+        if self.is_slow:
+            self.is_slow = False
+            self._late += 1
+            late = ("old", -1 - self.number)  # overtaken by what comes after it
+            self._world.add(late, lambda arrives, answers: self._arrive(request))
+            return fail(AwayError("it does not answer in time"))
         answer: Deferred[list[Reply]] = Deferred()
 
         def do(arrives: bool, answers: bool) -> None:

@@ -186,9 +186,10 @@ class FillRecords:
         return None if known.name not in (b"", name) else max(0, many - 1)
 
     async def list_denied(self, most: int) -> dict[bytes, bytes]:
-        """Some of the keys that are denied, with the denial of each."""
+        """Some of those that are denied and that nobody is changing, with the denial of each."""
         told = await self.ask(b"HRANDFIELD", self._denied, b"%d" % (most + 1), b"WITHVALUES")
-        return _without_name(told)
+        changing = {*await self.ask(b"HVALS", self._changing)}
+        return {key: why for key, why in _without_name(told).items() if key not in changing}
 
     async def all_denied(self) -> dict[bytes, bytes]:
         """All of them."""

@@ -1,0 +1,28 @@
+"""
+The clock by which time passes in a service.
+
+Twisted measures time by the time of day. Where that is set back, whatever is due next waits for
+as long: an answer for the end of its turn, and what watches over the connections as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+uptime: Callable[[], float] = partial(time.clock_gettime, _CLOCK)
+"""
+Seconds on a clock that is never set. On Linux it goes on while the machine is
+suspended, as the lives of items do in a Redis elsewhere.
+"""
+
+
+def keep_steady(reactor: Any) -> None:
+    """Let a reactor go by L{uptime}, unless something is due already by the clock that it has."""
+    if not reactor.getDelayedCalls():
+        reactor.seconds = uptime
