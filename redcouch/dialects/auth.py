@@ -104,7 +104,8 @@ class TextAuth:
         return TextDialect(self._limits), rest
 
     def _read_line(self, line: bytes, requests: list[Request]) -> None:
-        tokens = [token for token in line.rstrip(b"\r").split(b" ") if token]
+        read = line.rstrip(b"\r").partition(b"\0")[0]  # so far memcached reads it
+        tokens = [token for token in read.split(b" ") if token]
         verb = tokens[0] if tokens else b""
         verbs = _VERBS if line.endswith(b"\r") else _TYPED_VERBS
         if verb in verbs:

@@ -298,15 +298,14 @@ def _read_verbosity(frame: Frame, quiet: bool) -> Request:
     return answered(answer(frame))
 
 
-_DETAIL = (b"detail dump", b"detail on", b"detail off")
+_BEGINNINGS = (b"settings", b"detail dump", b"detail on", b"detail off")
 
 
 def _read_stat(frame: Frame, quiet: bool) -> Request:
     if frame.key.startswith(b"reset"):
         return Request(ResetStatistics(), lambda _: answer(frame))
-    group = frame.key
-    if group.startswith(b"detail "):  # memcached minds no more than the beginning of the word
-        group = next((one for one in _DETAIL if group.startswith(one)), group)
+    # Of these, memcached minds no more than the beginning.
+    group = next((one for one in _BEGINNINGS if frame.key.startswith(one)), frame.key)
     command: Command = Statistics(group)
     return Request(command, partial(_say_statistics, frame))
 
@@ -366,6 +365,9 @@ def _opcodes() -> dict[int, Opcode]:
     add(0x1C, None, _read_touch, extras=(4,))
     add(0x1D, 0x1E, partial(_read_gat, with_key=False), extras=(4,))
     add(0x23, 0x24, partial(_read_gat, with_key=True), extras=(4,))
+    # SASL, where nobody is asked for a password.
+    table[0x20] = Opcode(_read_unknown, key=False)
+    table[0x21] = table[0x22] = Opcode(_read_unknown, value=True)
     return table
 
 

@@ -132,13 +132,13 @@ def parse_cachedump(tokens: list[bytes], limits: Limits) -> Parsed:
 
 def parse_crawl(tokens: list[bytes], limits: Limits) -> Parsed:
     """C{lru_crawler metadump|mgdump <all|hash|classes>}."""
-    kind, classes = tokens[1], tokens[2]
+    classes = tokens[2]
+    say, end, what = _CRAWLS[tokens[1]]
     if not limits.dump:
-        return answered(b"ERROR %b not allowed\r\n" % kind)
-    say, end = _CRAWLS[kind]
+        return answered(b"ERROR %b not allowed\r\n" % what)
     if classes not in (b"all", b"hash"):
         wanted = [unsigned_32(word) for word in classes.split(b",") if word]
-        if not wanted or not all(one is not None and 1 <= one < _CLASSES - 1 for one in wanted):
+        if not wanted or not all(one is not None and 1 <= one < _CLASSES for one in wanted):
             return answered(_BAD_CLASS)
         if 1 not in wanted:
             return answered(end)
@@ -146,6 +146,6 @@ def parse_crawl(tokens: list[bytes], limits: Limits) -> Parsed:
 
 
 _CRAWLS = {
-    b"metadump": (_metadump_line, b"END\r\n"),
-    b"mgdump": (_mgdump_line, b"EN\r\n"),
+    b"metadump": (_metadump_line, b"END\r\n", b"metadump"),
+    b"mgdump": (_mgdump_line, b"EN\r\n", b"key dump"),
 }

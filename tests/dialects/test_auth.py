@@ -69,7 +69,15 @@ def test_what_is_answered_before(line: bytes, command: Command | None, end: byte
     "line",
     [
         *(b"", b" ", b"get a", b"gets a", b"mg a v", b"stats", b"flush_all", b"foo", b"set"),
-        *(b"set a 0 0", b"set a 0 0 x", b"SET a 0 0 1", b"add a 0 0 3", b"incr a 1", b"Version"),
+        *(
+            b"set a 0 0",
+            b"set a 0 0 x",
+            b"set a\0 0 0 1",
+            b"SET a 0 0 1",
+            b"add a 0 0 3",
+            b"incr a 1",
+            b"Version",
+        ),
         *(b"lru_crawler metadump all", b"delete a noreply", b"watch", b"shutdown", b"me a"),
     ],
 )

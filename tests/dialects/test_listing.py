@@ -157,10 +157,11 @@ def test_cachedump_ends_at_two_megabytes() -> None:
         (b"lru_crawler metadump", b"ERROR\r\n"),
         (b"lru_crawler mgdump", b"ERROR\r\n"),
         (b"lru_crawler metadump all all", b"ERROR\r\n"),
+        (b"lru_crawler metadump 2,63", b"END\r\n"),
         (b"lru_crawler metadump x", b"BADCLASS invalid class id\r\n"),
         (b"lru_crawler metadump ,", b"BADCLASS invalid class id\r\n"),
         (b"lru_crawler metadump 0", b"BADCLASS invalid class id\r\n"),
-        (b"lru_crawler metadump 1,63", b"BADCLASS invalid class id\r\n"),
+        (b"lru_crawler metadump 1,64", b"BADCLASS invalid class id\r\n"),
         (b"lru_crawler metadump 2,3", b"END\r\n"),
         (b"lru_crawler mgdump 2", b"EN\r\n"),
     ],
@@ -181,7 +182,7 @@ def test_no_dump() -> None:
     no_dump = Limits(dump=False)
     assert refusal(CACHEDUMP, no_dump) == b"CLIENT_ERROR stats cachedump not allowed\r\n"
     assert refusal(METADUMP, no_dump) == b"ERROR metadump not allowed\r\n"
-    assert refusal(MGDUMP, no_dump) == b"ERROR mgdump not allowed\r\n"
+    assert refusal(MGDUMP, no_dump) == b"ERROR key dump not allowed\r\n"
 
 
 @given(

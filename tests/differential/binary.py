@@ -199,6 +199,20 @@ _BINARY: dict[str, tuple[bytes, ...]] = {
         frame(0x21, b"PLAIN", b"\0u\0p"),
         frame(0x22, b"PLAIN", b"\0u\0p"),
     ),
+    **{
+        f"wrong lengths for SASL, {place}": (wrong,)
+        for place, wrong in enumerate(
+            (
+                frame(0x20, b"a"),
+                frame(0x20, b"", b"a"),
+                frame(0x20, b"", b"", b"a"),
+                frame(0x21),
+                frame(0x21, b"PLAIN", b"\0u\0p", b"a"),
+                frame(0x22),
+                frame(0x22, b"PLAIN", b"", b"a"),
+            )
+        )
+    },
     "unknown statistics": (frame(STAT, b"foo"), frame(STAT, b"reset")),
     "quit": (frame(QUIT),),
     "quiet quit": (frame(QUITQ),),

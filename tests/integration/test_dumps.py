@@ -247,7 +247,7 @@ def test_no_dump_and_no_flush(any_redis: RedisServer) -> None:
             for line, reply in (
                 (b"set a 0 0 1\r\nx\r\n", b"STORED\r\n"),
                 (METADUMP, b"ERROR metadump not allowed\r\n"),
-                (MGDUMP, b"ERROR mgdump not allowed\r\n"),
+                (MGDUMP, b"ERROR key dump not allowed\r\n"),
                 (CACHEDUMP, b"CLIENT_ERROR stats cachedump not allowed\r\n"),
                 (b"flush_all\r\n", b"CLIENT_ERROR flush_all not allowed\r\n"),
                 (b"flush_all 10\r\n", b"CLIENT_ERROR flush_all not allowed\r\n"),
