@@ -474,7 +474,11 @@ class RedisConnection:
             self.meter.connected()
         if not self._connected_told:
             self._connected_told = True
-            self._log.info("Connected to Redis at {location}", location=self._where())
+            self._log.info(
+                "Connected to Redis at {location}{role}",
+                location=self._where(),
+                role=", a replica" if protocol.role == "replica" else "",
+            )
         for payload, waiting in self._take_early():
             self.submit(payload, waiting)
         self.when_up()
@@ -610,7 +614,7 @@ class RedisConnection:
             )
 
     def _master_found(self) -> None:
-        """Make the connection anew, to the master that is there now."""
+        """Make the connection anew, which is to lead to the master. The search ends if it does."""
         if self._protocol is not None:
             self._leave(self._protocol, "there is a master now")
 

@@ -25,7 +25,8 @@ _LONGEST_PAUSE = 30.0
 
 class MasterSearch:
     """
-    Looks again and again, from now on until L{stop} or until it has found a master.
+    Looks again and again, from now on until L{stop}: also after it has found a master, as a
+    connection made then may lead to a replica again.
     """
 
     def __init__(
@@ -42,12 +43,10 @@ class MasterSearch:
         self._pause = _FIRST_PAUSE
         self._attempt: Deferred[Any] | None = None
         self._conversation: Conversation | None = None
-        self._stopped = False
         self._next = reactor.callLater(self._pause, self._look)
 
     def stop(self) -> None:
         """Look no more."""
-        self._stopped = True
         if self._next.active():
             self._next.cancel()
         if self._attempt is not None:
@@ -79,11 +78,10 @@ class MasterSearch:
         role = read_greeting(reply).get("role")
         if role is None and isinstance(reply, list) and reply and isinstance(reply[0], bytes):
             role = reply[0].decode("ascii", "replace")
-        if role == "master":
-            self.stop()
-            self._on_found()
-        elif role is not None:
+        if role is not None:
             self._hang_up()
+        if role == "master":
+            self._on_found()
 
     def _hang_up(self) -> None:
         if self._conversation is not None:

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.task import deferLater
 
-from redcouch.backends.redis import connection
+from redcouch.backends.redis import connection, master_search
 from redcouch.commands import Arithmetic, Command, Delete, Get, Store, StoreMode, Touch
 from redcouch.errors import BackendError
 from redcouch.results import ErrorKind, Stored
@@ -25,7 +25,7 @@ from tests.backends.redis.fake import FakeRedis, FakeRedisFactory, nothing
 from tests.support import servers
 from tests.support.polling import eventually_in_reactor
 from tests.support.results import named
-from tests.support.servers import LASTING, RedisServer, free_port
+from tests.support.servers import LASTING, RedisServer, free_port, patient
 
 reactor: Any = _reactor
 
@@ -271,23 +271,26 @@ class ComingAndGoingTests(RedisCase):
         self.assertEqual(len(told), 2)
 
     async def test_master_elsewhere(self) -> None:
-        """Where the address has come to lead to a master, that one is used."""
+        """
+        Where the address has come to lead to a master, that one is used, even if the connection
+        that is made when it is found leads to a replica once more.
+        """
         replica, master = self.start_redis(), self.start_redis()
         self.native(replica).replicaof("127.0.0.1", master.port)
-        leads_to = replica
+        lead_to = iter([replica, master, replica])
 
         def endpoint(reactor: Any, host: str, port: int, **options: Any) -> Any:
             class Endpoint:
                 def connect(self, factory: Any) -> Any:
-                    there = HostnameEndpoint(reactor, host, leads_to.port, **options)
-                    return there.connect(factory)
+                    port = next(lead_to, master).port
+                    return HostnameEndpoint(reactor, host, port, **options).connect(factory)
 
             return Endpoint()
 
         self.patch(connection, "HostnameEndpoint", endpoint)
-        await self.connect(replica.url)
+        self.patch(master_search, "_FIRST_PAUSE", 0.05)
+        await self.connect(patient(replica.url))
         self.assert_failed(await self.do(Store(StoreMode.SET, b"k", b"v")), ErrorKind.REFUSED)
-        leads_to = master
         await eventually_in_reactor(lambda: self.storing(master))
         await self.set(b"v")
         self.assertEqual(self.native(master).hget("rc:k", "v"), b"76")
