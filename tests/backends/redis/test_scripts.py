@@ -1,7 +1,11 @@
-"""Redis forgets the scripts: commands are done in order, or answered with an error."""
+"""
+Redis forgets the scripts: commands are done in order, or answered with an error. Time passes
+between two scripts: that changes nothing.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,6 +14,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.task import Clock
 
 from redcouch.backends.memory import MemoryBackend
+from redcouch.backends.redis import scripts
 from redcouch.backends.redis.scripts import SCRIPTS
 from redcouch.commands import (
     Arithmetic,
@@ -38,6 +43,7 @@ from redcouch.results import (
 from tests.backends.redis.case import SharedRedisCase
 from tests.backends.redis.interleaver import Interleaver
 from tests.support.results import named
+from tests.support.servers import patient
 
 reactor: Any = _reactor
 
@@ -244,3 +250,35 @@ class ForgottenScriptTests(SharedRedisCase):
         interleaver.before = lambda command: None
         await self.set(b"fine")
         self.assertEqual(await self.value(), b"fine")
+
+
+_EXPIRES = b"""
+redis.call('PEXPIRE', KEYS[1], 50)
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + time[2] / 1000
+end
+local came = now()
+"""
+_LASTS = b"""
+while now() < came + 60 do end
+return 1
+"""
+
+
+class ExpiryTests(SharedRedisCase):
+    """An item expires between the scripts of a transaction, for which Redis 7.0 looks anew."""
+
+    connects = False
+
+    async def test_large_set(self) -> None:
+        """A large value takes the place of an item whose time ends just then."""
+        begin = scripts.BEGIN
+        text = _EXPIRES + begin.text.replace(b"return 1\n", _LASTS)
+        self.patch(scripts, "BEGIN", replace(begin, text=text))
+        await self.connect(patient(self.url))
+        for exptime in (0, 500):
+            await self.set(b"old", exptime=500)
+            await self.set(b"v" * 10_000, exptime=exptime)
+            self.assertEqual(await self.value(), b"v" * 10_000)
+            self.assertEqual(self.client.ttl("rc:k") > 0, exptime > 0)
