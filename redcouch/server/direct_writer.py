@@ -12,6 +12,10 @@ order of bytes is Twisted's own. A transport that encrypts is left alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from fcntl import ioctl
+from struct import unpack
+from termios import TIOCOUTQ
 from typing import Any
 
 from twisted.internet import tcp
@@ -73,3 +77,14 @@ def unsent(transport: Any) -> int:
     if sending is None:
         return 0
     return len(sending.dataBuffer) - sending.offset + sending._tempDataLen
+
+
+def untaken(transport: Any) -> int:
+    """
+    How many bytes the other side's system has yet to confirm, with those that this one keeps
+    where it says so, as Linux does.
+    """
+    kept = 0
+    with suppress(AttributeError, OSError, ValueError):  # no socket, or not on this system
+        (kept,) = unpack("i", ioctl(transport.fileno(), TIOCOUTQ, bytes(4)))
+    return unsent(transport) + kept

@@ -46,7 +46,7 @@ from redcouch.errors import BackendError, ConfigurationError
 from redcouch.interfaces import Health
 from redcouch.process.private_keys import refuse_encrypted
 from redcouch.results import ErrorKind
-from redcouch.server.direct_writer import direct_writer
+from redcouch.server.direct_writer import direct_writer, untaken
 from redcouch.telemetry.latency import Meter
 
 RedisError = txredisapi.ResponseError
@@ -167,6 +167,9 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
     made_at = 0.0
     #: Why this connection is of no use, once that is known.
     fault: Failure | None = None
+    #: Who was first to be answered when last looked, and how much Redis had yet to take.
+    _first: Waiting | None = None
+    _untaken = 0
 
     def connectionMade(self) -> None:
         self.waiting = deque()
@@ -251,6 +254,18 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
             failure = Failure(RedisError(f"{explain(failure)}. {NO_TLS}"))
         self.link.on_attempt_failed(self.fault or failure)
         self.transport.abortConnection()
+
+    def silent_for(self, now: float) -> float:
+        """
+        Seconds for which somebody has waited and nothing was heard. A large value that is
+        being sent is heard as long as Redis takes more of it.
+        """
+        first, left = self.waiting[0], untaken(self.transport)
+        if first is not self._first or left < self._untaken:
+            if first is self._first:
+                self.heard_at = now
+            self._first, self._untaken = first, left  # the least: what comes behind is not heard
+        return now - max(first.sent_at, self.heard_at)
 
     def give_up(self, why: str) -> None:
         """Close the connection at once; whoever waits on it is told."""
@@ -631,10 +646,9 @@ class RedisConnection:
         if now - looked_at > 2 * self._pause:
             return  # it was this process that stood still: see first what has come meanwhile
         protocol = self._protocol
-        if protocol is not None and protocol.waiting:
-            overdue = now - max(protocol.waiting[0].sent_at, protocol.heard_at)
-            if overdue > self.location.timeout:
-                self.drop(f"no answer for {self.location.timeout:g} s")
+        timeout = self.location.timeout
+        if protocol is not None and protocol.waiting and protocol.silent_for(now) > timeout:
+            self.drop(f"no answer for {timeout:g} s")
 
     # -- the path of requests ----------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from redcouch.backends.redis import connection, master_search
 from redcouch.commands import Arithmetic, Command, Delete, Get, Store, StoreMode, Touch
 from redcouch.errors import BackendError
 from redcouch.results import ErrorKind, Stored
+from redcouch.server.direct_writer import untaken
 from redcouch.telemetry.latency import Meter
 from tests.backends.redis.case import RedisCase
 from tests.backends.redis.fake import FakeRedis, FakeRedisFactory, nothing
@@ -539,6 +540,52 @@ class FakeRedisTests(RedisCase):
             link._check_time()
         with self.assertRaisesRegex(BackendError, "storage connection lost"):
             await answer
+
+    async def test_slow_to_take(self) -> None:
+        """
+        A large value may take longer than the timeout to be sent, as long as more of it is
+        taken. What comes behind it does not count.
+        """
+        fake = await self.listen(timeout=30)
+        await self.connect(self.address)
+        await self.get()
+        late = Late(reactor)
+        link: Any = self.storage._link  # type: ignore[attr-defined]
+        self.patch(link, "reactor", late)
+        takes, gives = fake.connections[0].transport, link._protocol.transport
+        large = Store(StoreMode.SET, b"k", b"v" * 3_000_000)
+
+        def pass_time(seconds: int) -> None:
+            late.by += seconds
+            for _ in range(2):  # the first time it might be ourselves who are late
+                link._check_time()
+
+        takes.pauseProducing()
+        answer = self.storage.execute([large])
+        await eventually_in_reactor(lambda: untaken(gives))
+        for _ in range(3):
+            before = untaken(gives)
+            await eventually_in_reactor(
+                lambda before=before: takes.doRead() or untaken(gives) < before  # type: ignore[misc]
+            )
+            pass_time(20)
+        takes.resumeProducing()
+        (result,) = named(await answer)
+        self.assertNotEqual(result.kind, ErrorKind.UNAVAILABLE)
+        fake.answer = lambda command: b""
+        answers = [self.storage.execute([Get([b"k"])])]
+        await deferLater(reactor, 0)
+        for _ in range(2):
+            await eventually_in_reactor(lambda: not untaken(gives))
+            pass_time(10)
+            takes.pauseProducing()
+            answers.append(self.storage.execute([large]))
+            await eventually_in_reactor(lambda: untaken(gives))
+            pass_time(10)
+            takes.resumeProducing()
+        for answer in answers:
+            with self.assertRaisesRegex(BackendError, "storage connection lost"):
+                await answer
 
 
 class Late:
