@@ -29,11 +29,19 @@ from redcouch.telemetry.usage import Usage, UsageSample
 @dataclass(frozen=True, slots=True)
 class Health:
     """
-    Whether a backend can serve, and in one line why not.
+    Whether all is well with a backend, and in one line why not.
+
+    @ivar impaired: clients are served all the same.
     """
 
     ready: bool
     reason: str = ""
+    impaired: bool = False
+
+    @property
+    def serves(self) -> bool:
+        """Whether clients are served."""
+        return self.ready or self.impaired
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +106,7 @@ class IStorageBackend(Interface):
         """
 
     def health() -> Health:
-        """Whether commands can be performed now. Answers at once, from what is known."""
+        """Whether commands can be performed now, and well. Answers at once, from what is known."""
 
     def statistics() -> Deferred[Mapping[str, int]]:
         """

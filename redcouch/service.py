@@ -138,7 +138,7 @@ class RedCouchService(MultiService):
         return Deferred.fromCoroutine(self._be_able())
 
     async def _be_able(self) -> Sequence[str]:
-        while not self._backend.health().ready:
+        while not self._backend.health().serves:
             await deferLater(self._reactor, _LOOK)
         return [self._adopter.start()]
 

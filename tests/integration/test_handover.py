@@ -254,6 +254,23 @@ def test_unix_socket(any_redis: RedisServer, tmp_path: Path) -> None:
         assert not path.exists()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_old_memcached_that_is_away(any_redis: RedisServer, workers: str) -> None:
+    """It keeps nobody from serving, nor from taking over; nor workers from being renewed."""
+    url = f"warm:{any_redis.url}?from=memcached://{LOOPBACK}:{servers.free_port()}"
+    with (
+        doomed(url, "--workers", workers) as old,
+        Wire(old.address) as wire,
+        following(old, url, "--workers", workers) as new,
+    ):
+        take_over(old, new)
+        assert request(wire, b"mn\r\n", b"\r\n") == b"MN\r\n"
+        if workers == "2":
+            os.kill(new.pid, signal.SIGUSR2)
+            eventually(lambda: "All workers are new" in new.log)
+            assert request(wire, b"mn\r\n", b"\r\n") == b"MN\r\n"
+
+
 def test_other_ports(any_redis: RedisServer) -> None:
     """A port that the new one has not is closed, and one that the old one had not is opened."""
     gone, new_port = servers.free_port(), servers.free_port()

@@ -214,14 +214,15 @@ class OriginBackend(BackendWrapper):
         await stop_storage()
 
     def health(self) -> Health:
-        """As of the storage; not well either where an old memcached is away that is still asked."""
+        """As of the storage; impaired where an old memcached is away that is still asked."""
         health = super().health()
         if health.ready and self._stages.refusal:
             return Health(False, self._stages.refusal)
         away = [node.address.shown for node in self._old.nodes if not node.up]
         asked = not self._ended and self._stages.stage is not Stage.REDIS_ONLY
         if health.ready and away and asked:
-            return Health(False, f"the old memcached is away: {', '.join(away)}")
+            reason = f"the old memcached is away: {', '.join(away)}"
+            return Health(False, reason, impaired=self._waiting is None and self._stages.is_open)
         return health
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
