@@ -170,6 +170,8 @@ class Succession(MultiService):
         self._pid_file: PidFile = options.pid_file
         self._reactor = reactor
         self._predecessor: Predecessor | None = None
+        #: Ports that are the predecessor's as well.
+        self._borrowed: list[Any] = []
         self._listeners: list[Listener] = []
         self._follower: DescriptorChannel | None = None
 
@@ -184,7 +186,12 @@ class Succession(MultiService):
                     f"redcouch: --take-over: the RedCouch that serves there does not give its "
                     f"sockets: {error}"
                 ) from None
+        taken = set(self._inherited)
         super().privilegedStartService()
+        if taken:
+            self._borrowed = [port for place, port in self._whole.listening() if place in taken]
+            for port in self._borrowed:
+                leave_open(port)
 
     def startService(self) -> None:
         super().startService()
@@ -215,6 +222,8 @@ class Succession(MultiService):
     def _on_followed(self) -> None:
         """The service before is gone."""
         if self.running:
+            for port in self._borrowed:
+                remove_at_the_end(port)
             self._pid_file.settle()
             self._offer()
 
@@ -293,8 +302,14 @@ def _another(protocol: Any) -> str:
 def leave_open(port: Any) -> None:
     """Let a port's socket be, which others have as well, when it is closed here."""
     port._shouldShutdown = False
-    if port.addressFamily == getattr(socket, "AF_UNIX", None):
-        port._bindPath = b"\0"  # of another process by now
+    if hasattr(port, "_bindPath"):
+        port._bindPath = b"\0"  # of another process
+
+
+def remove_at_the_end(port: Any) -> None:
+    """Nobody else has the port any more: where it is a unix socket, its path goes with it."""
+    if hasattr(port, "_bindPath"):
+        port._bindPath = port.getHost().name
 
 
 class Restart:

@@ -311,6 +311,19 @@ def test_one_that_cannot_serve(any_redis: RedisServer) -> None:
         assert "takes over" not in old.log
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_one_that_gives_up(any_redis: RedisServer, tmp_path: Path, workers: str) -> None:
+    """A new one that is ended before it can serve leaves the unix socket of the old one alone."""
+    path = tmp_path / "rc.sock"
+    options = ("--port", f"unix:{path}", "--workers", workers)
+    with servers.redcouch(any_redis.url, *options) as old:
+        nowhere = f"redis://{LOOPBACK}:{servers.free_port()}"
+        with following(old, nowhere, *options) as new:
+            eventually(lambda: "Cannot reach Redis" in new.log)
+        assert ask(str(path), b"mn\r\n", b"\r\n") == b"MN\r\n"
+    assert not path.exists()
+
+
 def test_nobody_there(any_redis: RedisServer) -> None:
     """Where nobody serves yet, the option changes nothing; where another program does, it fails."""
     with servers.redcouch(any_redis.url, TAKE_OVER) as server:
