@@ -173,6 +173,8 @@ class Succession(MultiService):
         #: Ports that are the predecessor's as well.
         self._borrowed: list[Any] = []
         self._listeners: list[Listener] = []
+        #: Who has been given the sockets, and is to take over.
+        self._heir: DescriptorChannel | None = None
         self._follower: DescriptorChannel | None = None
 
     def privilegedStartService(self) -> None:
@@ -257,6 +259,11 @@ class Succession(MultiService):
     def _give_sockets(self, channel: DescriptorChannel, protocol: Any) -> list[str]:
         if protocol != PROTOCOL:
             raise Unanswered(_another(protocol))
+        if not self.running:
+            raise Unanswered("it ends")
+        if self._heir is not None:
+            raise Unanswered(f"process {self._heir.peer} is to take over already")
+        self._heir = channel
         given = []
         for endpoint, port in self._whole.listening():
             channel.give(port.fileno())
@@ -273,22 +280,27 @@ class Succession(MultiService):
                 reason=_another(protocol),
             )
             raise Unanswered(_another(protocol))
+        if not self.running:
+            raise Unanswered("it ends")
         self._follower = channel
         self._service.adopters = how["adopters"]
         if not how["now"]:
             return
         self._log.info("Process {pid} takes over", pid=channel.peer)
         self._service.tell(f"MAINPID={channel.peer}")
-        for _, port in self._whole.listening():
-            leave_open(port)
         self._pid_file.leave()
         self._reactor.stop()
 
     def _on_lost(self, channel: DescriptorChannel) -> None:
+        if self._heir is channel:
+            self._heir = None
         if self._follower is channel and self.running:
             self._service.adopters = ()
 
     def stopService(self) -> Any:
+        if self._heir is not None:
+            for _, port in self._whole.listening():
+                leave_open(port)
         stopped = super().stopService()
         for listener in self._listeners:
             listener.stop()

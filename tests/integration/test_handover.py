@@ -18,6 +18,7 @@ from unittest import mock
 
 import pytest
 
+from redcouch.handover.succession import find
 from tests.backends.redis.certificates import Authority
 from tests.support import servers
 from tests.support.over_tls import context_for
@@ -322,6 +323,42 @@ def test_one_that_gives_up(any_redis: RedisServer, tmp_path: Path, workers: str)
             eventually(lambda: "Cannot reach Redis" in new.log)
         assert ask(str(path), b"mn\r\n", b"\r\n") == b"MN\r\n"
     assert not path.exists()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_old_one_that_is_ended_first(tmp_path: Path, workers: str) -> None:
+    """Where the old one is ended before the new one can serve, that goes on listening."""
+    path = tmp_path / "rc.sock"
+    options = ("--port", f"unix:{path}", "--workers", workers)
+    with servers.redis_server() as storage, doomed(storage.url, *options) as old:
+        storage.kill()
+        with following(old, storage.url, *options) as new:
+            eventually(lambda: "Cannot reach Redis" in new.log)
+            assert old.stop() == -signal.SIGTERM
+            storage.start()
+            eventually(new.answers)
+            assert ask(str(path), b"mn\r\n", b"\r\n") == b"MN\r\n"
+        assert not path.exists()
+
+
+def test_two_at_once(any_redis: RedisServer) -> None:
+    """While one process is to take over, another one is refused, and leaves both alone."""
+    with doomed(any_redis.url) as old, ExitStack() as stack:
+        (old.folder / "second").mkdir()
+        second = RedCouch(old.folder / "second", any_redis.url, [TAKE_OVER], ready=True)
+        second.port = old.port
+        endpoint = f"tcp:{old.port}:interface={LOOPBACK}"
+        first = find([endpoint], [])
+        assert first is not None
+        for listening in first.take_sockets([endpoint]).values():
+            listening.close()
+        status, said = second.run()
+        assert status == 1
+        (line,) = (line for line in said.splitlines() if "--take-over: " in line)
+        assert f"process {os.getpid()} is to take over already" in line
+        assert "Traceback" not in said
+        first.close()
+        take_over(old, stack.enter_context(following(old, any_redis.url)))
 
 
 def test_nobody_there(any_redis: RedisServer) -> None:
