@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -79,7 +79,8 @@ class RedCouchService(MultiService):
         self._backend = backend
         self._factory = factory
         self._endpoints = endpoints
-        self._places = endpoints
+        #: Ports from which nobody is accepted for now.
+        self._held: list[Any] = []
         self._adopter = Adopter(factory, reactor)
         #: See L{Successor<redcouch.handover.succession.Successor>}.
         self.adopters: Sequence[str] = ()
@@ -102,19 +103,18 @@ class RedCouchService(MultiService):
                 listening = self._listen(endpoint, self._factory)
                 listening.setServiceParent(self)
                 listening.privilegedStartService()
-        pairs = zip(self, self._endpoints, strict=True)
-        self._places = [getattr(one, "place", given) for one, given in pairs]
 
     def startService(self) -> None:
         super().startService()
         self._reactor.callWhenRunning(tune_process)
         self._reactor.callWhenRunning(lambda: self.tell("READY=1\nSTATUS=Serving"))
         if self.is_whole:
+            pairs = zip(self, self._endpoints, strict=True)
             self._log.info(
                 "RedCouch {version} listens on {endpoints} and keeps items in {storage}; "
                 "{workers} worker serves",
                 version=__version__,
-                endpoints=", ".join(self._places),
+                endpoints=", ".join(getattr(one, "place", given) for one, given in pairs),
                 storage=redact(self._storage),
                 workers=1,
             )
@@ -133,6 +133,17 @@ class RedCouchService(MultiService):
         services: Any = self.services
         return [(given, one.port) for given, one in zip(self._endpoints, services, strict=True)]
 
+    def hold(self, endpoints: Collection[str]) -> None:
+        """See L{Successor<redcouch.handover.succession.Successor>}."""
+        self._held = [port for place, port in self.listening() if place in endpoints]
+        for port in self._held:
+            port.stopReading()
+
+    def accept(self) -> None:
+        """See L{Successor<redcouch.handover.succession.Successor>}."""
+        while self._held:
+            self._held.pop().startReading()
+
     def able(self) -> Deferred[Sequence[str]]:
         """See L{Successor<redcouch.handover.succession.Successor>}."""
         return Deferred.fromCoroutine(self._be_able())
@@ -140,6 +151,7 @@ class RedCouchService(MultiService):
     async def _be_able(self) -> Sequence[str]:
         while not self._backend.health().serves:
             await deferLater(self._reactor, _LOOK)
+        self.accept()
         return [self._adopter.start()]
 
     # -- stop --------------------------------------------------------------------------------
@@ -151,6 +163,7 @@ class RedCouchService(MultiService):
         if not self.adopters:
             self.tell("STOPPING=1\nSTATUS=Letting clients finish")
         self._adopter.stop()
+        self._held.clear()
         giver = Giver(self.adopters, self._reactor)
         await super().stopService()
         drained = self._factory.drain(giver or None)

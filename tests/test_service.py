@@ -24,7 +24,7 @@ from redcouch import build, service
 from redcouch import options as options_module
 from redcouch.errors import ConfigurationError, StartError
 from redcouch.handover.succession import Succession
-from redcouch.interfaces import IStorageBackend
+from redcouch.interfaces import Health, IStorageBackend
 from redcouch.limits import Limits
 from redcouch.server.connection import ConnectionFactory
 from redcouch.service import Options, RedCouchService, makeService
@@ -389,6 +389,7 @@ class Listening(Service):
     def __init__(self, events: list[str], endpoint: str) -> None:
         self._events = events
         self._endpoint = endpoint
+        self.port = mock.Mock()
 
     def privilegedStartService(self) -> None:
         self._events.append(f"listens on {self._endpoint}")
@@ -465,6 +466,35 @@ class ServiceTests(SynchronousTestCase):
         self.successResultOf(stopped)
         self.assertTrue(transport.aborted)
         self.assertEqual(self.events[-1], "storage stops")
+
+    def hold(self, *endpoints: str) -> list[mock.Mock]:
+        """Start, and hold these; gives the ports."""
+        self.start()
+        self.service._adopter = mock.Mock()
+        self.service.hold(endpoints)
+        return [port for _, port in self.service.listening()]
+
+    def test_held_until_it_can_serve(self) -> None:
+        """It accepts nobody from a port that is held until its storage serves."""
+        held, other = self.hold("tcp:1")
+        held.stopReading.assert_called_once_with()
+        other.stopReading.assert_not_called()
+        with mock.patch.object(self.backend, "health", return_value=Health(False)) as health:
+            able = self.service.able()
+            self.clock.advance(1)
+            self.assertNoResult(able)
+            held.startReading.assert_not_called()
+            health.return_value = Health(False, impaired=True)
+            self.clock.advance(1)
+        self.successResultOf(able)
+        held.startReading.assert_called_once_with()
+
+    def test_held_until_it_ends(self) -> None:
+        """What has been closed is not accepted from."""
+        held, _ = self.hold("tcp:1")
+        self.successResultOf(self.service.stopService())
+        self.service.accept()
+        held.startReading.assert_not_called()
 
     def test_storage_that_cannot_start(self) -> None:
         """A storage that fails to start is in the log; clients are answered as it answers."""

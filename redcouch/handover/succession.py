@@ -64,6 +64,15 @@ class Successor(Protocol):
     def listening(self) -> list[tuple[str, Any]]:
         """Its endpoint strings, each with its port."""
 
+    def hold(self, endpoints: Collection[str]) -> None:
+        """
+        Leave whoever comes on these to the process before, until it is able to serve, or told
+        to L{accept}.
+        """
+
+    def accept(self) -> None:
+        """Nobody else does: accept clients everywhere."""
+
     def able(self) -> Deferred[Sequence[str]]:
         """Fires when all its processes serve, with the addresses at which they adopt clients."""
 
@@ -194,6 +203,7 @@ class Succession(MultiService):
             self._borrowed = [port for place, port in self._whole.listening() if place in taken]
             for port in self._borrowed:
                 leave_open(port)
+            self._whole.hold(taken)
 
     def startService(self) -> None:
         super().startService()
@@ -207,7 +217,10 @@ class Succession(MultiService):
         self._service.able().addCallback(self._on_able, channel)
 
     def _on_able(self, adopters: Sequence[str], channel: DescriptorChannel) -> None:
-        if self.running and channel.connected:
+        if not self.running:
+            return
+        self._whole.accept()
+        if channel.connected:
             how = {"adopters": adopters, "now": self._take_over, "protocol": PROTOCOL}
             asked = channel.ask("follow", how, seconds=PATIENCE)
             asked.addCallbacks(self._on_agreed, self._not_followed, (channel.peer,))
@@ -224,6 +237,7 @@ class Succession(MultiService):
     def _on_followed(self) -> None:
         """The service before is gone."""
         if self.running:
+            self._whole.accept()
             for port in self._borrowed:
                 remove_at_the_end(port)
             self._pid_file.settle()

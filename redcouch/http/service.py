@@ -5,7 +5,7 @@ first client, and until its last has gone, to say that it drains.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -89,6 +89,17 @@ class ServiceWithPages(MultiService):
     def listening(self) -> list[tuple[str, Any]]:
         """See L{Successor<redcouch.handover.succession.Successor>}; with the page's own."""
         return [*self._shown.listening(), (self._endpoint, self._port)]
+
+    def hold(self, endpoints: Collection[str]) -> None:
+        """See L{Successor<redcouch.handover.succession.Successor>}."""
+        if self._endpoint in endpoints:
+            self._port.stopReading()
+        self._shown.hold(endpoints)
+
+    def accept(self) -> None:
+        """See L{Successor<redcouch.handover.succession.Successor>}."""
+        self._port.startReading()
+        self._shown.accept()
 
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())

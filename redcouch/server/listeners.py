@@ -146,7 +146,7 @@ class RetryingEndpoint:
     def __init__(self, inner: Any, reactor: Any, last_look: bool = False) -> None:
         """
         @param last_look: whoever waits is still accepted before the port
-            closes, since nobody else would be.
+            closes, since nobody else would be, unless it accepts nobody yet.
         """
         self._inner = inner
         self._reactor = reactor
@@ -175,8 +175,9 @@ def _last_look_first(port: Any, reactor: Any) -> Callable[[], Deferred[None]]:
     stop = port.stopListening
 
     async def look_and_stop() -> None:
-        port.numberAccepts = BACKLOG
-        port.doRead()
+        if port in reactor.getReaders():
+            port.numberAccepts = BACKLOG
+            port.doRead()
         await stop()
         await heard(reactor)
 

@@ -17,7 +17,6 @@ import os
 import socket
 from typing import Any
 
-from twisted.application.internet import StreamServerEndpointService
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReadDescriptor
@@ -32,6 +31,7 @@ from redcouch.server.listeners import (
     REST,
     DescriptorShortage,
     ListeningReactor,
+    ListeningService,
     heard,
     make_renewable,
 )
@@ -78,6 +78,7 @@ class Acceptor:
         self._shortage = DescriptorShortage(reactor)
         self._last_look = last_look
         self._stopped = False
+        self._held = False
 
     # -- IListeningPort ----------------------------------------------------------------------
 
@@ -93,7 +94,7 @@ class Acceptor:
         self._reactor.removeReader(self)
         if self._waiting is not None:
             self._waiting.cancel()
-        if self._last_look:
+        if self._last_look and not self._held:
             self._take_all()
         self._socket.close()
         self._factory.doStop()
@@ -101,6 +102,16 @@ class Acceptor:
 
     def getHost(self) -> Any:
         raise NotImplementedError("the parent listens")
+
+    def stopReading(self) -> None:
+        """Leave whoever comes to others, until told to L{startReading}."""
+        self._held = True
+        self._reactor.removeReader(self)
+
+    def startReading(self) -> None:
+        """Accept clients."""
+        self._held = False
+        self._reactor.addReader(self)
 
     # -- IReadDescriptor ---------------------------------------------------------------------
 
@@ -224,7 +235,7 @@ class InheritedSocket(ListeningReactor):
 
 def accepting_service(
     description: str, factory: IProtocolFactory, inherited_socket: InheritedSocket, reload: Reload
-) -> StreamServerEndpointService:
+) -> ListeningService:
     """
     As L{twisted.application.strports.service}, for a socket that is open already.
 
@@ -235,6 +246,4 @@ def accepting_service(
         inherited_socket if inherited else serverFromString(inherited_socket, description)
     )
     make_renewable(endpoint, description, reload)
-    service = StreamServerEndpointService(endpoint, factory)
-    service._raiseSynchronously = True
-    return service
+    return ListeningService(description, endpoint, factory)

@@ -238,6 +238,8 @@ class Supervisor(MultiService):
         self._beside: list[WorkerSlot] = []
         self._spare_place = workers
         self._renewing = False
+        #: Endpoints on which the process before accepts clients.
+        self._held: Collection[str] = ()
         #: See L{Successor<redcouch.handover.succession.Successor>}.
         self.adopters: Sequence[str] = ()
         self.stats_source = AllStats(self._slots, self._beside, OwnStats(Counters(), list, reactor))
@@ -323,8 +325,9 @@ class Supervisor(MultiService):
             return
         slot.worker = worker
         worker.ended.addCallback(lambda how: self._on_end(slot, how))
+        held = self._endpoints if slot in self._beside else list(self._held)
         what = {"version": __version__, "place": slot.place, "options": self._worker_options}
-        worker.channel.tell("serve", {**what, **self._files()})
+        worker.channel.tell("serve", {**what, **self._files(), "held": held})
         if stats_source.detailed:
             worker.channel.tell("detail", True)
 
@@ -345,6 +348,16 @@ class Supervisor(MultiService):
     def listening(self) -> list[tuple[str, Any]]:
         """See L{Successor<redcouch.handover.succession.Successor>}."""
         return list(zip(self._endpoints, self._ports, strict=True))
+
+    def hold(self, endpoints: Collection[str]) -> None:
+        """See L{Successor<redcouch.handover.succession.Successor>}."""
+        self._held = endpoints
+
+    def accept(self) -> None:
+        """See L{Successor<redcouch.handover.succession.Successor>}."""
+        self._held = ()
+        for slot in self._slots:
+            slot.tell("accept")
 
     def able(self) -> Deferred[Sequence[str]]:
         """See L{Successor<redcouch.handover.succession.Successor>}."""

@@ -148,6 +148,7 @@ class Worker:
         self._done = False
         responds: dict[str, Respond] = {
             "serve": self._serve,
+            "accept": self._accept,
             "figures": self._snapshot,
             "clients": self._clients,
             "reset": self._reset,
@@ -169,6 +170,7 @@ class Worker:
             service = service_of(bridge, what["options"], self._reactor)
             service.is_whole = False
             service.privilegedStartService()
+            service.hold(what["held"])
         except SystemExit as refusal:
             print(refusal.code, file=sys.stderr, flush=True)
             self.status = 1
@@ -179,6 +181,10 @@ class Worker:
         self.channel.tell("ready")
         if POSSIBLE:
             service.able().addCallback(partial(self.channel.tell, "able"))
+
+    def _accept(self, _: object) -> None:
+        if self._service is not None:
+            self._service.accept()
 
     def _make_bridge(self, what: dict[str, Any]) -> Bridge:
         if what["version"] != __version__:

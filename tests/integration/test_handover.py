@@ -30,6 +30,7 @@ from tests.support.workers import all_serve, doomed, request, runs, send, worker
 TAKE_OVER = "--take-over"
 
 VERSION = b"version\r\n"
+READY = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 @contextmanager
@@ -291,10 +292,22 @@ def test_status_page(any_redis: RedisServer, workers: str) -> None:
     """The page stays where it is, too."""
     place = (LOOPBACK, servers.free_port())
     options = ("--http", str(place[1]), "--workers", workers)
-    question = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     with doomed(any_redis.url, *options) as old, following(old, any_redis.url, *options) as new:
         take_over(old, new)
-        eventually(lambda: ask(place, question, b"never").startswith(b"HTTP/1.1 200 "))
+        eventually(lambda: ask(place, READY, b"never").startswith(b"HTTP/1.1 200 "))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_clients_that_come_before_it_can_serve(any_redis: RedisServer, workers: str) -> None:
+    """All are the old one's, and so are those who ask for the status page."""
+    place = (LOOPBACK, servers.free_port())
+    options = ("--http", str(place[1]), "--workers", workers)
+    nowhere = f"redis://{LOOPBACK}:{servers.free_port()}"
+    with servers.redcouch(any_redis.url, *options) as old, following(old, nowhere, *options) as new:
+        eventually(lambda: new.log.count("Cannot reach Redis") >= int(workers))
+        for _ in range(40):
+            assert ask(old.address, b"get none\r\n", b"\r\n") == b"END\r\n"
+            assert ask(place, READY, b"never").startswith(b"HTTP/1.1 200 ")
 
 
 def test_one_that_cannot_serve(any_redis: RedisServer) -> None:
@@ -335,6 +348,7 @@ def test_old_one_that_is_ended_first(tmp_path: Path, workers: str) -> None:
         with following(old, storage.url, *options) as new:
             eventually(lambda: "Cannot reach Redis" in new.log)
             assert old.stop() == -signal.SIGTERM
+            assert ask(new.address, b"get a\r\n", b"\r\n").startswith(b"SERVER_ERROR")
             storage.start()
             eventually(new.answers)
             assert ask(str(path), b"mn\r\n", b"\r\n") == b"MN\r\n"

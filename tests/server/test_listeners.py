@@ -6,10 +6,15 @@ import os
 import signal
 import socket
 from contextlib import ExitStack
+from typing import Any
+from unittest import mock
 
 import pytest
+from twisted.internet.defer import succeed
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
 
-from redcouch.server.listeners import BACKLOG, complete
+from redcouch.server.listeners import BACKLOG, RetryingEndpoint, complete
 from tests.support import servers
 
 
@@ -44,6 +49,18 @@ def test_crowd() -> None:
             client.sendall(b"version\r\n")
         for client in client_count:
             assert client.recv(100).startswith(b"VERSION ")
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_last_look(reads: bool) -> None:
+    """Whoever waits is accepted before a shared port closes, unless it accepts nobody yet."""
+    port: Any = mock.Mock(stopListening=lambda: succeed(None))
+    reactor: Any = Clock()
+    reactor.getReaders = lambda: [port] if reads else []
+    inner = mock.Mock(listen=lambda factory: succeed(port))
+    RetryingEndpoint(inner, reactor, last_look=True).listen(Factory())
+    port.stopListening()
+    assert port.doRead.called is reads
 
 
 def _connect(port: int) -> socket.socket:

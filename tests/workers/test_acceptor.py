@@ -133,6 +133,19 @@ class AcceptorTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(self.reactor.readers, {self.acceptor})
 
+    def test_held(self) -> None:
+        """It takes nobody until it is told to, not even at its end."""
+        for last_look in (False, True):
+            self.acceptor._last_look = last_look
+            self.acceptor.stopReading()
+            self.assertEqual(self.reactor.readers, set())
+            self.acceptor.startReading()
+            self.assertEqual(self.reactor.readers, {self.acceptor})
+        self.acceptor.stopReading()
+        self.come()
+        self.acceptor.stopListening()
+        self.assertEqual(self.reactor.taken, [])
+
     def test_stop(self) -> None:
         """It stops in any state, more than once."""
         self.client_counts.set(0, 5)

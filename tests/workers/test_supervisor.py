@@ -311,6 +311,31 @@ class SupervisorTests(SynchronousTestCase):
         service.renew()
         self.assertEqual((self.machine.fork_servers, len(self.machine.processes)), (2, 3))
 
+    def held(self) -> list[Any]:
+        """What each worker was told to leave to others."""
+        return [process.said[0][3]["held"] for process in self.machine.processes]
+
+    def test_hold(self) -> None:
+        """Workers are told what is held until it is no more, those too that take others' places."""
+        service = self.start_well()
+        service.hold({"tcp:1"})
+        self.machine.processes[0].end(0, 9)
+        self.machine.advance(0.1)
+        service.accept()
+        self.assertEqual(
+            [process.names()[-1] for process in self.machine.processes[1:]], ["accept"] * 2
+        )
+        self.machine.processes[2].end(0, 9)
+        self.machine.advance(0.2)
+        self.assertEqual(self.held(), [[], [], ["tcp:1"], []])
+
+    def test_renewed_is_held(self) -> None:
+        """A worker that takes the place of another accepts nobody before it can serve."""
+        service = self.start_well()
+        service._endpoints = ["tcp:1"]
+        service.renew()
+        self.assertEqual(self.held(), [[], [], ["tcp:1"]])
+
     def test_stop(self) -> None:
         """All are told, and waited for; then the storage stops."""
         storage = mock.Mock()
