@@ -56,6 +56,9 @@ _OTHER_DESCRIPTORS = 64
 _LOOK = 0.05
 """Seconds between two looks whether the storage is there, for who takes over."""
 
+_LATE = 100
+"""Looks after which it is late, and says so."""
+
 
 class RedCouchService(MultiService):
     """
@@ -149,7 +152,14 @@ class RedCouchService(MultiService):
         return Deferred.fromCoroutine(self._be_able())
 
     async def _be_able(self) -> Sequence[str]:
-        while not self._backend.health().serves:
+        looks = 0
+        while not (health := self._backend.health()).serves:
+            looks += 1
+            if looks == _LATE and self._held:
+                self._log.warn(
+                    "Cannot take over yet: {reason}. The process before goes on",
+                    reason=health.reason,
+                )
             await deferLater(self._reactor, _LOOK)
         self.accept()
         return [self._adopter.start()]

@@ -489,6 +489,19 @@ class ServiceTests(SynchronousTestCase):
         self.successResultOf(able)
         held.startReading.assert_called_once_with()
 
+    def test_what_it_waits_for(self) -> None:
+        """Where that takes long it is said, once."""
+        self.hold("tcp:1")
+        away = mock.patch.object(self.backend, "health", return_value=Health(False, "no route"))
+        with away, mock.patch.object(RedCouchService, "_log") as log:
+            able = self.service.able()
+            self.clock.pump([0.05] * 90)
+            log.warn.assert_not_called()
+            self.clock.pump([0.05] * 200)
+            ((_, fields),) = log.warn.call_args_list
+        self.assertEqual(fields, {"reason": "no route"})
+        self.assertNoResult(able)
+
     def test_held_until_it_ends(self) -> None:
         """What has been closed is not accepted from."""
         held, _ = self.hold("tcp:1")
