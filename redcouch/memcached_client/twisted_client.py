@@ -302,7 +302,9 @@ class OriginNode:
         if reply.code != b"MN":
             raise AwayError("it does not speak the meta commands of memcached 1.6")
         told = [line.words for line in await client.ask(STATS, None) if len(line.words) == 2]
-        self._process = process_of({name.decode(): value.decode() for name, value in told})
+        self._process = process_of(
+            {name.decode(errors="replace"): value.decode(errors="replace") for name, value in told}
+        )
 
     def _is_up(self, client: MemcachedClientProtocol) -> None:
         self._trying = None

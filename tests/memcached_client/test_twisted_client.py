@@ -31,9 +31,8 @@ class Idle(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         for line in data.splitlines():
-            if line == b"slow":
-                continue
-            self.transport.write(b"MN\r\n" if line == b"mn" else b"EN\r\n")
+            if line != b"slow":
+                self.transport.write(self.factory.answers.get(line, b"EN\r\n"))
 
 
 class NodeTests(RedisCase):
@@ -73,6 +72,7 @@ class NodeTests(RedisCase):
         factory: Any = Factory.forProtocol(Idle)
         factory.noisy = False
         factory.connections = []
+        factory.answers = {b"mn": b"MN\r\n"}
         factory.listening = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(self.close, factory)
         return factory
@@ -121,6 +121,16 @@ class NodeTests(RedisCase):
             else:
                 fake.connections[-1].transport.write(b"EN\r\n")
             await eventually_in_reactor(lambda asked=asked: node.is_through(asked))  # type: ignore[misc]
+
+    async def test_stats_of_another_charset(self) -> None:
+        """What it says of itself need be no UTF-8."""
+        fake = await self.listen()
+        told = (b"version 1.6\xff", b"\xff 1", b"pid 5", b"time 30", b"uptime 10")
+        fake.answers[b"stats"] = b"".join(b"STAT %b\r\n" % one for one in told) + b"END\r\n"
+        node = await self.begin(
+            read_address(f"memcached://127.0.0.1:{fake.listening.getHost().port}")
+        )
+        self.assertEqual(node.process, "5.20")
 
     async def test_does_not_come_back(self) -> None:
         """Who asks while it is connected to again is told when that fails, and it is away then."""
