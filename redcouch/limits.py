@@ -18,6 +18,11 @@ FLAGS_OVERHEAD = 4
 """Bytes that memcached counts for client flags other than 0."""
 
 
+def is_key(key: bytes) -> bool:
+    """Whether a memcached can have an item of this key."""
+    return 0 < len(key) <= MAX_KEY
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """

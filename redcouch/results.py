@@ -156,6 +156,12 @@ def says_away(result: Any) -> bool:
     return result.__class__ is Failed and result.kind is ErrorKind.UNAVAILABLE
 
 
+def is_no_item(result: Any) -> bool:
+    """The same: that what is in the item's place can be read by no client."""
+    unreadable = (ErrorKind.WRONG_TYPE, ErrorKind.UNREADABLE)
+    return result.__class__ is Failed and result.kind in unreadable
+
+
 #: An entry of a L{Get<redcouch.commands.Get>}'s result: an L{Item}, a failure, or a miss.
 KeyResult: TypeAlias = tuple[bytes, int, int] | Failed | None
 

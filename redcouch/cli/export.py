@@ -30,7 +30,7 @@ from redcouch.cli.rate_limit import Pace
 from redcouch.cli.storage import Storage, open_storage
 from redcouch.cli.verify import Report, compare, kinds_of
 from redcouch.errors import ServerError
-from redcouch.limits import MAX_KEY, Limits
+from redcouch.limits import MAX_KEY, Limits, is_key
 from redcouch.memcached_client.address import Address, ring_of
 from redcouch.memcached_client.node import BATCH, WEIGHT, BlockingNode
 from redcouch.memcached_client.rings import Ring
@@ -239,7 +239,7 @@ class _Exporter:
         weight = 0
         for key, said in zip(keys, self._storage.describe(keys), strict=True):
             size = said[0] if isinstance(said, list) else 0
-            if not 0 < len(key) <= MAX_KEY:
+            if not is_key(key):
                 self._tally.fail(key, _LONG_KEY)
             elif not self._targets[self._ring.owner(key)].limits.fits(key, 0, size):
                 self._tally.fail(key, _LARGE)

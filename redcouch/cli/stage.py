@@ -13,7 +13,8 @@ from click.core import ParameterSource
 
 from redcouch.backends.origin.rollback import LACKING, why_not_back
 from redcouch.backends.origin.stages import LOOK_EVERY, Stage
-from redcouch.cli.common import NO, CommandError, echo_json, json_option
+from redcouch.backends.redis.replies import is_wrong_type
+from redcouch.cli.common import NO, CommandError, echo_json, json_option, show_key
 from redcouch.cli.progress import progress
 from redcouch.cli.storage import Storage, StoredItem
 from redcouch.cli.verify import difference_of
@@ -31,6 +32,7 @@ from redcouch.cli.warm_storage import (
     warm_storage_option,
 )
 from redcouch.errors import ServerError
+from redcouch.limits import MAX_KEY, is_key
 from redcouch.memcached_client.item_reading import Fault
 from redcouch.memcached_client.key_listing import NEVER, ListedKey
 from redcouch.memcached_client.node import BATCH, BlockingNode
@@ -380,7 +382,7 @@ class _Change:
             for keys in storage.scan_surely():
                 stored = dict(zip(keys, storage.read(keys), strict=True))
                 of_node: dict[int, list[bytes]] = {}
-                for key in keys:
+                for key in filter(is_key, keys):
                     of_node.setdefault(owner(key), []).append(key)
                 for place, some in of_node.items():
                     if (node := nodes[place]) is not None:
@@ -392,16 +394,22 @@ class _Change:
         """Let RedCouch put all that Redis has on the old memcacheds."""
         opened = self.opened
         began = opened.status().returning
+        strange: set[bytes] = set()
         with progress("bringing back") as advance:
             for keys in opened.storage.scan_surely():
                 self._until_pending(lambda pending: pending < _AT_A_TIME)
-                opened.pend(keys)
+                if possible := [*filter(is_key, keys)]:
+                    opened.pend(possible)
+                said = zip(keys, opened.storage.describe(keys), strict=True)
+                strange |= {key for key, it in said if is_wrong_type(it) or not is_key(key)}
                 advance(len(keys))
             self._until_pending(lambda pending: pending == 0)
+        _tell_strange(sorted(strange))
         if not opened.end_returning(began):
             raise CommandError(
                 "not all is there: an old memcached has been started again meanwhile, or refuses "
-                "items (its -I or -m is too small, or it has -M). Run this again once it is mended"
+                "items (its -I or -m is too small, or it has -M), or cannot be told of a key. Run "
+                "this again once it is mended"
             )
 
     def _until_pending(self, enough: Callable[[int], bool]) -> None:
@@ -421,6 +429,17 @@ class _Change:
                     "run this again to go on"
                 )
             time.sleep(POLL)
+
+
+def _tell_strange(keys: Sequence[bytes]) -> None:
+    """Name what no memcached, and so none of its clients, can have had."""
+    if keys:
+        first = ", ".join(show_key(key)[:60] for key in keys[:3])
+        click.echo(
+            "redcouch: left in Redis alone, as no memcached can have such (empty keys, keys of "
+            f"more than {MAX_KEY} bytes, other types): {len(keys)} of them, as {first}",
+            err=True,
+        )
 
 
 def _is_one_of(address: str, ports: set[int]) -> bool:

@@ -22,7 +22,7 @@ from tempfile import TemporaryFile
 from types import TracebackType
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from redcouch.limits import MAX_KEY
+from redcouch.limits import is_key
 from redcouch.memcached_client.blocking_client import BlockingClient, show
 from redcouch.memcached_client.protocol import Reply
 
@@ -97,7 +97,7 @@ def _read_metadump(reply: Reply) -> ListedKey | None:
 
 
 def _entry(key: bytes, expires: int) -> ListedKey | None:
-    return ListedKey(key, expires) if 0 < len(key) <= MAX_KEY else None
+    return ListedKey(key, expires) if is_key(key) else None
 
 
 def _read_mgdump(reply: Reply) -> ListedKey | None:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from redcouch.errors import ServerError
 from redcouch.expiry import lasting
-from redcouch.limits import MAX_KEY, Limits
+from redcouch.limits import Limits, is_key
 from redcouch.memcached_client.address import Address
 from redcouch.memcached_client.blocking_client import BlockingClient, show
 from redcouch.memcached_client.item_reading import (
@@ -129,7 +129,7 @@ class BlockingNode:
         Whether it has an item for each of up to L{BATCH} keys, which may be longer than
         memcached's can be. All of it has to be taken.
         """
-        possible = [key for key in keys if 0 < len(key) <= MAX_KEY]
+        possible = [key for key in keys if is_key(key)]
         if all(self._getter(key) is META for key in possible):
             probed = probe(self._connection, possible)
             there = {key for key, known in zip(possible, probed, strict=True) if known}
@@ -196,7 +196,7 @@ class BlockingNode:
         named = name(key)
         if self.has_meta and named is not None:
             return delete(named)
-        return b"delete %b\r\n" % key if is_plain(key) else None
+        return b"delete %b\r\n" % key if named == key else None
 
     def _getter(self, key: bytes) -> Getter:
         if self.has_meta and name(key) is not None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from sys import maxsize
 from typing import Generic, TypeAlias, TypeVar
 
-from redcouch.limits import MAX_KEY
+from redcouch.limits import is_key
 
 _LONGEST_LINE = 2048
 
@@ -315,12 +315,12 @@ def is_plain(key: bytes) -> bool:
 def name(key: bytes) -> bytes | None:
     """
     A key as meta commands name it, with the flag that says how; C{None} where
-    they cannot, as it would be too long in base64.
+    they cannot, as it is too long, or would be in base64, or is empty.
     """
     if is_plain(key):
-        return key
+        return key if is_key(key) else None
     encoded = b64encode(key)
-    return encoded + b" b" if len(encoded) <= MAX_KEY else None
+    return encoded + b" b" if is_key(encoded) else None
 
 
 def authenticate(username: str, password: str) -> bytes:

@@ -174,11 +174,14 @@ def test_flags() -> None:
 
 
 def test_names() -> None:
-    """A key that is no word is said in base64, as long as that is not too long."""
+    """A key that is no word is said in base64; one that is too long, or empty, is not said."""
     assert name(b"plain") == b"plain"
     assert name("naïve".encode()) == "naïve".encode()
     assert name(b"a b") == b"YSBi b"
     assert name(b" " * 186) is not None
     assert name(b" " * 187) is None
+    assert name(b"x" * 250) == b"x" * 250
+    assert name(b"x" * 251) is None
+    assert name(b"") is None
     assert store(b"YSBi b", b"v", 1, 2) == b"ms YSBi 1 b F1 T2\r\nv\r\n"
     assert concatenate(b"k", b"v", before=True) == b"ms k 1 MP\r\nv\r\n"

@@ -2,32 +2,36 @@
 Giving the old side what it has missed.
 
 A key that is denied may be out of date there. One process of all, the one that leads, takes such
-keys, writes to the owner what the storage has, or removes it where the storage has nothing,
-and lets the key go if the item still is the one that was read; otherwise its turn comes again.
+keys, writes to the owner what the storage has, or removes it where the storage has nothing that can
+be read, and lets the key go if the item still is the one that was read; otherwise its turn comes
+again. A key of which the owner cannot be told goes, too: it would stand there for ever.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from redcouch.backends.fill_leases import AllowFill, ListDenied, NoteLack
 from redcouch.backends.origin.fetch import Execute
 from redcouch.commands import Get, Inspect
 from redcouch.expiry import lasting
+from redcouch.limits import is_key
 from redcouch.memcached_client import protocol as wire
 from redcouch.memcached_client.pool import OriginPool
-from redcouch.memcached_client.protocol import Reply
 from redcouch.memcached_client.time_budget import TimeBudget
-from redcouch.results import Failed, Listed, Outcome
+from redcouch.results import Failed, Listed, Outcome, is_no_item
 
 AT_A_TIME = 200
 """Keys that are looked at together."""
 
-_DONE = frozenset((b"HD", b"NF"))
-
 _CANNOT = b"SERVER_ERROR"
 """It has no room for such an item, and has removed what it had: it lacks the item for good."""
+
+_DONE = frozenset((b"HD", b"NF", _CANNOT))
+
+_Done: TypeAlias = tuple[AllowFill, bool]
+"""A key that is to go, and whether its owner lacks the item."""
 
 
 class Repairer:
@@ -59,51 +63,60 @@ class Repairer:
         (denied,) = await self._ask([ListDenied(AT_A_TIME)])
         if isinstance(denied, Failed):
             return 0
-        keys = [key for key in denied if self._is_tellable(key)]
-        if not keys:
-            return 0
-        found = await self._ask([Get(keys, cas=True), *map(Inspect, keys)])
-        if isinstance(found[0], Failed):
-            return 0
-        items = zip(keys, found[0], found[1:], strict=True)
-        requests: dict[bytes, tuple[bytes, int | None]] = {}
-        for key, item, listed in items:
-            request = self._request(key, item, listed)
-            if request is not None:
-                requests[key] = request
-        told = [(key, request) for key, (request, _) in requests.items()]
-        replies = await self._old.tell(told, time_budget)
-        done = [
-            AllowFill(key, token)
-            for (key, (_, token)), reply in zip(requests.items(), replies, strict=True)
-            if _is_done(reply)
-        ]
+        done = await self._pass_over([key for key in denied if wire.name(key) is None])
+        done += await self._tell([key for key in denied if self._is_tellable(key)], time_budget)
         if not done:
             return 0
-        if any(reply is not None and reply.code == _CANNOT for reply in replies):
+        if any(lacks for _, lacks in done):
             (noted,) = await self._ask([NoteLack()])
             if isinstance(noted, Failed):
                 return 0
-        return sum(result is Outcome.OK for result in await self._ask(done))
+        return sum(result is Outcome.OK for result in await self._ask([one for one, _ in done]))
 
     def _is_tellable(self, key: bytes) -> bool:
         return wire.name(key) is not None and self._is_ready(self._old.owner(key))
 
-    def _request(self, key: bytes, item: Any, listed: Any) -> tuple[bytes, int | None] | None:
+    async def _pass_over(self, keys: Sequence[bytes]) -> list[_Done]:
+        """Those of which the owner cannot be told: it lacks the item, if it can have such a key."""
+        listed = await self._ask([*map(Inspect, keys)]) if keys else []
+        return [
+            (AllowFill(key, _token(item)), isinstance(item, Listed) and is_key(key))
+            for key, item in zip(keys, listed, strict=True)
+            if not isinstance(item, Failed) or is_no_item(item)
+        ]
+
+    async def _tell(self, keys: Sequence[bytes], time_budget: TimeBudget) -> list[_Done]:
+        """Those of which the owner has been told."""
+        found = await self._ask([Get(keys, cas=True), *map(Inspect, keys)]) if keys else [[]]
+        if isinstance(found[0], Failed):
+            return []
+        requests: dict[bytes, tuple[bytes, int | None]] = {}
+        for key, item, listed in zip(keys, found[0], found[1:], strict=True):
+            request = self._request(wire.name(key) or b"", item, listed)
+            if request is not None:
+                requests[key] = request
+        told = [(key, request) for key, (request, _) in requests.items()]
+        replies = await self._old.tell(told, time_budget)
+        return [
+            (AllowFill(key, token), reply.code == _CANNOT)
+            for (key, (_, token)), reply in zip(requests.items(), replies, strict=True)
+            if reply is not None and reply.code in _DONE
+        ]
+
+    def _request(self, named: bytes, item: Any, listed: Any) -> tuple[bytes, int | None] | None:
         """What the owner is told, and the item's token; C{None} where that is not clear now."""
-        named = wire.name(key)
-        if item is None and listed is None:
-            return wire.delete(named or b""), None
+        if (item is None and listed is None) or is_no_item(item):
+            return wire.delete(named), _token(listed)
         if not (isinstance(item, tuple) and isinstance(listed, Listed)):
             return None
         value, flags, token = item
         if token != listed.cas:
             return None
         if listed.stale:
-            return wire.delete(named or b""), token
+            return wire.delete(named), token
         exptime = lasting(listed.ttl or 0, self._now())
-        return wire.store(named or b"", value, flags, exptime), token
+        return wire.store(named, value, flags, exptime), token
 
 
-def _is_done(reply: Reply | None) -> bool:
-    return reply is not None and (reply.code in _DONE or reply.code == _CANNOT)
+def _token(listed: Any) -> int | None:
+    return listed.cas if isinstance(listed, Listed) else None

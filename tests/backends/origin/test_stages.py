@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from redcouch.cli.warm_storage import WarmStorage
+from redcouch.backends.origin.url import read_location as read_origin
+from redcouch.cli.storage import read_storage
+from redcouch.cli.warm_storage import WarmLocation, WarmStorage, open_warm_storage
 from tests.backends.origin.conftest import PATIENT
 from tests.backends.origin.conversation import say, stats
 from tests.cli.running import run
@@ -307,6 +309,89 @@ def test_what_it_cannot_be_told_of(opcode: int, stage: str, url: str) -> None:
         assert standing(url)["rollback_safe"]
         say(bridge, frame(opcode, LONG, extras=extras) + noop, said)
         assert "cannot be told of" in standing(url)["because"]
+        if (opcode, stage) == (SET, "redis-first"):
+            failed = run("stage", stage, "-s", url)
+            assert (failed.status, "cannot be told of a key" in failed.err) == (3, True), failed.err
+            assert stats(bridge)["warm_barred"] == 0
+
+
+COMMANDS = b"flush_all\r\nset injected 0 0 3\r\nyes"
+"""What a memcached would do that took a value for requests."""
+
+
+def put_strange(client: Any) -> list[bytes]:
+    """What a native client may have put where items are, and no memcached can have."""
+    strange: dict[bytes, dict[str, str | bytes]] = {
+        b"x" * 251: {"v": COMMANDS.hex()},
+        b"y" * 3000: {"r": COMMANDS},
+        b"": {"v": "31"},
+        b"broken": {"v": "zz"},
+        b"nameless": {"v": "31", "c": "none"},
+    }
+    for key, fields in strange.items():
+        client.hset(b"rc:" + key, mapping=fields)
+    client.rpush("rc:list", "x")
+    return [*strange, b"list"]
+
+
+def all_items(nodes: list[Memcached]) -> set[bytes]:
+    """The keys that the old memcacheds have."""
+    dumps = [say(node, b"lru_crawler metadump hash\r\n", b"END\r\n") for node in nodes]
+    lines = b"".join(dumps).splitlines()
+    return {line.split()[0] for line in lines if line != b"END"}
+
+
+def test_what_is_no_item(redis: RedisServer | Cluster, nodes: list[Memcached]) -> None:
+    """On the way back it keeps nothing else out, is named, and is never told as requests."""
+    url = warm(redis, nodes)
+    with servers.redcouch(url) as bridge, redis.client() as client:
+        go(url, "redis-only", "--force")
+        for number in range(20):
+            say(bridge, b"set k%d 0 0 3\r\nnew\r\n" % number)
+        put_strange(client)
+        done = eventually(
+            lambda: run("stage", "redis-first", "-s", url), lambda said: said.status != 1
+        )
+        assert (done.status, done.err.count("\n")) == (0, 1), done
+        assert done.err.startswith("redcouch: left in Redis alone, as no memcached can have such")
+        assert done.err.endswith(f": 4 of them, as , list, {'x' * 60}\n")
+        assert standing(url)["rollback_safe"]
+        assert all_items(nodes) == {b"key=k%d" % number for number in range(20)}
+        go(url, "origin-first")
+        go(url, "redis-first")  # which compares
+        assert client.exists(b"rc:" + b"x" * 251)
+        bridge.check_log()
+
+
+def test_long_native_strings(nodes: list[Memcached]) -> None:
+    """The same of plain strings."""
+    with servers.redis_server() as redis:
+        url = warm(redis, nodes, f"layout=string&prefix=app:&{PATIENT}")
+        with servers.redcouch(url) as bridge, redis.client() as client:
+            go(url, "redis-only", "--force")
+            say(bridge, b"set k 0 0 3\r\nnew\r\n")
+            client.set("app:" + "x" * 251, COMMANDS)
+            client.rpush("app:list", "x")
+            assert go(url, "redis-first")["rollback_safe"]
+            assert all_items(nodes) == {b"key=k"}
+            bridge.check_log()
+
+
+def test_pending_and_no_item(redis: RedisServer | Cluster, nodes: list[Memcached]) -> None:
+    """What cannot be repaired does not stay pending, whoever has noted it; it is removed there."""
+    url = warm(redis, nodes)
+    with servers.redcouch(url) as bridge, redis.client() as client:
+        for key in (b"broken", b"nameless", b"list"):
+            say(bridge, b"set %b 0 0 3\r\nold\r\n" % key)
+        eventually(lambda: standing(url)["rollback_safe"])
+        client.delete("rc:list")
+        pending = put_strange(client)
+        with open_warm_storage(WarmLocation(read_storage(url), read_origin(url))) as opened:
+            opened.pend([key for key in pending if key])
+            eventually(lambda: opened.pending == 0)
+        assert standing(url)["rollback_safe"]
+        assert all_items(nodes) == set()
+        bridge.check_log()
 
 
 def test_no_old_memcacheds(redis: RedisServer | Cluster) -> None:

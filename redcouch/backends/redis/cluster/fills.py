@@ -64,7 +64,7 @@ from redcouch.backends.redis.scripts import (
 )
 from redcouch.commands import Command, Inspect
 from redcouch.errors import BackendError
-from redcouch.results import ErrorKind, Failed, Listed, Outcome, Result
+from redcouch.results import ErrorKind, Failed, Listed, Outcome, Result, is_no_item
 
 _NAME = b""
 """The field of the denied keys' hash with a name of its own: no client's key."""
@@ -380,7 +380,8 @@ class ClusterFills:
         for place, (command, item) in enumerate(zip(commands, there, strict=True)):
             token = item.cas if isinstance(item, Listed) else None
             known = self._listed.get(command.key)
-            if command.key in removed or isinstance(item, Failed) or known is None:
+            unclear = isinstance(item, Failed) and not is_no_item(item)
+            if command.key in removed or unclear or known is None:
                 continue
             if token == command.token:
                 denials[place] = command.key, known

@@ -1,9 +1,12 @@
 -- Deny a key no longer, if its item is still the one that was told. ARGV: client key, UNIX time,
--- CAS token ('' for no item), milliseconds for which it is known that this has been. Gives 1, or NS.
+-- CAS token ('' for no item, or none that can be read), milliseconds for which it is known that
+-- this has been. Gives 1, or NS.
 
 local there = ''
-if exists() then
-  there = redis.call('HGET', item, 'c') or '0'
+local of_its_type, is_there = pcall(exists)
+if of_its_type and is_there then
+  local cas = redis.call('HGET', item, 'c')
+  there = unreadable(redis.call('HGET', item, 'f'), cas) and '' or cas or '0'
 end
 if there ~= ARGV[3] then
   return 'NS'
