@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import click
@@ -21,6 +22,7 @@ from redcouch.cli.verify import difference_of
 from redcouch.cli.warm_storage import (
     HOLD,
     POLL,
+    Member,
     NoStage,
     NotClean,
     NotFollowed,
@@ -42,7 +44,10 @@ _TOKENS = 2**24
 
 _TTL_TOLERANCE = 2.0
 
-_LOOKS = 4
+_LOOKS = 6
+
+_QUIET = 0.2
+"""Seconds for which an old memcached is watched while no RedCouch asks it for anything."""
 
 _LATELY = 600
 """Seconds within which a client of an old memcached has asked for something."""
@@ -98,8 +103,8 @@ def command(
 
     Every RedCouch and worker on the storage follows without a restart. The command announces the
     stage, waits until all have finished what they had begun, and lets it count when all have
-    acknowledged; clients wait for some hundredths of a second meanwhile, and for two seconds at
-    most. If one does not acknowledge, it is named, and nothing is changed.
+    acknowledged; clients wait for some hundredths or tenths of a second meanwhile, and for two
+    seconds at most. If one does not acknowledge, it is named, and nothing is changed.
 
     Without a stage it also says whether clients can go back to the old memcacheds at this moment
     without seeing anything wrong.
@@ -252,13 +257,11 @@ class _Change:
 
     def _to_redis(self, status: StageStatus) -> None:
         with self._nodes("what clients have changed there by themselves is not known") as nodes:
-            if clients := self._other_clients(nodes):
-                self._refuse(
-                    f"the old memcacheds are still used by {clients}",
-                    "what these change there is not seen any more",
-                )
+            self._refuse_others(_Others(self.opened, nodes).lately)
             self._compare(nodes)
-            self._switch(clean=False, reset=True, tokens_of=nodes)
+            others = _Others(self.opened, nodes)
+            last_look = partial(self._refuse_others, others.while_all_hold)
+            self._switch(clean=False, reset=True, tokens_of=nodes, last_look=last_look)
 
     def _to_redis_only(self, status: StageStatus) -> None:
         if not status.swept:
@@ -300,6 +303,13 @@ class _Change:
         if not self.force:
             raise Refused(why, loses)
 
+    def _refuse_others(self, look: Callable[[], str]) -> None:
+        if not self.force and (others := look()):
+            self._refuse(
+                f"the old memcacheds are still used by {others}",
+                "what these change there is not seen any more",
+            )
+
     @contextmanager
     def _nodes(self, loses: str | None) -> Iterator[list[BlockingNode | None]]:
         """
@@ -319,7 +329,11 @@ class _Change:
             yield nodes
 
     def _switch(
-        self, clean: bool, reset: bool, tokens_of: Sequence[BlockingNode | None] = ()
+        self,
+        clean: bool,
+        reset: bool,
+        tokens_of: Sequence[BlockingNode | None] = (),
+        last_look: Callable[[], None] = lambda: None,
     ) -> None:
         opened = self.opened
         if clean and (stuck := opened.unrepaired(_SETTLE)):
@@ -328,6 +342,7 @@ class _Change:
             opened.announce(self.stage, self.timeout)
             until = opened.hold(self.stage)
             least = max((node.last_token() for node in tokens_of if node), default=0)
+            last_look()
             self._commit(until, clean, reset, least + _TOKENS if least else 0)
         except BaseException:
             opened.abort()
@@ -354,24 +369,6 @@ class _Change:
                     raise
             else:
                 return
-
-    def _other_clients(self, nodes: Sequence[BlockingNode | None]) -> str:
-        """Who else has used the old memcacheds lately, as text."""
-        found: list[str] = []
-        for _ in range(_LOOKS):  # a RedCouch says a moment later from where it speaks to them
-            ports = {port for member in self.opened.members() for port in member.ports}
-            found = [
-                address
-                for node in filter(None, nodes)
-                for address, seconds in node.clients()
-                if seconds <= _LATELY and not _is_one_of(address, ports)
-            ]
-            if not found:
-                return ""
-            time.sleep(LOOK_EVERY)
-        hosts = sorted({address.partition(":")[2].rpartition(":")[0] for address in found})
-        many = "1 connection" if len(found) == 1 else f"{len(found)} connections"
-        return f"{many} of {', '.join(hosts)}"
 
     def _compare(self, nodes: Sequence[BlockingNode | None]) -> None:
         """Remove from Redis what is not as the owner has it."""
@@ -429,6 +426,68 @@ class _Change:
                     "run this again to go on"
                 )
             time.sleep(POLL)
+
+
+class _Others:
+    """Who else uses the old memcacheds, as far as these tell, from now on. As text, or nothing."""
+
+    def __init__(self, opened: WarmStorage, nodes: Sequence[BlockingNode | None]) -> None:
+        self._opened = opened
+        self._nodes = [(place, node) for place, node in enumerate(nodes) if node is not None]
+        self._before = self._connections()
+        self._ports = self._ports_of(opened.members())
+
+    def _connections(self) -> int:
+        return sum(node.connections() for _, node in self._nodes)
+
+    def _ports_of(self, members: Sequence[Member]) -> set[int]:
+        return {port for member in members for port in member.ports}
+
+    def lately(self) -> str:
+        """Who is connected, or has connected within this moment."""
+        for _ in range(_LOOKS):  # a RedCouch says a moment later from where it speaks to them
+            time.sleep(LOOK_EVERY)
+            found = self._now()
+        return found
+
+    def while_all_hold(self) -> str:
+        """The same; and whether anything is asked while no RedCouch does."""
+        before = [node.requests() for _, node in self._nodes]
+        time.sleep(_QUIET)
+        after = [node.requests() for _, node in self._nodes]
+        moved = {
+            name
+            for one, other in zip(before, after, strict=True)
+            for name, told in other.items()
+            if one.get(name) != told
+        }
+        asked = f"somebody who is no RedCouch: {', '.join(sorted(moved))} went up meanwhile"
+        return self._now() or (asked if moved else "")
+
+    def _now(self) -> str:
+        connections = self._connections()
+        members = self._opened.members()
+        ports = self._ports_of(members)
+        found = [
+            address
+            for place, node in self._nodes
+            for address, seconds in node.clients(sum(sum(m.up[place : place + 1]) for m in members))
+            if seconds <= _LATELY and not _is_one_of(address, ports)
+        ]
+        if found:
+            hosts = sorted({_host(address) for address in found})
+            return f"{_many(len(found))} of {', '.join(hosts)}"
+        made = connections - self._before - len(ports - self._ports)
+        return f"{_many(made)} that came and went" if made > 0 else ""
+
+
+def _many(connections: int) -> str:
+    return "1 connection" if connections == 1 else f"{connections} connections"
+
+
+def _host(address: str) -> str:
+    kind, _, place = address.partition(":")
+    return address if kind == "unix" else place.rpartition(":")[0]
 
 
 def _tell_strange(keys: Sequence[bytes]) -> None:

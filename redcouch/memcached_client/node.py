@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from math import ceil
+from operator import itemgetter
 from secrets import token_hex
 from types import TracebackType
 from typing import TypeAlias
@@ -66,6 +67,7 @@ class BlockingNode:
         self.address = address
         self._clock = clock
         self._open = ExitStack()
+        self._connected = 0
         self._binary: BlockingClient | None = None
         self._without_binary = ""  # why, once that is known
 
@@ -228,6 +230,7 @@ class BlockingNode:
         return connection
 
     def _connect(self) -> BlockingClient:
+        self._connected += 1
         return self._open.enter_context(BlockingClient(self.address))
 
     def item_count(self) -> int:
@@ -248,17 +251,42 @@ class BlockingNode:
             raise self._connection.fault(f"answered ms with {show(stored)}")
         return token
 
-    def clients(self) -> Iterator[tuple[str, int]]:
-        """Who else is connected by TCP, and how many seconds ago each has asked for something."""
+    def clients(self, by_socket: int = 0) -> Iterator[tuple[str, int]]:
+        """
+        From where others are connected, and how many seconds ago each has asked for something; by
+        UDP, on which port of its own somebody has.
+
+        @param by_socket: how many connections over its unix socket are not meant. These are not
+            told apart: the oldest are left out.
+        """
         found: dict[str, dict[str, str]] = {}
         for title, value in self.stats(b"stats conns").items():
             number, _, what = title.partition(":")
             found.setdefault(number, {})[what] = value
+        listening = 0
+        over_socket: list[tuple[str, int]] = []
         for told in found.values():
-            address, state = told.get("addr", ""), told.get("state", "")
-            own = address.endswith(f":{self._connection.port}")
-            if address.startswith("tcp") and state != "conn_listening" and not own:
-                yield address, int(told.get("secs_since_last_cmd", "0"))
+            address, seconds = told.get("addr", ""), int(told.get("secs_since_last_cmd", "0"))
+            if told.get("state") == "conn_listening":
+                listening = max(listening, seconds)
+            elif (own := told.get("listen_addr", "")).startswith("unix:"):
+                over_socket.append((own, seconds))
+            elif address.startswith("udp"):  # one for each thread, since it has been started
+                if seconds + 1 < listening:
+                    yield address, seconds
+            elif address.startswith("tcp") and not address.endswith(f":{self._connection.port}"):
+                yield address, seconds
+        over_socket.sort(key=itemgetter(1))
+        yield from over_socket[: max(0, len(over_socket) - self._connected - by_socket)]
+
+    def connections(self) -> int:
+        """How many others have connected so far."""
+        return (self._number("total_connections") or 0) - self._connected
+
+    def requests(self) -> dict[str, str]:
+        """Its figures that go up whenever an item is asked for, or changed."""
+        counted = ("cmd_get", "cmd_set", "cmd_flush", "cmd_touch", "cmd_meta", "_hits", "_misses")
+        return {name: told for name, told in self.stats().items() if name.endswith(counted)}
 
     def _number(self, name: str, line: bytes = b"stats") -> int | None:
         """One of its figures; C{None} where it does not tell."""

@@ -6,8 +6,10 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from redcouch.backends.origin.url import read_location as read_origin
 from redcouch.cli.storage import read_storage
 from redcouch.cli.warm_storage import WarmLocation, WarmStorage, open_warm_storage
+from redcouch.memcached_client.node import BlockingNode
 from tests.backends.origin.conftest import PATIENT
 from tests.backends.origin.conversation import say, stats
 from tests.cli.running import run
@@ -188,6 +191,102 @@ def test_others_on_the_old_side(url: str, nodes: list[Memcached]) -> None:
         used = "the old memcacheds are still used by 1 connection of 127.0.0.1"
         eventually(lambda: change(url, "redis-first")["reason"] == used)
         go(url, "redis-first", "--force")
+
+
+@contextmanager
+def meanwhile(do: Callable[[], object]) -> Iterator[None]:
+    """Something is done whenever a command that runs in this process waits."""
+    wait = time.sleep
+
+    def wait_and_do(seconds: float) -> None:
+        do()
+        wait(seconds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "sleep", wait_and_do)
+        yield
+
+
+def test_others_that_connect_for_each_request(url: str, nodes: list[Memcached]) -> None:
+    """They are seen though none of them is connected at the moment of a look."""
+    go(url, "origin-first")
+    with servers.redcouch(url) as bridge:
+        say(bridge, b"set x 0 0 1\r\n1\r\n")
+        with meanwhile(lambda: say(nodes[0], b"set y 0 0 1\r\n2\r\n")):
+            reason = change(url, "redis-first")["reason"]
+        assert reason.startswith("the old memcacheds are still used by ")
+        assert standing(url)["stage"] == "origin-first"
+        go(url, "redis-first")
+
+
+def test_others_while_all_hold(
+    url: str, nodes: list[Memcached], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever an old memcached tells of its connections, a change by somebody else is seen."""
+    go(url, "origin-first")
+    with servers.redcouch(url) as bridge:
+        say(bridge, b"set x 0 0 1\r\n1\r\n")
+        with monkeypatch.context() as patch:
+            patch.setattr(BlockingNode, "clients", lambda *_: ())
+            patch.setattr(BlockingNode, "connections", lambda _: 0)
+            with meanwhile(lambda: say(nodes[0], b"delete y\r\n")):
+                said = eventually(
+                    lambda: change(url, "redis-first"),
+                    lambda said: said["changed"] or "no ack" not in said["reason"],
+                )
+        assert said["reason"].endswith(" no RedCouch: delete_misses went up meanwhile")
+        assert say(bridge, b"get x\r\n", b"END\r\n") == b"VALUE x 0 1\r\n1\r\nEND\r\n"
+        go(url, "redis-first")
+
+
+@needs("memcached")
+def test_others_by_udp(redis: RedisServer | Cluster) -> None:
+    """They have no connection, but a port that has been used since the start."""
+    port = servers.free_port()
+    with servers.memcached("-U", str(port)) as node:
+        url = warm(redis, [node])
+        go(url, "origin-first")
+        uptime = b"STAT uptime "
+        eventually(lambda: int(say(node, b"stats\r\n", b"END\r\n").split(uptime)[1].split()[0]) > 3)
+        go(url, "redis-first")
+        go(url, "origin-first")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
+            wire.connect((servers.LOOPBACK, port))
+            wire.send(b"\0\1\0\0\0\1\0\0get x\r\n")
+            assert wire.recv(100).endswith(b"END\r\n")
+        assert "still used by 1 connection of 127.0.0.1" in change(url, "redis-first")["reason"]
+
+
+class BySocket(Memcached):
+    """One on a unix socket alone."""
+
+    @property
+    def address(self) -> str:
+        return str(self.folder / "socket")
+
+    def command(self) -> list[str]:
+        return [*super().command()[:1], "-s", self.address, "-u", "root"]
+
+
+@needs("memcached")
+def test_others_over_a_unix_socket(redis: RedisServer | Cluster, tmp_path: Path) -> None:
+    """Connections over it have no address: RedCouch's own are known by their number."""
+    node = BySocket(tmp_path, [])
+    node.start()
+    try:
+        url = f"warm:{redis.url}?from=memcached://{node.address}&{PATIENT}"
+        go(url, "origin-first")
+        with servers.redcouch(url, "--workers", "2") as bridge:
+            for _ in range(20):
+                say(bridge, b"set x 0 0 1\r\n1\r\n")
+            go(url, "redis-first")
+            go(url, "origin-first")
+            with Wire(node.address) as wire:
+                wire.say([b"get x\r\n"], b"END\r\n")
+                used = f"the old memcacheds are still used by 1 connection of unix:{node.address}"
+                eventually(lambda: change(url, "redis-first")["reason"] == used)
+    finally:
+        node.stop()
 
 
 def test_what_others_have_changed(url: str, nodes: list[Memcached]) -> None:
