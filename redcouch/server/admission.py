@@ -73,6 +73,11 @@ class Admission:
         """Whether whoever asks for much has to wait for others to take what they have asked for."""
         return self.held >= self._memory_limit
 
+    @property
+    def short(self) -> bool:
+        """Whether somebody waits for others to take what they have asked for."""
+        return bool(self._large)
+
     def admits(self, charge: Charge) -> bool:
         """Whether it may go now. Otherwise it is told when it may."""
         queue = self._small if charge.small else self._others

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
+from math import inf
 from typing import Any
 
 from OpenSSL.SSL import Error as TLSError
@@ -32,7 +33,7 @@ from redcouch.commands import Command
 from redcouch.dialects.detect import dialect_for, dialect_name, dialect_of
 from redcouch.dialects.request import Dialect
 from redcouch.server.alarm import Alarm
-from redcouch.server.direct_writer import direct_writer, take_unsent, unsent
+from redcouch.server.direct_writer import direct_writer, take_unsent, unsent, untaken
 from redcouch.server.epoll_reader import MOST, EpollReader, is_plain
 from redcouch.server.hangups import Hangups, end_now
 from redcouch.server.run_queue import RunQueue
@@ -44,6 +45,17 @@ _TLS_HANDSHAKE = b"\x16\x03"
 
 HandOver = Callable[["Connection"], None]
 """Takes a client for which nothing is under way to another process."""
+
+_LET_GO = 2.0
+"""Seconds after which a client that was refused is gone in any case."""
+
+_MOST_REFUSED = 32
+"""Clients that are being refused; beyond that they are not even told."""
+
+_STUCK = 60.0
+"""Seconds for which a client may take nothing while others wait for the memory."""
+
+_LOOK_AT_LAST = 0.01
 
 _REFUSAL = b"ERROR Too many open connections\r\n"
 """What memcached says to a client beyond its -c."""
@@ -68,7 +80,8 @@ class Connection(Protocol):
         self._counters = shared.counters
         self._dialect: Dialect | None = None
         self._closing = False
-        self._write_paused = False
+        #: The client does not take its replies just now.
+        self.write_paused = False
         self._half_closed = False
         self._draining = False
         self._gone = False
@@ -239,6 +252,19 @@ class Connection(Protocol):
         if self.session.left and self._hand_over is not None:
             self._hand_over(self)
         else:
+            self._close_when_taken()
+
+    def _close_when_taken(self) -> None:
+        """
+        Close. When the service ends, not before the client's system has all that was written: to
+        close while something of the client is unread would throw it away.
+        """
+        transport = self.transport
+        plain = is_plain(transport) and ITCPTransport.providedBy(transport)
+        if self.factory.ending and plain and untaken(transport):
+            if self.transport.connected:
+                self.factory.reactor.callLater(_LOOK_AT_LAST, self._close_when_taken)
+        else:
             self.transport.loseConnection()
 
     # -- going on in another process -----------------------------------------------------------
@@ -300,10 +326,15 @@ class Connection(Protocol):
 
     def _read_on(self) -> None:
         """Read again, unless something is in the way; understand first what there is."""
-        if self._dialect is not None and self._dialect.pending:
+        dialect = self._dialect
+        if dialect is not None and dialect.pending:
             self._await_turn()
         elif not (
-            self._write_paused or self._half_closed or self._draining or self.session.backlog_full
+            self.write_paused
+            or self._half_closed
+            or self._draining
+            or self.session.backlog_full
+            or (dialect is not None and dialect.waiting)
         ):
             self._reading.resume()
 
@@ -329,12 +360,13 @@ class Connection(Protocol):
     # -- IPushProducer: the transport says when the client does not take its replies ----------
 
     def pauseProducing(self) -> None:
-        self._write_paused = True
+        self.write_paused = True
         self.session.pause(unsent(self.transport))
         self._reading.pause()
+        self.factory.paused(self)
 
     def resumeProducing(self) -> None:
-        self._write_paused = False
+        self.write_paused = False
         self.session.release()
         self._read_on()
 
@@ -383,13 +415,31 @@ class _Arrival(Factory):
 
 
 class Refusal(Protocol):
-    """A client beyond the allowed number: told so, and let go."""
+    """
+    A client beyond the allowed number: told so, and let go, soon in any case: one that speaks TLS
+    might never say its part.
+    """
 
     transport: Any
 
+    def __init__(self, others: set[Refusal], reactor: Any) -> None:
+        """@param others: those that have not gone yet."""
+        self._others = others
+        self._reactor = reactor
+
     def connectionMade(self) -> None:
-        self.transport.write(_REFUSAL)
-        self.transport.loseConnection()
+        self._others.add(self)
+        self._end = self._reactor.callLater(_LET_GO, self.transport.abortConnection)
+        if len(self._others) > _MOST_REFUSED:
+            self.transport.abortConnection()
+        else:
+            self.transport.write(_REFUSAL)
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._others.discard(self)
+        if self._end.active():
+            self._end.cancel()
 
 
 CountAll = Callable[[int], int]
@@ -420,7 +470,7 @@ class ConnectionFactory(Factory):
         @param idle_timeout: seconds after which a silent client is closed; 0 for never.
         """
         self._shared = shared
-        self._reactor = reactor
+        self.reactor = reactor
         self.epoll_reader = EpollReader(reactor)
         self.run_queue = RunQueue(reactor)
         self._max_connections = max_connections
@@ -431,6 +481,11 @@ class ConnectionFactory(Factory):
             lambda: self.client_count() < max_connections * 0.9,
             lambda: self._log.info("Accepting clients again"),
         )
+        self._refusals: set[Refusal] = set()
+        #: Who does not take its replies: what of them is left to take, and since when that is so.
+        self._paused: dict[Connection, tuple[int, float]] = {}
+        self._look_at_paused = LoopingCall(self._end_paused)
+        self._look_at_paused.clock = reactor
         self._hangups = Hangups()
         self._leaving: set[Connection] = set()
         self.misfits = Misfits(reactor)
@@ -450,10 +505,15 @@ class ConnectionFactory(Factory):
             if self.client_count() >= self._max_connections:
                 self._shared.counters.rejected_connections += 1
                 self._say_full()
-                return Refusal()
+                return Refusal(self._refusals, self.reactor)
         connection = Connection(self._shared)
         connection.factory = self
         return connection
+
+    @property
+    def ending(self) -> bool:
+        """Whether the service lets its clients finish."""
+        return self._draining is not None
 
     def client_count(self) -> int:
         """How many clients the service has, of those that it may have."""
@@ -480,6 +540,8 @@ class ConnectionFactory(Factory):
 
     def stopFactory(self) -> None:
         self._full.stop()
+        for refusal in list(self._refusals):
+            refusal.transport.abortConnection()
         self.misfits.stop()
 
     def opened(self, connection: Connection) -> None:
@@ -491,7 +553,7 @@ class ConnectionFactory(Factory):
         self.connections.add(connection)
         self._count_all(self.staying)
         self._hangups.watch(connection.transport, connection)
-        connection.quiet_since = self._reactor.seconds()
+        connection.quiet_since = self.reactor.seconds()
         if self._sweeper is not None and not self._sweeper.running:
             self._sweeper.start(min(1.0, self._idle_timeout / 4), now=False)
 
@@ -503,6 +565,7 @@ class ConnectionFactory(Factory):
         self._leaving.discard(connection)
         self._count_all(self.staying)
         self._hangups.forget(connection)
+        self._not_paused(connection)
         if not self.connections:
             if self._sweeper is not None and self._sweeper.running:
                 self._sweeper.stop()
@@ -521,22 +584,51 @@ class ConnectionFactory(Factory):
 
     def sweep(self) -> None:
         """Close the clients that have been silent for too long."""
-        now = self._reactor.seconds()
+        now = self.reactor.seconds()
         for connection in list(self.connections):
-            if connection.heard or not connection.session.idle:
+            if connection.heard or connection.write_paused or not connection.session.idle:
                 connection.heard = False
                 connection.quiet_since = now
             elif now - connection.quiet_since >= self._idle_timeout:
                 self._kick(connection)
 
     def _kick(self, connection: Connection) -> None:
-        """Close a silent client; now, if it has not even taken its last bytes."""
+        """Close a silent client; now, if it does not even let itself be closed."""
         if connection.closing:
             connection.abort()
         else:
             self._shared.counters.idle_kicks += 1
-            connection.quiet_since = self._reactor.seconds()
+            connection.quiet_since = self.reactor.seconds()
             connection.drain()
+
+    def paused(self, connection: Connection) -> None:
+        """A client does not take its replies."""
+        self._paused[connection] = (-1, self.reactor.seconds())
+        if not self._look_at_paused.running:
+            self._look_at_paused.start(1.0, now=False)
+
+    def _end_paused(self) -> None:
+        """
+        Close those of them who have taken nothing for the idle timeout, or for so long that others
+        need the memory.
+        """
+        now = self.reactor.seconds()
+        limit = self._idle_timeout or inf
+        if self._shared.admission.short:
+            limit = min(limit, _STUCK)
+        for connection, (left, since) in list(self._paused.items()):
+            if not connection.write_paused:
+                self._not_paused(connection)
+            elif (still := untaken(connection.transport)) != left:
+                self._paused[connection] = still, now
+            elif now - since >= limit:
+                self._shared.counters.idle_kicks += 1
+                connection.abort()
+
+    def _not_paused(self, connection: Connection) -> None:
+        self._paused.pop(connection, None)
+        if not self._paused and self._look_at_paused.running:
+            self._look_at_paused.stop()
 
     def adopt(self, client: socket.socket, transit: Transit) -> None:
         """Go on with a client of another process, however many there are."""
@@ -544,9 +636,7 @@ class ConnectionFactory(Factory):
         connection.factory = self
         connection.transit = transit
         with suppress(OSError):  # it is gone
-            self._reactor.adoptStreamConnection(
-                client.fileno(), client.family, _Arrival(connection)
-            )
+            self.reactor.adoptStreamConnection(client.fileno(), client.family, _Arrival(connection))
 
     def drain(self, hand_over: HandOver | None = None) -> Deferred[None]:
         """

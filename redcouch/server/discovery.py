@@ -40,6 +40,8 @@ class Discovery:
         self._now = now
         self._backend = backend if IDiscoveryBackend.providedBy(backend) else None
         self._version = None if self._backend is not None else int(now())
+        #: Who waits for the addresses of each host that is being looked up, which takes a thread.
+        self._waiting: dict[str, list[Deferred[Any]]] = {}
 
     def __call__(self) -> Deferred[bytes]:
         """
@@ -62,14 +64,28 @@ class Discovery:
             ip_address(host)
             return host
         except ValueError:
-            pool = self._reactor.getThreadPool()
-            found: Deferred[Any] = deferToThreadPool(
-                self._reactor, pool, socket.getaddrinfo, host, None, type=socket.SOCK_STREAM
-            )
+            pass
         try:
-            addresses = await found.addTimeout(_PATIENCE, self._reactor)
+            addresses = await self._look_up(host).addTimeout(_PATIENCE, self._reactor)
         except (OSError, UnicodeError, TimeoutError):
             return host
         # The same one each time, and IPv4 where there is any.
         _, address = min((family != socket.AF_INET, at[0]) for family, _, _, _, at in addresses)
         return str(address)
+
+    def _look_up(self, host: str) -> Deferred[Any]:
+        """The addresses of a host, as C{getaddrinfo} has them; looked for once at a time."""
+        answer: Deferred[Any] = Deferred()
+        waiting = self._waiting.setdefault(host, [])
+        waiting.append(answer)
+        if len(waiting) == 1:
+            pool = self._reactor.getThreadPool()
+            deferToThreadPool(
+                self._reactor, pool, socket.getaddrinfo, host, None, type=socket.SOCK_STREAM
+            ).addBoth(self._tell, host)
+        return answer
+
+    def _tell(self, found: Any, host: str) -> None:
+        for answer in self._waiting.pop(host):
+            if not answer.called:
+                answer.callback(found)

@@ -624,7 +624,7 @@ def test_a_memcached_that_takes_longer_than_a_lease(
     ],
 )
 def test_where_nothing_is_filled_in(
-    state: dict[str, str],
+    state: dict[Any, Any],
     why: str,
     old: str,
     memcached: Memcached,

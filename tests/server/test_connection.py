@@ -29,6 +29,8 @@ from redcouch.backends.memory import MemoryBackend
 from redcouch.commands import Delete, Get
 from redcouch.interfaces import BackendContext, IStorageBackend
 from redcouch.limits import Limits
+from redcouch.server import connection as connection_module
+from redcouch.server.admission import Charge
 from redcouch.server.alarm import QUIET
 from redcouch.server.connection import Connection, ConnectionFactory, Refusal
 from tests.support.polling import eventually_in_reactor
@@ -327,6 +329,17 @@ class AuthenticationTests(SynchronousTestCase):
         self.assertEqual(self.transport.value(), b"STORED\r\nEND\r\n")
         self.assertFalse(self.transport.connected)
 
+    def test_nothing_more_is_read(self) -> None:
+        """However much it has sent, no more of it is taken than was there when it was heard."""
+        self.connection.dataReceived(b"set x 0 0 3\r\na b\r\n" * 1000)
+        for _ in range(10):
+            self.service.clock.advance(0)
+            self.assertEqual(self.transport.producerState, "paused")
+        self.assertEqual(len(self.proofs), 1)
+        self.proofs.pop().callback(True)
+        self.service.clock.pump([0] * 100)
+        self.assertEqual(self.transport.producerState, "producing")
+
     def test_gone_meanwhile(self) -> None:
         """For one that has gone altogether, the answer comes too late."""
         self.connection.dataReceived(b"set x 0 0 3\r\na b\r\nget k\r\n")
@@ -378,6 +391,58 @@ class FactoryTests(SynchronousTestCase):
         service.connect()
         service.connect()
         self.assertEqual(self.logged(), ["All", "Accepting", "All"])
+
+    def test_refused_and_stuck(self) -> None:
+        """Who does not let itself be refused is cut off, and nothing is kept for many of them."""
+        service = Service(most=1)
+        service.connect()
+        stuck = [service.connect(transport=Stuck())[1] for _ in range(40)]
+        self.assertEqual([one.aborted for one in stuck], [False] * 32 + [True] * 8)
+        self.assertEqual([one.value() for one in stuck], [REFUSED] * 32 + [b""] * 8)
+        service.clock.advance(2)
+        self.assertTrue(all(one.aborted for one in stuck))
+        self.assertEqual(service.factory._refusals, set())
+
+    def test_takes_nothing(self) -> None:
+        """One that takes none of its replies for the idle timeout is cut off, and counted."""
+        service = Service(idle=2)
+        connection, transport = service.connect()
+        connection.pauseProducing()
+        service.clock.pump([0.5] * 3)
+        self.assertTrue(transport.connected)
+        service.clock.pump([0.5] * 6)
+        self.assertTrue(transport.aborted)
+        self.assertEqual(service.counters.idle_kicks, 1)
+        self.assertEqual(service.clock.getDelayedCalls(), [])
+
+    def test_takes_a_little(self) -> None:
+        """One that takes some of them, however little, stays; and so does one that took them."""
+        service = Service(idle=2)
+        (slow, transport), (well, other) = service.connect(), service.connect()
+        left = iter(range(1000, 0, -1))
+        self.patch(connection_module, "untaken", lambda transport: next(left))
+        for one in (slow, well):
+            one.pauseProducing()
+        well.resumeProducing()
+        for _ in range(40):
+            service.clock.advance(0.5)
+            well.dataReceived(b"version\r\n")
+        self.assertTrue(transport.connected)
+        self.assertTrue(other.connected)
+
+    def test_takes_nothing_for_ever(self) -> None:
+        """Without an idle timeout, as long as nobody waits for the memory."""
+        service = Service()
+        connection, transport = service.connect()
+        connection.pauseProducing()
+        service.clock.pump([1] * 600)
+        self.assertTrue(transport.connected)
+        admission = service.shared.admission
+        admission.pause(1 << 30)
+        waiting: Any = object()
+        self.assertFalse(admission.admits(Charge(waiting, 2, 10, small=False)))
+        service.clock.pump([1] * 2)
+        self.assertTrue(transport.aborted)
 
     def test_idle(self) -> None:
         """A silent client is closed after the time that the operator gave, and counted."""
@@ -645,7 +710,7 @@ class LoopbackTests(TestCase):
         sent = counters.bytes_read
         caller = await self.call(*[b"get a\r\n" * 10] * (count // 10), reads=False)
         connection = await self.only_connection()
-        await eventually_in_reactor(lambda: connection._write_paused)
+        await eventually_in_reactor(lambda: connection.write_paused)
         counted = counters.cmd_get
         for _ in range(20):
             await deferLater(real, 0)
@@ -659,6 +724,23 @@ class LoopbackTests(TestCase):
         self.assertTrue(heard == reply * count)
         self.assertEqual(counters.cmd_get, count)
 
+    async def test_ends_in_the_middle(self) -> None:
+        """What was asked before the service ends is answered whole, whatever is asked after it."""
+        backend = memory(Limits(max_item_size=1 << 25))
+        self.serve(backend, limits=Limits(max_item_size=1 << 25))
+        value = bytes(8 * 1024 * 1024)
+        first = await self.call(b"set a 0 0 %d\r\n%b\r\n" % (len(value), value))
+        await first.until(8)
+        caller = await self.call(b"get a\r\n", reads=False)
+        await eventually_in_reactor(lambda: self.shared.counters.cmd_get)
+        drained = self.factory.drain()
+        caller.transport.write(b"get b\r\n")
+        await deferLater(real, 0.05)
+        caller.transport.resumeProducing()
+        heard = await caller.lost
+        self.assertTrue(heard == b"VALUE a 0 %d\r\n%b\r\nEND\r\n" % (len(value), value))
+        await drained
+
     async def test_flood_of_one_that_does_not_read(self) -> None:
         """Nor can it fill the memory with requests: they stay in its own system."""
         self.serve(limits=Limits(batch=4, backlog=8))
@@ -667,10 +749,10 @@ class LoopbackTests(TestCase):
         flood = b"get a\r\n" * 1_000_000
         caller = await self.call(flood, reads=False)
         await eventually_in_reactor(lambda: self.shared.counters.cmd_get)
-        choked = [one for one in self.factory.connections if one._write_paused]
+        choked = [one for one in self.factory.connections if one.write_paused]
         while not choked:
             await deferLater(real, 0.001)
-            choked = [one for one in self.factory.connections if one._write_paused]
+            choked = [one for one in self.factory.connections if one.write_paused]
         read = self.shared.counters.bytes_read
         for _ in range(50):
             await deferLater(real, 0)
@@ -724,7 +806,7 @@ class LoopbackTests(TestCase):
         await client.until(8)
         victim = await self.call(b"get a\r\n" * 500, reads=False)
         await eventually_in_reactor(
-            lambda: any(one._write_paused for one in self.factory.connections)
+            lambda: any(one.write_paused for one in self.factory.connections)
         )
         victim.transport.abortConnection()
         await eventually_in_reactor(lambda: len(self.factory.connections) == 1)
@@ -754,7 +836,7 @@ class LoopbackTests(TestCase):
         await caller.until(100)
         caller.transport.pauseProducing()
         connection = await self.only_connection()
-        await eventually_in_reactor(lambda: connection._write_paused)
+        await eventually_in_reactor(lambda: connection.write_paused)
         caller.transport.resumeProducing()
         heard = await caller.until(8 + 200 * len(reply))
         self.assertTrue(heard == b"STORED\r\n" + reply * 200)
