@@ -44,7 +44,8 @@ class RedisStorage:
         self.clock = Clock()
         self._start = time.time()
         location = replace(read_location(url), timeout=PATIENCE)
-        self._flush_key = FLUSH_AT + location.layout.prefix
+        self.prefix = location.layout.prefix
+        self._flush_key = FLUSH_AT + self.prefix
         context = BackendContext(self.clock, contract.LIMITS, self.now, print)
         codec = make_codec(location.layout, context)
         self.storage: IStorageBackend

@@ -286,7 +286,7 @@ class RedisFilling(OnRedis, FillingTests, TestCase):
 
     async def begin(self, url: str) -> None:
         over = RedisStorage(f"{url}?{self.parameters}", self.client)
-        self.storage, self.now = over.storage, over.now
+        self.storage, self.now, self.prefix = over.storage, over.now, over.prefix
         await self.storage.start()
         self.addCleanup(self.storage.stop)
         await eventually_in_reactor(lambda: self.storage.health().ready)
@@ -303,7 +303,7 @@ class RedisFilling(OnRedis, FillingTests, TestCase):
     async def test_other_types(self) -> None:
         """A key of another type is left alone, and harms nobody."""
         lease = await self.one(TakeLease(K))
-        item = self.storage._codec.layout.prefix + K
+        item = self.prefix + K
         self.client.delete(item)
         self.client.rpush(item, b"x")
         assert isinstance(await self.fill(lease), Failed)
@@ -325,6 +325,10 @@ class Redis82Filling(RedisFilling):
 
 class ValkeyFilling(RedisFilling):
     version = "valkey 8.1"
+
+
+class CachedFilling(RedisFilling):
+    parameters = "cache=1m"
 
 
 class ClusterFilling(RedisFilling):
@@ -396,6 +400,10 @@ class ClusterFilling(RedisFilling):
             assert not self.client.hexists("rc:k", "l"), store
             assert await self.one(Delete(K)) is Outcome.DELETED
             assert await self.fill(lease) is Outcome.NOT_STORED
+
+
+class CachedClusterFilling(ClusterFilling):
+    parameters = "cache=1m"
 
 
 class Valkey81ClusterFilling(ClusterFilling):

@@ -76,7 +76,7 @@ def test_put_back() -> None:
 
 def test_oldest() -> None:
     """Those seen longest ago are the ones to go."""
-    fields = [b"a", b"5", b"b", b"20", b"c", b"3", b"d", b"100"]
+    fields = {b"a": b"5", b"b": b"20", b"c": b"3", b"d": b"100"}
     assert oldest(fields, 2) == [b"c", b"a"]
     assert oldest(fields, 9) == []
 

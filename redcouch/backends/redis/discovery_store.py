@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from redcouch.backends.redis.replies import unexpected
-from redcouch.backends.redis.usage_store import Asks, hash_fields
+from redcouch.backends.redis.replies import read_hash, unexpected
+from redcouch.backends.redis.usage_store import Asks
 
 _BASE = b"base"
 
@@ -36,8 +36,7 @@ async def list_version(asks: Asks, key: bytes, nodes: bytes, now: int) -> int:
 
 def _read(reply: Any) -> tuple[int, dict[int, bytes]]:
     """The base, and the lists by their place. Raises L{BackendError}."""
-    words = hash_fields(reply)
-    fields = dict(zip(words[::2], words[1::2], strict=True))
+    fields = read_hash(reply)
     try:
         base = int(fields.pop(_BASE))
         return base, {int(place): nodes for place, nodes in fields.items()}

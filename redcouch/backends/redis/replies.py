@@ -134,6 +134,19 @@ def is_wrong_type(reply: Any) -> bool:
     return isinstance(reply, Exception) and error_code(str(reply)) == "WRONGTYPE"
 
 
+def read_hash(reply: Any) -> dict[bytes, bytes]:
+    """
+    Names and values, from HGETALL or HRANDFIELD; none where the reply is something else. RESP2 has
+    them one after the other, RESP3, which a link with a cache speaks, as a map or as pairs.
+    """
+    if isinstance(reply, dict):
+        return reply
+    words = reply if isinstance(reply, list) else []
+    if words and isinstance(words[0], list):
+        return dict(words)
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
 def unexpected(reply: Any) -> BackendError:
     """What to raise for a reply that makes no sense."""
     return BackendError(

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from twisted.logger import Logger
 
 from redcouch.backends.redis.layout import SYSTEM_PREFIX
-from redcouch.backends.redis.replies import check, is_wrong_type, unexpected
+from redcouch.backends.redis.replies import check, is_wrong_type, read_hash, unexpected
 from redcouch.backends.redis.scripts import WATCH
 from redcouch.telemetry.usage import KINDS, LAPSE, MOST, SEPARATOR, Usage, UsageSample
 
@@ -101,7 +101,7 @@ class UsageStore:
         sizes = dict(zip((ROOT, *map(key_of, _NOTED)), replies[-len(_NOTED) - 1 :], strict=True))
         for key, size in sizes.items():
             if size > MOST + 1:
-                fields = hash_fields(await self._exchange.ask(b"HGETALL", key))
+                fields = read_hash(await self._exchange.ask(b"HGETALL", key))
                 names = oldest(fields, MOST * 4 // 5)
                 keys = (key,) if key == ROOT else (key, key + b":seconds")
                 await self._exchange.ask_all([(b"HDEL", key, *names) for key in keys])
@@ -135,8 +135,7 @@ def read_replies(replies: Sequence[Any], check: Callable[[Any], Any]) -> Usage:
     senseless = []
     for key, reply in zip(SYSTEM_KEYS, replies, strict=True):
         wrong = is_wrong_type(reply)
-        words = [] if wrong else hash_fields(check(reply))
-        hashes[key] = found = dict(zip(words[::2], words[1::2], strict=True))
+        hashes[key] = found = {} if wrong else read_hash(check(reply))
         is_sensible = is_number if key != ROOT else _STRETCH.fullmatch
         told = [said for name, said in found.items() if key != ROOT or name not in _EARLIER]
         if wrong or not all(map(is_sensible, told)):
@@ -161,13 +160,9 @@ def commands_noting(
     return commands + [(b"HLEN", key) for key in (ROOT, *map(key_of, _NOTED))]
 
 
-def oldest(fields: Sequence[bytes], keep: int) -> list[bytes]:
-    """Of a hash, as HGETALL gives it: all names but those seen last."""
-    seen = {
-        name: _last(said)
-        for name, said in zip(fields[::2], fields[1::2], strict=True)
-        if name != RECORDED
-    }
+def oldest(fields: Mapping[bytes, bytes], keep: int) -> list[bytes]:
+    """Of a hash: all names but those seen last."""
+    seen = {name: _last(said) for name, said in fields.items() if name != RECORDED}
     return sorted(seen, key=seen.__getitem__)[: max(0, len(seen) - keep)]
 
 
@@ -175,13 +170,6 @@ def _last(said: bytes) -> int:
     """When that was: of a number itself, of a stretch of time its end; long ago, of neither."""
     stretch = _STRETCH.fullmatch(said)
     return int(stretch[2]) if stretch else _number(said) or 0
-
-
-def hash_fields(reply: Any) -> list[bytes]:
-    """Names and values of a hash, one after the other; RESP3 has them as pairs."""
-    if isinstance(reply, dict):
-        return [word for pair in reply.items() for word in pair]
-    return reply if isinstance(reply, list) else []
 
 
 def is_number(field: bytes) -> bool:

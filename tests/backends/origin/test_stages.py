@@ -110,11 +110,27 @@ def working(bridge: RedCouch, work: Callable[[Wire], None]) -> Iterator[None]:
         assert not faults, faults
 
 
-def test_forth_and_back(url: str, redis: RedisServer | Cluster, nodes: list[Memcached]) -> None:
+_CLUSTER = needs("redis 7.0")
+
+also_with_cache = pytest.mark.parametrize(
+    ("redis", "cache"),
+    [
+        ("redis", ""),
+        pytest.param("cluster", "", marks=_CLUSTER),
+        pytest.param("cluster", "&cache=1m", marks=_CLUSTER),
+    ],
+    indirect=["redis"],
+)
+"""Over links that speak another version of Redis's protocol, too."""
+
+
+@also_with_cache
+def test_forth_and_back(url: str, nodes: list[Memcached], cache: str) -> None:
     """
     Through all stages and back, with two services and three processes, while two clients count:
     no number is given twice, and none is left out.
     """
+    url += cache
     numbers: list[int] = []
 
     def count(wire: Wire) -> None:
@@ -534,9 +550,12 @@ def test_started_again(redis: RedisServer | Cluster, nodes: list[Memcached]) -> 
         eventually(lambda: standing(url)["rollback_safe"])
 
 
-def test_killed_in_the_middle(redis: RedisServer | Cluster, nodes: list[Memcached]) -> None:
+@also_with_cache
+def test_killed_in_the_middle(
+    redis: RedisServer | Cluster, nodes: list[Memcached], cache: str
+) -> None:
     """What a RedCouch was changing when it was killed is repaired by another one."""
-    url = warm(redis, nodes, "from-timeout=60")
+    url = warm(redis, nodes, f"from-timeout=60{cache}")
     with servers.redcouch(url) as other, servers.redcouch(url) as bridge:
         say(bridge, b"set k 0 0 3\r\nold\r\n")
         eventually(lambda: standing(url)["rollback_safe"])

@@ -54,7 +54,7 @@ from redcouch.backends.redis.fill_leases import (
     state_key,
 )
 from redcouch.backends.redis.layout import LEASE, Layout
-from redcouch.backends.redis.replies import check, is_wrong_type
+from redcouch.backends.redis.replies import check, is_wrong_type, read_hash
 from redcouch.backends.redis.scripts import (
     DENIALS_ADD,
     DENIALS_REMOVE,
@@ -205,8 +205,8 @@ class FillRecords:
 
     async def being_removed(self) -> set[bytes]:
         """The keys whose items somebody is removing."""
-        doing = _pairs(await self.ask(b"HGETALL", self._changing))
-        return {key for name, key in doing if REMOVAL in name}
+        doing = read_hash(await self.ask(b"HGETALL", self._changing))
+        return {key for name, key in doing.items() if REMOVAL in name}
 
     # -- members -------------------------------------------------------------------------------
 
@@ -253,9 +253,9 @@ class FillRecords:
         been there before: so the changes are read first. Gives what made no sense.
         """
         dropped = await self._drop_senseless()
-        doing = _pairs(await self.ask(b"HGETALL", self._changing))
+        doing = read_hash(await self.ask(b"HGETALL", self._changing))
         living, gone, nobody = await self._run(MEMBER_BEAT, self._members, b"", b"", b"")
-        left = {name: key for name, key in doing if name.rpartition(b"/")[0] not in living}
+        left = {name: key for name, key in doing.items() if name.rpartition(b"/")[0] not in living}
         if left:
             await self.deny([*dict.fromkeys(left.values())])
             await self.end([*left])
@@ -442,9 +442,5 @@ def is_paused(begin: bytes | None, end: bytes | None, now: float) -> bool:
         return True
 
 
-def _pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    return list(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _without_name(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    return {key: denial for key, denial in _pairs(flat) if key != _NAME}
+def _without_name(reply: Any) -> dict[bytes, bytes]:
+    return {key: denial for key, denial in read_hash(reply).items() if key != _NAME}
