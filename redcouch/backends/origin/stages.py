@@ -43,6 +43,8 @@ LOOK_SOON = 0.02
 SENSELESS = "What stands at {what} in Redis makes no sense, and counts as lost"
 """Said once, by the service and by each command."""
 
+_FAULT = "the stage cannot be learned: the log says why"
+
 
 class Stage(Enum):
     """Which side is right."""
@@ -190,23 +192,24 @@ class StageFollower:
         looked.addErrback(lambda failure: self._log.failure("Could not look", failure))
 
     async def _look(self) -> None:
-        began = self._clock.seconds()
+        began, before = self._clock.seconds(), self._trouble
         try:
             (said,) = await self._ask([self._beat()])
             if isinstance(said, Failed):
                 self._tell("The stage is not known: {what}", [said.message.encode()])
                 raise BackendError(said.kind, said.message)
-        except BackendError:
-            said = Failure()
-        finally:
-            self._looking = False
-        if isinstance(said, Failure):
-            self._trouble = said
-            if not self.is_open:
-                self._let_go(said)
-        else:
             self._trouble = None
             self._take(said, began)
+        except BackendError:
+            self._trouble = Failure()
+        except Exception:
+            if before is None or str(before.value) != _FAULT:
+                self._log.failure("Could not look")
+            self._trouble = Failure(BackendError(ErrorKind.INTERNAL, _FAULT))
+        finally:
+            self._looking = False
+        if self._trouble is not None and not self.is_open:
+            self._let_go(self._trouble)
         if self._running:
             busy = self._trouble or self.state.next or self.state.denied
             self._timer = self._clock.callLater(LOOK_SOON if busy else LOOK_EVERY, self._look_now)
@@ -238,10 +241,9 @@ class StageFollower:
                 self._clock.callLater(0, self._look_now)
             return
         self._until = began + LEASE
-        if self._waiting and self.is_open:
-            waiting, self._waiting = self._waiting, []
-            for begin, _ in waiting:
-                begin()
+        while self._waiting and self.is_open:
+            begin, _ = self._waiting.pop(0)
+            begin()
 
     def _tell(self, text: str, whats: Sequence[bytes]) -> None:
         for what in whats:
