@@ -381,7 +381,10 @@ class Router:
             if redirection.asks:
                 return self._link_to(redirection.address), True
             self._move(slot, redirection.address)
-        return self.table[slot], False
+        owner = link = self.table[slot]
+        if why.startswith("NOSCRIPT"):  # perhaps said by a node that the slot is on its way to
+            link = self._links.get(asked, owner)
+        return link, link is not owner
 
     @property
     def is_early(self) -> bool:

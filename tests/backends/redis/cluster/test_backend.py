@@ -24,6 +24,7 @@ from tests.backends.redis.access import EVERYTHING
 from tests.backends.redis.cluster.case import ClusterCase
 from tests.backends.redis.out_of_memory import OutOfMemoryTests
 from tests.support.polling import eventually_in_reactor
+from tests.support.servers import patient
 
 _PAGE = Path(__file__).parents[4] / "docs/cluster.md"
 
@@ -282,6 +283,21 @@ class ChangingClusterTests(ClusterCase):
             self.assertIs(await self.do(Store(StoreMode.ADD, b"k", b"x")), Outcome.NOT_STORED)
         self.assertEqual(await self.value(), b"v")
         self.assertEqual(len((await self.item(b"x{rc:k}")).value), 10_000)
+
+    async def test_a_new_node_without_scripts(self) -> None:
+        """Who a slot moves to has lost its scripts: it is told them, and not who has the slot."""
+        cluster = self.start_cluster(masters=2, replicas=False)
+        await self.connect(patient(cluster.url))
+        await eventually_in_reactor(lambda: self.storage.health().ready)
+        slot = slot_of(b"rc:k")
+        source = cluster.serving(slot)
+        (target,) = (node for node in cluster.masters if node is not source)
+        with cluster.moving(slot, target):
+            for number, size in enumerate((1, 10_000)):
+                key = b"%d{rc:k}" % number
+                target.ask("SCRIPT FLUSH")
+                self.assertIsInstance(await self.set(b"v" * size, key), int)
+                self.assertEqual(target.ask("CLUSTER COUNTKEYSINSLOT", slot), number + 1)
 
     def test_not_there_yet(self) -> None:
         """What does not work on a cluster is refused with one line."""
