@@ -153,7 +153,10 @@ class ClusterBackend(BaseBackend):
         await self._router.settle(slot, pieces, first)
         exchange = KeyExchange(self._router, slot)
         read: Read = [piece.read() for piece in pieces]
-        results = await Completion(exchange, self._codec).complete(commands, read)
+        try:
+            results = await Completion(exchange, self._codec).complete(commands, read)
+        except BackendError as error:  # other keys of the batch are still seen to
+            results = [piece.result_of(error.failed) for piece in pieces]
         for piece, result in zip(pieces, results, strict=True):
             batch.fill(piece.place, piece.position, result)
 
@@ -191,6 +194,10 @@ class _Piece(Errand):
             failed = Failed(ErrorKind.UNAVAILABLE, f"storage answered {error_code(why)}", True)
         else:
             return self._read(self.command, self.replies)
+        return self.result_of(failed)
+
+    def result_of(self, failed: Failed) -> Any:
+        """What its command gives that has failed."""
         return [failed] if isinstance(self.command, ManyKeysCommand) else failed
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from twisted.internet import reactor as _reactor
 
+from redcouch.backends.redis.cluster.slots import slot_of
 from redcouch.commands import Get, Store, StoreMode
 from redcouch.results import ErrorKind, Item, Result, Stored
 from tests.backends.redis.case import RedisCase
@@ -115,3 +117,49 @@ class OneNodeTests(RedisCase):
             (failed,) = await self.sets(b"a")
             self.assertIn(failed.kind, (ErrorKind.REFUSED, ErrorKind.OUT_OF_MEMORY))
         self.assertEqual(self.seen, [b"a", b"a"])
+
+
+class TwoNodesTests(RedisCase):
+    """A cluster of two nodes, each of which has half of the slots."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.is_lost = False
+        self.ports: list[int] = []
+        for _ in range(2):
+            fake = FakeRedisFactory()
+            fake.answer = partial(self.answer, fake)
+            listening = reactor.listenTCP(0, fake, interface="127.0.0.1")
+            self.addCleanup(eventually_in_reactor, lambda fake=fake: not fake.connections)
+            self.addCleanup(listening.stopListening)
+            self.ports.append(listening.getHost().port)
+        await self.connect(f"redis+cluster://127.0.0.1:{self.ports[0]}?timeout=20&encoding=raw")
+
+    def answer(self, fake: FakeRedisFactory, command: list[bytes]) -> bytes:
+        """The first has no memory, and leaves at the next script. Until then, the other waits."""
+        if command[0] == b"CLUSTER":
+            half = b"*3\r\n:%d\r\n:%d\r\n*2\r\n$0\r\n\r\n:%d\r\n"
+            first, second = self.ports
+            return b"*2\r\n" + half % (0, 8191, first) + half % (8192, 16383, second)
+        if command[0] == b"EXEC":
+            return b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
+        if command[0] != b"EVALSHA" or command[2] == b"0":
+            return nothing(command)
+        if slot_of(command[3]) >= 8192:
+            return b":2\r\n" if self.is_lost else DOWN
+        assert fake.speaker is not None
+        fake.speaker.transport.abortConnection()
+        self.is_lost = True
+        return GONE
+
+    async def test_one_cannot_be_finished(self) -> None:
+        """The batch is answered once all is over: nothing of it is done after what comes next."""
+        keys = [b"%d" % number for number in range(100)]
+        here = next(key for key in keys if slot_of(b"rc:" + key) < 8192)
+        there = next(key for key in keys if slot_of(b"rc:" + key) >= 8192)
+        refused, stored, found = await self.all(
+            Store(StoreMode.SET, here, b"v" * 100_000),
+            Store(StoreMode.SET, there, b"v"),
+            Get([here, there]),
+        )
+        self.assert_failed(refused, ErrorKind.UNAVAILABLE)
+        self.assertEqual((stored, found), (Stored(2), [refused, None]))
