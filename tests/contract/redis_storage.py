@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from twisted.internet import reactor
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock
 
 from redcouch.backends.cached import make_cached
 from redcouch.backends.redis import make_codec
@@ -18,7 +18,7 @@ from redcouch.backends.redis.layout import FLUSH_AT
 from redcouch.backends.redis.url import read_location
 from redcouch.interfaces import BackendContext, IStorageBackend
 from tests.contract import contract
-from tests.support.polling import PATIENCE
+from tests.support.polling import PATIENCE, eventually_in_reactor
 from tests.support.requirements import OnRedis
 from tests.support.servers import shared_redis
 
@@ -63,13 +63,10 @@ class RedisStorage:
     async def elapse(self, seconds: float) -> None:
         """Let time pass, and a flush that it brings be done."""
         age(self.client, int(seconds * 1000))
-        self.clock.advance(seconds)
-        while self._flush_is_due():
-            await deferLater(reactor, 0.001)
-
-    def _flush_is_due(self) -> bool:
         noted = self.client.get(self._flush_key)
-        return noted is not None and float(noted) <= self.now()
+        self.clock.advance(seconds)
+        if noted is not None and float(noted) <= self.now():
+            await eventually_in_reactor(lambda: not self.client.exists(self._flush_key))
 
 
 class RedisContract(OnRedis, contract.StorageContract):

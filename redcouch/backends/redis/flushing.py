@@ -1,8 +1,8 @@
 """
 Flushing all items, at once or later.
 
-A later flush is noted in Redis as well as in a timer, so that it happens even
-if this process ends before.
+A later flush is noted in Redis, where every process looks from time to time, so that it happens
+even if the one that was asked ends before. Who carries it out puts the note off meanwhile.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from redcouch.backends.redis.script_codec import ScriptCodec
+from redcouch.backends.redis.scripts import REPLACE
 from redcouch.backends.redis.usage_store import Asks
 from redcouch.commands import Flush
 from redcouch.errors import BackendError
 from redcouch.expiry import flush_deadline
 from redcouch.interfaces import BackendContext
 from redcouch.results import ErrorKind, Failed, Outcome
+
+_PAUSE = 5.0
+"""Seconds between two looks at what is noted."""
+
+_LEASE = 2 * _PAUSE
+"""Seconds for which others leave a flush to the process that is at it and does not say more."""
 
 _WHEN = re.compile(rb"\d{1,11}(\.\d{1,9})?")
 """A UNIX time, as a delayed flush is noted."""
@@ -40,7 +47,9 @@ class Flushing:
         self._layout = codec.layout
         self._now = context.now
         self._reactor = context.reactor
-        self._flush_timer: Any = None
+        self._next_look: Any = None
+        #: What is noted while a flush is under way here.
+        self._lease = b""
         self._told = False
 
     async def _unlink_all(self) -> None:
@@ -51,47 +60,61 @@ class Flushing:
         """Remove all items, or note when that is to be done."""
         if not self._layout.may_flush:
             return _NO_FLUSH
-        self.stop()
         when = flush_deadline(command.exptime, self._now())
         if when is None:
             await self._asks.ask(b"DEL", self._codec.flush_key)
             await self._unlink_all()
         else:
             await self._asks.ask(b"SET", self._codec.flush_key, b"%.3f" % when)
-            self._set_flush_timer(when)
+            self._look_at(when)
         return Outcome.OK
 
     def look_for_flush(self) -> None:
-        """Do what is noted: a connection is up, and a flush may have been noted elsewhere."""
+        """Do what is noted, perhaps elsewhere, now and from now on."""
+        self.stop()
+        self._next_look = self._reactor.callLater(_PAUSE, self.look_for_flush)
         Deferred.fromCoroutine(self._flush_noted()).addErrback(self._flush_failed)
 
     def stop(self) -> None:
-        """Wait for no flush any more."""
-        if self._flush_timer is not None:
-            if self._flush_timer.active():
-                self._flush_timer.cancel()
-            self._flush_timer = None
+        """Look no more."""
+        if self._next_look is not None and self._next_look.active():
+            self._next_look.cancel()
 
-    def _set_flush_timer(self, when: float) -> None:
-        self.stop()
-        delay = max(0.0, when - self._now())
-        self._flush_timer = self._reactor.callLater(delay, self.look_for_flush)
+    def _look_at(self, when: float) -> None:
+        """Look again at this time, where that is soon."""
+        if self._next_look is not None and self._next_look.active():
+            self._next_look.reset(max(0.0, min(_PAUSE, when - self._now())))
 
     async def _flush_noted(self) -> None:
-        """Do what is noted in Redis, if it is still noted and its time has come."""
+        """Do what is noted in Redis, if its time has come."""
         noted = await self._asks.ask(b"GET", self._codec.flush_key)
         if noted is None:
             return
         if not isinstance(noted, bytes) or not _WHEN.fullmatch(noted):
             self._tell_senseless()
             return
-        when = float(noted)
-        if when > self._now():
-            self._set_flush_timer(when)
-            return
-        if self._layout.may_flush:
-            await self._unlink_all()
-        await self._asks.ask(b"DEL", self._codec.flush_key)
+        lease = b"%.3f" % (self._now() + _LEASE)
+        if noted == self._lease:
+            self._lease = lease
+            await self._replace(noted, lease)
+        elif float(noted) > self._now():
+            self._look_at(float(noted))
+        elif not self._lease and await self._replace(noted, lease):
+            await self._flush_under(lease)
+
+    async def _flush_under(self, lease: bytes) -> None:
+        self._lease = lease
+        try:
+            if self._layout.may_flush:
+                await self._unlink_all()
+            await self._replace(self._lease, b"")
+        finally:
+            self._lease = b""
+
+    async def _replace(self, noted: bytes, by: bytes) -> bool:
+        """Note something else, or nothing, unless somebody else has; gives whether that is so."""
+        key = self._codec.flush_key
+        return bool(await self._asks.ask(b"EVAL", REPLACE, b"1", key, noted, by))
 
     def _tell_senseless(self) -> None:
         if not self._told:
@@ -103,7 +126,7 @@ class Flushing:
             )
 
     def _flush_failed(self, failure: Any) -> None:
-        """The next connection looks for it again."""
+        """The next look is another attempt."""
         if failure.check(BackendError):
             if failure.value.failed.kind is ErrorKind.WRONG_TYPE:
                 self._tell_senseless()

@@ -24,7 +24,6 @@ from redcouch.commands import (
 )
 from redcouch.results import ErrorKind, Failed, Item, Outcome, Stored, Touched
 from tests.backends.redis.case import SharedRedisCase
-from tests.contract import redis_storage
 
 COUNTER = b"redcouch:sys:cas_counter"
 
@@ -48,6 +47,7 @@ class NativeTests(SharedRedisCase):
         for parameters in ("", "?layout=string"):
             storage: Any = await self.connect(self.url + parameters)
             await self.get()
+            storage._admin.stop()  # to look for a flush takes a round trip
             trips = self.count_calls(storage._link, "submit")
             for batch in batches:
                 self.client.flushall()
@@ -484,61 +484,6 @@ class NativeTests(SharedRedisCase):
             self.assertIsNone(await self.get())
             left = set(self.client.keys()) - {COUNTER}
             self.assertEqual(left, {name.encode() for name in names})
-
-    def bridge(self) -> redis_storage.RedisStorage:
-        """A storage whose delayed flushes go by a clock of its own."""
-        return redis_storage.RedisStorage(self.url, self.client)
-
-    async def test_flush_waits_in_redis(self) -> None:
-        """A delayed flush happens even if the bridge that was asked ends before."""
-        first = self.bridge()
-        await first.storage.start()
-        await first.storage.execute([Store(StoreMode.SET, b"k", b"v"), Flush(1000)])
-        await first.storage.stop()
-        self.assertEqual(first.clock.getDelayedCalls(), [])
-        second = self.bridge()
-        second.clock.advance(1001)
-        await second.storage.start()
-        self.addCleanup(second.storage.stop)
-        while self.client.exists("redcouch:sys:flush_at:rc:"):
-            await second.storage.execute([Get([b"k"])])
-        self.assertIsNone(await self.get())
-
-    async def test_flush_is_taken_over(self) -> None:
-        """A bridge that starts before a noted flush is due carries it out in time."""
-        await self.do(Flush(1000))
-        second = self.bridge()
-        await second.storage.start()
-        self.addCleanup(second.storage.stop)
-        while not second.clock.getDelayedCalls():
-            await second.storage.execute([Get([b"k"])])
-        await self.set(b"v")
-        await second.elapse(1001)
-        self.assertIsNone(await self.get())
-
-    async def test_flush_called_off_elsewhere(self) -> None:
-        """A flush at once by one bridge calls off the delayed one of another."""
-        first = self.bridge()
-        await first.storage.start()
-        self.addCleanup(first.storage.stop)
-        await first.storage.execute([Flush(1000)])
-        await self.all(Flush(), Store(StoreMode.SET, b"k", b"v"))
-        await first.elapse(1001)
-        await first.storage.execute([Get([b"k"])])
-        self.assertEqual(await self.value(), b"v")
-
-    async def test_flush_put_off_elsewhere(self) -> None:
-        """Of delayed flushes on several bridges, the last one asked for counts."""
-        first = self.bridge()
-        await first.storage.start()
-        self.addCleanup(first.storage.stop)
-        await first.storage.execute([Flush(1000)])
-        await self.all(Flush(3000), Store(StoreMode.SET, b"k", b"v"))
-        await first.elapse(1001)
-        await first.storage.execute([Get([b"k"])])
-        self.assertEqual(await self.value(), b"v")
-        await first.elapse(2900)
-        self.assertIsNone(await self.get())
 
     # Tokens
 

@@ -105,8 +105,9 @@ BEGIN = load("begin")
 SETTLE = load("settle")
 """These two are always sent whole: in a transaction, they must not be found missing."""
 
-WATCH = (files(__name__) / "watch.lua").read_bytes()
-"""Is about no item, and always sent whole."""
+WATCH = _read("watch")
+REPLACE = _read("replace")
+"""Are about no item, and always sent whole."""
 
 SCRIPTS = (
     SET,
