@@ -35,7 +35,7 @@ COUNTS = ("cache_hits", "cache_misses", "cache_invalidations", "cache_bytes")
 _PROBE = SYSTEM_PREFIX + b"cache"
 """A key that is not there, to see whether commands are allowed."""
 
-_PREPARATION = (
+_PREPARATION: tuple[tuple[Any, ...], ...] = (
     ("HELLO", "3"),
     ("CLIENT", "TRACKING", "ON"),
     ("PTTL", _PROBE),
@@ -87,13 +87,13 @@ class TrackedProtocol(RedisConnectionProtocol):
 
     async def _prepare(self) -> None:
         await super()._prepare()
-        for command in _PREPARATION:
-            said = await self._ask_anyway(*command)
+        *replies, policy = await self._ask(*_PREPARATION, _POLICY)
+        for command, said in zip(_PREPARATION, replies, strict=True):
             if isinstance(said, RedisError) and not str(said).startswith(_ELSEWHERE):
                 self.link.tell_untracked(command[0], said)
                 return
         self.table = Table(self.link.room)
-        self.link.learn_policy(self.table, await self._ask_anyway(*_POLICY))
+        self.link.learn_policy(self.table, policy)
 
 
 class TrackedLink(RedisConnection):

@@ -27,7 +27,7 @@ from OpenSSL.crypto import Error as CertificateError
 from OpenSSL.SSL import Error as TLSError
 from twisted.application.internet import ClientService
 from twisted.internet import ssl
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import LoopingCall
@@ -189,60 +189,60 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         prepared.addCallbacks(lambda _: self._hand_out(), self._not_prepared)
 
     async def _prepare(self) -> None:
+        """In two round trips, where there are no pages of keys to look through."""
         location = self.link.location
+        opening: list[tuple[Any, ...]] = []
         if location.password is not None:
-            await self.auth(location.password, location.username)
-        if location.master is not None and (await self.execute_command("ROLE"))[0] != b"master":
-            raise RedisError("this Redis is no master (any more)")
+            user = (location.username,) if location.username else ()
+            opening.append(("AUTH", *user, location.password))
         if location.database:
-            await self.select(location.database)
-        await self._check_version()
-        for script in self.link.scripts:
-            await self.script_load(script.text)
-        await self._check_commands()
-        if FRESH in self.link.scripts:
-            await self._look_for_items()
+            opening.append(("SELECT", location.database))
+        if location.master is not None:
+            opening.append(("ROLE",))
+        *opened, greeting = await self._ask(*opening, ("HELLO", "2", "SETNAME", CLIENT_NAME))
+        _refuse_errors(opened)
+        if location.master is not None and opened[-1][0] != b"master":
+            raise RedisError("this Redis is no master (any more)")
+        await self._check_version(greeting)
+        loads = [("SCRIPT", "LOAD", script.text) for script in self.link.scripts]
+        looks = [_look(b"0")] if FRESH in self.link.scripts else []
+        replies = await self._ask(*loads, ("EVALSHA", "0" * 40, 0), *looks)
+        _refuse_errors(replies[: len(loads)])
+        _check_commands(replies[len(loads)])
+        if looks:
+            await self._look_for_items(replies[-1])
 
-    async def _check_version(self) -> None:
+    async def _check_version(self, greeting: Any) -> None:
         """
         Learn the version and the role, and refuse what is too old. A Redis
         that tells nobody its version is taken for recent.
         """
-        facts = read_greeting(await self._ask_anyway("HELLO", "2", "SETNAME", CLIENT_NAME))
+        if isinstance(greeting, RedisError) and str(greeting).startswith("NOAUTH"):
+            raise greeting
+        facts = read_greeting(greeting)
         if "version" not in facts:
-            facts = read_info(await self._ask_anyway("INFO", "server"))
+            facts = read_info((await self._ask(("INFO", "server")))[0])
         self.role = facts.get("role", "")
         if why := why_too_old(facts):
             raise RedisError(why)
 
-    async def _check_commands(self) -> None:
-        """Refuse a Redis that does not run scripts: nothing could be stored."""
-        said = await self._ask_anyway("EVALSHA", "0" * 40, 0)
-        if isinstance(said, RedisError) and not str(said).startswith("NOSCRIPT"):
-            words = str(said).partition(", with args")[0]
-            if "unknown command" in words or "NOPERM" in words:
-                raise RedisError(f"it does not let RedCouch use EVALSHA ({words})")
-
-    async def _look_for_items(self) -> None:
+    async def _look_for_items(self, cursor: Any) -> None:
         """
         Let tokens count from 1 where there are no items among many other keys. With
         more keys than can be looked at in a moment, they count from the clock.
         """
         end = self.link.reactor.seconds() + self.link.location.timeout / 2
-        cursor: Any = b"0"
         while isinstance(cursor, bytes) and self.link.reactor.seconds() < end:
-            cursor = await self._ask_anyway(
-                "EVALSHA", FRESH.sha, 2, CAS_COUNTER, CAS_COUNTER, cursor
-            )
+            (cursor,) = await self._ask(_look(cursor))
 
-    async def _ask_anyway(self, *command: Any) -> Any:
-        """The reply to a command that Redis may not know; its error is a reply too."""
-        try:
-            return await self.execute_command(*command)
-        except RedisError as error:
-            if str(error).startswith("NOAUTH"):
-                raise
-            return error
+    async def _ask(self, *commands: Sequence[Any]) -> list[Any]:
+        """The replies to commands that are sent in one go; an error of Redis is a reply too."""
+        asked = [self.execute_command(*command) for command in commands]
+        answers = await DeferredList(asked, consumeErrors=True)
+        for succeeded, answer in answers:
+            if not succeeded and not answer.check(RedisError):
+                answer.raiseException()
+        return [answer if succeeded else answer.value for succeeded, answer in answers]
 
     def _hand_out(self) -> None:
         super().connectionMade()  # without password and database: says that we are ready
@@ -342,6 +342,25 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         if self.link.is_in_use(self):
             raise txredisapi.InvalidData("a reply to nothing")
         self.replyReceived(reply)
+
+
+def _look(cursor: bytes) -> tuple[Any, ...]:
+    """The command that looks through a page of keys for items, see L{FRESH}."""
+    return ("EVALSHA", FRESH.sha, 2, CAS_COUNTER, CAS_COUNTER, cursor)
+
+
+def _refuse_errors(replies: Sequence[Any]) -> None:
+    for reply in replies:
+        if isinstance(reply, RedisError):
+            raise reply
+
+
+def _check_commands(said: Any) -> None:
+    """Refuse a Redis that does not run scripts: nothing could be stored."""
+    if isinstance(said, RedisError) and not str(said).startswith("NOSCRIPT"):
+        words = str(said).partition(", with args")[0]
+        if "unknown command" in words or "NOPERM" in words:
+            raise RedisError(f"it does not let RedCouch use EVALSHA ({words})")
 
 
 class RedisConnectionFactory(txredisapi.RedisFactory):  # type: ignore[misc]

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.task import deferLater
 
-from redcouch.backends.redis import connection, master_search
+from redcouch.backends.redis import connection, master_search, scripts
 from redcouch.commands import Arithmetic, Command, Delete, Get, Store, StoreMode, Touch
 from redcouch.errors import BackendError
 from redcouch.results import ErrorKind, Stored
@@ -415,6 +415,32 @@ class FakeRedisTests(RedisCase):
         fake = await self.listen(timeout=0.1)
         fake.prepare = lambda command: b""
         await self.connect_in_vain("no answer for 0.1 s")
+
+    async def test_far_away(self) -> None:
+        """
+        All that waits for no answer is asked in one go: a connection is ready after few round
+        trips, however far Redis is.
+        """
+        fake = await self.listen()
+        held: list[bytes] = []
+        last = [[b"HELLO", b"2", b"SETNAME", b"redcouch"], [b"INFO", b"memory"]]
+        version = b"*2\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n"
+
+        def answer(command: list[bytes]) -> bytes:
+            held.append(version if command[0] == b"HELLO" else b":1\r\n")
+            if command not in last and scripts.FRESH.sha not in command:
+                return b""
+            answers = b"".join(held)
+            held.clear()
+            return answers
+
+        fake.prepare = fake.answer = answer
+        address = self.address.replace("//", "//user:password@").replace("?", "/2?")
+        for parameters in ("", "&cache=1m"):
+            storage = await self.connect(address + parameters)
+            await eventually_in_reactor(lambda storage=storage: storage.health().ready)  # type: ignore[misc]
+            await self.stop(storage)
+            held.clear()
 
     async def test_closes_at_once(self) -> None:
         """What closes each connection is not asked ever faster."""
