@@ -10,6 +10,7 @@ import pytest
 
 from tests.integration import monitors
 from tests.support import servers
+from tests.support.polling import eventually
 from tests.support.servers import Memcached, RedCouch, RedisServer
 from tests.support.wire import Address, Wire, ask
 
@@ -124,5 +125,8 @@ def test_with_workers(any_redis: RedisServer) -> None:
         assert in_text(server.address, "on") == "OK\r\n"
         for _ in range(12):  # each on a connection of its own
             ask(server.address, b"get p/a x:y\r\n", b"END\r\n")
-        assert _read(in_text(server.address, "dump")) == {"p": (12, 0, 0, 0)}
+        eventually(
+            lambda: _read(in_text(server.address, "dump")),
+            lambda counts: counts == {"p": (12, 0, 0, 0)},
+        )
         assert monitors.text(server.address, "settings")["stat_key_prefix"] == "/"

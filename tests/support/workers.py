@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from tests.support.polling import eventually
 from tests.support.servers import RedCouch, children, family
 from tests.support.wire import Address, Wire
 
@@ -57,6 +58,14 @@ def stats_on(wire: Wire, group: str = "") -> dict[str, str]:
     if reply is None or _is_late(reply):
         return {}  # the process that knows stands still
     return dict(one.split(" ", 2)[1:] for one in reply.decode().splitlines() if one != "END")
+
+
+def stats_with(wire: Wire, **expected: str) -> dict[str, str]:
+    """
+    The same, once these are in it: a worker that takes longer than a second to answer is told of
+    as it was when it was last asked.
+    """
+    return eventually(lambda: stats_on(wire), lambda seen: expected.items() <= seen.items())
 
 
 def _is_late(reply: bytes) -> bool:
