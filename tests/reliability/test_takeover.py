@@ -77,8 +77,8 @@ def activated(
     notified.bind(path)
     notified.settimeout(60)
     twistd = str(Path(sys.executable).parent / "twistd")
-    command = [twistd, "-n", "--pidfile=", "redcouch", "--storage", storage, *options]
-    command += ["--port", "systemd:domain=INET:name=redcouch"]
+    command = [twistd, "-n", "--pidfile=", "redcouch", "--storage", servers.patient(storage)]
+    command += ["--port", "systemd:domain=INET:name=redcouch", *options]
     descriptor = listening.fileno()
     with (folder / "log").open("ab") as log, notified:
         process = subprocess.Popen(

@@ -273,6 +273,7 @@ def patient(storage: str) -> str:
     """
     if "redis" not in storage or re.search("[?&]timeout=", storage):
         return storage
+    storage = storage.removesuffix("?")
     return f"{storage}{'&' if '?' in storage else '?'}timeout=30"
 
 

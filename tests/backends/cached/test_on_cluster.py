@@ -28,10 +28,10 @@ class CachedClusterTests(ClusterCase):
 
     connects = False
 
-    async def start_cached(self, cluster: Cluster) -> None:
+    async def start_cached(self, cluster: Cluster, parameters: str = "") -> None:
         """Make a storage with a cache, with an item of each key in memory."""
         cluster.wait()
-        storage: Any = await self.connect(cluster.url + "?cache=4m")
+        storage: Any = await self.connect(f"{cluster.url}?cache=4m{parameters}")
         await eventually_in_reactor(lambda: storage.health().ready)
         for key in KEYS:
             await self.set(b"v", key)
@@ -136,7 +136,7 @@ class CachedClusterTests(ClusterCase):
     async def test_master_that_hangs(self) -> None:
         """One master that answers nothing fails its own keys only, although they were in memory."""
         cluster = self.start_cluster(replicas=False)
-        await self.start_cached(cluster)
+        await self.start_cached(cluster, "&timeout=2")
         node = cluster.serving_masters()[0]
         hold(node.pid)
         try:

@@ -60,7 +60,7 @@ class CachedTests(SharedRedisCase):
     async def test_all_who_write(self) -> None:
         """A change is seen at once, whoever makes it and how."""
         write = self.client
-        side = f"{self.url}?{self.parameters.replace('cache=1m', 'timeout=1')}"
+        side = f"{self.url}?{self.parameters.replace('cache=1m', 'timeout=30')}"
         for change, after in (
             (lambda: write.delete("rc:k"), None),
             (lambda: write.rename("rc:k", "rc:other"), None),

@@ -22,7 +22,7 @@ from redcouch.telemetry.latency import Meter
 from tests.support.polling import PATIENCE, eventually_in_reactor
 from tests.support.requirements import OnRedis
 from tests.support.results import named
-from tests.support.servers import RedisServer, redis_server, shared_redis
+from tests.support.servers import RedisServer, patient, redis_server, shared_redis
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class RedisCase(TestCase):
         """A storage that has been started, and that ends with the test."""
         context = BackendContext(reactor, Limits(), time.time, self.fail, meter)
         self.counts = context.counts
-        storage = self.storage = make_backend(url, context)
+        storage = self.storage = make_backend(patient(url), context)
         await storage.start()
         self._started.append(storage)
         self.addCleanup(self.stop, storage)

@@ -35,9 +35,9 @@ class TLSTests(RedisCase):
             *options,
         )
 
-    async def enter(self, **files: Path) -> None:
-        """Connect, with these files as parameters."""
-        query = "&".join(f"{name}={path}" for name, path in files.items())
+    async def enter(self, **parameters: Path | int) -> None:
+        """Connect, with these files and the like as parameters."""
+        query = "&".join(f"{name}={value}" for name, value in parameters.items())
         await self.connect(f"rediss://127.0.0.1:{self.port}/1?{query}")
 
     async def is_served(self) -> None:
@@ -104,7 +104,7 @@ class TLSTests(RedisCase):
     async def test_no_tls_there(self) -> None:
         """TLS spoken to a Redis that does not is an error, and not a long wait."""
         self.port = self.start_redis().port
-        await self.enter(ca=self.authority.path)
+        await self.enter(ca=self.authority.path, timeout=1)
         await self.is_refused("no answer for 1 s|closed|lost")
 
     async def test_no_tls_here(self) -> None:

@@ -108,7 +108,7 @@ class TroubleTests(ClusterCase):
 
     async def test_one_node_hangs_and_is_replaced(self) -> None:
         """Its replica takes over, and is found; the one that hung comes back as a replica."""
-        cluster = await self.begin(node_timeout=QUICKLY)
+        cluster = await self.begin("?timeout=2", node_timeout=QUICKLY)
         held = cluster.masters[0]
         there, _ = self.split(cluster, held)
         servers.hold(held.pid)
@@ -149,12 +149,12 @@ class TroubleTests(ClusterCase):
         cluster = self.start_cluster()
         master, replica = cluster.masters[0], cluster.replicas[0]
         wrong = f"map=127.0.0.1:{master.port}=127.0.0.1:{replica.port}"
-        await self.connect(f"{cluster.url}?{wrong}")
+        await self.connect(f"{cluster.url}?{wrong}&timeout=2")
         await eventually_in_reactor(lambda: self.storage.health().ready)
         there, elsewhere = self.split(cluster, master)
         began = reactor.seconds()
         results = await self.all(*(Store(StoreMode.SET, key, b"v") for key in KEYS))
-        self.assertLess(reactor.seconds() - began, 5)
+        self.assertLess(reactor.seconds() - began, 20)
         for key, result in zip(KEYS, results, strict=True):
             if key in there:
                 assert isinstance(result, Failed)
@@ -169,7 +169,7 @@ class TroubleTests(ClusterCase):
         stops all of them: that is said, after the timeout.
         """
         cluster = self.start_cluster(replicas=False, node_timeout=QUICKLY)
-        await self.connect(cluster.url)
+        await self.connect(f"{cluster.url}?timeout=2")
         await self.set(b"v")
         dead = cluster.masters[0]
         _, elsewhere = self.split(cluster, dead)
