@@ -24,7 +24,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -38,6 +38,9 @@ from tests.support.wire import Address
 
 _SETTLING = 0.25
 """The part of a run after which memory should not grow any more."""
+
+MORE_DESCRIPTORS = 20
+"""So many more than at first the undisturbed service does not have in the end."""
 
 
 @dataclass
@@ -155,6 +158,12 @@ class Soak:
         """Note what the undisturbed service has and needs."""
         look(self.report, self._steady.pid, seconds)
 
+    def let_clients_go(self) -> None:
+        """Wait until the undisturbed service has noticed that they are gone, if it does."""
+        most = self.report.descriptors[0] + MORE_DESCRIPTORS
+        with suppress(AssertionError):  # the report says so
+            eventually(lambda: servers.descriptors(self._steady.pid) < most)
+
     def close_books(self, loads: list[Load]) -> None:
         """Count what clients were told, and see that what was acknowledged is there."""
         self.report.add_loads(loads, self._steady.address)
@@ -210,6 +219,7 @@ def run(seconds: float, pause: float = 0.0) -> Report:
                 ):
                     break
         soak.report.seconds = time.monotonic() - began
+        soak.let_clients_go()
         soak.look(soak.report.seconds)
         soak.close_books(loads)
     return soak.report
@@ -242,8 +252,7 @@ def look(report: Report, pid: int, seconds: float) -> None:
     """Note what a service has and needs, so many seconds after the start."""
     process = Path(f"/proc/{pid}")
     resident = int((process / "status").read_text().split("VmRSS:")[1].split()[0])
-    descriptors = len(list((process / "fd").iterdir()))
-    report.looks.append((seconds, resident / 1024, descriptors))
+    report.looks.append((seconds, resident / 1024, servers.descriptors(pid)))
 
 
 def tell(seconds: float, loads: list[Load], report: Report) -> None:

@@ -5,20 +5,15 @@ from __future__ import annotations
 import resource
 import socket
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
 from tests.support import servers
 from tests.support.polling import eventually
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, descriptors
 
 ROOM = 100
 """Descriptors that the process may have."""
-
-
-def descriptors(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def says_hello(wire: socket.socket) -> bool:

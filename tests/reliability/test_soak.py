@@ -19,4 +19,4 @@ def test_soak() -> None:
     report = soak.run(SECONDS)
     assert report.wrong == [], str(report)
     assert report.acknowledged > 100, str(report)
-    assert report.descriptors[-1] < report.descriptors[0] + 20, str(report)
+    assert report.descriptors[-1] < report.descriptors[0] + soak.MORE_DESCRIPTORS, str(report)

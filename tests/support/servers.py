@@ -301,6 +301,11 @@ def family(pid: int) -> list[int]:
     return [pid, *(one for child in children(pid) for one in family(child))]
 
 
+def descriptors(pid: int) -> int:
+    """How many a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def hold(pid: int) -> None:
     """
     Stop a process, by SIGSTOP. One of its threads hears of it, and tells the others: until then
