@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -153,17 +154,59 @@ def test_planned_failover(tmp_path: Path, services: int) -> None:
     that happened before, meanwhile and afterwards explains every answer, of one
     service and of two. The old master, which is one for seconds more, is not written to.
     """
-    with master_and_replica(tmp_path) as (master, replica, url), ExitStack() as running:
+    for number in range(TRIES):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        if fails_over_well(folder, services):
+            return
+    pytest.fail(f"Redis itself lost something {TRIES} times")
+
+
+TRIES = 5
+"""Sentinels do not wait for a replica that stands still, and is behind: Redis loses that."""
+
+UNDECIDED = ("wait_start", "select_slave", "send_slaveof_noone")
+"""States of a failover in which the replica has not been told to be the master."""
+
+
+def fails_over_well(folder: Path, services: int) -> bool:
+    """Have the sentinels do it; whether Redis has lost nothing, and then, neither may RedCouch."""
+    with master_and_replica(folder) as (master, replica, url), ExitStack() as running:
         bridges = [running.enter_context(servers.redcouch(url)) for _ in range(services)]
         with historians([bridge.address for bridge in bridges], 100_000) as clients:
             wait_for_more(clients, 40)
-            next(sentinels(url)).execute_command("SENTINEL", "FAILOVER", "main")
+            leader: Any = next(sentinels(url))
+            leader.execute_command("SENTINEL", "FAILOVER", "main")
+            offsets = [0]
+
+            def is_decided() -> bool:
+                offset = told(master)["master_repl_offset"]
+                if leader.sentinel_master("main").get("failover-state") in UNDECIDED:
+                    offsets.append(offset)
+                    return False
+                return True
+
+            eventually(is_decided)
             eventually(lambda: role(replica) == "master")
-            assert role(master) == "master"
+            there = told(master)
+            assert there["role"] == "master"
             wait_for_more(clients, 40)
+            then = told(master)
+        if told(replica)["second_repl_offset"] <= offsets[-1]:
+            return False  # it has not had what the master had before anybody was to be promoted
         judge(clients)
+        changes = "rdb_changes_since_last_save"
+        assert then["role"] != "master" or then[changes] == there[changes]
         with replica.client() as native:
             assert native.exists("redcouch:sys:cas_counter")
+        return True
+
+
+def told(server: RedisServer) -> dict[str, Any]:
+    """What a Redis says of itself."""
+    with server.client() as native:
+        said: dict[str, Any] = native.info()
+    return said
 
 
 @pytest.mark.parametrize("services", [1, 2])
