@@ -71,8 +71,8 @@ def recently_used(usage: Usage, pattern: bytes) -> Iterator[UsageSample]:
         if one.name:
             if may_begin(tokens, one.name):
                 yield one
-        elif not any(separator in part for separator in separators for part in text):
-            yield one
+        elif not (separators and all(any(one in part for part in text) for one in separators)):
+            yield one  # by one RedCouch at least, a key that matches may have no prefix
 
 
 Token: TypeAlias = frozenset[int] | None

@@ -105,10 +105,10 @@ def test_all_keys_of_a_request(own_redis: RedisServer) -> None:
     assert all(f"  {prefix}:\n" in refused.err for prefix in "abc")
 
 
-def noted(*prefixes: bytes, separator: bytes = b":") -> Usage:
-    """Somebody has used these."""
-    seen = [UsageSample("prefix", prefix, 1, 1) for prefix in prefixes]
-    return Usage(0, 1, None, {}, [*seen, UsageSample("separator", separator, 1, 1)])
+def noted(prefix: bytes, *separators: bytes) -> Usage:
+    """Somebody has used this."""
+    seen = [UsageSample("separator", separator, 1, 1) for separator in separators]
+    return Usage(0, 1, None, {}, [UsageSample("prefix", prefix, 1, 1), *seen])
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,18 @@ def noted(*prefixes: bytes, separator: bytes = b":") -> Usage:
 )
 def test_patterns(pattern: bytes, prefix: bytes, separator: bytes, used: bool) -> None:
     """Whether keys of a prefix may match."""
-    assert bool([*recently_used(noted(prefix, separator=separator), pattern)]) is used
+    assert bool([*recently_used(noted(prefix, separator), pattern)]) is used
+
+
+@pytest.mark.parametrize(("pattern", "used"), [(b"session:*", True), (b"session:a/*", False)])
+def test_several_separators(pattern: bytes, used: bool) -> None:
+    """A key has no prefix for a RedCouch whose separator it has not, whatever others have."""
+    assert bool([*recently_used(noted(b"", b"/", b":"), pattern)]) is used
+
+
+def test_no_separator() -> None:
+    """Where nobody knows which there were, any key may have had no prefix."""
+    assert [*recently_used(noted(b""), b"session:*")]
 
 
 @given(st.text("ab*?[]^-\\:", max_size=8), st.text("ab-^]:", max_size=5), st.randoms())
