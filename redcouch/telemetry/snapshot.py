@@ -112,6 +112,11 @@ class StatsSnapshot:
         self.requests.reset()
         self.round_trips.reset()
 
+    def retire(self) -> None:
+        """The process is no more: what it has counted stays, what was so then is over."""
+        self.counters.curr_connections = 0
+        self.storage |= dict.fromkeys(_LEVELS & self.storage.keys(), 0)
+
 
 class StatsSource(Protocol):
     """Where to look up L{StatsSnapshot} and clients."""

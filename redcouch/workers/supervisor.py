@@ -181,7 +181,7 @@ class AllStats:
 
     def close(self, slot: WorkerSlot) -> None:
         """The worker in that place is no more."""
-        slot.last.counters.curr_connections = 0
+        slot.last.retire()
         self._former.add(slot.last)
         slot.last = _nothing()
 

@@ -269,6 +269,19 @@ class SupervisorTests(SynchronousTestCase):
         counters = self.successResultOf(asked).counters
         self.assertEqual((counters.cmd_get, counters.curr_connections), (0, 1))
 
+    def test_levels(self) -> None:
+        """What a worker had in its own memory ends with it; what it has counted stays."""
+        service = self.start_well()
+        one, two = self.machine.processes
+        asked = Deferred.fromCoroutine(service.stats_source.snapshot())
+        for process in (one, two):
+            process.answer("figures", {**self.snapshot(), "storage": {"hits": 2, "cache_bytes": 8}})
+        self.assertEqual(self.successResultOf(asked).storage, {"hits": 4, "cache_bytes": 16})
+        one.end(0, 9)
+        asked = Deferred.fromCoroutine(service.stats_source.snapshot())
+        two.answer("figures", {**self.snapshot(), "storage": {"hits": 3, "cache_bytes": 5}})
+        self.assertEqual(self.successResultOf(asked).storage, {"hits": 5, "cache_bytes": 5})
+
     def test_clients(self) -> None:
         """All, by their numbers."""
         service = self.start_well()
