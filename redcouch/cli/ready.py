@@ -11,7 +11,7 @@ from redcouch.backends.redis.usage_store import tell_senseless
 from redcouch.cli.common import NO, echo_json, json_option, read_span, show_key, storage_option
 from redcouch.cli.storage import open_storage
 from redcouch.cli.traffic import ago, at, fetch, show_gap
-from redcouch.telemetry.client_names import Network
+from redcouch.telemetry.client_names import Network, plain_host
 from redcouch.telemetry.usage import LAPSE, Usage, UsageSample
 
 
@@ -101,7 +101,7 @@ def _why_not(
 
 def _is_ignored(one: UsageSample, networks: tuple[Network, ...]) -> bool:
     try:
-        address = ipaddress.ip_address(one.name.decode("ascii", "replace"))
+        address = ipaddress.ip_address(plain_host(one.name.decode("ascii", "replace")))
     except ValueError:
         return False
     return any(address in network for network in networks)

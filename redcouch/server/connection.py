@@ -39,6 +39,7 @@ from redcouch.server.hangups import Hangups, end_now
 from redcouch.server.run_queue import RunQueue
 from redcouch.server.session import Session, Shared
 from redcouch.server.transit import Transit
+from redcouch.telemetry.client_names import plain_host
 
 _TLS_HANDSHAKE = b"\x16\x03"
 """What a client that speaks TLS begins with."""
@@ -123,8 +124,7 @@ class Connection(Protocol):
     def host(self) -> str:
         """The client's address without its port."""
         peer = self.transport.getPeer()
-        host: str = peer.host if isinstance(peer, IPv4Address | IPv6Address) else "unix"
-        return host
+        return plain_host(peer.host) if isinstance(peer, IPv4Address | IPv6Address) else "unix"
 
     @property
     def user(self) -> bytes | None:

@@ -12,6 +12,12 @@ from redcouch.errors import ConfigurationError
 Network: TypeAlias = IPv4Network | IPv6Network
 
 
+def plain_host(host: str) -> str:
+    """An address as people write it: that of IPv4, where a port for both tells it as IPv6."""
+    mapped = ipaddress.IPv6Address(host).ipv4_mapped if host.startswith("::ffff:") else None
+    return host if mapped is None else str(mapped)
+
+
 class ClientNames:
     """Names by address; of a network in another, the smaller one counts."""
 
@@ -36,7 +42,7 @@ class ClientNames:
     def of(self, host: str) -> str:
         """What a client is called; nothing where it has no name."""
         try:
-            address = ipaddress.ip_address(host)
+            address = ipaddress.ip_address(plain_host(host))
         except ValueError:
             return ""
         return next((name for network, name in self._names if address in network), "")

@@ -168,18 +168,21 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual((transport.value(), service.factory.connections), (b"", set()))
 
     def test_addresses(self) -> None:
-        """C{stats conns} names clients as memcached does."""
+        """C{stats conns} names clients as memcached does, the inventory as people do."""
         service = Service()
-        for peer, address in (
-            (IPv4Address("TCP", "10.0.0.9", 4321), "tcp:10.0.0.9:4321"),
-            (IPv6Address("TCP", "::1", 4321), "tcp:[::1]:4321"),
-            (UNIXAddress(None), "unix"),
+        mapped = IPv6Address("TCP", "::ffff:10.0.0.9", 4321)  # IPv4, to a port for both
+        for peer, host, address in (
+            (IPv4Address("TCP", "10.0.0.9", 4321), "10.0.0.9", "tcp:10.0.0.9:4321"),
+            (mapped, "10.0.0.9", "tcp:[::ffff:10.0.0.9]:4321"),
+            (IPv6Address("TCP", "::1", 4321), "::1", "tcp:[::1]:4321"),
+            (IPv6Address("TCP", "::ffff:0:1:2", 4321), "::ffff:0:1:2", "tcp:[::ffff:0:1:2]:4321"),
+            (UNIXAddress(None), "unix", "unix"),
         ):
             connection, transport = service.connect(peer)
-            self.assertEqual(connection.address, address)
+            self.assertEqual((connection.host, connection.address), (host, address))
             self.assertEqual(service.factory.describe(), [(str(connection.number), address)])
             transport.loseConnection()
-        self.assertEqual(service.counters.total_connections, 3)
+        self.assertEqual(service.counters.total_connections, 5)
 
 
 class ReadingTests(SynchronousTestCase):

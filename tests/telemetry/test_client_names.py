@@ -17,10 +17,10 @@ def test_names(tmp_path: Path) -> None:
         "\n# shops\n192.0.2.0/24 shops of all kinds\n  192.0.2.7\tcheckout  \n2001:db8::/32 six\n"
     )
     names = ClientNames(path)
-    assert names.of("192.0.2.7") == "checkout"
+    assert names.of("192.0.2.7") == names.of("::ffff:192.0.2.7") == "checkout"
     assert names.of("192.0.2.8") == "shops of all kinds"
     assert names.of("2001:db8::1") == "six"
-    assert names.of("198.51.100.1") == names.of("unix") == names.of("") == ""
+    assert names.of("198.51.100.1") == names.of("unix") == names.of("") == names.of("::ffff:") == ""
     assert ClientNames().of("192.0.2.7") == ""
 
 
