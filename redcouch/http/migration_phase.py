@@ -77,7 +77,7 @@ def _next_command(number: int, signs: Signs) -> str:
 
 
 def _phase(signs: Signs) -> Phase:
-    silence = signs.watched if signs.quiet is None else signs.quiet
+    silence = signs.watched if signs.quiet is None else min(signs.quiet, signs.watched)
     if silence >= QUIET and signs.warm is None:
         return _native(signs, silence)
     if signs.natives:
@@ -111,7 +111,7 @@ def _traffic(signs: Signs, silence: float) -> list[str]:
     if signs.clients:
         are = "is" if signs.clients == 1 else "are"
         blockers.append(f"{_some(signs.clients, 'memcached client')} {are} connected.")
-    if signs.quiet is None:
+    if signs.quiet is None or signs.quiet > signs.watched:
         blockers.append(
             f"No memcached traffic seen, but watched for {_duration(silence)} only; "
             f"a day has to pass."

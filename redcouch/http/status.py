@@ -167,7 +167,9 @@ def _named(view: View, prefix: str) -> dict[str, int]:
 def _signs(view: View, history: History, options: Mapping[str, Any], now: float) -> Signs:
     last, watched = history.last_traffic, view.snapshot.uptime
     if view.traffic.get("since") is not None:  # which goes back further, and knows of others
-        watched = max(0.0, view.traffic["looked"] - view.traffic["since"])
+        looked = view.traffic["looked"]
+        recorded = view.traffic["recorded"].get("command", looked)
+        watched = max(0.0, looked - max(view.traffic["since"], recorded))
         used = (one for one in view.traffic["command"] if one["name"] not in _WATCHING)
         last = max((last or 0.0, *(one["last"] for one in used))) or None
     warm = view.snapshot.warm

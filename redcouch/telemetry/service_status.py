@@ -30,8 +30,8 @@ StorageStatistics = Mapping[str, int]
 
 Traffic = Mapping[str, Any]
 """
-The inventory of memcached traffic, fit for JSON: C{since}, C{looked} and C{gap} as
-L{Usage} has them, and by kind the names seen last, each with C{name} (text), C{last} and
+The inventory of memcached traffic, fit for JSON: C{since}, C{looked}, C{gap} and C{recorded}
+as L{Usage} has them, and by kind the names seen last, each with C{name} (text), C{last} and
 C{seconds}, an application also with C{address}, C{user} and C{prefix}; C{known} has how many
 there are of each kind. Empty where none is kept.
 """
@@ -137,7 +137,7 @@ class OwnStatus:
 def _as_json(inventory: Usage) -> Traffic:
     kinds = {kind: [_entry(one) for one in islice(inventory.of(kind), _MOST)] for kind in KINDS}
     known = Counter(one.kind for one in inventory.seen)
-    watched = {"since": inventory.since, "looked": inventory.looked, "gap": inventory.gap}
+    watched = {name: getattr(inventory, name) for name in ("since", "looked", "gap", "recorded")}
     return {**watched, "known": known, **kinds}
 
 

@@ -47,9 +47,10 @@ def test_watched_for_too_short() -> None:
     """Silence since a start a moment ago proves nothing."""
     found = phase(Signs(clients=0, quiet=None, watched=120.0, natives=1))
     assert found.number == 2
-    assert found.blockers == [
-        "No memcached traffic seen, but watched for 2 minutes only; a day has to pass."
-    ]
+    seen = ["No memcached traffic seen, but watched for 2 minutes only; a day has to pass."]
+    assert found.blockers == seen
+    back = phase(Signs(clients=0, quiet=3 * QUIET, watched=120.0, natives=1, items=5))
+    assert (back.number, back.blockers, back.command) == (2, seen, "redcouch traffic")
 
 
 def test_native() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from redcouch.http.collect import View
 from redcouch.http.history import History
 from redcouch.http.processes import usage
@@ -83,13 +85,23 @@ def test_what_the_inventory_knows() -> None:
         {"name": "statistics", "last": 9 * day, "seconds": 1},
         {"name": "get", "last": 5 * day, "seconds": 1},
     ]
-    seen.traffic = {"since": 0, "looked": 9 * day, "command": commands}
+    recorded = {"command": 0}
+    seen.traffic = {"since": 0, "looked": 9 * day, "recorded": recorded, "command": commands}
     told = status(seen, History(), options(), [], 9.0 * day, False)
     assert told["phase"]["number"] == 3
     assert told["phase"]["says"] == "Nobody has spoken memcached for 4 days."
     commands[1]["last"] = 9 * day - 7300
     told = status(seen, History(), options(), [], 9.0 * day, False)
     assert told["phase"]["number"] == 1
+
+
+@pytest.mark.parametrize("recorded", [{"command": 99_999}, {}])
+def test_a_lost_record(recorded: dict[str, int]) -> None:
+    """Silence from before the commands of clients were on record proves nothing."""
+    seen = view(UP, natives=0)
+    seen.traffic = {"since": 0, "looked": 100_000, "recorded": recorded, "command": []}
+    told = status(seen, History(), options(), [], 100_000.0, False)["phase"]
+    assert told["number"] == 1
 
 
 def test_many_clients() -> None:
