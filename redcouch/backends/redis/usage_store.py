@@ -24,7 +24,7 @@ from twisted.logger import Logger
 
 from redcouch.backends.redis.layout import SYSTEM_PREFIX
 from redcouch.backends.redis.replies import check, is_wrong_type, read_hash, unexpected
-from redcouch.backends.redis.scripts import WATCH
+from redcouch.backends.redis.scripts import NOTE, WATCH
 from redcouch.telemetry.usage import KINDS, LAPSE, MOST, SEPARATOR, Usage, UsageSample
 
 ROOT = SYSTEM_PREFIX + b"traffic"
@@ -153,11 +153,16 @@ def commands_noting(
     """
     begun = b"%d" % math.ceil(now)
     commands = [(b"HSETNX", key_of(kind), RECORDED, begun) for kind in _NOTED]
+    notes: dict[str, list[bytes]] = {}
     for one in seen:
         last = b"%d" % max(0, round(one.last + ahead))
-        commands.append((b"HSET", key_of(one.kind), one.name, last))
+        notes.setdefault(one.kind, []).extend((one.name, last))
         commands.append((b"HINCRBY", seconds_key_of(one.kind), one.name, b"%d" % one.seconds))
-    return commands + [(b"HLEN", key) for key in (ROOT, *map(key_of, _NOTED))]
+    return [
+        *commands,
+        *((b"EVAL", NOTE, b"1", key_of(kind), *words) for kind, words in notes.items()),
+        *((b"HLEN", key) for key in (ROOT, *map(key_of, _NOTED))),
+    ]
 
 
 def oldest(fields: Mapping[bytes, bytes], keep: int) -> list[bytes]:

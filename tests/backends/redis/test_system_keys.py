@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS
@@ -61,6 +62,22 @@ class InventoryTests(SharedRedisCase):
         inventory = await self.store.traffic()
         self.assertEqual((inventory.since, inventory.gap), (first, None))
         self.assertGreater(inventory.looked, first)
+
+    async def test_late_note(self) -> None:
+        """What a process could not write down in time hides nothing that was seen since."""
+        late = UsageSample("client", b"10.0.0.1", 1000 - 7200, 2)
+        await self.store.keep_traffic([late, replace(late, name=b"10.0.0.2")], 1000)
+        first, second = (await self.store.traffic()).seen
+        self.assertEqual((first.name, first.seconds), (b"10.0.0.1", 7))
+        self.assert_now(first.last)
+        self.assert_now(second.last + 7200)
+
+    async def test_from_a_clock_ahead(self) -> None:
+        """Nothing is later than now; a clock that was set back hides nobody."""
+        self.client.hset(f"{ROOT}:client", "10.0.0.1", int(self.clock()) + 3600)
+        await self.keep("10.0.0.1", 1)
+        (seen,) = (await self.store.traffic()).seen
+        self.assert_now(seen.last)
 
     async def test_lapse(self) -> None:
         """One that has noted nothing for too long begins anew; when it did not watch is known."""

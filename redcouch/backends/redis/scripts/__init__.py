@@ -105,9 +105,8 @@ BEGIN = load("begin")
 SETTLE = load("settle")
 """These two are always sent whole: in a transaction, they must not be found missing."""
 
-WATCH = _read("watch")
-REPLACE = _read("replace")
-"""Are about no item, and always sent whole."""
+WATCH, NOTE, REPLACE = _read("watch"), _read("note"), _read("replace")
+"""These are about no item, and always sent whole."""
 
 SCRIPTS = (
     SET,
