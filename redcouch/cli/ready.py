@@ -12,7 +12,7 @@ from redcouch.cli.common import NO, echo_json, json_option, read_span, show_key,
 from redcouch.cli.storage import open_storage
 from redcouch.cli.traffic import ago, at, fetch, show_gap
 from redcouch.telemetry.client_names import Network, plain_host
-from redcouch.telemetry.usage import LAPSE, Usage, UsageSample
+from redcouch.telemetry.usage import LAPSE, MOST, Usage, UsageSample
 
 
 def _read_networks(
@@ -88,6 +88,10 @@ def _why_not(
     if speakers:
         spoken = "1 client has" if len(speakers) == 1 else f"{len(speakers)} clients have"
         return f"{spoken} spoken memcached in the last {ago(quiet_for)}"
+    left_out = inventory.left_out.get("client", 0)
+    if left_out > now - quiet_for:
+        kept = f"no more than {MOST} clients are kept on record"
+        return f"{kept}, and another one has spoken memcached {ago(now - left_out)} ago"
     if inventory.looked < now - LAPSE:
         return f"nobody has been watching since {at(inventory.looked)}"
     recorded = inventory.recorded.get("client", now)

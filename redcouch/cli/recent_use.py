@@ -16,7 +16,7 @@ from redcouch.backends.redis.usage_store import tell_senseless
 from redcouch.cli.common import NO, show_key
 from redcouch.cli.storage import Storage
 from redcouch.cli.traffic import ago, fetch
-from redcouch.telemetry.usage import SEPARATOR, Usage, UsageSample
+from redcouch.telemetry.usage import MOST, SEPARATOR, Usage, UsageSample
 
 RECENT = 3600
 """Seconds for which a prefix counts as one that is used."""
@@ -73,6 +73,9 @@ def recently_used(usage: Usage, pattern: bytes) -> Iterator[UsageSample]:
                 yield one
         elif not (separators and all(any(one in part for part in text) for one in separators)):
             yield one  # by one RedCouch at least, a key that matches may have no prefix
+    if "prefix" in usage.left_out:
+        others = b"(others: no more than %d are kept on record)" % MOST
+        yield UsageSample("prefix", others, usage.left_out["prefix"], 0)
 
 
 Token: TypeAlias = frozenset[int] | None

@@ -29,6 +29,9 @@ _SAFE = "/:;,@+=!$&()*|[]<>"
 MOST = 1000
 """Names of each kind that are kept; past it, those seen longest ago go."""
 
+LEFT_OUT = b"\nleft out"
+"""Stands for all of a kind that are not kept: of them, too, it is noted when one was seen last."""
+
 
 @dataclass(frozen=True, slots=True)
 class UsageSample:
@@ -65,18 +68,17 @@ class UsageSamples:
     _counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, kind: str, name: bytes, now: int) -> None:
-        """It has just been seen. Beyond L{MOST} new names of a kind, others are left out."""
+        """It has just been seen. Beyond L{MOST} new names of a kind, others are L{LEFT_OUT}."""
         note = self._note(kind, name)
-        if note is not None and note[0] != now:
+        if note[0] != now:
             note[0] = now
             note[1] += 1
 
-    def _note(self, kind: str, name: bytes) -> list[int] | None:
-        note = self._seen.get((kind, name))
-        if note is None and self._counts[kind] < MOST:
+    def _note(self, kind: str, name: bytes) -> list[int]:
+        if (kind, name) not in self._seen:
+            name = name if self._counts[kind] < MOST else LEFT_OUT
             self._counts[kind] += 1
-            note = self._seen[kind, name] = [0, 0]
-        return note
+        return self._seen.setdefault((kind, name), [0, 0])
 
     def take(self) -> list[UsageSample]:
         """
@@ -93,8 +95,7 @@ class UsageSamples:
         """What was taken has not been written down."""
         for one in taken:
             note = self._note(one.kind, one.name)
-            if note is not None:
-                note[:] = max(note[0], one.last), note[1] + one.seconds
+            note[:] = max(note[0], one.last), note[1] + one.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,8 @@ class Usage:
         that is not known.
     @ivar recorded: from when on there is a record of each kind; none, of those that have none.
     @ivar seen: everything seen, the latest first.
+    @ivar left_out: when one was seen last that is not in C{seen}, of each kind of which there
+        were too many.
     @ivar senseless: keys of the storage where something was passed over that makes no sense.
     """
 
@@ -117,6 +120,7 @@ class Usage:
     gap: tuple[float, float] | None
     recorded: Mapping[str, int]
     seen: list[UsageSample]
+    left_out: Mapping[str, int] = field(default_factory=dict)
     senseless: Sequence[bytes] = ()
 
     def of(self, kind: str) -> Iterator[UsageSample]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import redis
@@ -146,6 +147,13 @@ def test_several_separators(pattern: bytes, used: bool) -> None:
 def test_no_separator() -> None:
     """Where nobody knows which there were, any key may have had no prefix."""
     assert [*recently_used(noted(b""), b"session:*")]
+
+
+def test_left_out() -> None:
+    """Where there were too many prefixes, those that are not on record may be anybody's."""
+    usage = replace(noted(b"user:", b":"), left_out={"prefix": 5})
+    (others,) = recently_used(usage, b"session:*")
+    assert (others.last, others.name.startswith(b"(others: ")) == (5, True)
 
 
 @given(st.text("ab*?[]^-\\:", max_size=8), st.text("ab-^]:", max_size=5), st.randoms())

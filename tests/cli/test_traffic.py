@@ -271,6 +271,21 @@ def test_bound(redis: RedisServer) -> None:
         assert client.hlen("redcouch:sys:traffic:client:seconds") <= MOST
 
 
+def test_left_out(redis: RedisServer) -> None:
+    """Where there were too many clients, one that is not on record counts as a speaker."""
+    with redis.client() as client:
+        now = client.time()[0]
+        monitors = {f"10.0.{number // 256}.{number % 256}": now for number in range(2 * MOST)}
+        client.hset("redcouch:sys:traffic:client", mapping={"192.0.2.7": now - 60, **monitors})
+        with servers.redcouch(redis.url):
+            eventually(lambda: client.hlen("redcouch:sys:traffic:client") < MOST)
+            assert "192.0.2.7" not in names(redis, "client")
+            told = ready(redis, "1h", "--ignore", "10.0.0.0/8")
+            assert told.status == 1
+            assert "and another one has spoken memcached" in told.json["reason"]
+            eventually(lambda: ready(redis, "1s").status == 0)
+
+
 def test_plain_strings(redis: RedisServer) -> None:
     """The layout of the items does not matter."""
     url = f"{redis.url}?layout=string"

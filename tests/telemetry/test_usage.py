@@ -14,6 +14,7 @@ from redcouch.backends.redis.usage_store import (
     unbroken,
 )
 from redcouch.telemetry.usage import (
+    LEFT_OUT,
     MOST,
     UsageSample,
     UsageSamples,
@@ -36,17 +37,21 @@ def test_seconds() -> None:
 
 
 def test_bound() -> None:
-    """However many names there are, so many of a kind are held, and of others as many."""
+    """However many names there are, so many of a kind are held; the others are held as one."""
     notes = UsageSamples()
     for number in range(2 * MOST):
         notes.add("prefix", b"%d" % number, 1)
     notes.add("prefix", b"0", 2)
     notes.add("client", b"a", 1)
     taken = notes.take()
-    assert len(taken) == MOST + 1
-    assert UsageSample("prefix", b"0", 2, 2) in taken
+    assert len(taken) == MOST + 2
+    left_out = UsageSample("prefix", LEFT_OUT, 1, 1)
+    assert {UsageSample("prefix", b"0", 2, 2), left_out} < {*taken}
     notes.add("prefix", b"new", 3)
-    assert notes.take() == [UsageSample("prefix", b"new", 3, 1)]
+    new = UsageSample("prefix", b"new", 3, 1)
+    assert notes.take() == [new]
+    notes.put_back([*taken, new])
+    assert UsageSample("prefix", LEFT_OUT, 1, 2) in notes.take()
 
 
 def test_looked_at_often() -> None:
@@ -86,7 +91,7 @@ def test_read() -> None:
     inventory = read_inventory(
         {
             ROOT: {b"one": b"5000 9500"},
-            key_of("client"): {b"a": b"6", b"b": b"8", RECORDED: b"4"},
+            key_of("client"): {b"a": b"6", b"b": b"8", RECORDED: b"4", LEFT_OUT: b"5"},
             seconds_key_of("client"): {b"a": b"3"},
         }
     )
@@ -95,7 +100,7 @@ def test_read() -> None:
         UsageSample("client", b"b", 8, 0),
         UsageSample("client", b"a", 6, 3),
     ]
-    assert inventory.recorded == {"client": 4}
+    assert (inventory.recorded, inventory.left_out) == ({"client": 4}, {"client": 5})
     assert list(inventory.of("user")) == []
     assert read_inventory({}).since is None
 

@@ -8,7 +8,8 @@ C{redcouch:sys:traffic} has for each process that watches since when, and until 
 (milliseconds). All times are by the clock of Redis, which processes and commands share.
 
 Redis may evict any key, or an operator delete it. So the hash of a kind tells in a field of its
-own since when it is there: from silence before that nobody concludes anything.
+own since when it is there: from silence before that nobody concludes anything. Another one tells
+when one was seen last of those names that are not kept, as there were too many.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from twisted.logger import Logger
 from redcouch.backends.redis.layout import SYSTEM_PREFIX
 from redcouch.backends.redis.replies import check, is_wrong_type, read_hash, unexpected
 from redcouch.backends.redis.scripts import NOTE, WATCH
-from redcouch.telemetry.usage import KINDS, LAPSE, MOST, SEPARATOR, Usage, UsageSample
+from redcouch.telemetry.usage import KINDS, LAPSE, LEFT_OUT, MOST, SEPARATOR, Usage, UsageSample
 
 ROOT = SYSTEM_PREFIX + b"traffic"
 
 RECORDED = b"\nsince"
 """The field with when a kind's hash was made; no name of a client or a user, nor a prefix."""
+
+_OWN = (RECORDED, LEFT_OUT)
 
 _NOTED = (*KINDS, SEPARATOR)
 
@@ -85,7 +88,7 @@ class UsageStore:
     async def keep(self, seen: Sequence[UsageSample], now: float) -> None:
         """
         Add what was seen, and that this process watches. Of a kind that has become too
-        large, what was seen last stays.
+        large, what was seen last stays, and when the last of the others was.
 
         @param now: the time by the clock that C{seen} was noted by.
         """
@@ -100,10 +103,13 @@ class UsageStore:
         replies = [*map(check, await self._exchange.ask_all(commands))]
         sizes = dict(zip((ROOT, *map(key_of, _NOTED)), replies[-len(_NOTED) - 1 :], strict=True))
         for key, size in sizes.items():
-            if size > MOST + 1:
+            if size > MOST + len(_OWN):
                 fields = read_hash(await self._exchange.ask(b"HGETALL", key))
                 names = oldest(fields, MOST * 4 // 5)
                 keys = (key,) if key == ROOT else (key, key + b":seconds")
+                if key != ROOT:
+                    last = _last(fields[names[-1]])
+                    await self._exchange.ask(b"EVAL", NOTE, b"1", key, LEFT_OUT, b"%d" % last)
                 await self._exchange.ask_all([(b"HDEL", key, *names) for key in keys])
 
     async def read(self) -> Usage:
@@ -167,7 +173,7 @@ def commands_noting(
 
 def oldest(fields: Mapping[bytes, bytes], keep: int) -> list[bytes]:
     """Of a hash: all names but those seen last."""
-    seen = {name: _last(said) for name, said in fields.items() if name != RECORDED}
+    seen = {name: _last(said) for name, said in fields.items() if name not in _OWN}
     return sorted(seen, key=seen.__getitem__)[: max(0, len(seen) - keep)]
 
 
@@ -195,19 +201,19 @@ def read_inventory(hashes: Mapping[bytes, Mapping[bytes, bytes]]) -> Usage:
     since, looked, gap = unbroken(
         (int(one[1]) / 1000, int(one[2]) / 1000) for one in stretches if one is not None
     )
-    recorded: dict[str, int] = {}
+    own: dict[bytes, dict[str, int]] = {name: {} for name in _OWN}
     seen = []
     for kind in _NOTED:
         seconds = hashes.get(seconds_key_of(kind), {})
         for name, when in hashes.get(key_of(kind), {}).items():
             at = _number(when)
-            if name != RECORDED:
+            if name not in own:
                 last = int(looked or 0) if at is None else at
                 seen.append(UsageSample(kind, name, last, _number(seconds.get(name)) or 0))
             elif at is not None:
-                recorded[kind] = at
+                own[name][kind] = at
     seen.sort(key=lambda one: one.last, reverse=True)
-    return Usage(since, looked, gap, recorded, seen)
+    return Usage(since, looked, gap, own[RECORDED], seen, own[LEFT_OUT])
 
 
 def unbroken(
