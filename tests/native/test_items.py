@@ -12,6 +12,7 @@ import redis
 import redis.asyncio
 from pymemcache.client.base import Client
 
+from redcouch.backends.redis.layout import StringLayout
 from redcouch.native import AsyncItems, Found, Items, UnreadableItemError
 from tests.support import servers
 from tests.support.servers import RedisServer
@@ -67,6 +68,35 @@ def test_cas_in_both_directions(both: tuple[Items, Client]) -> None:
     assert seen is not None and items.cas("k", b"6", seen.cas)
     assert memcached.get("k") == b"6"
     assert not items.delete("k", seen.cas)
+
+
+def write_natively(items: Items, key: str) -> None:
+    """An item as any native client writes it, without a token."""
+    name, layout = items._operations.get(key).keys[0], items._operations._layout
+    if isinstance(layout, StringLayout):
+        items._client.set(name, "1")
+    else:
+        items._client.hset(name, layout.field, layout.encode(b"1"))
+
+
+def test_cas_of_what_has_no_token(both: tuple[Items, Client], any_redis: RedisServer) -> None:
+    """An item that was written natively has a token once it is asked for one."""
+    items, _ = both
+    write_natively(items, "k")
+    seen = items.gets("k")
+    assert seen is not None and seen.cas and items.gets("k") == seen
+    assert items.cas("k", b"2", seen.cas) and items.cas("k", b"3", seen.cas) is None
+
+    async def work() -> None:
+        async with redis.asyncio.Redis(port=any_redis.port, db=5) as client:
+            awaited = AsyncItems(client)
+            awaited._operations = items._operations
+            seen = await awaited.gets("other")
+            assert seen is not None and seen.cas and await awaited.cas("other", b"2", seen.cas)
+
+    write_natively(items, "other")
+    asyncio.run(work())
+    assert items.get("other") == b"2"
 
 
 def test_every_change(both: tuple[Items, Client]) -> None:
