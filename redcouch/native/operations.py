@@ -87,7 +87,7 @@ class Operations:
         """Read a value with all that is known about it."""
         field, other = self._layout.field, self._layout.other_field
         nothing = (b"",) * 2
-        arguments = (b"1", *nothing, field, other, *nothing, *(b"",) * 4, b"1")
+        arguments = (b"1", *nothing, field, other, *nothing, *(b"",) * 4, b"1", b"1")
         return self._call("META", key, arguments, _read_found)
 
     def store(

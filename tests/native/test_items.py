@@ -99,6 +99,17 @@ def test_cas_of_what_has_no_token(both: tuple[Items, Client], any_redis: RedisSe
     assert items.get("other") == b"2"
 
 
+def test_gets_of_a_stale_item(both: tuple[Items, Client]) -> None:
+    """Who reads it natively is not told to renew it, so the next memcached client is."""
+    items, memcached = both
+    memcached.set("k", b"1")
+    assert memcached.raw_command(b"md k I") == b"HD"
+    seen = items.gets("k")
+    assert seen is not None and seen.value == b"1"
+    assert memcached.raw_command(b"mg k f") == b"HD f0 X W"
+    assert memcached.raw_command(b"mg k f") == b"HD f0 Z X"
+
+
 def test_every_change(both: tuple[Items, Client]) -> None:
     """Each method does what memcached's command does."""
     items, memcached = both

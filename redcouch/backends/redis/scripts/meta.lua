@@ -3,7 +3,7 @@
 -- field, other field, expiry command ('' to give up), its argument, token to carry ('' for
 -- a new one); seconds below which the item is to be renewed ('' for never), whether that
 -- looks at the expiry after the touch ('1' or ''), whether the read counts, whether an item
--- without a token is given one ('1' or '').
+-- without a token is given one ('1' or ''), whether others are to renew it ('1', or nothing).
 -- Gives {v, r, size, f, c, ttl before, idle, fetched, stale, sent, won, created}, or nothing. The
 -- size is that of the value without white space only where the value is short or asked for.
 
@@ -66,7 +66,7 @@ if not now[2] and ARGV[12] == '1' then
 end
 
 local before = ttl()
-local won = (created or (now[3] and not now[4])) and note('w')
+local won = ARGV[13] ~= '1' and (created or (now[3] and not now[4])) and note('w')
 if ARGV[11] == '1' and not now[5] then
   note('h')
 end
