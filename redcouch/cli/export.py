@@ -48,7 +48,8 @@ Answer = TypeVar("Answer")
 @dataclass
 class ExportCounts:
     """
-    What has become of the items: C{exported}; C{gone} since they were found; C{failed}.
+    What has become of the items: C{exported}; C{gone} since they were found, or marked stale;
+    C{failed}.
 
     @ivar reasons: why they failed, with how often.
     @ivar named: the first that failed: key, why.
@@ -128,8 +129,9 @@ def command(
 
     The way back. Each MEMCACHED is given as for redcouch import; of several, --ring says
     which one gets a key. Value, flags and remaining time to live are kept, this in seconds, rounded
-    up; what a memcached has under the same key is replaced. What no memcached can hold is named:
-    keys of more than 250 bytes, values larger than its -I, and what is no item.
+    up; what a memcached has under the same key is replaced. An item that is marked stale (md with
+    I) counts as gone. What no memcached can hold is named: keys of more than 250 bytes, values
+    larger than its -I, and what is no item.
 
     Then both sides are compared as by redcouch verify, and the differences named: "missing" is
     what only a memcached has. It was there before, and clients that go back would find it: see
@@ -225,10 +227,10 @@ class _Exporter:
             for key, stored in zip(several, self._storage.read(several), strict=True):
                 if stored.fault is not None:
                     self._tally.fail(key, stored.fault)
-                elif stored.item is None:
+                elif stored.fresh is None:
                     self._tally.counts["gone"] += 1
                 else:
-                    entry = (key, stored.item, stored.ttl)
+                    entry = (key, stored.fresh, stored.ttl)
                     owned.setdefault(self._ring.owner(key), []).append(entry)
             for place, items in owned.items():
                 self._store(self._targets[place], items)

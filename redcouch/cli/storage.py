@@ -36,6 +36,7 @@ from redcouch.backends.redis.layout import (
     SIDE,
     SYSTEM_PREFIX,
     StringLayout,
+    belongs,
     read_item,
     read_string,
 )
@@ -197,12 +198,19 @@ class StoredItem:
     @ivar ttl: seconds to live; C{None} for ever.
     @ivar encoding: how the value is written, C{hex} or C{raw}; C{string}, for layout=string.
     @ivar fault: why what is there is no item; C{None} where all is well.
+    @ivar stale: it is marked stale.
     """
 
     item: Item | None = None
     ttl: float | None = None
     encoding: str = ""
     fault: str | None = None
+    stale: bool = False
+
+    @property
+    def fresh(self) -> Item | None:
+        """The item; C{None} where it is marked stale, which would be lost where it is copied to."""
+        return None if self.stale else self.item
 
 
 class Storage:
@@ -266,7 +274,8 @@ class Storage:
 
     def read(self, keys: Sequence[bytes]) -> list[StoredItem]:
         """The items of these keys."""
-        fields = self.pipeline(("HMGET", self.redis_key(key), "v", "r", "f", "c") for key in keys)
+        names = ("v", "r", "f", "c", "s")
+        fields = self.pipeline(("HMGET", self.redis_key(key), *names) for key in keys)
         left = self.pipeline(("PTTL", self.redis_key(key)) for key in keys)
         return [_stored(*both) for both in zip(fields, left, strict=True)]
 
@@ -542,7 +551,8 @@ def _stored(fields: Any, left: Any) -> StoredItem:
     ttl = None if left < 0 else left / 1000
     if isinstance(found, Failed):
         return StoredItem(ttl=ttl, fault=found.message)
-    return StoredItem(found, ttl, "hex" if fields[0] is not None else "raw")
+    encoding = "hex" if fields[0] is not None else "raw"
+    return StoredItem(found, ttl, encoding, stale=fields[4] is not None)
 
 
 def _stored_string(both: Sequence[bytes | None], length: Any, left: Any) -> StoredItem:
@@ -554,7 +564,9 @@ def _stored_string(both: Sequence[bytes | None], length: Any, left: Any) -> Stor
         return StoredItem(fault=NOT_AN_ITEM)
     if value is None or check(left) == -2:
         return StoredItem()
-    return StoredItem(read_string(value, line), None if left < 0 else left / 1000, "string")
+    stale = line is not None and b"s" in line and belongs(line, value)
+    ttl = None if left < 0 else left / 1000
+    return StoredItem(read_string(value, line), ttl, "string", stale=stale)
 
 
 @contextmanager

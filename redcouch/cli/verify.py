@@ -162,10 +162,10 @@ def command(
 
     A last argument that is no memcached:// URL is the storage; else it is --storage. Compared are
     value, flags and time to live. A key counts as missing if only memcached has it, as extra if
-    only the storage has it, and as unreadable if what is in its place in Redis is no item. Of a
-    key that several memcacheds have, any one's item will do. A difference is looked at twice, so
-    that what merely changed meanwhile is none. With --sample, so many keys of each side are
-    chosen at random; all are counted.
+    only the storage has it, and as unreadable if what is in its place in Redis is no item. An item
+    that is marked stale (md with I) counts as not there. Of a key that several memcacheds have, any
+    one's item will do. A difference is looked at twice, so that what merely changed meanwhile is
+    none. With --sample, so many keys of each side are chosen at random; all are counted.
 
     The list of keys goes into a temporary file first (TMPDIR).
 
@@ -237,7 +237,7 @@ def difference_of(
         return Difference("unreadable", key, outcome.reason, "not compared")
     if stored.fault is not None:
         return Difference("unreadable", key, "an item", stored.fault)
-    item = stored.item
+    item = stored.fresh
     if item is None:
         return None if _is_ending(outcome.ttl, tolerance) else Difference("missing", key)
     if item.value != outcome.value:
@@ -363,7 +363,7 @@ class _Comparison:
     def _name_extras(self, keys: Sequence[bytes]) -> None:
         unknown = self._unknown(self._unknown(keys))
         for key, stored in zip(unknown, self._storage.read(unknown), strict=True):
-            gone = stored.item is None and stored.fault is None
+            gone = stored.fresh is None and stored.fault is None
             if not (gone or stored.fault == NOT_AN_ITEM or self._is_ending(stored.ttl)):
                 self._report.add(Difference("extra", key))
 

@@ -70,6 +70,25 @@ def test_everything_is_kept(any_storage: tuple[str, RedCouch], memcached: Memcac
     assert run("verify", url_of(memcached), storage).status == 1
 
 
+def test_stale(any_storage: tuple[str, RedCouch], memcached: Memcached) -> None:
+    """What clients have marked stale becomes no fresh item; an older one there is named."""
+    storage, bridge = any_storage
+    fill(bridge.address, {key: Given(b"1") for key in (b"fresh", b"stale", b"older")})
+    fill(memcached.address, {b"older": Given(b"1")})
+    assert ask(bridge.address, b"md stale I\r\n", b"\r\n") == b"HD\r\n"
+    assert ask(bridge.address, b"md older I\r\n", b"\r\n") == b"HD\r\n"
+    export = ("export", "--to", url_of(memcached), "--storage", storage, "--json")
+    said = run(*export)
+    assert (said.status, said.json["exported"], said.json["gone"]) == (1, 1, 2)
+    assert [(one["kind"], one["key"]) for one in said.json["verify"]["named"]] == [
+        ("missing", "older")
+    ]
+    assert get(memcached.address, b"stale") is None
+    assert run(*export, "--flush").status == 0
+    assert run("verify", url_of(memcached), storage).status == 0
+    assert ask(bridge.address, b"mg stale\r\n", b"\r\n") == b"HD X W\r\n"
+
+
 def test_what_no_memcached_can_hold(
     memcached: Memcached, redcouch: RedCouch, client: redis.Redis, any_redis: RedisServer
 ) -> None:
