@@ -33,6 +33,8 @@ class _PendingString:
     """
     One item on its way.
 
+    @ivar left: milliseconds to live; -1 for ever.
+    @ivar over_at: when it will be over, in milliseconds of the UNIX time of its node.
     @ivar placed: SHA-1 of the string that has been put in place; empty where none has.
     """
 
@@ -42,6 +44,7 @@ class _PendingString:
     flags: bytes = b"0"
     token: bytes = b""
     left: int = -1
+    over_at: int = -1
     placed: str = ""
     answer: Promoted = None
 
@@ -78,24 +81,21 @@ def promote_across_slots(
 def _read(storage: Storage, several: Sequence[_PendingString], dry_run: bool) -> None:
     """See what each item is now; it has a token then, by which a change is noticed."""
     asking = "" if dry_run else "1"
-    found = storage.run(scripts.READ, [[one.item, asking] for one in several])
-    rest = iter(
-        storage.pipeline(c for o in several for c in (("HEXISTS", o.item, "s"), ("PTTL", o.item)))
-    )
-    for one, fields, stale, left in zip(several, found, rest, rest, strict=True):
+    found = storage.run(scripts.READ, [[one.item, asking, "1"] for one in several])
+    for one, fields in zip(several, found, strict=True):
         if isinstance(fields, Exception):
             one.answer = fields
             continue
         one.flags = fields[2] or b"0"
         item = read_item(fields[:3])
-        if item is None or check(left) == -2:
+        if item is None:
             one.answer = [b"gone", one.flags]
-        elif check(stale):
+        elif fields[4] is not None:
             one.answer = [b"stale", one.flags]
         elif isinstance(item, Failed):
             one.answer = [b"unreadable", one.flags]
         else:
-            one.value, one.token, one.left = item.value, fields[3], left
+            one.value, one.token, (one.left, one.over_at) = item.value, fields[3], fields[5:]
     _retract(storage, [one for one in several if one.answer is not None])
 
 
@@ -127,7 +127,7 @@ def _place(
 
 def _remove(storage: Storage, several: Sequence[_PendingString]) -> None:
     """Remove the items; one that has changed is to be promoted again, and one that has gone not."""
-    replies = storage.run(scripts.DELETE, [[one.item, one.token] for one in several])
+    replies = storage.run(scripts.DELETE, [[one.item, one.token, one.over_at] for one in several])
     for one, reply in zip(several, replies, strict=True):
         if isinstance(reply, Exception):
             one.answer = reply

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import redis
 import redis.asyncio
 from pymemcache.client.base import Client
 
+from redcouch.cli import promote_across_slots
+from redcouch.cli.storage import open_storage, read_storage
 from redcouch.errors import ConfigurationError
 from redcouch.native import AsyncItems, Items
 from tests.cli.filling import Given, fill, fill_many, get
@@ -106,6 +110,33 @@ def test_promoting_what_goes_away(
     assert sum(one["promoted"] for one in told) >= 100
     assert all(client.get(f"k{place}") == b"%d" % place for place in range(100))
     assert client.get("churn") in (None, b"x", b"y")
+
+
+@pytest.mark.parametrize(("ttl", "left"), [(3600, range(3500, 3601)), (None, [-1])])
+def test_promoting_what_is_touched(
+    ttl: int | None,
+    left: Sequence[int],
+    any_redis: Cluster,
+    client: redis.RedisCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An item that is given a new time to live behind its string's back: the string has it."""
+    items, waiting = Items(client), [ttl]
+    items.set("k", "v", ttl=1800)
+
+    def place_and_touch(*arguments: Any) -> None:
+        place(*arguments)
+        if waiting:
+            assert items.touch("k", waiting.pop())
+
+    place = promote_across_slots._place
+    monkeypatch.setattr(promote_across_slots, "_place", place_and_touch)
+    with open_storage(read_storage(any_redis.url)) as opened:
+        pairs = [(b"rc:k", b"k")]
+        said = promote_across_slots.promote_across_slots(opened, pairs, False, False, False)
+    assert said == [[b"promoted", b"0"]]
+    assert client.get("k") == b"v" and client.ttl("k") in left
+    assert not client.exists("rc:k")
 
 
 def test_promote_with_flags(any_redis: Cluster) -> None:

@@ -1,4 +1,8 @@
--- ARGV: token ('' for none). Gives 1, NF or EX.
+-- ARGV: token ('' for none), when the item has to be over, as read.lua says it (nothing for any).
+-- Gives 1, NF or EX.
+
+-- Milliseconds by which that may differ: it is reckoned from two looks at the clock.
+local NEARLY = 100
 
 if not exists() then
   if not counter then
@@ -7,6 +11,9 @@ if not exists() then
   return 'NF'
 end
 if ARGV[1] ~= '' and redis.call('HGET', item, 'c') ~= ARGV[1] then
+  return 'EX'
+end
+if ARGV[2] and math.abs(over_at() - ARGV[2]) > NEARLY then
   return 'EX'
 end
 redis.call('UNLINK', item)

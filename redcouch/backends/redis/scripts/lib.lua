@@ -214,6 +214,12 @@ local function ttl()
   return math.ceil(left / 1000)
 end
 
+-- When the item will be over, in milliseconds of UNIX time; -1 for never.
+local function over_at()
+  local left, now = redis.call('PTTL', item), redis.call('TIME')
+  return left < 0 and left or now[1] * 1000 + math.floor(now[2] / 1000) + left
+end
+
 -- Make the item what it is to be. Bookkeeping of the value before goes.
 local function put(field, other, value, flags, cas)
   redis.call('HSET', item, field, value, 'f', flags, 'c', cas)
