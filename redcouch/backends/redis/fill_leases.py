@@ -45,7 +45,7 @@ from redcouch.backends.redis.layout import (
     Layout,
     StringLayout,
 )
-from redcouch.backends.redis.replies import Pack, Packed, read_outcome
+from redcouch.backends.redis.replies import Pack, Packed, read_hash, read_outcome
 from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.script_arguments import pack_expiry
 from redcouch.backends.redis.scripts import Script
@@ -169,7 +169,7 @@ class FillCodec:
 
     def _pack_list(self, command: ListDenied) -> Packed:
         some = pack_command((b"SRANDMEMBER", self._denied, b"%d" % command.most))
-        return some + pack_command((b"HVALS", self._changing)), 2, _read_list
+        return some + pack_command((b"HGETALL", self._changing)), 2, _read_list
 
     def _pack_allow(self, command: AllowFill) -> Packed:
         token = b"" if command.token is None else b"%d" % command.token
@@ -301,8 +301,8 @@ def _read_count(command: CountDenied, replies: Sequence[Any]) -> Result:
 
 def _read_list(command: ListDenied, replies: Sequence[Any]) -> Result:
     denied, changing = replies
-    if isinstance(denied, list) and isinstance(changing, list):
-        return [*{*denied}.difference(changing)]
+    if isinstance(denied, list) and isinstance(changing, list | dict):
+        return [*{*denied}.difference(read_hash(changing).values())]
     return read_outcome(changing if isinstance(denied, list) else denied)
 
 

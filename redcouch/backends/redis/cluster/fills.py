@@ -188,7 +188,7 @@ class FillRecords:
     async def list_denied(self, most: int) -> dict[bytes, bytes]:
         """Some of those that are denied and that nobody is changing, with the denial of each."""
         told = await self.ask(b"HRANDFIELD", self._denied, b"%d" % (most + 1), b"WITHVALUES")
-        changing = {*await self.ask(b"HVALS", self._changing)}
+        changing = {*read_hash(await self.ask(b"HGETALL", self._changing)).values()}
         return {key: why for key, why in _without_name(told).items() if key not in changing}
 
     async def all_denied(self) -> dict[bytes, bytes]:
