@@ -110,27 +110,11 @@ def working(bridge: RedCouch, work: Callable[[Wire], None]) -> Iterator[None]:
         assert not faults, faults
 
 
-_CLUSTER = needs("redis 7.0")
-
-also_with_cache = pytest.mark.parametrize(
-    ("redis", "cache"),
-    [
-        ("redis", ""),
-        pytest.param("cluster", "", marks=_CLUSTER),
-        pytest.param("cluster", "&cache=1m", marks=_CLUSTER),
-    ],
-    indirect=["redis"],
-)
-"""Over links that speak another version of Redis's protocol, too."""
-
-
-@also_with_cache
-def test_forth_and_back(url: str, nodes: list[Memcached], cache: str) -> None:
+def test_forth_and_back(url: str, redis: RedisServer | Cluster, nodes: list[Memcached]) -> None:
     """
     Through all stages and back, with two services and three processes, while two clients count:
     no number is given twice, and none is left out.
     """
-    url += cache
     numbers: list[int] = []
 
     def count(wire: Wire) -> None:
@@ -515,12 +499,27 @@ def test_no_old_memcacheds(redis: RedisServer | Cluster) -> None:
     assert "no old memcached can be asked" in change(redis.url, "redis-first")["reason"]
 
 
-def test_started_again(redis: RedisServer | Cluster, nodes: list[Memcached]) -> None:
+_CLUSTER = needs("redis 7.0")
+
+also_with_cache = pytest.mark.parametrize(
+    ("redis", "cache"),
+    [
+        ("redis", ""),
+        pytest.param("cluster", "", marks=_CLUSTER),
+        pytest.param("cluster", "&cache=1m", marks=_CLUSTER),
+    ],
+    indirect=["redis"],
+)
+"""Over links that speak another version of Redis's protocol, too."""
+
+
+@also_with_cache
+def test_started_again(redis: RedisServer | Cluster, nodes: list[Memcached], cache: str) -> None:
     """
     An old memcached that has been started again has lost what it had: going back is not safe until
     Redis's own has been put there, whoever of the RedCouches was there when it happened.
     """
-    url = warm(redis, nodes)
+    url = warm(redis, nodes, PATIENT + cache)
     keys = [b"k%d" % number for number in range(50)]
     with servers.redcouch(url) as bridge:
         for key in keys:
