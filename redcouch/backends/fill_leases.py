@@ -32,6 +32,9 @@ LEASE_SECONDS = 30.0
 REMOVAL = b"/-"
 """In the name of a change that is a removal."""
 
+LATE = b"/~"
+"""In the name of a change that the other cache has not answered in time, and may do still."""
+
 REPAIRED = b"repaired"
 """
 In the place of a lease: it was denied until now. Nobody holds such a one; a lease that is taken
@@ -130,7 +133,7 @@ class CountDenied(Command):
 @dataclass(slots=True)
 class ListDenied(Command):
     """
-    Ask for some of the keys that are denied, so many at most, and of which no change is under way.
+    Ask for some of the keys that are denied, so many at most, and of which no change is L{LATE}.
     The result is a list of keys.
     """
 
@@ -223,6 +226,11 @@ class FillState:
     senseless: Sequence[bytes] = ()
 
 
+def late_keys(changing: Mapping[bytes, bytes]) -> set[bytes]:
+    """Of the keys of changes, by their names, those whose change is L{LATE}."""
+    return {key for name, key in changing.items() if LATE in name}
+
+
 class FillLeases:
     """The leases on the items of one process."""
 
@@ -306,7 +314,7 @@ class FillLeases:
 
     def list_denied(self, most: int) -> list[bytes]:
         """See L{ListDenied}."""
-        return [*islice(self._denied - {*self._changing.values()}, most)]
+        return [*islice(self._denied - late_keys(self._changing), most)]
 
     def begin_changes(self, changes: Mapping[bytes, bytes]) -> Outcome:
         """See L{BeginChanges}."""

@@ -31,6 +31,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from redcouch.backends.fill_leases import (
+    LATE,
     MOST_DENIED,
     REMOVAL,
     BeginChanges,
@@ -576,7 +577,7 @@ class OriginBackend(BackendWrapper):
         if self._ended:
             return
         now = self._reactor.seconds()
-        late = {self._name(): key for key in keys if not self._owner(key).is_through(now)}
+        late = {self._name(LATE): key for key in keys if not self._owner(key).is_through(now)}
         self._late |= {name: (key, now) for name, key in late.items()}
         before = [BeginChanges(late)] if late else []
         *_, result = await self._ask([*before, DenyFill(keys)])

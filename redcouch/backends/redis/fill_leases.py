@@ -36,6 +36,7 @@ from redcouch.backends.fill_leases import (
     RevokeAllLeases,
     RevokeLeases,
     TakeLease,
+    late_keys,
 )
 from redcouch.backends.redis import scripts
 from redcouch.backends.redis.layout import (
@@ -302,7 +303,7 @@ def _read_count(command: CountDenied, replies: Sequence[Any]) -> Result:
 def _read_list(command: ListDenied, replies: Sequence[Any]) -> Result:
     denied, changing = replies
     if isinstance(denied, list) and isinstance(changing, list | dict):
-        return [*{*denied}.difference(read_hash(changing).values())]
+        return [*{*denied}.difference(late_keys(read_hash(changing)))]
     return read_outcome(changing if isinstance(denied, list) else denied)
 
 

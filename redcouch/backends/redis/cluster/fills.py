@@ -44,6 +44,7 @@ from redcouch.backends.fill_leases import (
     RevokeAllLeases,
     RevokeLeases,
     TakeLease,
+    late_keys,
 )
 from redcouch.backends.redis.fill_leases import (
     DropLease,
@@ -186,10 +187,10 @@ class FillRecords:
         return None if known.name not in (b"", name) else max(0, many - 1)
 
     async def list_denied(self, most: int) -> dict[bytes, bytes]:
-        """Some of those that are denied and that nobody is changing, with the denial of each."""
+        """Some of those that are denied and of which no change is late, with the denial of each."""
         told = await self.ask(b"HRANDFIELD", self._denied, b"%d" % (most + 1), b"WITHVALUES")
-        changing = {*read_hash(await self.ask(b"HGETALL", self._changing)).values()}
-        return {key: why for key, why in _without_name(told).items() if key not in changing}
+        late = late_keys(read_hash(await self.ask(b"HGETALL", self._changing)))
+        return {key: why for key, why in _without_name(told).items() if key not in late}
 
     async def all_denied(self) -> dict[bytes, bytes]:
         """All of them."""
