@@ -510,15 +510,14 @@ class BinaryDialect:
 
     def _read_body(self, frame: Frame, requests: list[Request]) -> None:
         known = self._opcodes.get(frame.opcode)
-        if len(frame.key) > MAX_KEY:
+        if len(frame.key) > MAX_KEY or (
+            known and not known.takes(len(frame.extras), len(frame.key), frame.length)
+        ):
             requests.append(answered(error(frame, Status.INVALID)))
             self.broken = True
-        elif known is None:
+        elif known is None or known.read is _read_unknown:
             requests.append(_read_unknown(frame))
             self._swallow = frame.length
-        elif not known.takes(len(frame.extras), len(frame.key), frame.length):
-            requests.append(answered(error(frame, Status.INVALID)))
-            self.broken = True
         elif not known.value:
             requests.append(known.read(frame))
         elif self._fits(frame):

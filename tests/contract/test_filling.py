@@ -11,6 +11,7 @@ from twisted.trial.unittest import TestCase
 
 from redcouch.backends import fill_leases
 from redcouch.backends.fill_leases import (
+    LATE,
     LEASE_SECONDS,
     AllowFill,
     Beat,
@@ -164,6 +165,14 @@ class FillingTests:
         assert await self.one(ListDenied(10)) == [L]
         assert await self.one(CountDenied()) == 1
         assert isinstance(await self.one(TakeLease(b"x")), bytes)
+
+    async def test_late(self) -> None:
+        """A key is not to be repaired while a change of it may still arrive on the old side."""
+        await self.one(DenyFill([K, L]))
+        await self.one(BeginChanges({b"one" + LATE + b"1": K, b"one/2": L}))
+        assert await self.one(ListDenied(10)) == [L]
+        await self.one(EndChanges([b"one" + LATE + b"1"]))
+        assert sorted(await self.one(ListDenied(10))) == sorted((K, L))
 
     async def test_revoked_after_it_was_allowed(self) -> None:
         """

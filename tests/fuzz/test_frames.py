@@ -36,6 +36,8 @@ TAKEN: dict[tuple[int, ...], tuple[tuple[int, ...], bool | None, bool]] = {
     (0x10,): ((0,), None, False),  # stat
     (0x1B,): ((4,), False, False),  # verbosity
     (0x1C, 0x1D, 0x1E, 0x23, 0x24): ((4,), True, False),  # touch, get and touch
+    (0x20,): ((0,), False, False),  # SASL: the list of mechanisms
+    (0x21, 0x22): ((0,), True, True),  # SASL: authenticate, and go on
 }
 """Of opcodes: the lengths of extras, whether there is a key (or may be), and a value."""
 
