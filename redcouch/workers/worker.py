@@ -170,9 +170,11 @@ class Worker:
             service = service_of(bridge, what["options"], self._reactor)
             service.is_whole = False
             service.privilegedStartService()
-            service.hold(what["held"])
-        except SystemExit as refusal:
-            print(refusal.code, file=sys.stderr, flush=True)
+            service.hold(what.get("held", ()))  # of a parent from before that was said: nothing
+        except (Exception, SystemExit) as refusal:  # it would accept clients and never answer them
+            if not isinstance(refusal, SystemExit):
+                self._log.failure("Cannot serve")
+            print(getattr(refusal, "code", refusal), file=sys.stderr, flush=True)
             self.status = 1
             self._finish()
             return

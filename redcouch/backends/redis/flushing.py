@@ -28,6 +28,9 @@ _PAUSE = 5.0
 _LEASE = 2 * _PAUSE
 """Seconds for which others leave a flush to the process that is at it and does not say more."""
 
+_SENSELESS = "What stands at {key} in Redis is no time of a delayed flush_all: it is passed over"
+_REFUSED = "A delayed flush_all, noted at {key} in Redis, cannot be carried out: {why}"
+
 _WHEN = re.compile(rb"\d{1,11}(\.\d{1,9})?")
 """A UNIX time, as a delayed flush is noted."""
 
@@ -50,7 +53,7 @@ class Flushing:
         self._next_look: Any = None
         #: What is noted while a flush is under way here.
         self._lease = b""
-        self._told = False
+        self._told: set[str] = set()
 
     async def _unlink_all(self) -> None:
         """Remove all items there are."""
@@ -91,7 +94,7 @@ class Flushing:
         if noted is None:
             return
         if not isinstance(noted, bytes) or not _WHEN.fullmatch(noted):
-            self._tell_senseless()
+            self._tell(_SENSELESS)
             return
         lease = b"%.3f" % (self._now() + _LEASE)
         if noted == self._lease:
@@ -116,19 +119,20 @@ class Flushing:
         key = self._codec.flush_key
         return bool(await self._asks.ask(b"EVAL", REPLACE, b"1", key, noted, by))
 
-    def _tell_senseless(self) -> None:
-        if not self._told:
-            self._told = True
-            self._log.warn(
-                "What stands at {key} in Redis is no time of a delayed flush_all: it is passed "
-                "over",
-                key=self._codec.flush_key.decode("utf-8", "backslashreplace"),
-            )
+    def _tell(self, text: str, **facts: str) -> None:
+        """Once."""
+        if text not in self._told:
+            self._told.add(text)
+            key = self._codec.flush_key.decode("utf-8", "backslashreplace")
+            self._log.warn(text, key=key, **facts)
 
     def _flush_failed(self, failure: Any) -> None:
         """The next look is another attempt."""
-        if failure.check(BackendError):
-            if failure.value.failed.kind is ErrorKind.WRONG_TYPE:
-                self._tell_senseless()
-        else:
+        if not failure.check(BackendError):
             self._log.failure("Could not carry out a delayed flush_all", failure)
+            return
+        failed: Failed = failure.value.failed
+        if failed.kind is ErrorKind.WRONG_TYPE:
+            self._tell(_SENSELESS)
+        elif failed.kind is not ErrorKind.UNAVAILABLE:
+            self._tell(_REFUSED, why=failed.message)

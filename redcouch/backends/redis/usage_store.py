@@ -106,6 +106,8 @@ class UsageStore:
             if size > MOST + len(_OWN):
                 fields = read_hash(await self._exchange.ask(b"HGETALL", key))
                 names = oldest(fields, MOST * 4 // 5)
+                if not names:  # another process has just done so
+                    continue
                 keys = (key,) if key == ROOT else (key, key + b":seconds")
                 if key != ROOT:
                     last = _last(fields[names[-1]])

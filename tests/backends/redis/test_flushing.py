@@ -120,7 +120,8 @@ class FlushingTests(SharedRedisCase):
         self.assertIsNone(await self.get())
 
     async def test_flush_that_fails(self) -> None:
-        """It is tried again, with nothing else happening."""
+        """It is tried again, with nothing else happening, and said once."""
+        lines = self.logged()
         bridge, admin = await self.started_bridge()
         unlink_all = admin._unlink_all
 
@@ -135,6 +136,8 @@ class FlushingTests(SharedRedisCase):
         await eventually_in_reactor(lambda: admin._unlink_all != fail and not admin._lease)
         await bridge.elapse(11)
         self.assertIsNone(await self.get())
+        said = [line for line in lines if "cannot be carried out: storage answered BUSY" in line]
+        self.assertEqual(len(said), 1)
 
     async def test_long_flush(self) -> None:
         """What one bridge is at is done by another only once the first is gone."""
