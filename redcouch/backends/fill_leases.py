@@ -226,9 +226,9 @@ class FillState:
     senseless: Sequence[bytes] = ()
 
 
-def late_keys(changing: Mapping[bytes, bytes]) -> set[bytes]:
-    """Of the keys of changes, by their names, those whose change is L{LATE}."""
-    return {key for name, key in changing.items() if LATE in name}
+def keys_of(kind: bytes, changing: Mapping[bytes, bytes]) -> set[bytes]:
+    """Of the keys of changes, by their names, those whose change is a L{REMOVAL}, or L{LATE}."""
+    return {key for name, key in changing.items() if kind in name}
 
 
 class FillLeases:
@@ -314,7 +314,7 @@ class FillLeases:
 
     def list_denied(self, most: int) -> list[bytes]:
         """See L{ListDenied}."""
-        return [*islice(self._denied - late_keys(self._changing), most)]
+        return [*islice(self._denied - keys_of(LATE, self._changing), most)]
 
     def begin_changes(self, changes: Mapping[bytes, bytes]) -> Outcome:
         """See L{BeginChanges}."""

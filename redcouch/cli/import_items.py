@@ -147,8 +147,9 @@ def command(
                 copier = Copier(opened, owners, if_absent, stop, Pace(rate, stop), counts)
                 refused = opened.why_closed() if if_absent else ""
                 if not refused:
-                    of = opened, nodes, owners, if_absent, stop, copier.written
-                    counts.estimate = estimate(*of)
+                    counts.estimate = estimate(
+                        opened, nodes, owners, if_absent, stop, copier.written
+                    )
                     if counts.estimate and counts.estimate.too_much and not force:
                         refused = f"{counts.estimate.text}: nothing is copied without --force"
                 if not refused:

@@ -305,7 +305,7 @@ class _Change:
 
     def _refuse_others(self, look: Callable[[], str]) -> None:
         if not self.force and (others := look()):
-            self._refuse(
+            raise Refused(
                 f"the old memcacheds are still used by {others}",
                 "what these change there is not seen any more",
             )

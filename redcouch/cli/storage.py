@@ -29,9 +29,9 @@ from redcouch.backends.embedded.directory import choose_directory
 from redcouch.backends.fill_leases import LEASE_SECONDS
 from redcouch.backends.origin.url import storage_of
 from redcouch.backends.redis import scripts
-from redcouch.backends.redis.cluster.fills import FillRecords, is_paused
+from redcouch.backends.redis.cluster.fills import FillRecords
 from redcouch.backends.redis.cluster.topology import AddressMap
-from redcouch.backends.redis.fill_leases import denied_key, lease_key, state_key
+from redcouch.backends.redis.fill_leases import denied_key, is_paused, lease_key, state_key
 from redcouch.backends.redis.layout import (
     SIDE,
     SYSTEM_PREFIX,

@@ -57,6 +57,7 @@ _STUCK = 60.0
 """Seconds for which a client may take nothing while others wait for the memory."""
 
 _LOOK_AT_LAST = 0.01
+"""Seconds between two looks whether a client's system has all, when the service ends."""
 
 _REFUSAL = b"ERROR Too many open connections\r\n"
 """What memcached says to a client beyond its -c."""
@@ -262,10 +263,10 @@ class Connection(Protocol):
         transport = self.transport
         plain = is_plain(transport) and ITCPTransport.providedBy(transport)
         if self.factory.ending and plain and untaken(transport):
-            if self.transport.connected:
+            if transport.connected:
                 self.factory.reactor.callLater(_LOOK_AT_LAST, self._close_when_taken)
         else:
-            self.transport.loseConnection()
+            transport.loseConnection()
 
     # -- going on in another process -----------------------------------------------------------
 

@@ -18,6 +18,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import Enum
 from secrets import token_hex
 from typing import Any
@@ -172,12 +173,9 @@ class StageFollower:
         self._running = False
         self._cancel()
         self._let_go(Failure(BackendError(ErrorKind.UNAVAILABLE, "the service ends")))
-        if unfinished:
-            return  # it counts as gone in a while
-        try:
-            await self._ask([Leave(self.member)])
-        except BackendError:
-            return
+        if not unfinished:
+            with suppress(BackendError):  # it counts as gone in a while
+                await self._ask([Leave(self.member)])
 
     def _cancel(self) -> None:
         if self._timer is not None and self._timer.active():

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redcouch.backends.fill_leases import (
+    LATE,
     LEASE_SECONDS,
     MOST_DENIED,
     AllowFill,
@@ -36,7 +37,7 @@ from redcouch.backends.fill_leases import (
     RevokeAllLeases,
     RevokeLeases,
     TakeLease,
-    late_keys,
+    keys_of,
 )
 from redcouch.backends.redis import scripts
 from redcouch.backends.redis.layout import (
@@ -82,6 +83,14 @@ def changing_key(layout: Layout) -> bytes:
 def lease_key(layout: Layout, key: bytes) -> bytes:
     """The lease on an item; of a cluster's, it is elsewhere."""
     return _root(layout) + b"_claim:" + layout.prefix + key
+
+
+def is_paused(begin: bytes | None, end: bytes | None, now: float) -> bool:
+    """Whether nothing may be brought over now; for good, where one of these makes no sense."""
+    try:
+        return not (begin is end is None or now < float(begin or "x") or now >= float(end or "x"))
+    except ValueError:
+        return True
 
 
 class FillCodec:
@@ -303,7 +312,7 @@ def _read_count(command: CountDenied, replies: Sequence[Any]) -> Result:
 def _read_list(command: ListDenied, replies: Sequence[Any]) -> Result:
     denied, changing = replies
     if isinstance(denied, list) and isinstance(changing, list | dict):
-        return [*{*denied}.difference(late_keys(read_hash(changing)))]
+        return [*{*denied}.difference(keys_of(LATE, read_hash(changing)))]
     return read_outcome(changing if isinstance(denied, list) else denied)
 
 

@@ -27,6 +27,7 @@ from secrets import token_hex
 from typing import Any, NamedTuple, Protocol
 
 from redcouch.backends.fill_leases import (
+    LATE,
     MOST_DENIED,
     REMOVAL,
     AllowFill,
@@ -44,13 +45,14 @@ from redcouch.backends.fill_leases import (
     RevokeAllLeases,
     RevokeLeases,
     TakeLease,
-    late_keys,
+    keys_of,
 )
 from redcouch.backends.redis.fill_leases import (
     DropLease,
     PlaceLease,
     changing_key,
     denied_key,
+    is_paused,
     members_key,
     state_key,
 )
@@ -189,7 +191,7 @@ class FillRecords:
     async def list_denied(self, most: int) -> dict[bytes, bytes]:
         """Some of those that are denied and of which no change is late, with the denial of each."""
         told = await self.ask(b"HRANDFIELD", self._denied, b"%d" % (most + 1), b"WITHVALUES")
-        late = late_keys(read_hash(await self.ask(b"HGETALL", self._changing)))
+        late = await self._being_changed(LATE)
         return {key: why for key, why in _without_name(told).items() if key not in late}
 
     async def all_denied(self) -> dict[bytes, bytes]:
@@ -206,8 +208,10 @@ class FillRecords:
 
     async def being_removed(self) -> set[bytes]:
         """The keys whose items somebody is removing."""
-        doing = read_hash(await self.ask(b"HGETALL", self._changing))
-        return {key for name, key in doing.items() if REMOVAL in name}
+        return await self._being_changed(REMOVAL)
+
+    async def _being_changed(self, kind: bytes) -> set[bytes]:
+        return keys_of(kind, read_hash(await self.ask(b"HGETALL", self._changing)))
 
     # -- members -------------------------------------------------------------------------------
 
@@ -433,14 +437,6 @@ _ALONE = (
 
 def _alone(command: Command) -> type[Command] | None:
     return command.__class__ if command.__class__ in _ALONE else None
-
-
-def is_paused(begin: bytes | None, end: bytes | None, now: float) -> bool:
-    """Whether nothing may be brought over now; for good, where one of these makes no sense."""
-    try:
-        return not (begin is end is None or now < float(begin or "x") or now >= float(end or "x"))
-    except ValueError:
-        return True
 
 
 def _without_name(reply: Any) -> dict[bytes, bytes]:
