@@ -18,7 +18,7 @@ from typing import TypeVar
 import pytest
 
 from tests.support import prefork, servers
-from tests.support.polling import PATIENCE, eventually
+from tests.support.polling import PACE, PATIENCE, eventually
 from tests.support.servers import LOOPBACK, RedCouch, RedisServer, children
 from tests.support.wire import Wire, ask
 from tests.support.workers import (
@@ -355,7 +355,7 @@ class Load(threading.Thread):
         while not self.halt.is_set():
             with Wire(self.server.address) as wire:
                 self.connected_as = own_name(wire)
-                while not self.halt.is_set() and self._exchange(wire):
+                while not self.halt.wait(PACE) and self._exchange(wire):
                     self.rounds += 1
 
     def _exchange(self, wire: Wire) -> bool:

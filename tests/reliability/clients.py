@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from tests.support.polling import eventually
+from tests.support.polling import PACE, eventually
 from tests.support.wire import Address, Wire
 
 RECOVERY = 20.0
@@ -205,13 +205,18 @@ class Load(threading.Thread):
     @ivar failed: what a user of the client would have seen as an exception.
     """
 
-    def __init__(self, client: Client, keys: int = 8, pause: float = 0.0) -> None:
-        """@param pause: seconds between a pair of requests and the next."""
+    def __init__(self, client: Client, keys: int | Sequence[str] = 8, pause: float = PACE) -> None:
+        """
+        @param keys: how many, or which.
+        @param pause: seconds between a pair of requests and the next.
+        """
         name = client.name
         super().__init__(name=name, daemon=True)
         self._client = client
         self._pause = pause
-        self._keys = [f"{name}-{number}" for number in range(keys)]
+        self._keys = (
+            [f"{name}-{number}" for number in range(keys)] if isinstance(keys, int) else [*keys]
+        )
         self._over = threading.Event()
         self.asked = 0
         self.stored = 0

@@ -50,9 +50,10 @@ class Counter(threading.Thread):
     @ivar uncertain: how many times nobody knows.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, pause: float) -> None:
         super().__init__(daemon=True)
         self._address = address
+        self._pause = pause
         self._over = threading.Event()
         self.asked = 0
         self.counted = [0] * COUNTERS
@@ -68,7 +69,7 @@ class Counter(threading.Thread):
         try:
             with Wire(self._address) as wire:
                 number = 0
-                while not self._over.is_set():
+                while not self._over.wait(self._pause):
                     self._count(wire, number % COUNTERS)
                     number += 1
         except Exception as error:  # for the report
@@ -246,7 +247,7 @@ def _under_load(
         for place, address in enumerate(addresses)
         for kind in KINDS
     ]
-    counters = [Counter(address) for address in addresses]
+    counters = [Counter(address, pause) for address in addresses]
     threads: list[Load | Counter] = [*loads, *counters]
     for thread in threads:
         thread.start()

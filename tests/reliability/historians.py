@@ -7,12 +7,13 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from threading import Event, Thread
 from typing import Protocol
 
 from tests.reliability import history
 from tests.reliability.history import Operation, Step, is_linearizable
-from tests.support.polling import eventually
+from tests.support.polling import PACE, eventually
 from tests.support.wire import Address, Wire
 
 KEYS = 3
@@ -40,7 +41,7 @@ class Historian(Thread):
         address: Address,
         number: int,
         over: Event,
-        times: int,
+        times: int | None,
         verbs: Sequence[str] = VERBS,
     ) -> None:
         super().__init__(daemon=True)
@@ -57,8 +58,8 @@ class Historian(Thread):
         chance = random.Random(self._number)
         try:
             with Wire(self._address) as wire:
-                for place in range(self._times):
-                    if self._over.is_set():
+                for place in count() if self._times is None else range(self._times):
+                    if self._over.wait(PACE if self._times is None else 0):
                         break
                     self._do(chance, chance.randrange(KEYS), place, wire)
         except Exception as error:  # for the test to see
@@ -158,9 +159,14 @@ def _done_perhaps(verb: str, expected: bytes, fresh: bytes) -> Step:
 
 @contextmanager
 def historians(
-    addresses: Sequence[Address], times: int, verbs: Sequence[str] = VERBS
+    addresses: Sequence[Address], times: int | None = None, verbs: Sequence[str] = VERBS
 ) -> Iterator[list[Historian]]:
-    """Clients at work; when the block ends, so do they."""
+    """
+    Clients at work; when the block ends, so do they.
+
+    @param times: how often each asks, one request right after the other; at a pace of their own,
+        and until the block ends, if it is not given.
+    """
     over = Event()
     clients = [
         Historian(addresses[number % len(addresses)], number, over, times, verbs)

@@ -174,7 +174,7 @@ def test_in_spite_of_faults(harm: str) -> None:
         servers.redis_server(*servers.LASTING) as storage,
         servers.redcouch(storage.url + "/7?cache=1m&timeout=0.5") as one,
         servers.redcouch(storage.url + "/7?cache=1m&timeout=0.5") as other,
-        historians([one.address, other.address], 100_000, MOSTLY_READS) as clients,
+        historians([one.address, other.address], verbs=MOSTLY_READS) as clients,
     ):
         flush = Flush()
         wait_for_more(clients, 100)

@@ -32,7 +32,7 @@ from tests.support.cluster import (
     ClusterNode,
     redis_cluster,
 )
-from tests.support.polling import eventually
+from tests.support.polling import PACE, eventually
 from tests.support.requirements import needs, redis_name
 from tests.support.servers import RedCouch
 from tests.support.wire import ask
@@ -113,7 +113,7 @@ def test_resharding(cluster: Cluster) -> None:
         keys = [b"rc:k%d" % number for number in range(KEYS)]
         keys += [b"rc:load-%d-0" % place for place in range(len(KINDS))]
         addresses = [bridge.address for bridge in bridges]
-        with under_load(loads), historians(addresses, 100_000) as clients:
+        with under_load(loads), historians(addresses) as clients:
             targets = cycle(cluster.serving_masters())
             for slot in map(slot_of, keys):
                 target = next(targets)
@@ -148,7 +148,7 @@ def test_atomic_resharding(parameters: str) -> None:
         slots = [slot_of(b"rc:k%d" % number) for number in range(KEYS)]
         slots += [slot_of(b"rc:load-%d-0" % place) for place in range(len(KINDS))]
         addresses = [bridge.address for bridge in bridges]
-        with under_load(loads), historians(addresses, 100_000) as clients:
+        with under_load(loads), historians(addresses) as clients:
             targets = cycle(cluster.serving_masters())
             for slot in slots * 2:
                 target = next(targets)
@@ -167,25 +167,42 @@ def test_atomic_resharding(parameters: str) -> None:
 def test_growing(cluster: Cluster) -> None:
     """From three masters to five and back: no client is refused anything."""
     loads: list[Load] = []
+    slots = 15
     with two_services(cluster) as bridges:
+        old = cluster.serving_masters()
+        moving = {slot for node in old for slot in slots_of(cluster, node)[: 2 * slots]}
+        names = [name for name in (f"load-{n}" for n in range(10_000)) if rc_slot(name) in moving]
+        assert len(names) > 30
         loads += [
-            Load(kind(bridges[place % 2].address, f"load-{place}"), keys=30, pause=0.001)
+            Load(kind(bridges[place % 2].address, f"load-{place}"), names[place :: len(KINDS)])
             for place, kind in enumerate(KINDS)
         ]
         with under_load(loads):
-            old = cluster.serving_masters()
             new = [cluster.grow() for _ in range(2)]
             for source in old:
                 for target in new:
-                    cluster.reshard(source, target, 60)
-            wait_for_stored(loads, 30)
+                    cluster.reshard(source, target, slots)
+            wait_for_each_key(loads)
+            assert not {rc_slot(name) for name in names}.intersection(
+                slot for node in old for slot in slots_of(cluster, node)
+            )
             for source in new:
                 for target in old:
-                    cluster.reshard(source, target, 60)
+                    cluster.reshard(source, target, slots)
                 cluster.shrink(source)
-            wait_for_stored(loads, 30)
+            wait_for_each_key(loads)
     for load in loads:
         assert (load.wrong, load.failed, load.refused) == ([], [], {})
+
+
+def slots_of(cluster: Cluster, node: ClusterNode) -> list[int]:
+    """Those that a master serves, in the order in which redis-cli takes them away."""
+    return sorted(slot for some, master in cluster.slots() if master is node for slot in some)
+
+
+def rc_slot(key: str) -> int:
+    """The slot of an item."""
+    return slot_of(b"rc:" + key.encode())
 
 
 def asks_in_order(bridge: RedCouch, tag: bytes) -> None:
@@ -208,7 +225,7 @@ def asks_in_order(bridge: RedCouch, tag: bytes) -> None:
 def test_planned_failover(cluster: Cluster) -> None:
     """C{CLUSTER FAILOVER} loses nothing that was acknowledged."""
     with two_services(cluster) as bridges:
-        with historians([bridge.address for bridge in bridges], 100_000) as clients:
+        with historians([bridge.address for bridge in bridges]) as clients:
             wait_for_more(clients, 30)
             for number in range(2):
                 master = cluster.serving(slot_of(b"rc:k%d" % number))
@@ -284,7 +301,7 @@ def test_changes_under_load(version: str) -> None:
     Whatever changes in the cluster, and at once: no answer is wrong, no acknowledged write is
     lost, and who counts by C{cas} has counted as often as was acknowledged.
     """
-    report = cluster_soak.run(SECONDS / len(VERSIONS), version, pause=0.002)
+    report = cluster_soak.run(SECONDS / len(VERSIONS), version, PACE)
     assert report.wrong == [], str(report)
     assert report.counted > 20, str(report)
     assert median(report.recoveries) < 2.5, str(report)

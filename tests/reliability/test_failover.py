@@ -173,7 +173,7 @@ def fails_over_well(folder: Path, services: int) -> bool:
     """Have the sentinels do it; whether Redis has lost nothing, and then, neither may RedCouch."""
     with master_and_replica(folder) as (master, replica, url), ExitStack() as running:
         bridges = [running.enter_context(servers.redcouch(url)) for _ in range(services)]
-        with historians([bridge.address for bridge in bridges], 100_000) as clients:
+        with historians([bridge.address for bridge in bridges]) as clients:
             wait_for_more(clients, 40)
             leader: Any = next(sentinels(url))
             leader.execute_command("SENTINEL", "FAILOVER", "main")

@@ -24,7 +24,7 @@ from tests.support.wire import Wire
 MOST = 50
 """Milliseconds."""
 
-SECONDS = 1
+SECONDS = 0.5
 TRIES = 10
 
 

@@ -170,7 +170,7 @@ def test_in_spite_of_faults(harm: str) -> None:
         servers.redis_server(*servers.LASTING) as storage,
         servers.redcouch(storage.url + "?timeout=0.3") as one,
         servers.redcouch(storage.url + "?timeout=0.3") as other,
-        historians([one.address, other.address], 100_000) as clients,
+        historians([one.address, other.address]) as clients,
     ):
         wait_for_more(clients, 60)
         if harm == "held":

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from tests.reliability import soak
+from tests.support.polling import PACE
 
 pytestmark = pytest.mark.once
 
@@ -16,7 +17,7 @@ SECONDS = float(os.environ.get("REDCOUCH_SOAK_SECONDS", "15"))
 @pytest.mark.timeout(SECONDS + 300)
 def test_soak() -> None:
     """Whatever is done: no answer is wrong, and no acknowledged write is lost."""
-    report = soak.run(SECONDS)
+    report = soak.run(SECONDS, PACE)
     assert report.wrong == [], str(report)
     assert report.acknowledged > 100, str(report)
     assert report.descriptors[-1] < report.descriptors[0] + soak.MORE_DESCRIPTORS, str(report)

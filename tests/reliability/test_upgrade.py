@@ -20,7 +20,7 @@ import pytest
 
 from tests.integration.clients.programs import HERE
 from tests.support import servers
-from tests.support.polling import PATIENCE, eventually
+from tests.support.polling import PACE, PATIENCE, eventually
 from tests.support.requirements import installed, needs
 from tests.support.servers import LOOPBACK, RedCouch, RedisServer
 from tests.support.wire import Wire
@@ -50,7 +50,7 @@ class Loop(threading.Thread):
         self.failed: list[str] = []
 
     def run(self) -> None:
-        while not self._over.is_set():
+        while not self._over.wait(PACE):
             try:
                 self._turn(self.turns)
             except Exception as error:

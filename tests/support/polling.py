@@ -17,6 +17,12 @@ Seconds after which a test gives up on what takes a fraction of one on an idle
 machine. All waiting of the tests has this limit; what is well never reaches it.
 """
 
+PACE = 0.003
+"""
+Seconds that a client under whose load something happens waits between its requests: it is to
+ask at every moment, and not to keep the machine busy.
+"""
+
 _PAUSE = 0.01
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import hiredis
@@ -24,7 +25,6 @@ from redcouch.commands import Command, Flush, Get, Inspect
 from redcouch.interfaces import BackendContext, Health, IFillableBackend
 from redcouch.results import Outcome, Result
 from tests.backends.origin.world import World
-from tests.support.servers import LOOPBACK
 
 _LAYOUT = Layout(cluster=True)
 
@@ -32,9 +32,9 @@ _LAYOUT = Layout(cluster=True)
 class BlockingRedis:
     """A connection on which everything is done at once."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection((LOOPBACK, port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
         self._reader = hiredis.Reader()
         for script in CLUSTER_SCRIPTS:
             self.ask(b"SCRIPT", b"LOAD", script.text)

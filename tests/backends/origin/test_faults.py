@@ -14,7 +14,7 @@ import pytest
 from tests.backends.origin.conftest import PATIENT
 from tests.backends.origin.conversation import say, stats
 from tests.support import servers
-from tests.support.polling import eventually
+from tests.support.polling import PACE, eventually
 from tests.support.requirements import fixture_needs
 from tests.support.servers import Memcached, RedisServer
 from tests.support.wire import Wire
@@ -61,7 +61,7 @@ def test_killed(redis: RedisServer, old: Memcached) -> None:
         def work(first: int) -> None:
             with Wire(bridge.address) as wire:
                 number = first
-                while not stop.is_set():
+                while not stop.wait(PACE):
                     request, reply = conversation(number)
                     said = wire.say([request], reply[-30:]).reply
                     if said != reply:

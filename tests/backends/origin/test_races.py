@@ -30,7 +30,7 @@ INCR = Arithmetic(K, 1)
 
 @pytest.fixture(scope="module")
 def redis() -> Iterator[BlockingRedis]:
-    with servers.redis_server() as server, closing(BlockingRedis(server.port)) as connection:
+    with servers.redis_server() as server, closing(BlockingRedis(server.socket)) as connection:
         yield connection
 
 

@@ -24,7 +24,7 @@ from tests.cli.running import run
 from tests.differential.binary import DELETE, GET, NOOP, SET, frame
 from tests.support import servers
 from tests.support.cluster import Cluster
-from tests.support.polling import eventually
+from tests.support.polling import PACE, eventually
 from tests.support.requirements import fixture_needs, needs
 from tests.support.servers import Memcached, RedCouch, RedisServer
 from tests.support.wire import Wire
@@ -93,7 +93,7 @@ def working(bridge: RedCouch, work: Callable[[Wire], None]) -> Iterator[None]:
 
     def loop() -> None:
         with Wire(bridge.address) as wire:
-            while not stop.is_set():
+            while not stop.wait(PACE):
                 try:
                     work(wire)
                 except Exception as error:

@@ -300,7 +300,7 @@ def every_schedule(
     how each ends. Gives the number of orders.
 
     Of orders that differ only in steps that have nothing to do with each other, one is tried. Where
-    there are more than L{World.most_orders}, so many others are drawn by lot.
+    there are more than L{World.most_orders}, a third as many others are drawn by lot.
     """
     chosen: list[int] = []
     count = ended = 0
@@ -332,7 +332,7 @@ def every_schedule(
         while taken and taken[-1][0] == taken[-1][1] - 1:
             taken.pop()
         if (not taken and not by_lot) or (
-            World.most_orders is not None and count >= 2 * World.most_orders
+            World.most_orders is not None and count >= World.most_orders * 4 // 3
         ):
             return ended
         if not by_lot:

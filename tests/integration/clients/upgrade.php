@@ -23,5 +23,6 @@ while (!feof(STDIN)) {
     }
     $turns++;
     fread(STDIN, 1);
+    usleep(3000); // not to keep the machine busy
 }
 echo json_encode(['protocol' => $protocol, 'turns' => $turns, 'failed' => $failed]), "\n";
