@@ -236,6 +236,17 @@ class NativeTests(SharedRedisCase):
         self.assertIsNone(await self.get())
         self.assertEqual(self.client.exists("rc:k"), 0)
 
+    async def test_fields_of_others(self) -> None:
+        """Fields that a native client has for itself stay, whatever the item is made."""
+        names = {b"%c" % code for code in range(97, 123)} - {*(b"%c" % code for code in b"vrfcswh")}
+        own: dict[Any, Any] = dict.fromkeys(names, b"mine")
+        for size in (1, 10_000):
+            self.client.hset("rc:k", mapping=own)
+            await self.set(b"v" * size)
+            fields = self.client.hgetall("rc:k")
+            self.assertEqual({name: fields.get(name) for name in own}, own)
+            self.assertEqual(fields.keys() - own.keys(), {b"v", b"f", b"c"})
+
     async def test_large_value_over_another_type(self) -> None:
         """What is no item is left alone."""
         self.client.lpush("rc:k", "1")

@@ -11,6 +11,9 @@ local item, counter = KEYS[1], KEYS[2]
 -- What goes with the bookkeeping: on one Redis, l is any other field.
 local LEASE = counter and 'w' or 'l'
 
+-- The field of a large set that is under way, by a name that no native client has for its own.
+local BEGUN = 'redcouch:begun'
+
 -- Tokens.
 --
 -- The counter holds the last token given. It is a key like the others: Redis may evict it, an

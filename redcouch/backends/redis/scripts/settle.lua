@@ -2,16 +2,16 @@
 -- Gives the CAS token. Refused for lack of memory, it takes the old item with it; refused for
 -- another reason, it leaves the item as it was.
 
-local cas = redis.call('HGET', item, 'n')
+local cas = redis.call('HGET', item, BEGUN)
 if cas == '' then
-  redis.call('HDEL', item, 'n')
+  redis.call('HDEL', item, BEGUN)
 elseif cas == '-' then
-  redis.call('HDEL', item, 'n', ARGV[1])
+  redis.call('HDEL', item, BEGUN, ARGV[1])
 elseif not cas then
   redis.call('UNLINK', item)
 else
   redis.call('HSET', item, 'f', ARGV[2], 'c', cas)
-  redis.call('HDEL', item, 'n', 's', 'w', 'h', LEASE)
+  redis.call('HDEL', item, BEGUN, 's', 'w', 'h', LEASE)
   expire(ARGV[3], ARGV[4])
   return cas
 end
