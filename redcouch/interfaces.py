@@ -135,7 +135,10 @@ class IDirectBackend(IStorageBackend):
 
 
 def performer(backend: IStorageBackend) -> Callable[[Sequence[Command], Answer], None]:
-    """What L{IDirectBackend.perform} does, for any backend; a fault of its own is an answer too."""
+    """
+    What L{IDirectBackend.perform} does, for any backend; a fault of its own is an answer too,
+    and so is another number of results than commands.
+    """
     if IDirectBackend.providedBy(backend):
         perform: Callable[[Sequence[Command], Answer], None] = backend.perform
         return perform
@@ -146,9 +149,15 @@ def performer(backend: IStorageBackend) -> Callable[[Sequence[Command], Answer],
         except Exception:
             answer(Failure())
         else:
-            performed.addBoth(answer)
+            performed.addCallback(_one_for_each, commands).addBoth(answer)
 
     return execute
+
+
+def _one_for_each(results: list[Result], commands: Sequence[Command]) -> list[Result]:
+    if len(results) != len(commands):
+        raise ValueError(f"{len(results)} results for {len(commands)} commands")
+    return results
 
 
 class IDescribedBackend(IStorageBackend):

@@ -22,6 +22,7 @@ from redcouch.dialects import binary, meta, text
 from redcouch.interfaces import BackendContext
 from redcouch.limits import Limits
 from redcouch.options import Options
+from redcouch.results import ErrorKind, Outcome
 from tests.backends.redis import access
 from tests.differential.differences import DIFFERENCES
 from tests.support.documents import (
@@ -284,3 +285,7 @@ def test_the_example_of_a_backend() -> None:
     tree, *_ = blocks(document, "text")
     for line in tree.splitlines()[1:]:
         assert (example / line.split()[0]).is_file(), line
+    known: dict[str, type] = {"ErrorKind": ErrorKind, "Outcome": Outcome, "context": BackendContext}
+    told = re.findall(r"\b(ErrorKind|Outcome|context)\.(\w+)", document.read_text())
+    assert {owner for owner, _ in told} == known.keys()
+    assert all(hasattr(known[owner], name) for owner, name in told), told

@@ -102,9 +102,8 @@ class PerCommandBackend:
             return None
         if command.touch is not None:
             await _outcome(self.touch, command.key, command.touch)
-        return MetaItem(
-            found.value, len(found.value), found.flags, found.cas, won=created, created=created
-        )
+        value, flags, cas = found
+        return MetaItem(value, len(value), flags, cas, won=created, created=created)
 
     def invalidate(self, command: Invalidate) -> Any:
         """The outcome OK, NOT_FOUND or EXISTS."""
@@ -118,7 +117,8 @@ class PerCommandBackend:
         found = await _outcome(self.get, key)
         if found is None:
             return None
-        return Listed(key, None, 0, found.cas, False, len(found.value), found.flags)
+        value, flags, cas = found
+        return Listed(key, None, 0, cas, False, len(value), flags)
 
     def dump(self, cursor: bytes) -> Any:
         """A L{ListedPage<redcouch.results.ListedPage>} of the items."""

@@ -112,6 +112,12 @@ class MissesOnOutageTests(SynchronousTestCase):
         storage = MissesOnOutage(Canned(fail(ZeroDivisionError())))
         self.failureResultOf(storage.execute([Get([b"a"])]), ZeroDivisionError)
 
+    def test_not_a_result_for_each_command(self) -> None:
+        """So is an answer that does not fit: the client is told, and does not wait for ever."""
+        for results, fault in (([], ValueError), ([None, None], ValueError), (None, TypeError)):
+            storage = MissesOnOutage(Canned(succeed(results)))
+            self.failureResultOf(storage.execute([Get([b"a"])]), fault)
+
 
 #: What a client says, and what it is told while Redis is away with C{--on-outage=miss}.
 TOLD = [

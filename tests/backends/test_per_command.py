@@ -18,6 +18,7 @@ from redcouch.commands import (
     Flush,
     Get,
     GetAndTouch,
+    Inspect,
     Invalidate,
     MetaGet,
     Noop,
@@ -31,6 +32,7 @@ from redcouch.results import (
     ErrorKind,
     Failed,
     Item,
+    Listed,
     MetaItem,
     Number,
     Outcome,
@@ -131,6 +133,13 @@ class PerCommandTests(SynchronousTestCase):
         """Many keys are read one by one; one that cannot be read harms no other."""
         (found,) = self.all(Get([b"a", b"broken", b"none", b"a"]))
         self.assertEqual(found, [Item(b"<a>", 1, 2), BROKEN.failed, None, Item(b"<a>", 1, 2)])
+
+    def test_plain_tuples(self) -> None:
+        """An item may be a plain tuple, whatever is made of it."""
+        self.recorder.get = lambda key: (b"v", 1, 2)  # type: ignore[method-assign,assignment,return-value]
+        found = self.all(Get([b"k"]), MetaGet(b"k"), Inspect(b"k"))
+        listed = Listed(b"k", None, 0, 2, False, 1, 1)
+        self.assertEqual(found, [[(b"v", 1, 2)], MetaItem(b"v", 1, 1, 2), listed])
 
     def test_get_and_touch(self) -> None:
         """What is found is touched, and what is not is left alone."""

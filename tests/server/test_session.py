@@ -661,7 +661,7 @@ class AloneTests(SynchronousTestCase):
         """A storage that answers nothing at all is a fault."""
         self.client.ask(Request(Dump(), say))
         self.backend.next().answer.callback([])
-        self.assertEqual(len(self.flushLoggedErrors(IndexError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.assertEqual(self.client.finished, 1)
 
     def test_authentication(self) -> None:
