@@ -25,13 +25,14 @@ class Exchange:
         """
         Send packed commands; gives their replies, errors of Redis among them.
 
-        @raise BackendError: there are none.
+        @raise BackendError: there are none. It does not say that nothing is done: of what these
+            commands belong to, others may have been before.
         """
         answer: Deferred[Sequence[Any]] = Deferred()
 
         def done(replies: Replies) -> None:
             if isinstance(replies, BackendError):
-                answer.errback(replies)
+                answer.errback(BackendError(replies.failed.kind, replies.failed.message))
             else:
                 answer.callback(replies)
 

@@ -28,6 +28,7 @@ from redcouch.commands import (
     StoreMode,
     Touch,
 )
+from redcouch.errors import BackendError
 from redcouch.interfaces import BackendContext
 from redcouch.limits import Limits
 from redcouch.results import (
@@ -120,6 +121,17 @@ class ForgottenScriptTests(SharedRedisCase):
                     result, _, again = await self.all(change, read, change)
                     self.assertNotEqual(plain(result), "failed", (change, read))
                     self.assertNotEqual(plain(again), "failed", (change, read))
+
+    async def test_away_in_the_middle(self) -> None:
+        """Nobody says that nothing is done where Redis is gone before the rest is sent again."""
+        storage: Any = self.storage
+        link = storage._link
+        self.client.script_flush()
+        self.patch(link, "send", lambda payload, replies, done: done(link._unavailable()))
+        large, small = Store(StoreMode.SET, b"k", b"v" * 10_000), Store(StoreMode.SET, b"n", b"v")
+        error = await self.assertFailure(storage.execute([large, small]), BackendError)
+        self.assertEqual(self.client.keys("rc:*"), [b"rc:k"])
+        self.assertFalse(error.failed.undone)
 
     async def test_large_batch(self) -> None:
         """A pipeline of thousands is done in order, after its scripts are there again."""
