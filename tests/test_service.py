@@ -110,6 +110,10 @@ UNUSABLE: list[tuple[str, str]] = [
     ("--port 0 --interface 203.0.113.1", "203.0.113.1:0"),
     ("--storage nosuch:", "--storage: 'nosuch:' is no storage URL"),
     ("--storage redis://u:secret@host:99999", "redis://u:***@host:99999"),
+    (
+        "--storage redis://127.0.0.1:1 --max-item-size 257m",
+        "--storage: Redis takes items up to 256m in hex, 512m with encoding=raw",
+    ),
     ("--http nosuch:1", "--http nosuch:1: cannot be understood ('nosuch')"),
     ("--port 0 --http tcp:99999", "--http tcp:99999: cannot be understood (port must be 0-65535)"),
     ("--port 0 --http tcp:0:interface=203.0.113.1", "--http: "),

@@ -14,10 +14,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from redcouch.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from redcouch.backends.redis.layout import Layout
     from redcouch.backends.redis.script_codec import ScriptCodec
     from redcouch.interfaces import BackendContext, IStorageBackend
+
+_LARGEST = 512 * 1024 * 1024
+"""Bytes that Redis takes in one value (proto-max-bulk-len); for more it closes the connection."""
 
 
 def make_backend(url: str, context: BackendContext) -> IStorageBackend:
@@ -43,11 +48,19 @@ def make_backend(url: str, context: BackendContext) -> IStorageBackend:
 
 
 def make_codec(layout: Layout, context: BackendContext) -> ScriptCodec:
-    """What packs and reads commands on items of this layout."""
+    """
+    What packs and reads commands on items of this layout.
+
+    @raise ConfigurationError: Redis does not take items as large as clients may send.
+    """
     from redcouch.backends.redis.hash_codec import HashCodec
     from redcouch.backends.redis.layout import StringLayout
     from redcouch.backends.redis.string_codec import StringCodec
 
+    if context.limits.max_item_size > (_LARGEST if layout.raw else _LARGEST // 2):
+        raise ConfigurationError(
+            "Redis takes items up to 256m in hex, 512m with encoding=raw: lower --max-item-size"
+        )
     if isinstance(layout, StringLayout):
         return StringCodec(layout, context)
     return HashCodec(layout, context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import hiredis
@@ -24,6 +25,7 @@ from redcouch.commands import (
     Store,
     StoreMode,
 )
+from redcouch.errors import ConfigurationError
 from redcouch.interfaces import BackendContext
 from redcouch.limits import Limits
 from redcouch.results import ErrorKind, Failed, Item, MetaItem
@@ -39,6 +41,9 @@ CODECS = [
         StringLayout(b"s:"),
     )
 ]
+
+#: The largest items that Redis takes, with its default for one argument.
+MOST = [(Layout(), 2**28), (Layout(raw=True), 2**29), (StringLayout(), 2**29)]
 LARGE = Store(StoreMode.SET, b"k", bytes(100_000))
 
 ERRORS = {
@@ -52,6 +57,14 @@ ERRORS = {
     "MOVED 3999 127.0.0.1:6381": ErrorKind.REFUSED,
     "": ErrorKind.REFUSED,
 }
+
+
+@pytest.mark.parametrize(("layout", "most"), MOST)
+def test_items_that_redis_does_not_take_are_refused_at_the_start(layout: Layout, most: int) -> None:
+    """Such a set would end the connection that all clients share."""
+    assert make_codec(layout, replace(SURROUNDINGS, limits=Limits(most)))
+    with pytest.raises(ConfigurationError):
+        make_codec(layout, replace(SURROUNDINGS, limits=Limits(most + 1)))
 
 
 def read(packed: bytes) -> list[list[bytes]]:
