@@ -131,7 +131,7 @@ def _count_store(counters: Counters, command: Store, result: Result) -> None:
 
 
 def _count_arithmetic(counters: Counters, command: Arithmetic, result: Result) -> None:
-    hit = result.__class__ is Number
+    hit = isinstance(result, Number) and not result.created  # that is neither, as in memcached
     missed = result is Outcome.NOT_FOUND
     if command.decrement:
         counters.decr_hits += hit

@@ -86,6 +86,7 @@ COUNTED: list[tuple[Command, Result, dict[str, int]]] = [
     (Flush(), AWAY, {"storage_errors": 1, "flush_errors": 1}),
     (Inspect(b"a"), AWAY, {"storage_errors": 1}),
     (Arithmetic(b"a", 1), Number(1, 1), {"incr_hits": 1}),
+    (Arithmetic(b"a", 1), Number(1, 1, created=True), {}),
     (Arithmetic(b"a", 1), Outcome.NOT_FOUND, {"incr_misses": 1}),
     (Arithmetic(b"a", 1), Outcome.NON_NUMERIC, {}),
     (Arithmetic(b"a", 1, True), Number(1, 1), {"decr_hits": 1}),
