@@ -35,7 +35,8 @@ class Dialect(Protocol):
     """One client's side of a conversation, in one protocol."""
 
     #: The stream can no longer be understood. Once what was asked before is
-    #: answered, the connection has to end; C{receive} is not called again.
+    #: answered, the connection has to end; nothing is C{pending}, and C{receive}
+    #: is not called again.
     broken: bool
 
     #: Nothing more can be understood until the last request, an

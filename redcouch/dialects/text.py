@@ -68,7 +68,7 @@ class TextDialect:
                     return [classic.get_one(key)]
             if start:
                 self._read_line(data[: start - 1], requests)
-                if start == len(data) and self._keys is None:
+                if self.broken or (start == len(data) and self._keys is None):
                     return requests
                 block = self._block
                 if block is not None and len(data) == start + block.length + 2:

@@ -26,6 +26,7 @@ def receive(dialect: Dialect, pieces: Iterable[bytes]) -> list[Request]:
     for piece in pieces:
         requests += dialect.receive(piece)
         while dialect.pending:
+            assert not dialect.broken
             requests += dialect.receive(b"")
         if dialect.broken:
             break

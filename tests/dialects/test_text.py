@@ -335,6 +335,15 @@ def test_web_browser(line: bytes, closes: bool) -> None:
     assert bool(requests) is not closes
 
 
+@pytest.mark.parametrize("line", [b"GET / HTTP/1.1\r\n", b"x" * LIMITS.max_long_line + b"\r\n"])
+def test_broken_in_front_of_much(line: bytes) -> None:
+    """A stream that is broken is over: nothing in it waits for a turn."""
+    dialect = TextDialect(LIMITS)
+    assert dialect.receive(line + b"Cookie: a\r\n" * 500) == []
+    assert dialect.broken
+    assert not dialect.pending
+
+
 def test_nobody_is_asked_who_he_is() -> None:
     """Without an authentication file there is nothing to wait for."""
     dialect = TextDialect(LIMITS)

@@ -144,6 +144,12 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(transport.value(), b"VALUE a 0 1\r\na\r\nEND\r\n")
         self.assertFalse(transport.connected)
 
+    def test_web_browser(self) -> None:
+        """It is closed, too, if it says more at once than is understood in a turn."""
+        connection, transport = Service().connect()
+        connection.dataReceived(b"GET / HTTP/1.1\r\n" + b"Cookie: a\r\n" * 500)
+        self.assertFalse(transport.connected)
+
     def test_fault(self) -> None:
         """A fault of ours closes the connection; nobody waits for room in it then."""
         backend = Slow()
