@@ -152,5 +152,5 @@ class _Removal:
         """Whole keys in Redis, in batches."""
         yield from storage.scan_own()
         if self.system:
-            found = storage.client.scan_iter(match=SYSTEM_PREFIX + b"*")
+            found = storage.scan_keys(SYSTEM_PREFIX + b"*")
             yield from batches(key for key in found if not key.startswith(SIDE))

@@ -13,13 +13,15 @@ from typing import Any, TypeAlias, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, RedisCluster
+from redis.cluster import ClusterNode, PipelineCommand, RedisCluster
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     NoScriptError,
     RedisClusterException,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
@@ -182,6 +184,7 @@ def _connect_cluster(location: RedisLocation, common: dict[str, Any]) -> RedisCl
         return RedisCluster(
             startup_nodes=[ClusterNode(*address) for address in location.addresses],
             address_remap=AddressMap(dict(location.reached_at)),
+            retry=Retry(NoBackoff(), 0),
             **common,
             **_tls(location),
         )
@@ -260,8 +263,22 @@ class Storage:
         return batches(self._scan(self.layout.pattern))
 
     def _scan(self, match: bytes) -> Iterator[bytes]:
-        found: Iterator[bytes] = self.client.scan_iter(match=match, count=BATCH * 5)
-        return found
+        return self.scan_keys(match)
+
+    def scan_keys(self, match: bytes, kind: str | None = None) -> Iterator[bytes]:
+        """
+        Whole keys, of any type or of one. Each Redis is asked over one connection, and fails with
+        it: to one that has been started again, or has become the master, the cursor means nothing,
+        and it would leave keys out.
+        """
+        for node in self._masters():
+            with node.client() as connected:
+                yield from connected.scan_iter(match=match, count=BATCH * 5, _type=kind)
+
+    def _masters(self) -> list[redis.Redis]:
+        if isinstance(self.client, RedisCluster):
+            return [self.client.get_redis_connection(node) for node in self.client.get_primaries()]
+        return [self.client]
 
     def may_hold(self, key: bytes) -> bool:
         """Whether an item of this key can be here: no, for what would be a key of RedCouch's."""
@@ -315,10 +332,7 @@ class Storage:
 
     def info(self, section: str) -> list[dict[str, Any]]:
         """A section of INFO, of every master."""
-        if isinstance(self.client, RedisCluster):
-            nodes = self.client.get_primaries()
-            return [self.client.info(section, target_nodes=[node]) for node in nodes]
-        return [self.client.info(section)]
+        return [node.info(section) for node in self._masters()]
 
     def clock(self) -> float:
         """The time by which everything is noted, UNIX time in seconds."""
@@ -419,10 +433,34 @@ class Storage:
 class ClusterStorage(Storage):
     """The items of a cluster."""
 
+    client: RedisCluster
+
     def __init__(self, location: RedisLocation, client: Client) -> None:
         super().__init__(location, client)
         #: What whoever fills them in knows together.
         self.records = FillRecords(self, self.layout)
+
+    def pipeline(self, commands: Iterable[Call]) -> list[Any]:
+        """
+        As the original. Slots that move are followed. What a node has not answered is not asked
+        again, since it may have been done.
+        """
+        calls = list(commands)
+        with self.client.pipeline(transaction=False) as pipe:
+            stack = [PipelineCommand(call, {}, place) for place, call in enumerate(calls)]
+            replies: list[Any] = pipe.send_cluster_commands(stack, False, False)
+        for place, reply in enumerate(replies):
+            if isinstance(reply, AskError | TryAgainError):  # MOVED is an AskError
+                replies[place] = self._follow(calls[place])
+            elif isinstance(reply, Exception) and not isinstance(reply, ResponseError):
+                raise reply
+        return replies
+
+    def _follow(self, command: Call) -> Any:
+        try:
+            return self.client.execute_command(*command)
+        except ResponseError as error:
+            return error
 
     async def ask_all(self, commands: Sequence[tuple[bytes, ...]]) -> list[Any]:
         """See L{AsksEach<redcouch.backends.redis.cluster.fills.AsksEach>}."""
@@ -450,7 +488,6 @@ class ClusterStorage(Storage):
 
     def _slots(self) -> Any:
         """Which node has which slots, and since which change of that; C{None} while some move."""
-        assert isinstance(self.client, RedisCluster)
         found = {}
         for node in self.client.get_primaries():
             told: Any = self.client.execute_command("CLUSTER NODES", target_nodes=[node])
@@ -529,8 +566,7 @@ class StringStorage(Storage):
         ]
 
     def _scan(self, match: bytes) -> Iterator[bytes]:
-        found: Iterator[bytes] = self.client.scan_iter(match=match, count=BATCH * 5, _type="string")
-        return found
+        return self.scan_keys(match, "string")
 
     def _keys(self, redis_key: bytes) -> Call:
         return (redis_key, *self.layout.shared_keys, SIDE + redis_key)

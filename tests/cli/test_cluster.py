@@ -12,6 +12,7 @@ import redis
 import redis.asyncio
 from pymemcache.client.base import Client
 
+from redcouch.backends.redis.scripts import DELETE
 from redcouch.cli import promote_across_slots
 from redcouch.cli.storage import open_storage, read_storage
 from redcouch.errors import ConfigurationError
@@ -110,6 +111,42 @@ def test_promoting_what_goes_away(
     assert sum(one["promoted"] for one in told) >= 100
     assert all(client.get(f"k{place}") == b"%d" % place for place in range(100))
     assert client.get("churn") in (None, b"x", b"y")
+
+
+def test_promoting_where_an_answer_is_lost(
+    any_redis: Cluster, client: redis.RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an item that was removed then, nobody asks again: the string would count as too much."""
+    connection = redis.connection.AbstractConnection
+    send, read = connection.send_packed_command, redis.Connection.read_response
+    waiting: list[Any] = []
+    lost: list[Any] = []
+
+    def send_packed_command(self: Any, command: Any, *rest: Any, **options: Any) -> None:
+        sent = command if isinstance(command, bytes) else b"".join(command)
+        if DELETE.sha in sent and b"GETKEYS" not in sent and not (waiting or lost):
+            waiting.append(self)
+        send(self, command, *rest, **options)
+
+    def read_response(self: Any, *rest: Any, **options: Any) -> Any:
+        reply = read(self, *rest, **options)
+        if self in waiting:
+            lost.append(reply)
+            waiting.clear()
+            self.disconnect()
+            raise redis.ConnectionError("lost")
+        return reply
+
+    for place in range(15):
+        client.hset(f"rc:k{place}", "v", "61")
+    with monkeypatch.context() as patched:
+        patched.setattr(connection, "send_packed_command", send_packed_command)
+        patched.setattr(redis.Connection, "read_response", read_response)
+        promoting = ("promote", "*", "--to", "string", "--force", "-s", any_redis.url)
+        said = run(*promoting)
+    assert (said.status, lost) == (3, [1]), said
+    assert run(*promoting, "--overwrite").status == 0
+    assert [client.get(f"k{place}") for place in range(15)] == [b"a"] * 15
 
 
 @pytest.mark.parametrize(("ttl", "left"), [(3600, range(3500, 3601)), (None, [-1])])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from redcouch.cli.storage import read_storage
-from redcouch.errors import ConfigurationError
+from redcouch.cli.storage import open_storage, read_storage
+from redcouch.errors import ConfigurationError, ServerError
 from tests.backends.redis import access
 from tests.backends.redis.certificates import Authority
 from tests.cli.filling import Given, fill, fill_many, get
@@ -39,6 +39,22 @@ def test_the_embedded_redis(tmp_path: Path, memcached: Memcached, old: str) -> N
         assert run("import", old, "--to", url).status == 0
         assert get(bridge.address, b"k") == (b"v", 7)
         assert run("verify", old, url).status == 0
+
+
+def test_a_redis_that_is_started_again() -> None:
+    """Nobody walks on through its keys: by the old cursor it would leave many of them out."""
+    with servers.redis_server("--appendonly", "yes") as server:
+        with server.client() as client, client.pipeline() as pipe:
+            for place in range(5000):
+                pipe.hset(f"rc:{place}", "v", "61")
+            pipe.execute()
+        walked = open_storage(read_storage(server.url))
+        with pytest.raises(ServerError, match=str(server.port)), walked as storage:
+            keys = storage.scan()
+            next(keys)
+            server.stop()
+            server.start()
+            list(keys)
 
 
 def test_a_password(memcached: Memcached, old: str) -> None:
