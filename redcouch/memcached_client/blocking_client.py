@@ -35,13 +35,27 @@ class BlockingClient:
     """
     Requests and their replies. Use it in a C{with} statement.
 
+    @ivar connected: how often it has.
     @raise ServerError: from everything here, if memcached cannot be reached,
         closes, is silent for L{ANSWER_SECONDS}, or answers garbage.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(
+        self, address: Address, again: Callable[[BlockingClient], None] | None = None
+    ) -> None:
+        """
+        @param again: where memcached has closed the connection since the last reply, as it does
+            with idle_timeout, there is another, once this has looked at it.
+        """
         self.address = address
         self._queue: RequestQueue[PendingRequest] = RequestQueue(LARGEST)
+        self.connected = 0
+        self._again: Callable[[BlockingClient], None] | None = None
+        self._connect()
+        self._again = again
+
+    def _connect(self) -> None:
+        address = self.address
         try:
             if address.socket is not None:
                 self._socket = socket.socket(socket.AF_UNIX)
@@ -56,6 +70,7 @@ class BlockingClient:
         except OSError as error:
             raise self.fault(error.strerror or str(error)) from None
         self._socket.settimeout(ANSWER_SECONDS)
+        self.connected += 1
         if address.password is not None:
             self._authenticate(address.username or "", address.password)
 
@@ -96,6 +111,13 @@ class BlockingClient:
         return self._replies(PendingRequest(line + b"\r\n", None, read_line))
 
     def _replies(self, request: PendingRequest) -> Iterator[Reply]:
+        again = self._again
+        if again is not None and not self._queue.pending and self._is_closed():
+            self.close()
+            self._again = None
+            self._connect()
+            again(self)
+            self._again = again
         self._queue.add(request)
         self._attempt(lambda: self._socket.sendall(request.data))
         while True:
@@ -111,6 +133,18 @@ class BlockingClient:
                     pass
             except GarbageError as error:
                 raise self.fault(str(error)) from None
+
+    def _is_closed(self) -> bool:
+        """Whether the other end has closed it."""
+        self._socket.setblocking(False)
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        finally:
+            self._socket.settimeout(ANSWER_SECONDS)
 
     def _attempt(self, what: Callable[[], T]) -> T:
         try:

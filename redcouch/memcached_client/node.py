@@ -67,7 +67,9 @@ class BlockingNode:
         self.address = address
         self._clock = clock
         self._open = ExitStack()
-        self._connected = 0
+        self._clients: list[BlockingClient] = []
+        #: By L{process_of<redcouch.memcached_client.protocol.process_of>}.
+        self.process: str | None = None
         self._binary: BlockingClient | None = None
         self._without_binary = ""  # why, once that is known
 
@@ -81,7 +83,7 @@ class BlockingNode:
 
     def _learn(self) -> None:
         """Connect, and ask what it is."""
-        self._connection = self._connect()
+        self._connection = self._connect(self._look_again)
         stats = self.stats()
         told = stats.get("time", "0")
         if not (told.isascii() and told.isdigit() and len(told) < 12):
@@ -89,9 +91,12 @@ class BlockingNode:
         self._ahead = int(told) - self._clock() if int(told) else 0.0
         # Meta commands of 1.5 were an experiment with another syntax.
         before = stats.get("version", "").startswith(("1.4.", "1.5."))
-        #: By L{process_of<redcouch.memcached_client.protocol.process_of>}.
         self.process = process_of(stats)
         self.has_meta = not before and next(self._connection.ask(PROBE, 1, read_line)).code == b"MN"
+
+    def _look_again(self, connection: BlockingClient) -> None:
+        if process_of(self.stats()) != self.process:
+            raise connection.fault("has been started again meanwhile")
 
     def __exit__(
         self,
@@ -229,9 +234,9 @@ class BlockingNode:
         list(connection.ask(BINARY_PROBE, 1, read_binary))
         return connection
 
-    def _connect(self) -> BlockingClient:
-        self._connected += 1
-        return self._open.enter_context(BlockingClient(self.address))
+    def _connect(self, again: Callable[[BlockingClient], None] | None = None) -> BlockingClient:
+        self._clients.append(self._open.enter_context(BlockingClient(self.address, again)))
+        return self._clients[-1]
 
     def item_count(self) -> int:
         """How many items it has, some of which may be over."""
@@ -277,11 +282,12 @@ class BlockingNode:
             elif address.startswith("tcp") and not address.endswith(f":{self._connection.port}"):
                 yield address, seconds
         over_socket.sort(key=itemgetter(1))
-        yield from over_socket[: max(0, len(over_socket) - self._connected - by_socket)]
+        yield from over_socket[: max(0, len(over_socket) - len(self._clients) - by_socket)]
 
     def connections(self) -> int:
         """How many others have connected so far."""
-        return (self._number("total_connections") or 0) - self._connected
+        total = self._number("total_connections") or 0
+        return total - sum(one.connected for one in self._clients)
 
     def requests(self) -> dict[str, str]:
         """Its figures that go up whenever an item is asked for, or changed."""
