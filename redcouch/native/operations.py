@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 _HALF = 10**10
 _ROOM = 2**29  # what Redis takes as one string
+_LONGEST = 2**53  # milliseconds: what scripts can reckon with, and Redis takes
 _REFUSED = (b"NS", b"NF", b"EX")
 
 
@@ -168,6 +169,8 @@ def _expiry(ttl: float | None) -> tuple[bytes, bytes]:
     if ttl is None:
         return b"PERSIST", b""
     milliseconds = int(ttl * 1000)
+    if milliseconds > _LONGEST:
+        raise ValueError("no item lives so long")
     return (b"PEXPIRE", b"%d" % milliseconds) if milliseconds > 0 else (b"UNLINK", b"")
 
 

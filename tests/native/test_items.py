@@ -135,6 +135,22 @@ def test_every_change(both: tuple[Items, Client]) -> None:
     assert memcached.get("b") is None
 
 
+def test_the_longest_life(both: tuple[Items, Client]) -> None:
+    """What Redis would refuse is refused before anything is written."""
+    items, memcached = both
+    items.set("k", b"v", ttl=9e12)
+    assert memcached.get("k") == b"v"
+    for change in (
+        lambda: items.set("k", b"w", ttl=1e17),
+        lambda: items.add("new", b"w", ttl=9.3e15),
+        lambda: items.incr("new", initial=1, ttl=1e17),
+        lambda: items.touch("k", ttl=1e17),
+    ):
+        with pytest.raises(ValueError, match="lives so long"):
+            change()
+    assert items.get_many(["k", "new"]) == {"k": b"v"}
+
+
 def test_scripts_are_not_there(both: tuple[Items, Client]) -> None:
     """A Redis that has forgotten the scripts is told them."""
     items, _ = both
