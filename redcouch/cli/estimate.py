@@ -158,7 +158,7 @@ class Evictions:
         if not now and self._clock() < self._looked + _EVERY:
             return
         self._looked = self._clock()
-        self.count = self._evicted() - self._before
+        self.count = max(0, self._evicted() - self._before)  # which counts anew after a start
         if self.count:
             raise ServerError(
                 f"{self._storage.location.shown}: Redis has evicted {self.count} keys meanwhile: "

@@ -42,6 +42,7 @@ from redcouch.backends.redis.layout import (
     read_item,
     read_string,
 )
+from redcouch.backends.redis.replies import is_wrong_type
 from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.scripts import strings as string_scripts
 from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, why_too_old
@@ -224,7 +225,6 @@ class Storage:
     @ivar layout: where an item is, and how its value is written.
     """
 
-    _type = b"hash"
     _list = scripts.LIST
     _store = scripts.STORE
     _lease = scripts.LEASE
@@ -285,9 +285,9 @@ class Storage:
         return not self.redis_key(key).startswith(SYSTEM_PREFIX)
 
     def exist(self, keys: Sequence[bytes]) -> list[bool]:
-        """Which of these items are there."""
-        replies = self.pipeline(("TYPE", self.redis_key(key)) for key in keys)
-        return [check(reply) == self._type for reply in replies]
+        """Which of these items are there; a hash of somebody else's fields alone is none."""
+        replies = self.describe(keys)
+        return [isinstance(one if is_wrong_type(one) else check(one), list) for one in replies]
 
     def read(self, keys: Sequence[bytes]) -> list[StoredItem]:
         """The items of these keys."""
@@ -311,7 +311,8 @@ class Storage:
 
         @raise ResponseError: Redis refuses that.
         """
-        names = [SYSTEM_PREFIX + b"weighed:%d" % number for number in range(len(calls))]
+        own = SYSTEM_PREFIX + b"weighed:" + token_hex(4).encode()
+        names = [own + b":%d" % number for number in range(len(calls))]
         keys = [self.layout.keys_of_item(name) for name in names]
         try:
             for reply in self.run(
@@ -498,10 +499,6 @@ class ClusterStorage(Storage):
                         return None
         return found
 
-    def exist(self, keys: Sequence[bytes]) -> list[bool]:
-        """Which of these items are there; what has a lease only is not."""
-        return [isinstance(reply, list) for reply in self.describe(keys)]
-
     def take_leases(self, keys: Sequence[bytes]) -> list[Any]:
         """As the original."""
         lasts = int(LEASE_SECONDS * 1000)
@@ -536,7 +533,6 @@ def at_once(doing: Coroutine[Any, Any, T]) -> T:
 class StringStorage(Storage):
     """The items of a location with C{layout=string}: plain strings, each with a side key."""
 
-    _type = b"string"
     _list = string_scripts.LIST
     _store = string_scripts.STORE
     _lease = string_scripts.LEASE

@@ -15,6 +15,8 @@ import pytest
 import redis
 from pymemcache.client.rendezvous import RendezvousHash
 
+from redcouch.cli.estimate import Evictions
+from redcouch.cli.storage import open_storage, read_storage
 from tests.cli.filling import Given, binary_get, fill, fill_many, get
 from tests.cli.running import REDCOUCH, Ended, finish, run, start
 from tests.cli.stand_in import stand_in
@@ -101,6 +103,18 @@ def test_what_the_storage_has_stays(
 
 
 @pytest.mark.over("redis", "cluster")
+@pytest.mark.over("redis")
+def test_what_is_no_item_yet(
+    memcached: Memcached, old: str, client: redis.Redis, any_redis: RedisServer
+) -> None:
+    """A hash with fields of a native client's own is no item, as for clients."""
+    fill(memcached.address, {b"k": Given(b"v")})
+    client.hset("rc:k", "mine", "x")
+    assert run("import", old, "--to", any_redis.url, "--json").json["copied"] == 1
+    assert client.hmget("rc:k", "v", "mine") == [b"76", b"x"]
+    assert run("import", old, "--to", any_redis.url, "--json").json["present"] == 1
+
+
 def test_a_second_run_reads_nothing_again(memcached: Memcached, old: str, storage: str) -> None:
     fill_many(memcached.address, b"k", 500)
     assert run("import", old, "--to", storage, "--json").json["copied"] == 500
@@ -710,6 +724,28 @@ def test_evictions(old: str, memcached: Memcached, small_redis: RedisServer) -> 
         assert said.status == 3
         assert "keys meanwhile: it has too little memory" in said.err
         assert said.json["troubles"] != []
+        with open_storage(read_storage(small_redis.url)) as opened:
+            evictions = Evictions(opened)
+            client.config_resetstat()  # as a start does it
+            evictions.check(now=True)
+
+
+def test_two_that_measure_at_once(any_redis: RedisServer, client: redis.Redis) -> None:
+    """One's measures are not taken away by the other."""
+    items = [("v", "r", b"61" * 100, 0, "PEXPIRE", 60_000)] * 3
+    with open_storage(read_storage(any_redis.url)) as opened:
+        other, once = opened.pipeline, opened.weigh(items)
+
+        def pipeline(commands: Any) -> Any:
+            calls = list(commands)
+            if calls[0][0] == "MEMORY USAGE":
+                opened.pipeline = other  # type: ignore[method-assign]
+                assert opened.weigh(items) == once
+            return other(calls)
+
+        opened.pipeline = pipeline  # type: ignore[method-assign]
+        assert opened.weigh(items) == once
+    assert client.keys("redcouch:sys:weighed*") == []
 
 
 def test_who_may_not_measure(old: str, memcached: Memcached, small_redis: RedisServer) -> None:
