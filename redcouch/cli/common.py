@@ -184,8 +184,8 @@ def json_option(function: Function) -> Function:
 
 
 def echo_json(value: Any) -> None:
-    """Print a value as one line of JSON."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    """Print a value as one line of JSON, in ASCII, which any locale has."""
+    click.echo(json.dumps(value))
 
 
 def key_argument(text: str, encoded: bool) -> bytes:

@@ -6,6 +6,7 @@ import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -53,6 +54,8 @@ class Program(click.Group):
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         if sys.stdout is None:  # click would say nothing then, and end well
             raise CommandError("standard output is closed")
+        if isinstance(sys.stdout, TextIOWrapper):  # keys may have what the locale lacks
+            sys.stdout.reconfigure(errors="backslashreplace")
         with _in_one_line():
             return super().make_context(*args, **kwargs)
 

@@ -10,7 +10,7 @@ import redis
 from redcouch.cli.common import key_argument, show_key
 from redcouch.cli.inspect import show_value
 from tests.cli.filling import Given, fill, fill_many
-from tests.cli.running import run
+from tests.cli.running import finish, run, start
 from tests.support.servers import RedCouch, RedisServer
 
 
@@ -140,3 +140,13 @@ def test_shown_keys_can_be_given_back(key: bytes) -> None:
     assert shown.isprintable()
     assert " " not in shown
     assert key_argument(shown, True) == key
+
+
+def test_a_locale_without_the_characters(any_redis: RedisServer, client: redis.Redis) -> None:
+    """They are shown by their numbers, and the status is that of the work."""
+    client.hset("rc:日😀", "v", "61")
+    latin = {"PYTHONIOENCODING": "latin-1"}
+    told = finish(start("ls", "-s", any_redis.url, env=latin))
+    assert (told.status, told.out.split()[-1]) == (0, r"\u65e5\U0001f600")
+    told = finish(start("inspect", "日😀", "--json", "-s", any_redis.url, env=latin))
+    assert (told.status, told.json["key"]) == (0, "日😀")
