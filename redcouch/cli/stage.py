@@ -30,8 +30,8 @@ from redcouch.cli.warm_storage import (
     WarmLocation,
     WarmStorage,
     open_warm_storage,
-    other_origin,
     warm_storage_option,
+    why_unlike,
 )
 from redcouch.errors import ServerError
 from redcouch.limits import MAX_KEY, is_key
@@ -159,6 +159,8 @@ def _why_not(opened: WarmStorage) -> str | None:
         status = opened.status(nodes)
     for member in status.members:
         away = max(away, len(member.up) - sum(member.up))
+    if opened.origin is not None and (unlike := why_unlike(status.members, opened.origin)):
+        return unlike
     why = why_not_back(status.stage, status.pending, away, bool(status.returning), left)
     return why or (_NO_ORIGIN if opened.origin is None else None)
 
@@ -228,18 +230,9 @@ class _Change:
             return
         if abs(before.number - self.stage.number) > 1:
             raise Refused(f"from {before.value}, go to {Stage.REDIS_FIRST.value} first")
-        self._check_members(status)
+        if unlike := why_unlike(status.members, self.opened.origin):
+            raise Refused(unlike)
         self._ways[before, self.stage](self, status)
-
-    def _check_members(self, status: StageStatus) -> None:
-        origin = self.opened.origin
-        assert origin is not None
-        others = [one.name for one in status.members if other_origin(one, origin)]
-        if others:
-            raise Refused(
-                f"{', '.join(others)} has other old memcacheds, another ring or another "
-                "from-timeout in its URL than the one given here"
-            )
 
     # -- the four ways -------------------------------------------------------------------------
 

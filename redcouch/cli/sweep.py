@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
 import click
 
+from redcouch.backends.origin.url import OriginLocation
 from redcouch.cli.common import NO, json_option, rate_option
 from redcouch.cli.import_items import Copier, ImportCounts, show_counts
 from redcouch.cli.progress import Stop
@@ -17,9 +17,9 @@ from redcouch.cli.warm_storage import (
     WarmStorage,
     open_warm_storage,
     warm_storage_option,
+    why_unlike,
 )
 from redcouch.errors import ServerError
-from redcouch.memcached_client.address import Address
 from redcouch.memcached_client.node import BlockingNode
 
 
@@ -36,8 +36,8 @@ def command(warm: WarmLocation, rate: float | None, as_json: bool) -> None:
     already is passed over. When it has come to its end in the stage redis-first, the next one is
     possible: redcouch stage redis-only.
 
-    Exit status 1: some items failed, or the stage does not allow it. 3: a memcached or the
-    storage failed.
+    Exit status 1: some items failed, the stage does not allow it, or a RedCouch has other old
+    memcacheds in its URL. 3: a memcached or the storage failed.
     """
     origin = warm.origin
     if origin is None:
@@ -47,7 +47,7 @@ def command(warm: WarmLocation, rate: float | None, as_json: bool) -> None:
     with Stop() as stop:
         try:
             with open_warm_storage(warm) as opened:
-                version, items = _begin(opened, origin.nodes)
+                version, items = _begin(opened, origin)
                 left = _Left(opened, version, items)
                 pace = Pace(rate, stop)
                 copier = Copier(
@@ -57,7 +57,7 @@ def command(warm: WarmLocation, rate: float | None, as_json: bool) -> None:
                     copier.copy_node(place, address)
                 whole = not (counts.troubles or counts.counts["failed"] or stop.requested)
                 if whole:
-                    opened.note(swept=version)
+                    opened.note_swept(version)
                 left.note(0 if whole else left.items)
         except ServerError as error:
             counts.troubles.append(str(error))
@@ -96,7 +96,7 @@ class _Left:
         self._opened.note(left=items, left_in=self._version)
 
 
-def _begin(opened: WarmStorage, addresses: Sequence[Address]) -> tuple[int, list[int]]:
+def _begin(opened: WarmStorage, origin: OriginLocation) -> tuple[int, list[int]]:
     """
     The version of the stage, if this is one in which something may be brought over, and how many
     items each memcached has: none, if it cannot be asked, of which the sweep tells. Which processes
@@ -104,14 +104,14 @@ def _begin(opened: WarmStorage, addresses: Sequence[Address]) -> tuple[int, list
     """
     with ExitStack() as stack:
         nodes: list[BlockingNode] = []
-        items = [0] * len(addresses)
-        for place, address in enumerate(addresses):
+        items = [0] * len(origin.nodes)
+        for place, address in enumerate(origin.nodes):
             with suppress(ServerError):
                 node = stack.enter_context(BlockingNode(address))
                 items[place] = node.item_count()
                 nodes.append(node)
         status = opened.status(nodes)
-    why = opened.storage.why_closed()
+    why = opened.storage.why_closed() or why_unlike(status.members, origin)
     if status.pending is None:
         why = "the old memcacheds have missed too much to be believed"
     if why:

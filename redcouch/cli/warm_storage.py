@@ -96,7 +96,7 @@ class StageStatus:
     """
     @ivar pending: keys that the old memcacheds may have out of date; C{None} for all.
     @ivar next: the stage that somebody has announced.
-    @ivar swept: a sweep has come to its end in this stage.
+    @ivar swept: a sweep of these old memcacheds has come to its end in this stage.
     @ivar left: items that a sweep in this stage has left to bring over; C{None} before one.
     @ivar returning: not all that Redis has is on the old memcacheds yet; how often that has
         come about since it was so.
@@ -150,7 +150,7 @@ class WarmStorage:
             version,
             self.pending,
             (known["next"] or b"").decode(errors="backslashreplace"),
-            known["swept"] == b"%d" % version,
+            known["swept"] == self._sweep_of(version),
             _number(known["left"]) if known["left_in"] == b"%d" % version else None,
             _number(known["returning"]),
             self.members(),
@@ -281,7 +281,15 @@ class WarmStorage:
         found: Any = self.storage.client.smembers(self._denied)
         return set(found)
 
-    def note(self, **facts: int) -> None:
+    def note_swept(self, version: int) -> None:
+        """A sweep has come to its end in the stage of this version."""
+        self.note(swept=self._sweep_of(version))
+
+    def _sweep_of(self, version: int) -> bytes:
+        parameters = "" if self.origin is None else self.origin.parameters
+        return b"%d %s" % (version, origin_digest(parameters).encode())
+
+    def note(self, **facts: int | bytes) -> None:
         """Write down what L{status} tells."""
         client: Any = self.storage.client
         client.hset(self._state, mapping=facts)
@@ -383,9 +391,14 @@ def open_warm_storage(warm: WarmLocation) -> Iterator[WarmStorage]:
         yield kind(storage, warm.origin)
 
 
-def other_origin(member: Member, origin: OriginLocation) -> bool:
-    """Whether a RedCouch has other old memcacheds than these."""
-    return member.origin != origin_digest(origin.parameters)
+def why_unlike(members: Sequence[Member], origin: OriginLocation) -> str:
+    """Which RedCouches have other old memcacheds than these; empty if none has."""
+    digest = origin_digest(origin.parameters)
+    others = ", ".join(one.name for one in members if one.origin != digest)
+    return others and (
+        f"{others} has other old memcacheds, another ring or another "
+        "from-timeout in its URL than the one given here"
+    )
 
 
 def _member(name: bytes, record: bytes, now: float) -> Member | None:

@@ -91,6 +91,30 @@ def test_ctrl_c(url: str, redis: RedisServer, old: Memcached) -> None:
     assert run("stage", "redis-only", "-s", url).status == 0
 
 
+def test_other_old_memcacheds(url: str, redis: RedisServer, old: Memcached) -> None:
+    """
+    Nothing is brought over from other old memcacheds than RedCouch's own, and where none runs,
+    their sweep is none of the right ones: what these alone have would be lost.
+    """
+    fill_many(old.address, b"k", 3)
+    with servers.memcached() as wrong:
+        other = f"warm:{redis.url}?from=memcached://{servers.LOOPBACK}:{wrong.port}&{PATIENT}"
+        assert run("sweep", "-s", other).status == 0  # nobody can know better
+        refused = run("stage", "redis-only", "-s", url, "--json")
+        assert "redcouch sweep brings it over" in refused.json["reason"]
+        fill_many(wrong.address, b"wrong", 3)
+        with servers.redcouch(url):
+            refused = run("sweep", "-s", other)
+            with redis.client() as client:
+                assert (refused.status, client.keys("rc:*")) == (1, [])
+            assert "has other old memcacheds" in refused.err
+            shown = run("stage", "-s", other, "--json")
+            assert (shown.status, shown.json["rollback_safe"]) == (1, False)
+            assert "has other old memcacheds" in shown.json["because"]
+            assert run("sweep", "-s", url, "--json").json["copied"] == 3
+            assert run("stage", "redis-only", "-s", url).status == 0
+
+
 @pytest.mark.parametrize("on_cluster", [False, pytest.param(True, marks=needs("redis 7.0"))])
 def test_items_left(redis: RedisServer, old: Memcached, on_cluster: bool) -> None:
     """Who looks at RedCouch sees how many items are left to move, while a sweep runs and after."""
