@@ -36,7 +36,7 @@ from redcouch.handover.succession import Inherited, Restart, Succession
 from redcouch.interfaces import IStorageBackend
 from redcouch.options import FLAGS, Options, endpoints_of
 from redcouch.process.clock import keep_steady
-from redcouch.process.json_log import JsonLog
+from redcouch.process.json_log import OwnLog
 from redcouch.process.reload import Reload
 from redcouch.process.systemd import Tell, nobody, notifier
 from redcouch.process.tuning import raise_fd_limit, tune_process
@@ -240,9 +240,7 @@ def makeService(options: Options) -> MultiService:
     service = _make_service(options)
     if options.parent is not None and not options.parent.get("nodaemon"):
         service = _BackgroundStart(service)
-    if options["log-format"] == "text":
-        return service
-    logged = JsonLog(options.parent or {})
+    logged = OwnLog(options.parent or {}, options["log-format"])
     service.setServiceParent(logged)
     return logged
 

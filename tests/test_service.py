@@ -320,7 +320,8 @@ class OptionsTests(SynchronousTestCase):
 
     def test_whole_service(self) -> None:
         """The options that make a service make all of it."""
-        made = makeService(parsed("--storage", "memory:", "--port", "0", "--idle-timeout", "5"))
+        logged = makeService(parsed("--storage", "memory:", "--port", "0", "--idle-timeout", "5"))
+        (made,) = logged.services
         self.assertIsInstance(made, Succession)
         (service,) = made.services
         self.assertIsInstance(service, RedCouchService)

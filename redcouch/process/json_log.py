@@ -1,15 +1,18 @@
 """
-The log as lines of JSON (C{--log-format=json}), for machines that read it.
+Where the log goes, and as what: text, or lines of JSON (C{--log-format=json}), for machines that
+read it.
 
-An event becomes one object: C{time} (RFC 3339), C{level}, C{logger}, C{message}
+There an event becomes one object: C{time} (RFC 3339), C{level}, C{logger}, C{message}
 as a person would read it, C{worker} where a worker said it, C{traceback} where
 there is one; and the event's own fields, such as C{location}, beside them.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
+import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,7 +20,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.logger import FileLogObserver, ILogObserver, LogEvent, eventAsText, formatEvent
+from twisted.logger import (
+    FileLogObserver,
+    ILogObserver,
+    LogEvent,
+    eventAsText,
+    formatEvent,
+    textFileLogObserver,
+)
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 from twisted.python.reflect import safe_str
@@ -78,31 +88,51 @@ def described(event: LogEvent) -> Iterator[Any]:
     yield fields_of(event)
 
 
-class JsonLog(MultiService):
-    """Has the log of the application that it becomes a part of written as JSON."""
+class OwnLog(MultiService):
+    """Has the log of the application that it becomes a part of written by C{log_observer}."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        """@param options: twistd's own."""
+    def __init__(self, options: Mapping[str, Any], form: str) -> None:
+        """@param options: twistd's own; C{form}: as C{--log-format}."""
         super().__init__()
         self._options = options
+        self._form = form
 
     def setServiceParent(self, parent: Any) -> None:
-        parent.setComponent(ILogObserver, json_observer(self._options))
+        if not (self._options.get("syslog") or self._options.get("logger")):
+            parent.setComponent(ILogObserver, log_observer(self._options, self._form))
         super().setServiceParent(parent)
 
 
-def json_observer(options: Mapping[str, Any]) -> ILogObserver:
+class _SharedFile(LogFile):
     """
-    Writes lines of JSON to where twistd would write its log.
+    A process and the one that takes over from it write the same file: each line goes to its end,
+    over nobody's.
+    """
 
-    @param options: twistd's own.
+    def _openFile(self) -> None:
+        super()._openFile()
+        fcntl.fcntl(self._file, fcntl.F_SETFL, os.O_APPEND)
+
+
+def log_observer(options: Mapping[str, Any], form: str) -> ILogObserver:
     """
+    Writes lines to where twistd would write its log.
+
+    @param options: twistd's own; C{form}: C{text}, which is twistd's own too, or C{json}.
+    """
+
+    def observer(file: Any) -> ILogObserver:
+        return FileLogObserver(file, as_json) if form == "json" else textFileLogObserver(file)
+
     path = options.get("logfile") or ("-" if options.get("nodaemon") else "twistd.log")
     if path == "-":
         if not options.get("nodaemon"):
             sys.exit("Daemons cannot log to stdout, exiting!")
-        return FileLogObserver(sys.stdout, as_json)
-    file = LogFile.fromFullPath(path)
+        return observer(sys.stdout)
+    try:
+        file = _SharedFile.fromFullPath(path)
+    except OSError as error:
+        sys.exit(f"redcouch: cannot write the log {path}: {error.strerror}")
     if not signal.getsignal(signal.SIGUSR1):  # as twistd does
 
         def rotate(number: int, frame: object) -> None:
@@ -111,4 +141,4 @@ def json_observer(options: Mapping[str, Any]) -> ILogObserver:
             reactor.callFromThread(file.rotate)  # type: ignore[attr-defined]
 
         signal.signal(signal.SIGUSR1, rotate)
-    return FileLogObserver(file, as_json)
+    return observer(file)

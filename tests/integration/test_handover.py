@@ -420,7 +420,10 @@ def test_strangers(any_redis: RedisServer) -> None:
 
 
 def test_pid_file(any_redis: RedisServer, tmp_path: Path) -> None:
-    """The same command line again takes over: twistd's file has the new process id then."""
+    """
+    The same command line again takes over: twistd's file has the new process id then, and the log
+    every line of each process.
+    """
     port = servers.free_port()
     file = tmp_path / "rc.pid"
     places = [f"--pidfile={file}", f"--logfile={tmp_path}/log", f"--rundir={tmp_path}"]
@@ -437,6 +440,9 @@ def test_pid_file(any_redis: RedisServer, tmp_path: Path) -> None:
         os.kill(pid, signal.SIGTERM)
         eventually(lambda: not runs(pid))
     assert not list(tmp_path.glob("rc.pid*"))
+    log = (tmp_path / "log").read_text()
+    for line, count in (("starting up.", 3), ("Taking over from", 2), ("Server Shut Down.", 3)):
+        assert log.count(line) == count, log
 
 
 def start(places: list[str], service: list[str], before: int | None) -> None:

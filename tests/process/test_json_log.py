@@ -15,7 +15,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from redcouch.options import Options
-from redcouch.process.json_log import as_json, json_observer
+from redcouch.process.json_log import as_json, log_observer
 from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.servers import LOOPBACK, TWISTD, RedisServer
@@ -138,7 +138,15 @@ def test_other_forms() -> None:
 def test_nowhere_to_write() -> None:
     """A service in the background has no terminal, as twistd says too."""
     with pytest.raises(SystemExit, match="cannot log to stdout"):
-        json_observer({"logfile": "-", "nodaemon": False})
+        log_observer({"logfile": "-", "nodaemon": False}, "json")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_file_that_cannot_be_written(form: str, tmp_path: Path) -> None:
+    """It is named, in one line."""
+    path = str(tmp_path / "no" / "log")
+    with pytest.raises(SystemExit, match=f"cannot write the log {path}: No such file"):
+        log_observer({"logfile": path}, form)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
