@@ -66,7 +66,7 @@ def command(
 
     Exit status 1: keys were found and not removed, since you said no or clients use them.
     """
-    if not (yes or dry_run or sys.stdin.isatty()):
+    if not (yes or dry_run or (sys.stdin and sys.stdin.isatty())):
         raise click.UsageError("there is nobody to ask: give --yes or --dry-run", ctx)
     removal = _Removal(_own(storage), system)
     trouble = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import signal
+import subprocess
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import redis
 
 from tests.cli.filling import fill_many
-from tests.cli.running import Ended, finish, run, start
+from tests.cli.running import Ended, finish, program, run, start
 from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
 
@@ -60,6 +61,14 @@ def test_nobody_to_ask(any_redis: RedisServer, client: redis.Redis) -> None:
     said = run("cleanup", "--force", "-s", any_redis.url)
     assert said.status == 2
     assert "give --yes or --dry-run" in said.err
+
+
+def test_no_standard_input(any_redis: RedisServer) -> None:
+    """As where a job's is closed."""
+    command = [*program(), "cleanup", "--force", "-s", any_redis.url]
+    ended = subprocess.run(["sh", "-c", '"$@" <&-', "", *command], capture_output=True, check=False)
+    assert ended.returncode == 2
+    assert b"give --yes or --dry-run" in ended.stderr
 
 
 def answered(answer: str, url: str) -> Ended:

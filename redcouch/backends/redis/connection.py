@@ -85,7 +85,7 @@ _ADVICE = {
     "NOAUTH": "--storage has its password, as in redis://:password@host",
     "WRONGPASS": "--storage has the right user and password",
     "DB index is out of range": "--storage names a database that it has",
-    "NOPERM": "its user may do what docs/operations.md lists",
+    "NOPERM": "its user may do what docs/storage.md lists",
     "RedCouch needs": "it is upgraded, or --storage names another",
     "EVALSHA": "it allows that, or --storage names another",
 }

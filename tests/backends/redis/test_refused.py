@@ -121,7 +121,7 @@ class RefusedTests(RedisCase):
             "ACL", "SETUSER", "couch", "on", ">secret", "~*", "+@all", "-evalsha"
         )
         url = f"redis://couch:secret@127.0.0.1:{server.port}"
-        line = await self.refused(url, "EVALSHA", "NOPERM")
+        line = await self.refused(url, "EVALSHA", "NOPERM", "docs/storage.md")
         self.assertNotIn("start it", line)
 
     async def test_advice(self) -> None:
