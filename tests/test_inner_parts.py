@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from redcouch.backends.redis.connection import RedisConnectionFactory, RedisConnectionProtocol
+from redcouch.handover.succession import leave_open
 from redcouch.server.direct_writer import direct_writer, unsent
 
 PLACES = {
@@ -188,8 +189,8 @@ class ListeningTests(SynchronousTestCase):
 
     def test_adopted_unix_port(self) -> None:
         """
-        C{_fromListeningDescriptor} makes a port whose mode can be chosen, and C{_bindPath}
-        is what it removes at the end.
+        C{_fromListeningDescriptor} makes a port whose mode can be chosen, and C{_bindPath}, in
+        older versions C{port}, is what it removes at the end.
         """
         path = self.mktemp()
         with socket.socket(socket.AF_UNIX) as listening:
@@ -199,7 +200,7 @@ class ListeningTests(SynchronousTestCase):
         port.mode = 0o600
         port.startListening()
         self.assertEqual(Path(path).stat().st_mode & 0o777, 0o600)
-        port._bindPath = b"\0"
+        leave_open(port)
         port.connectionLost(None)
         self.assertTrue(Path(path).exists())
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from twisted.application.service import MultiService
+from twisted.internet import unix
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -328,14 +329,18 @@ def _another(protocol: Any) -> str:
 def leave_open(port: Any) -> None:
     """Let a port's socket be, which others have as well, when it is closed here."""
     port._shouldShutdown = False
-    if hasattr(port, "_bindPath"):
-        port._bindPath = b"\0"  # of another process
+    _set_path(port, b"\0")  # of another process
 
 
 def remove_at_the_end(port: Any) -> None:
     """Nobody else has the port any more: where it is a unix socket, its path goes with it."""
-    if hasattr(port, "_bindPath"):
-        port._bindPath = port.getHost().name
+    _set_path(port)
+
+
+def _set_path(port: Any, path: bytes | None = None) -> None:
+    """What a unix port removes at its end: its own path, if no other is given."""
+    if isinstance(port, unix.Port):
+        port._bindPath = port.port = port.getHost().name if path is None else path
 
 
 class Restart:

@@ -17,6 +17,7 @@ from tests.cli.running import finish, run, start
 from tests.cli.stand_in import stand_in
 from tests.support import servers
 from tests.support.polling import eventually
+from tests.support.requirements import needs
 from tests.support.servers import Memcached, RedCouch, RedisServer, free_port, redis_binary
 from tests.support.wire import ask
 
@@ -68,6 +69,7 @@ def test_a_password(memcached: Memcached, old: str) -> None:
         assert wrong.err.count("\n") == 1
 
 
+@needs("redis tls")
 @pytest.mark.everywhere
 def test_tls(tmp_path: Path) -> None:
     """With the authority and the client's certificate of the URL, and not without."""

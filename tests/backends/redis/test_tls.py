@@ -11,12 +11,14 @@ from redcouch.errors import BackendError, ConfigurationError
 from tests.backends.redis.case import RedisCase
 from tests.backends.redis.certificates import Authority
 from tests.support.polling import eventually_in_reactor
+from tests.support.requirements import needs
 from tests.support.servers import free_port
 
 # Twisted hands over what pyOpenSSL would rather not be given any more.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 
 
+@needs("redis tls")
 class TLSTests(RedisCase):
     """Debian's Redis 7.0, with certificates of the tests' own."""
 
