@@ -17,7 +17,11 @@ from ipaddress import ip_address
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocolNegotiationFactory, ITCPTransport
+from twisted.internet.interfaces import (
+    IProtocolNegotiationFactory,
+    IPullProducer,
+    ITCPTransport,
+)
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
@@ -181,9 +185,33 @@ def _say(answer: HttpAnswer, request: Any) -> None:
         request.setHeader(name, value)
     request.setHeader(b"content-type", answer.kind.encode())
     request.setHeader(b"content-length", b"%d" % len(answer.content))
-    if request.method != b"HEAD":
-        request.write(answer.content)
-    request.finish()
+    content = b"" if request.method == b"HEAD" else answer.content
+    request.channel.setTimeout(_SILENCE)  # in which it has to be taken
+    request.registerProducer(_Content(content, request), False)
+
+
+@implementer(IPullProducer)
+class _Content:
+    """
+    Writes an answer, and ends it in a turn of its own once the client takes what was written: the
+    next request is looked at then, however many a client has sent at once.
+    """
+
+    def __init__(self, content: bytes, request: Request) -> None:
+        self._content: bytes | None = content
+        self._request = request
+
+    def resumeProducing(self) -> None:
+        """The client takes more."""
+        content, self._content = self._content, None
+        if content is None:
+            self._request.unregisterProducer()
+            self._request.finish()
+        else:
+            self._request.write(content)
+
+    def stopProducing(self) -> None:
+        """The client has gone."""
 
 
 class _Request(Request):

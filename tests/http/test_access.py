@@ -8,11 +8,22 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.protocol import connectionDone
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from redcouch.http.access import Authorizer, HttpAnswer, is_ours, own_names
+from redcouch.http.access import (
+    AccessControl,
+    Authorizer,
+    HttpAnswer,
+    HttpFactory,
+    is_ours,
+    own_names,
+)
 from redcouch.server.passwords import FAILURE_DELAY, Authenticator
 from redcouch.telemetry.counters import Counters
 
@@ -106,3 +117,40 @@ class DoorkeeperTests(SynchronousTestCase):
         self.authenticator.reload()
         self.assertNoResult(self.ask(b"ann", b"secret"))
         self.assertTrue(self.successResultOf(self.ask(b"ann", b"other")))
+
+
+class ManyRequestsTests(TestCase):
+    """A client that sends many requests at once, and takes its answers when it likes."""
+
+    def setUp(self) -> None:
+        async def page(request: Any) -> HttpAnswer:
+            return HttpAnswer(200, b"a page\n")
+
+        gate = AccessControl({b"/": page}, frozenset(), Authorizer(None))
+        address = IPv4Address("TCP", "127.0.0.1", 40_000)
+        channel: Any = HttpFactory(gate).buildProtocol(address)
+        self.clock = Clock()
+        channel.wrappedProtocol.callLater = self.clock.callLater
+        self.transport: Any = StringTransport()
+        channel.makeConnection(self.transport)
+        self.addCleanup(channel.connectionLost, connectionDone)
+        channel.dataReceived(b"GET / HTTP/1.1\r\n\r\n" * 50)
+
+    @property
+    def answers(self) -> int:
+        return int(self.transport.value().count(b"a page\n"))
+
+    async def test_taken(self) -> None:
+        """Others have their turn in between, and all are answered."""
+        self.assertEqual(self.answers, 0)
+        while self.answers < 50:
+            await deferLater(reactor, 0)
+
+    async def test_not_taken(self) -> None:
+        """Nothing is made for whoever takes nothing; who takes nothing for a minute is closed."""
+        self.transport.producer.pauseProducing()
+        for _ in range(5):
+            await deferLater(reactor, 0)
+        self.assertEqual(self.answers, 0)
+        self.clock.advance(60)
+        self.assertTrue(self.transport.disconnecting)
