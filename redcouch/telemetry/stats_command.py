@@ -82,6 +82,8 @@ class Reporter:
         self._clock = clock
         self._storage: Mapping[str, int] = {}
         self._storage_seen: float | None = None
+        #: Who waits for what the storage is being asked; C{None} while it is not.
+        self._waiting: list[Deferred[None]] | None = None
         self._groups: dict[bytes, Callable[[], Awaitable[list[tuple[str, object]]]]] = {
             b"": self._general,
             b"settings": self._all_settings,
@@ -105,14 +107,23 @@ class Reporter:
         return [(name.encode(), str(value).encode("latin-1")) for name, value in await answer()]
 
     async def _ask_storage(self) -> Mapping[str, int]:
-        """What the storage knows, from a second ago at most; nothing, if it cannot be asked."""
+        """What the storage said a second ago at most; nothing, if it cannot be asked."""
         now = self._clock.seconds()
-        if self._storage_seen is None or now - self._storage_seen >= _FRESH_FOR:
-            self._storage_seen = now
+        if self._waiting is not None:
+            answered: Deferred[None] = Deferred()
+            self._waiting.append(answered)
+            await answered
+        elif self._storage_seen is None or now - self._storage_seen >= _FRESH_FOR:
+            self._waiting = []
             try:
                 self._storage = await self._backend.statistics()
             except BackendError:
                 self._storage = {}
+            finally:
+                self._storage_seen = self._clock.seconds()
+                waiting, self._waiting = self._waiting, None
+                for one in waiting:
+                    one.callback(None)
         return self._storage
 
     async def _general(self) -> list[tuple[str, object]]:
