@@ -17,6 +17,9 @@ value. Counting the same way refuses the same values.
 FLAGS_OVERHEAD = 4
 """Bytes that memcached counts for client flags other than 0."""
 
+HTTP_CONNECTIONS = 256
+"""Clients of C{--http} at a time."""
+
 
 def is_key(key: bytes) -> bool:
     """Whether a memcached can have an item of this key."""

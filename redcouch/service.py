@@ -34,6 +34,7 @@ from redcouch.errors import ConfigurationError, StartError
 from redcouch.handover.clients import Adopter, Giver
 from redcouch.handover.succession import Inherited, Restart, Succession
 from redcouch.interfaces import IStorageBackend
+from redcouch.limits import HTTP_CONNECTIONS
 from redcouch.options import FLAGS, Options, endpoints_of
 from redcouch.process.clock import keep_steady
 from redcouch.process.json_log import OwnLog
@@ -249,7 +250,7 @@ def _make_service(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     keep_steady(reactor)
-    _make_room(options["max-connections"])
+    _make_room(options["max-connections"], 0 if options["http"] is None else HTTP_CONNECTIONS)
     reactor.callWhenRunning(_warn_if_open, options)
     restart = Restart(os.environ)
     tell = notifier(os.environ)
@@ -331,10 +332,14 @@ def _ignore_further_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _make_room(clients: int) -> None:
-    """For so many clients' sockets, and say so where the system does not give it."""
-    allowed = raise_fd_limit(clients + _OTHER_DESCRIPTORS)
-    if allowed < clients + _OTHER_DESCRIPTORS:
+def _make_room(clients: int, others: int) -> None:
+    """
+    For so many clients' sockets, and those of the pages, and say so where the system does not
+    give it: a Redis that is lost could not be connected to any more.
+    """
+    wanted = clients + others + _OTHER_DESCRIPTORS
+    allowed = raise_fd_limit(wanted)
+    if allowed < wanted:
         Logger().warn(
             "The system allows {allowed} open files (ulimit -n), too few for {clients} clients "
             "(--max-connections)",

@@ -30,6 +30,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
+from redcouch.limits import HTTP_CONNECTIONS
 from redcouch.server.passwords import Authenticator
 
 _POLICY = (
@@ -57,8 +58,6 @@ _REASONS = {421: b"Misdirected Request"}
 """What Twisted has no words for."""
 _SILENCE = 60
 """Seconds until a silent client is closed."""
-_MOST_CONNECTIONS = 256
-"""Past it, the one that came first has to go: whoever holds many keeps nobody out."""
 _MOST_CHECKS = 16
 
 
@@ -245,7 +244,7 @@ class _Site(Site):
 
 @implementer(IProtocolNegotiationFactory)
 class HttpFactory(WrappingFactory):
-    """Takes connections, up to so many."""
+    """Takes connections, up to so many; then the one that came first has to go."""
 
     noisy = False
 
@@ -260,7 +259,7 @@ class HttpFactory(WrappingFactory):
         super().registerProtocol(p)
         if ITCPTransport.providedBy(p.transport):
             p.transport.setTcpKeepAlive(True)
-        if len(self.protocols) > _MOST_CONNECTIONS:
+        if len(self.protocols) > HTTP_CONNECTIONS:  # whoever holds many keeps nobody out
             first = next(iter(self.protocols))
             self.unregisterProtocol(first)
             first.abortConnection()

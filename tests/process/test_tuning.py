@@ -23,6 +23,17 @@ def test_descriptors_are_raised() -> None:
     assert _run(source) == "100 300 (300, 400) 400"
 
 
+def test_descriptors_of_a_service() -> None:
+    """There are enough for as many clients and readers of pages as are let in, and for Redis."""
+    source = (
+        "import resource as r; from redcouch.service import Options, makeService;"
+        "r.setrlimit(r.RLIMIT_NOFILE, (100, 1000)); options = Options();"
+        "options.parseOptions(['--storage=memory:', '--max-connections=200', '--http=0']);"
+        "makeService(options); print(r.getrlimit(r.RLIMIT_NOFILE)[0] - 200 - 256)"
+    )
+    assert int(_run(source)) >= 64
+
+
 def test_settled() -> None:
     """What is there at the start is not looked at by the collector again."""
     source = (
