@@ -33,7 +33,13 @@ from redcouch.commands import Command
 from redcouch.dialects.detect import dialect_for, dialect_name, dialect_of
 from redcouch.dialects.request import Dialect
 from redcouch.server.alarm import Alarm
-from redcouch.server.direct_writer import direct_writer, take_unsent, unsent, untaken
+from redcouch.server.direct_writer import (
+    direct_writer,
+    socket_transport,
+    take_unsent,
+    unsent,
+    untaken,
+)
 from redcouch.server.epoll_reader import MOST, EpollReader, is_plain
 from redcouch.server.hangups import Hangups, end_now
 from redcouch.server.run_queue import RunQueue
@@ -258,15 +264,18 @@ class Connection(Protocol):
     def _close_when_taken(self) -> None:
         """
         Close. When the service ends, not before the client's system has all that was written: to
-        close while something of the client is unread would throw it away.
+        close while something of the client is unread would throw it away. Nor is it waited for
+        then that a client says by TLS, too, that it ends.
         """
         transport = self.transport
-        plain = is_plain(transport) and ITCPTransport.providedBy(transport)
-        if self.factory.ending and plain and untaken(transport):
-            if transport.connected:
-                self.factory.reactor.callLater(_LOOK_AT_LAST, self._close_when_taken)
-        else:
+        plain: Any = socket_transport(transport)
+        ending = self.factory.ending and plain is not None and ITCPTransport.providedBy(transport)
+        if not ending or plain is not transport:
             transport.loseConnection()
+        if ending and not untaken(transport):
+            plain.loseConnection()
+        elif ending and plain.connected:
+            self.factory.reactor.callLater(_LOOK_AT_LAST, self._close_when_taken)
 
     # -- going on in another process -----------------------------------------------------------
 

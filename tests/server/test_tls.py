@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,30 @@ def test_offered_protocols(authority: Authority, files: tuple[str, str]) -> None
     options = ("--tls-cert", files[0], "--tls-key", files[1])
     with servers.redcouch_over_tls("memory:", *options) as server:
         assert ask(server.port, context, b"mn\r\n") == b"MN\r\n"
+
+
+def test_the_end(authority: Authority, files: tuple[str, str]) -> None:
+    """A service that ends gives clients their answers, and waits for none to say good-bye."""
+    options = ("--tls-cert", files[0], "--tls-key", files[1], "--drain-timeout", "1000")
+    with ExitStack() as clients, servers.redcouch_over_tls("memory:", *options) as server:
+
+        def client() -> ssl.SSLSocket:
+            plain = servers.plain(server.port)
+            context = context_for(authority)
+            wire = context.wrap_socket(plain, server_hostname=servers.LOOPBACK)
+            return clients.enter_context(wire)
+
+        idle, busy = client(), client()
+        idle.sendall(b"mn\r\n")
+        assert idle.recv(100) == b"MN\r\n"
+        value = b"x" * 1_000_000
+        busy.sendall(b"set k 0 0 1000000\r\n%b\r\n" % value)
+        assert busy.recv(100) == b"STORED\r\n"
+        busy.sendall(b"get k\r\n")
+        assert busy.recv(1) == b"V"
+        os.kill(server.pid, signal.SIGTERM)
+        busy.sendall(b"get k\r\n")
+        assert value in servers.read_all(busy)
 
 
 @needs("openssl")
