@@ -100,15 +100,10 @@ class DoorkeeperTests(SynchronousTestCase):
         self.flushLoggedErrors()
 
     def test_many_at_a_time(self) -> None:
-        """Who tries many passwords at a time does not get far; one known is let in all the same."""
-        self.successResultOf(self.ask(b"ann", b"secret"))
-        for number in range(16):
+        """However many guess at a time, who knows the password is let in."""
+        for number in range(1000):
             self.assertNoResult(self.ask(b"ann", b"%d" % number))
-        answer = self.failureResultOf(self.ask(b"ann", b"x"), HttpAnswer).value
-        self.assertEqual(answer.status, 503)
         self.assertTrue(self.successResultOf(self.ask(b"ann", b"secret")))
-        self.clock.advance(FAILURE_DELAY)
-        self.assertNoResult(self.ask(b"ann", b"x"))
 
     def test_users_are_read_again(self) -> None:
         """A password that was taken away is not remembered."""

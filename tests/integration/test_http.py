@@ -235,6 +235,18 @@ def test_who_holds_many_connections(seen: RedCouch) -> None:
             assert clients[0].recv(1) == b""
 
 
+def test_long_bodies(seen: RedCouch) -> None:
+    """They take no descriptors beside those of the connections, which are kept for them."""
+    before = servers.descriptors(seen.pid)
+    head = b"POST / HTTP/1.1\r\nContent-Length: 100000000\r\nExpect: 100-continue\r\n\r\n"
+    with ExitStack() as clients:
+        for _ in range(50):
+            client = clients.enter_context(servers.plain(http_port(seen)))
+            client.sendall(head)
+            assert b"100 Continue" in client.recv(100)
+        assert servers.descriptors(seen.pid) - before < 60
+
+
 def test_who_leaves_amid_an_answer(seen: RedCouch) -> None:
     """It is nothing to log."""
     for _ in range(20):
