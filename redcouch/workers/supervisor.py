@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
@@ -495,8 +495,9 @@ class Supervisor(MultiService):
         if not self.adopters:
             self.tell("STOPPING=1\nSTATUS=Letting clients finish")
         await super().stopService()
-        for port in self._ports:
-            await port.stopListening()
+        # One that cannot be closed, as a unix socket whose path is gone, keeps nothing from ending.
+        closed = [maybeDeferred(port.stopListening) for port in self._ports]
+        await DeferredList(closed, consumeErrors=True)
         await self._stop_workers()
         self._retire_fork_server()
         if self._storage is not None:

@@ -115,6 +115,24 @@ def test_unix_socket(any_redis: RedisServer, tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_unix_socket_that_is_gone(any_redis: RedisServer, tmp_path: Path) -> None:
+    """Somebody has removed its path: the service ends in order all the same, after its clients."""
+    path = tmp_path / "rc.sock"
+    with (
+        servers.redcouch(any_redis.url, *TWO, "--port", f"unix:{path}") as server,
+        Wire(server.address) as wire,
+    ):
+        with held(any_redis):
+            send(wire, b"get a\r\n")
+            eventually(lambda: nothing_unread(wire))
+            path.unlink()
+            os.kill(server.pid, signal.SIGTERM)
+            ends = ("Waiting for 1 clients to finish", "Main loop terminated")
+            said = eventually(lambda: [words for words in ends if words in server.log])
+        assert said == [ends[0]]
+        assert finished(wire) == b"END\r\n"
+
+
 def all_serve_unix(path: str, server: RedCouch) -> bool:
     with ExitStack() as stack:
         for _ in range(8):
