@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TypeAlias
@@ -10,6 +11,9 @@ from typing import TypeAlias
 from redcouch.errors import ConfigurationError
 
 Network: TypeAlias = IPv4Network | IPv6Network
+
+_REMEMBERED = 4096
+"""Clients whose names are not looked up again: an open page asks for hundreds every few seconds."""
 
 
 def plain_host(host: str) -> str:
@@ -28,6 +32,8 @@ class ClientNames:
         """
         self._path = path
         self._names = [] if path is None else read_names(path)
+        #: What a client is called; nothing where it has no name.
+        self.of = lru_cache(_REMEMBERED)(self._look_up)
 
     def reload(self) -> str:
         """
@@ -37,10 +43,10 @@ class ClientNames:
         """
         assert self._path is not None
         self._names = read_names(self._path)
+        self.of.cache_clear()
         return f"{len(self._names)} names of clients from {self._path}"
 
-    def of(self, host: str) -> str:
-        """What a client is called; nothing where it has no name."""
+    def _look_up(self, host: str) -> str:
         try:
             address = ipaddress.ip_address(plain_host(host))
         except ValueError:

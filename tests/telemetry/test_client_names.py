@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -34,6 +36,19 @@ def test_nonsense(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigurationError, match="line 2: write an address"):
         names.reload()
     assert names.of("192.0.2.7") == "checkout"
+
+
+def test_looked_up_once(tmp_path: Path) -> None:
+    """A page with hundreds of clients, every few seconds, keeps nobody waiting for their names."""
+    path = tmp_path / "names"
+    path.write_text("192.0.2.0/24 shop\n")
+    names = ClientNames(path)
+    with patch.object(ipaddress, "ip_address", wraps=ipaddress.ip_address) as looked_up:
+        assert {names.of("192.0.2.7") for _ in range(1000)} == {"shop"}
+        assert looked_up.call_count == 1
+    path.write_text("192.0.2.0/24 bank\n")
+    names.reload()
+    assert names.of("192.0.2.7") == "bank"
 
 
 def test_no_file(tmp_path: Path) -> None:
