@@ -15,10 +15,10 @@ from typing import Any
 
 from OpenSSL.crypto import FILETYPE_PEM
 from OpenSSL.crypto import Error as CertificateError
-from OpenSSL.SSL import NO_OVERLAPPING_PROTOCOLS
+from OpenSSL.SSL import NO_OVERLAPPING_PROTOCOLS, Connection, WantReadError, ZeroReturnError
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet import ssl
-from twisted.internet.interfaces import IOpenSSLContextFactory
+from twisted.internet.interfaces import IHalfCloseableProtocol, IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
@@ -34,11 +34,28 @@ Contents = dict[str, str]
 """What stands in the files, by the option that names them."""
 
 
-@implementer(IOpenSSLContextFactory)
+class _Connection(Connection):
+    """One that a client may end on its side alone, and still have its answers, as without TLS."""
+
+    def __init__(self, context: Any, protocol: Any) -> None:
+        super().__init__(context, None)
+        self._protocol = protocol
+
+    def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
+        try:
+            return super().recv(bufsiz, flags)
+        except ZeroReturnError:
+            client = self._protocol.wrappedProtocol
+            if not IHalfCloseableProtocol.providedBy(client):
+                raise
+            client.readConnectionLost()
+            raise WantReadError from None
+
+
+@implementer(IOpenSSLServerConnectionCreator)
 class RenewableTLS:
     """
-    What a server needs to speak TLS, as a context factory of Twisted's whose
-    certificates may change.
+    What a server needs to speak TLS, as Twisted wants it, with certificates that may change.
     """
 
     def __init__(self, what: str, make: Callable[[], ssl.CertificateOptions]) -> None:
@@ -51,9 +68,9 @@ class RenewableTLS:
         self._make = make
         self._options = make()
 
-    def getContext(self) -> Any:
-        """For the next connection."""
-        return self._options.getContext()
+    def serverConnectionForTLS(self, protocol: Any) -> Any:
+        """For the next client."""
+        return _Connection(self._options.getContext(), protocol)
 
     def reload(self) -> str:
         """

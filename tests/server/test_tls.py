@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -111,6 +111,44 @@ def test_the_end(authority: Authority, files: tuple[str, str]) -> None:
         os.kill(server.pid, signal.SIGTERM)
         busy.sendall(b"get k\r\n")
         assert value in servers.read_all(busy)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("endpoint", [False, True])
+def test_who_ends_its_side(
+    authority: Authority, files: tuple[str, str], version: ssl.TLSVersion, endpoint: bool
+) -> None:
+    """A client that says by TLS that it ends, as in a pipe, has its answers, as with memcached."""
+    storage = servers.served_redis().url  # which answers in another turn
+    port = servers.free_port()
+    if endpoint:
+        place = f"ssl:{port}:interface={servers.LOOPBACK}:certKey={files[0]}:privateKey={files[1]}"
+        options = ["--port", place]
+    else:
+        options = ["--tls-cert", files[0], "--tls-key", files[1]]
+    with servers.redcouch_over_tls(storage, *options) as server:
+        context = context_for(authority)
+        context.maximum_version = version
+        received, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(received, to_send, server_hostname=servers.LOOPBACK)
+        with servers.plain(port if endpoint else server.port) as wire:
+            while True:
+                try:
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    wire.sendall(to_send.read())
+                    received.write(wire.recv(65536))
+            tls.write(b"set k 0 0 1\r\nv\r\nget k\r\n")
+            with pytest.raises(ssl.SSLWantReadError):
+                tls.unwrap()
+            wire.sendall(to_send.read())
+            received.write(servers.read_all(wire))
+        said = b""
+        with suppress(ssl.SSLError):  # it has ended, too
+            while data := tls.read(4096):
+                said += data
+        assert said == b"STORED\r\nVALUE k 0 1\r\nv\r\nEND\r\n"
 
 
 @needs("openssl")
