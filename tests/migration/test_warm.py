@@ -47,7 +47,7 @@ def together(mode: str, *instances: Instance) -> None:
 
 
 @pytest.mark.everywhere
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.once)])
 def test_on(redis: RedisServer, old: Memcached, workers: str, tmp_path: Path) -> None:
     """From memcached to a warm storage, and when that has all, to a plain one."""
     with (
