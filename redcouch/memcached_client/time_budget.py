@@ -18,10 +18,12 @@ class TimeBudget:
     Only what is spent on the old side counts.
 
     @ivar left: what is left of them.
+    @ivar began: since when.
     """
 
     def __init__(self, seconds: float, clock: Any) -> None:
         self.left = seconds
+        self.began: float = clock.seconds()
         self._clock = clock
 
     @contextmanager

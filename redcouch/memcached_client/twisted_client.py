@@ -52,8 +52,8 @@ _MOST_TIMEOUTS = 10
 
 GRACE = 1.0
 """
-Seconds after a connection was given up, or one was made again, until what was on its way to the
-memcached by then has been done.
+Seconds for which a memcached has answered again until what was on its way to it over a connection
+that was given up has been done: as long as it stands still, that is not.
 """
 
 _MOST_PENDING = 64 * 1024 * 1024
@@ -212,8 +212,8 @@ class OriginNode:
         self._since = 0.0
         self._process: str | None = None
         self._running = False
-        #: When a connection was given up that owed an answer.
-        self._given_up = -GRACE
+        #: When a connection was given up that owed an answer; C{None} once that is settled.
+        self._given_up: float | None = None
         self._said_away = False
         self._early: list[tuple[bytes, int, Deferred[list[Reply]]]] = []
 
@@ -228,12 +228,14 @@ class OriginNode:
         transport = None if self._client is None else self._client.transport
         return getattr(transport.getHost(), "port", None) if transport is not None else None
 
-    def is_through(self, asked: float) -> bool:
-        """Whether it has done, or never will do, what it was asked until then."""
-        if self._client is not None and self._client.owes(asked):
-            return False
-        since: float = self._reactor.seconds() - self._given_up
-        return since >= GRACE
+    def is_through(self, begin: float, end: float) -> bool:
+        """Whether it has done, or never will do, what it was asked between these times."""
+        if self._client is not None:
+            if self._client.owes(end):
+                return False
+            if self._reactor.seconds() - self._since >= GRACE:
+                self._given_up = None
+        return self._given_up is None or self._given_up < begin
 
     async def start(self) -> None:
         """Begin to connect. Returns when the first attempt has come to an end, whichever."""

@@ -150,10 +150,10 @@ class OriginBackend(BackendWrapper):
         #: That is so, and the storage has not been told yet.
         self._ending = False
         self._numbers = count(1)
-        #: Changes whose outcome is not known, with their keys; to be denied.
-        self._unsure: dict[bytes, bytes] = {}
-        #: Changes that the old side may be told of only now, with their keys and since when.
-        self._late: dict[bytes, tuple[bytes, float]] = {}
+        #: Changes whose outcome is not known, with their keys and since when; to be denied.
+        self._unsure: dict[bytes, tuple[bytes, float]] = {}
+        #: Changes that the old side may be told of only now, with their keys and from when to when.
+        self._late: dict[bytes, tuple[bytes, float, float]] = {}
         #: Changes that are over, which the storage has not been told.
         self._to_end: list[bytes] = []
         #: When each node has come to answer; None while it is away.
@@ -394,7 +394,7 @@ class OriginBackend(BackendWrapper):
 
     async def _be_unsure(self, names: dict[bytes, bytes], time_budget: TimeBudget) -> None:
         """Nobody knows what has become of these changes, before the storage is there again."""
-        self._unsure |= names
+        self._unsure |= {name: (key, time_budget.began) for name, key in names.items()}
         if len(self._unsure) > MOST_DENIED:
             await self._deny_all(_TOO_MUCH)
         await self._old.delete(names.values(), time_budget)
@@ -453,7 +453,7 @@ class OriginBackend(BackendWrapper):
         if doubtful:
             await self._old.delete(doubtful, time_budget)
         if unheard or doubtful:  # after that, or what is repaired at once would be removed
-            await self._deny([*(unheard | doubtful)])
+            await self._deny([*(unheard | doubtful)], time_budget.began)
 
     async def _changed_since(self, told: Sequence[ReplicatedChange]) -> set[bytes]:
         """The keys whose item in the storage is no longer what these changes have made."""
@@ -514,14 +514,14 @@ class OriginBackend(BackendWrapper):
                 return results
             await self._remove_old(keys, time_budget)
             (revoked, *_) = await self._ask([RevokeLeases(keys), *map(Discard, keys)])
-        await self._deny(keys)
+        await self._deny(keys, time_budget.began)
         return results
 
     async def _remove_old(self, keys: Sequence[bytes], time_budget: TimeBudget) -> set[bytes]:
         """Remove items on the old side, or see to it that they are never fetched. Which it had."""
         had, untold = await self._old.delete(keys, time_budget)
         if untold:
-            await self._deny(untold)
+            await self._deny(untold, time_budget.began)
         return had
 
     async def _other_tokens(self, run: Sequence[Command]) -> set[int]:
@@ -569,16 +569,16 @@ class OriginBackend(BackendWrapper):
 
     # -- what the old side has missed ----------------------------------------------------------
 
-    async def _deny(self, keys: Sequence[bytes]) -> None:
+    async def _deny(self, keys: Sequence[bytes], since: float) -> None:
         """
         Do not fetch these: what the old side has of them may be out of date. Nobody repairs them
-        while what it was told before may still be on its way there: it would come after that.
+        while what it was told since then may still be on its way there: it would come after that.
         """
         if self._ended:
             return
-        now = self._reactor.seconds()
-        late = {self._name(LATE): key for key in keys if not self._owner(key).is_through(now)}
-        self._late |= {name: (key, now) for name, key in late.items()}
+        when = since, self._reactor.seconds()
+        late = {self._name(LATE): key for key in keys if not self._owner(key).is_through(*when)}
+        self._late |= {name: (key, *when) for name, key in late.items()}
         before = [BeginChanges(late)] if late else []
         *_, result = await self._ask([*before, DenyFill(keys)])
         if isinstance(result, Failed):
@@ -677,8 +677,9 @@ class OriginBackend(BackendWrapper):
         elif self._ended and not self._ending:
             self._begin_again()
         to_end, self._to_end = self._to_end, []
+        alone = self._stages.stage is Stage.REDIS_ONLY
         late = self._late.items()
-        over = [name for name, (key, asked) in late if self._owner(key).is_through(asked)]
+        over = [name for name, (key, *when) in late if alone or self._owner(key).is_through(*when)]
         for name in over:
             del self._late[name]
         self._end_changes([*to_end, *over])
@@ -704,7 +705,8 @@ class OriginBackend(BackendWrapper):
     async def _deny_unsure(self) -> None:
         unsure, self._unsure = self._unsure, {}
         try:
-            await self._deny([*set(unsure.values())])
+            keys, since = zip(*unsure.values(), strict=True)
+            await self._deny([*set(keys)], min(since))
             await self._ask([EndChanges([*unsure])])
         except BackendError:
             self._unsure |= unsure

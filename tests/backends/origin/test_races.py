@@ -259,7 +259,7 @@ def test_repaired_meanwhile(command: Command) -> None:
         world = World(2)
         world.ask(0, store(b"5"))
         world.shelf.items[K] = b"old"
-        Deferred.fromCoroutine(world.workers[0]._deny([K]))
+        Deferred.fromCoroutine(world.workers[0]._deny([K], 0.0))
         world.finish()
         assert world.items.count_denied() == 1
         return world

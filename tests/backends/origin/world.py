@@ -256,7 +256,7 @@ class StagedNode:
     def stop(self) -> None:
         self.up = False
 
-    def is_through(self, asked: float) -> bool:
+    def is_through(self, begin: float, end: float) -> bool:
         return not self._late
 
     def _arrive(self, request: bytes) -> None:
