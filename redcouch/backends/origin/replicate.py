@@ -99,7 +99,7 @@ def _changes(
             agrees = _never if says_away(result) else _is_gone
             yield ReplicatedChange(key, wire.delete(named), agrees)
         case Store(), Stored():
-            yield _change_of_store(command, result, named)
+            yield from _changes_of_store(command, result, named)
         case Arithmetic(), Number():
             yield from _change_of_arithmetic(command, result, named)
         case (Touch(exptime=exptime), Touched()) | (GetAndTouch(exptime=exptime), tuple()):
@@ -108,15 +108,23 @@ def _changes(
             yield ReplicatedChange(key, wire.touch(named, exptime), _is_touched)
 
 
-def _change_of_store(command: Store, stored: Stored, named: bytes) -> ReplicatedChange:
+def _changes_of_store(command: Store, stored: Stored, named: bytes) -> Iterator[ReplicatedChange]:
     key, mode = command.key, command.mode
     if command.invalidate:  # it may be marked stale
-        return ReplicatedChange(key, wire.delete(named), _is_gone)
+        yield ReplicatedChange(key, wire.delete(named), _is_gone)
+        return
     if command.appends:
         request = wire.concatenate(named, command.value, mode is StoreMode.PREPEND)
-        return ReplicatedChange(key, request, _is_longer, stored.cas)
+        yield ReplicatedChange(key, request, _is_longer, stored.cas)
+        # It may have been another item there, or one that had been repaired with this piece in it.
+        yield ReplicatedChange(
+            key,
+            wire.look(named),
+            lambda reply: reply.code == b"EN" or reply.number(b"s") == stored.size,
+        )
+        return
     request = wire.store(named, command.value, command.flags, command.exptime)
-    return ReplicatedChange(key, request, _is_stored, stored.cas)
+    yield ReplicatedChange(key, request, _is_stored, stored.cas)
 
 
 def _change_of_arithmetic(

@@ -26,6 +26,7 @@ GET = Get([K])
 DELETE = Delete(K)
 FLUSH = Flush()
 INCR = Arithmetic(K, 1)
+APPEND = Store(StoreMode.APPEND, K, b"+")
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +252,7 @@ def test_both_change_while_it_fails() -> None:
     assert every_schedule(cold(2, failures=1), batches, check) > 1
 
 
-@pytest.mark.parametrize("command", [DELETE, FLUSH, store(b"new"), INCR], ids=repr)
+@pytest.mark.parametrize("command", [DELETE, FLUSH, store(b"new"), INCR, APPEND], ids=repr)
 def test_repaired_meanwhile(command: Command) -> None:
     """What the old side has missed is put there just while somebody changes it once more."""
 
@@ -274,7 +275,7 @@ def test_repaired_meanwhile(command: Command) -> None:
     assert every_schedule(make, [(1, command)], check, World.begin_repair) > 1
 
 
-@pytest.mark.parametrize("command", [DELETE, FLUSH, store(b"new"), INCR], ids=repr)
+@pytest.mark.parametrize("command", [DELETE, FLUSH, store(b"new"), INCR, APPEND], ids=repr)
 def test_a_change_that_comes_late(command: Command) -> None:
     """
     What the old side was told, and did not answer in time, it may still do at any moment: while
