@@ -15,6 +15,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from redcouch.backends.fill_leases import FillState
+from redcouch.backends.origin.stages import Stage
 from redcouch.commands import Arithmetic, Command, Delete, Flush, Get, Store, StoreMode, Touch
 from redcouch.results import Number, Outcome, Result, Stored
 from tests.backends.origin.cluster_world import BlockingRedis, SharedCluster
@@ -304,6 +305,21 @@ def test_a_change_that_comes_late(command: Command) -> None:
             assert seen(world) is None
 
     assert every_schedule(make, [(0, command)], check, World.begin_repair) > 1
+
+
+def test_late_in_another_stage() -> None:
+    """Where Redis is right alone, nobody waits for what comes late to the old side."""
+    world = World(1)
+    world.nodes[0].is_slow = True
+    answered = world.workers[0].execute([store(b"6")])
+    while not answered.called:
+        next(do for ((queue, _), _), do in world.choices() if queue != "old")()
+    worker: Any = world.workers[0]
+    worker._on_look(FillState())
+    assert worker._late
+    worker._stages.stage = Stage.REDIS_ONLY
+    worker._on_look(FillState())
+    assert not worker._late
 
 
 @pytest.mark.parametrize("there", [0, 100])
