@@ -394,10 +394,13 @@ class OriginBackend(BackendWrapper):
 
     async def _be_unsure(self, names: dict[bytes, bytes], time_budget: TimeBudget) -> None:
         """Nobody knows what has become of these changes, before the storage is there again."""
-        self._unsure |= {name: (key, time_budget.began) for name, key in names.items()}
+        self._note_unsure(names, time_budget)
         if len(self._unsure) > MOST_DENIED:
             await self._deny_all(_TOO_MUCH)
         await self._old.delete(names.values(), time_budget)
+
+    def _note_unsure(self, names: Mapping[bytes, bytes], time_budget: TimeBudget) -> None:
+        self._unsure |= {name: (key, time_budget.began) for name, key in names.items()}
 
     async def _make(
         self, run: Sequence[Command], names: Mapping[bytes, bytes] = {}
@@ -483,16 +486,18 @@ class OriginBackend(BackendWrapper):
         keys = [key for command in removing for key in command.keys]
         if None in map(wire.name, keys):
             await self._note_untold()
-        names: dict[bytes, bytes] = {}
-        if self._stages.state.notes_removals:
-            names = {self._name(REMOVAL): key for key in keys}
+        names = {self._name(REMOVAL): key for key in keys}
+        noted = names if self._stages.state.notes_removals else {}
         try:
-            if names:
-                await self._ask([BeginChanges(names)])
+            if noted:
+                await self._ask([BeginChanges(noted)])
             had = await self._remove_old(keys, time_budget)
             made = iter(await self._remove_here(removing, keys, time_budget))
+        except BackendError:  # it may have still what the old side has not any more
+            self._note_unsure(names, time_budget)
+            raise
         finally:
-            self._end_changes(names)
+            self._end_changes(noted)
         results = [Outcome.EXISTS if place in refused else next(made) for place in range(len(run))]
         for place, command in enumerate(run):
             if isinstance(command, Delete):

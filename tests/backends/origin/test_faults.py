@@ -236,6 +236,20 @@ def test_redis_away(redis: RedisServer, old: Memcached) -> None:
         assert say(bridge, b"get k\r\n", b"END\r\n") == b"END\r\n"
 
 
+def test_removed_while_redis_is_away(redis: RedisServer, old: Memcached) -> None:
+    """What could not be removed in Redis, the old side gets again."""
+    here = b"VALUE k 0 1\r\nx\r\nEND\r\n"
+    with servers.redcouch(url(redis, old.port, PATIENT)) as bridge:
+        assert say(bridge, b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        with redis.client() as client:
+            client.save()
+        redis.kill()
+        assert say(bridge, b"delete k\r\n").startswith(b"SERVER_ERROR")
+        redis.start()
+        eventually(lambda: say(bridge, b"get k\r\n", b"\r\n").startswith(b"VALUE"))
+        eventually(lambda: say(old, b"get k\r\n", b"END\r\n") == here)
+
+
 def test_misses_on_outage(redis: RedisServer, old: Memcached) -> None:
     """With --on-outage=miss, that is a miss; and what failed then has left nothing behind."""
     say(old, b"set k 0 0 1\r\nx\r\nset l 0 0 1\r\ny\r\n", b"STORED\r\nSTORED\r\n")
