@@ -37,7 +37,7 @@ from redcouch.interfaces import IStorageBackend
 from redcouch.limits import HTTP_CONNECTIONS
 from redcouch.options import FLAGS, Options, endpoints_of
 from redcouch.process.clock import keep_steady
-from redcouch.process.json_log import OwnLog
+from redcouch.process.log import OwnLog
 from redcouch.process.reload import Reload
 from redcouch.process.systemd import Tell, nobody, notifier
 from redcouch.process.tuning import raise_fd_limit, tune_process

@@ -32,6 +32,7 @@ from redcouch.backends.fill_leases import LEASE_SECONDS
 from redcouch.backends.origin.url import storage_of
 from redcouch.backends.redis import scripts
 from redcouch.backends.redis.cluster.fills import FillRecords
+from redcouch.backends.redis.cluster.slots import SLOTS, slot_of
 from redcouch.backends.redis.cluster.topology import AddressMap
 from redcouch.backends.redis.fill_leases import denied_key, is_paused, lease_key, state_key
 from redcouch.backends.redis.layout import (
@@ -479,25 +480,32 @@ class ClusterStorage(Storage):
         ]
 
     def scan_surely(self) -> Iterator[list[bytes]]:
-        """As C{scan}; where slots have moved meanwhile, all keys once more."""
-        while True:
+        """As C{scan}; once more those of slots that have moved meanwhile, until each has not."""
+        unsure = {*range(SLOTS)}
+        while unsure:
             before = self._slots()
-            yield from self.scan()
-            if before is not None and before == self._slots():
-                return
-            time.sleep(_MOVING)
+            for keys in self.scan():
+                if wanted := [key for key in keys if slot_of(self.redis_key(key)) in unsure]:
+                    yield wanted
+            after = self._slots()
+            unsure = {slot for slot in unsure if before.get(slot) != after.get(slot)}
+            if unsure:
+                time.sleep(_MOVING)
 
-    def _slots(self) -> Any:
-        """Which node has which slots, and since which change of that; C{None} while some move."""
-        found = {}
+    def _slots(self) -> dict[int, object]:
+        """Who has each slot, since which change of what it has; nothing equal while it moves."""
+        self.client.nodes_manager.initialize()  # a new master may have some
+        found: dict[int, object] = {}
+        moving: list[dict[str, str]] = []
         for node in self.client.get_primaries():
             told: Any = self.client.execute_command("CLUSTER NODES", target_nodes=[node])
             for one in told.values():
                 if "myself" in one["flags"]:
-                    found[one["node_id"]] = one["epoch"], one["slots"]
-                    if one["migrations"]:
-                        return None
-        return found
+                    moving += one["migrations"]
+                    for first, *rest in one["slots"]:
+                        slots = range(int(first), int(rest[0] if rest else first) + 1)
+                        found |= dict.fromkeys(slots, (one["node_id"], one["epoch"]))
+        return found | {int(one["slot"]): object() for one in moving}
 
     def take_leases(self, keys: Sequence[bytes]) -> list[Any]:
         """As the original."""

@@ -31,7 +31,7 @@ from redcouch.build import Bridge, Role, make_bridge, shared_ports
 from redcouch.errors import BackendError
 from redcouch.handover.descriptors import POSSIBLE, speak
 from redcouch.process.clock import keep_steady
-from redcouch.process.json_log import described
+from redcouch.process.log import described
 from redcouch.process.reload import Reload
 from redcouch.results import ErrorKind
 from redcouch.server.connection import ConnectionFactory

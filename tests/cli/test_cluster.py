@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import redis
 import redis.asyncio
 from pymemcache.client.base import Client
 
+from redcouch.backends.redis.cluster.slots import slot_of
 from redcouch.backends.redis.scripts import DELETE
 from redcouch.cli import promote_across_slots
 from redcouch.cli.storage import open_storage, read_storage
@@ -40,6 +42,46 @@ def test_import_and_verify(
     for key, item in items.items():
         assert get(redcouch.address, key) == (item.value, item.flags)
     assert all(node.ask("DBSIZE") for node in any_redis.masters)
+
+
+def test_slots_that_move(
+    redcouch: RedCouch, any_redis: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has to see all keys sees those that go where it has looked; others it sees once."""
+    fill_many(redcouch.address, b"k", 300)
+    seen: Counter[bytes] = Counter()
+    with open_storage(read_storage(any_redis.url)) as opened:
+        masters = opened._masters()
+        ports = [one.connection_pool.connection_kwargs["port"] for one in masters]
+        first, last = (
+            next(node for node in any_redis.masters if node.port == port)
+            for port in (ports[0], ports[-1])
+        )
+        slot = next(
+            slot
+            for slot in (slot_of(b"rc:k%d" % number) for number in range(300))
+            if any_redis.serving(slot) is last
+        )
+        walks = []
+
+        def each_master() -> Iterator[Any]:
+            walks.append(slot)
+            yield masters[0]
+            if len(walks) == 1:
+                with any_redis.moving(slot, first):
+                    pass
+            yield from masters[1:]
+
+        monkeypatch.setattr(opened, "_masters", each_master)
+        for keys in opened.scan_surely():
+            seen.update(keys)
+    assert seen.keys() == {b"k%d" % number for number in range(300)}
+    once = [key for key, times in seen.items() if times == 1]
+    assert {any_redis.serving(slot_of(b"rc:" + key)) for key in once} >= {*any_redis.masters} - {
+        first
+    }
+    with any_redis.moving(slot, last):  # as it was
+        pass
 
 
 def test_cleanup(redcouch: RedCouch, any_redis: Cluster, client: redis.RedisCluster) -> None:

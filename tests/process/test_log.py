@@ -15,7 +15,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from redcouch.options import Options
-from redcouch.process.json_log import as_json, log_observer
+from redcouch.process.log import as_json, log_observer
 from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.servers import LOOPBACK, TWISTD, RedisServer
