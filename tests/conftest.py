@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -28,6 +29,12 @@ settings.load_profile("tests")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Skipping(config))
+
+
+def pytest_collection_finish() -> None:
+    """The tests are there to the end: the garbage collector need not look at them each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_auto_num_workers() -> int:
