@@ -38,8 +38,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two for each CPU: they wait for servers half of their time."""
-    return min(8, 2 * len(os.sched_getaffinity(0)))
+    """Three for each CPU: they wait for servers more than half of their time."""
+    return min(9, 3 * len(os.sched_getaffinity(0)))
 
 
 def _empty(server: Memcached | RedCouch) -> None:
