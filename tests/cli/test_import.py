@@ -102,7 +102,6 @@ def test_what_the_storage_has_stays(
     assert 0 < client.ttl("rc:a") <= 100
 
 
-@pytest.mark.over("redis", "cluster")
 @pytest.mark.over("redis")
 def test_what_is_no_item_yet(
     memcached: Memcached, old: str, client: redis.Redis, any_redis: RedisServer
@@ -115,6 +114,7 @@ def test_what_is_no_item_yet(
     assert run("import", old, "--to", any_redis.url, "--json").json["present"] == 1
 
 
+@pytest.mark.over("redis", "cluster")
 def test_a_second_run_reads_nothing_again(memcached: Memcached, old: str, storage: str) -> None:
     fill_many(memcached.address, b"k", 500)
     assert run("import", old, "--to", storage, "--json").json["copied"] == 500
