@@ -226,6 +226,7 @@ class Storage:
     @ivar layout: where an item is, and how its value is written.
     """
 
+    _type: str | None = None
     _list = scripts.LIST
     _store = scripts.STORE
     _lease = scripts.LEASE
@@ -253,7 +254,7 @@ class Storage:
         least once, perhaps twice.
         """
         match = self.layout.pattern.removesuffix(b"*") + pattern
-        return batches(self.client_key(key) for key in self._scan(match))
+        return batches(self.client_key(key) for key in self.scan_keys(match, self._type))
 
     def scan_surely(self) -> Iterator[list[bytes]]:
         """The same, where it does not suffice that nearly all are seen."""
@@ -261,10 +262,7 @@ class Storage:
 
     def scan_own(self) -> Iterator[list[bytes]]:
         """Whole keys in Redis, in batches: of all that the bridge has put there for its items."""
-        return batches(self._scan(self.layout.pattern))
-
-    def _scan(self, match: bytes) -> Iterator[bytes]:
-        return self.scan_keys(match)
+        return batches(self.scan_keys(self.layout.pattern))
 
     def scan_keys(self, match: bytes, kind: str | None = None) -> Iterator[bytes]:
         """
@@ -541,6 +539,7 @@ def at_once(doing: Coroutine[Any, Any, T]) -> T:
 class StringStorage(Storage):
     """The items of a location with C{layout=string}: plain strings, each with a side key."""
 
+    _type = "string"
     _list = string_scripts.LIST
     _store = string_scripts.STORE
     _lease = string_scripts.LEASE
@@ -555,7 +554,7 @@ class StringStorage(Storage):
 
     def scan_own(self) -> Iterator[list[bytes]]:
         """The side keys. The strings are native data, which outlives the bridge."""
-        return batches(self._scan(SIDE + self.layout.pattern))
+        return batches(self.scan_keys(SIDE + self.layout.pattern, self._type))
 
     def read(self, keys: Sequence[bytes]) -> list[StoredItem]:
         """The items of these keys."""
@@ -568,9 +567,6 @@ class StringStorage(Storage):
             else StoredItem()
             for key, found in zip(keys, both, strict=True)
         ]
-
-    def _scan(self, match: bytes) -> Iterator[bytes]:
-        return self.scan_keys(match, "string")
 
     def _keys(self, redis_key: bytes) -> Call:
         return (redis_key, *self.layout.shared_keys, SIDE + redis_key)
