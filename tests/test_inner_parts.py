@@ -6,12 +6,16 @@ changes it.
 
 from __future__ import annotations
 
+import fcntl
+import inspect
+import os
 import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import txredisapi
+from redis.cluster import ClusterPipeline, PipelineCommand
 from twisted.application.internet import StreamServerEndpointService
 from twisted.internet import defer, tcp, unix
 from twisted.internet.error import CannotListenError, ConnectionRefusedError
@@ -23,6 +27,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from redcouch.backends.redis.connection import RedisConnectionFactory, RedisConnectionProtocol
 from redcouch.handover.succession import leave_open
+from redcouch.process.log import _SharedFile
 from redcouch.server.direct_writer import direct_writer, unsent
 
 PLACES = {
@@ -38,6 +43,8 @@ PLACES = {
     "_fromListeningDescriptor": "server/listeners.py",
     "_raiseSynchronously": "server/listeners.py",
     "_waitingForPort": "server/listeners.py",
+    "_openFile": "process/log.py",
+    "send_cluster_commands": "cli/storage.py",
 }
 """What is leant on, and the file that does."""
 
@@ -182,6 +189,30 @@ class Reactorless:
         """See L{IReactorFDSet}."""
 
     addWriter = removeReader = removeWriter = addReader
+
+
+class LogTests(SynchronousTestCase):
+    """Twisted's file for a log."""
+
+    def test_every_file_is_opened_to_append(self) -> None:
+        """C{_openFile} makes C{_file}, at the start and when the log is rotated."""
+        log = _SharedFile.fromFullPath(self.mktemp())
+        self.addCleanup(log.close)
+        for rotates in (lambda: None, log.rotate):
+            rotates()
+            flags = fcntl.fcntl(log._file, fcntl.F_GETFL)
+            self.assertTrue(flags & os.O_APPEND)
+
+
+class ClusterPipelineTests(SynchronousTestCase):
+    """redis-py's pipeline to a cluster."""
+
+    def test_once(self) -> None:
+        """C{send_cluster_commands} can be told to raise nothing, and to ask once."""
+        send = inspect.signature(ClusterPipeline.send_cluster_commands)
+        given = send.bind(None, [PipelineCommand(("GET", "k"), {}, 0)], False, False)
+        flags = {"raise_on_error": False, "allow_redirections": False}
+        self.assertEqual({name: given.arguments[name] for name in flags}, flags)
 
 
 class ListeningTests(SynchronousTestCase):
