@@ -217,8 +217,8 @@ class Options(UsageOptions):
             "I",
             "1m",
             "Largest item, in bytes or with k or m (1k to 1024m), counted as memcached counts "
-            "it: value, key and about 60 bytes. In Redis up to 256m in hex, 512m with encoding=raw or "
-            "layout=string.",
+            "it: value, key and about 60 bytes. In Redis up to 256m in hex, 512m with encoding=raw "
+            "or layout=string.",
             _reader("max-item-size", _size),
         ],
         [

@@ -11,6 +11,7 @@ import inspect
 import os
 import socket
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -196,7 +197,9 @@ class LogTests(SynchronousTestCase):
 
     def test_every_file_is_opened_to_append(self) -> None:
         """C{_openFile} makes C{_file}, at the start and when the log is rotated."""
-        log = _SharedFile.fromFullPath(self.mktemp())
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        log = _SharedFile("log", folder.name)
         self.addCleanup(log.close)
         for rotates in (lambda: None, log.rotate):
             rotates()
