@@ -168,7 +168,8 @@ local function renew(keys, args)
   if not command or #args ~= 1 then
     return wrong()
   end
-  return touch(with_counter(keys), {command, argument}) ~= 'NF' and 1 or 0
+  local reply = touch(with_counter(keys), {command, argument})
+  return reply.err and reply or (reply ~= 'NF' and 1 or 0)
 end
 
 local function register(name, callback, ...)

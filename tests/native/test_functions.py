@@ -180,6 +180,10 @@ def test_what_is_wrong(both: Both) -> None:
             with pytest.raises(redis.ResponseError):
                 call(name, key, *(["v"] if name == "set" else []))
         assert client.type("rc:list") == b"list"
+        client.hset("rc:k", "f", "none")
+        with pytest.raises(redis.ResponseError, match="UNREADABLE"):
+            call("touch", "rc:k", 500)
+        assert client.ttl("rc:k") == -1
 
 
 @needs("redis-cli")
