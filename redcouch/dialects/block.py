@@ -49,7 +49,8 @@ def server_error(failed: Failed) -> bytes:
     """A backend's failure, in memcached's words where it has some."""
     if failed.kind is ErrorKind.OUT_OF_MEMORY:
         return b"SERVER_ERROR out of memory storing object\r\n"
-    return b"SERVER_ERROR %b\r\n" % failed.message.encode()
+    # What a storage of one's own says may be another library's words, of several lines.
+    return b"SERVER_ERROR %b\r\n" % " ".join(failed.message.split()).encode()
 
 
 def reply_line(text: bytes, noreply: bool = False) -> Request:

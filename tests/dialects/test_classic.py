@@ -50,6 +50,7 @@ ROOM = LIMITS.value_room(b"k")
 AWAY = Failed(ErrorKind.UNAVAILABLE, "storage not available")
 FULL = Failed(ErrorKind.OUT_OF_MEMORY, "Redis says OOM")
 ODD = Failed(ErrorKind.WRONG_TYPE, "key in Redis is not an item")
+SEVERAL_LINES = Failed(ErrorKind.UNAVAILABLE, "no answer:\r\nEND\n")
 
 LONG = b"k" * 250
 LONGER = b"k" * 251
@@ -116,6 +117,7 @@ READING = [
     one(b"get a\r\n", Get([b"a"]), [Item(b"", 0, 7)], b"VALUE a 0 0\r\n\r\nEND\r\n"),
     one(b"get a\r\n", Get([b"a"]), AWAY, NOT_AVAILABLE),
     one(b"get a\r\n", Get([b"a"]), [ODD], b"SERVER_ERROR key in Redis is not an item\r\n"),
+    one(b"get a\r\n", Get([b"a"]), SEVERAL_LINES, b"SERVER_ERROR no answer: END\r\n"),
     one(b"get %b\r\n" % LONG, Get([LONG]), [None], b"END\r\n"),
     known(b"get %b\r\n" % LONGER, BAD_LINE),
     known(b"get a %b\r\n" % LONGER, BAD_LINE),
