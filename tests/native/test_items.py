@@ -14,6 +14,7 @@ from pymemcache.client.base import Client
 
 from redcouch.backends.redis.layout import StringLayout
 from redcouch.native import AsyncItems, Found, Items, UnreadableItemError
+from tests.reliability.proxy import in_front_of
 from tests.support import servers
 from tests.support.servers import RedisServer
 from tests.support.spans import left_of
@@ -231,6 +232,31 @@ def test_asyncio(any_redis: RedisServer) -> None:
             await client.aclose()
 
     asyncio.run(work())
+
+
+def test_nothing_is_done_twice(any_redis: RedisServer) -> None:
+    """As the documentation says: a client without retries hears that an answer was lost."""
+    with any_redis.client(db=6) as direct, in_front_of(any_redis.address) as proxy:
+        direct.flushdb()
+        items = Items(redis.Redis.from_url(f"{proxy.url}/6", retry=None))
+        assert items.set("n", b"0") and items.incr("n") == 1
+        proxy.cut()
+        with pytest.raises((redis.ConnectionError, redis.TimeoutError)):
+            items.incr("n")
+        assert Items(direct).get("n") == b"2" and items.incr("n") == 3
+
+        async def work() -> None:
+            async with redis.asyncio.Redis.from_url(f"{proxy.url}/6", retry=None) as client:
+                awaited = AsyncItems(client)
+                assert await awaited.incr("n") == 4
+                proxy.cut()
+                with pytest.raises((redis.ConnectionError, redis.TimeoutError)):
+                    await awaited.incr("n")
+                assert Items(direct).get("n") == b"5" and await awaited.incr("n") == 6
+
+        asyncio.run(work())
+        assert proxy.cuts == 2
+        items._client.close()
 
 
 def test_without_twisted() -> None:
