@@ -57,6 +57,7 @@ from redcouch.backends.redis.url import (
     why_no_master,
 )
 from redcouch.errors import BackendError, ConfigurationError, ServerError
+from redcouch.native.items import served_by
 from redcouch.results import Failed, Item, Outcome
 from redcouch.urls import redact
 
@@ -447,7 +448,10 @@ class ClusterStorage(Storage):
         """
         calls = list(commands)
         with self.client.pipeline(transaction=False) as pipe:
-            stack = [PipelineCommand(call, {}, place) for place, call in enumerate(calls)]
+            stack = [
+                PipelineCommand(call, served_by(self.client, call), place)
+                for place, call in enumerate(calls)
+            ]
             replies: list[Any] = pipe.send_cluster_commands(stack, False, False)
         for place, reply in enumerate(replies):
             if isinstance(reply, AskError | TryAgainError):  # MOVED is an AskError

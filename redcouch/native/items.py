@@ -8,6 +8,7 @@ what comes back is sent in. The two classes differ in how they wait for it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import update_wrapper
 from itertools import islice
 from types import MethodType
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlia
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.client import NEVER_DECODE
 from redis.cluster import RedisCluster
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError, SlotNotCoveredError
 
 from redcouch.native.operations import Call, Found, Operations
 
@@ -70,6 +71,17 @@ def _read(call: Call[T], reply: Any) -> T:
 
 #: Values are bytes, whatever the client makes of other replies.
 _PLAIN: dict[str, Any] = {NEVER_DECODE: []}
+
+
+def served_by(client: RedisCluster, command: Sequence[Any]) -> dict[str, Any]:
+    """
+    The option of a pipeline's command that says which node it is for. Of a script redis-py would
+    ask Redis for the keys: a round trip for each, with the value in it.
+    """
+    if command[0] in ("EVALSHA", "EVAL"):
+        with suppress(SlotNotCoveredError):  # redis-py looks for the node then, again and again
+            return {"target_nodes": client.get_node_from_key(command[3])}
+    return {}
 
 
 class operation(Generic[P, T]):  # noqa: N801 - a decorator, as property is
@@ -267,9 +279,11 @@ class Items(_Methods["Redis | RedisCluster"]):
                 return [self._client.execute_command(*commands[0], **_PLAIN)]
             except ResponseError as error:
                 return [error]
-        with self._client.pipeline(transaction=False) as pipe:
+        client = self._client
+        with client.pipeline(transaction=False) as pipe:
             for command in commands:
-                pipe.execute_command(*command, **_PLAIN)
+                node = served_by(client, command) if isinstance(client, RedisCluster) else {}
+                pipe.execute_command(*command, **_PLAIN, **node)
             replies: list[Any] = pipe.execute(raise_on_error=False)
         return replies
 

@@ -270,6 +270,24 @@ def test_native_items(redcouch: RedCouch, client: redis.RedisCluster) -> None:
     memcached.close()
 
 
+def test_nobody_asks_for_the_keys_of_scripts(
+    any_redis: Cluster, client: redis.RedisCluster
+) -> None:
+    """Neither native items nor the command take a round trip more for each key; a key is bytes."""
+    node = any_redis.masters[0]
+    values: dict[str | bytes, str | bytes] = {b"\xff%d" % place: b"v" for place in range(30)}
+    with redis.RedisCluster(host="127.0.0.1", port=node.port, decode_responses=True) as decoding:
+        items = Items(decoding)
+        for one in any_redis.masters:
+            one.ask("CONFIG RESETSTAT")
+        items.set_many(values)
+        assert items.get_many(values) == values
+        assert len(run("ls", "--json", "-s", any_redis.url).lines) == 30
+        assert run("promote", "*", "--to", "string", "--force", "-s", any_redis.url).status == 0
+    told = [one.ask("INFO commandstats") for one in any_redis.masters]
+    assert "evalsha" in str(told) and "getkeys" not in str(told)
+
+
 def test_native_items_with_asyncio(any_redis: Cluster, client: redis.RedisCluster) -> None:
     """The same, to await."""
 
