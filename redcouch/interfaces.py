@@ -113,7 +113,8 @@ class IStorageBackend(Interface):
         What the storage knows about itself, under memcached's names (all of
         them optional): C{curr_items}, C{bytes}, C{limit_maxbytes},
         C{evictions}, C{reclaimed}; and what a kind of storage counts of its own, under names
-        that begin with the kind, such as C{cluster_masters}.
+        that begin with the kind, such as C{cluster_masters}. Fails with
+        L{BackendError<redcouch.errors.BackendError>} where it cannot be asked.
         """
 
 

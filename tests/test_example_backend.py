@@ -125,6 +125,8 @@ class FileTests(TestCase):
         other.execute("BEGIN EXCLUSIVE")
         with self.assertRaisesRegex(BackendError, "locked"):
             await backend.execute([Get([b"k"])])
+        with self.assertRaisesRegex(BackendError, "locked"):
+            await backend.statistics()
         other.execute("COMMIT")
         assert await backend.execute([Get([b"k"])]) == [[None]]
 

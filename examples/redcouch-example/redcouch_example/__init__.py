@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from urllib.parse import unquote
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from redcouch.backends.per_command import PerCommandBackend
@@ -56,6 +56,10 @@ def make_backend(url: str, context: BackendContext) -> IStorageBackend:
     return backend
 
 
+def _unusable(error: sqlite3.Error) -> BackendError:
+    return BackendError(ErrorKind.UNAVAILABLE, f"SQLite cannot be used: {error}")
+
+
 @implementer(ILocalBackend)
 class SqliteBackend(PerCommandBackend):
     """
@@ -78,7 +82,10 @@ class SqliteBackend(PerCommandBackend):
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
         query = "SELECT count(*), coalesce(sum(length(value)), 0) FROM items"
-        items, size = self._database.execute(query).fetchone()
+        try:
+            items, size = self._database.execute(query).fetchone()
+        except sqlite3.Error as error:
+            return fail(_unusable(error))
         return succeed({"curr_items": items, "bytes": size})
 
     def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
@@ -92,7 +99,7 @@ class SqliteBackend(PerCommandBackend):
                 self._forget_what_has_ended()
                 return await super().execute(commands)
         except sqlite3.Error as error:
-            raise BackendError(ErrorKind.UNAVAILABLE, f"SQLite cannot be used: {error}") from error
+            raise _unusable(error) from error
 
     # -- one method per command --------------------------------------------------------------
 
