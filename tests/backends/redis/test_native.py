@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from binascii import unhexlify
+from dataclasses import replace
 from typing import Any
 
+from redcouch.backends.fill_leases import AllowFill, DenyFill
 from redcouch.backends.redis.layout import NO_CAS
 from redcouch.commands import (
     Arithmetic,
@@ -530,6 +532,31 @@ class NativeTests(SharedRedisCase):
             late = await self.do(Store(StoreMode.SET, b"k", b"v", compare=near))
             self.assertIs(late, Outcome.EXISTS)
             self.assertIs(await self.do(Delete(b"k", compare=token)), Outcome.DELETED)
+
+    async def test_tokens_with_zeros_before_them(self) -> None:
+        """The token that C{gets} tells is the one to compare, however a native client wrote it."""
+        for written in ("007", "7", "0" * 30 + "7"):
+            changes: list[Any] = [
+                Store(StoreMode.SET, b"k", b"v", compare=7),
+                Store(StoreMode.APPEND, b"k", b"1", compare=7),
+                Arithmetic(b"k", 1, compare=7),
+                Invalidate(b"k", stale=True, compare=7),
+                Delete(b"k", compare=7),
+            ]
+            for change in changes:
+                self.client.delete("rc:k")
+                self.client.hset("rc:k", mapping={"v": "35", "c": written})
+                self.assertEqual((await self.item()).cas, 7)
+                other = replace(change, compare=8)
+                self.assertIs(await self.do(other), Outcome.EXISTS, (written, other))
+                result = await self.do(change)
+                self.assertFalse(isinstance(result, Failed) or result is Outcome.EXISTS, change)
+            self.client.delete("rc:k")
+            self.client.hset("rc:k", mapping={"v": "35", "c": written, "s": "1"})
+            plain: Any = await self.do(MetaGet(b"k", value=True, no_update=True))
+            self.assertTrue(plain.won, written)
+            await self.do(DenyFill([b"k"]))
+            self.assertIs(await self.do(AllowFill(b"k", 7)), Outcome.OK)
 
 
 class NativeTests62(NativeTests):

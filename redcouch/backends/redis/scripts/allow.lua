@@ -6,7 +6,7 @@ local there = ''
 local of_its_type, is_there = pcall(exists)
 if of_its_type and is_there then
   local cas = redis.call('HGET', item, 'c')
-  there = unreadable(redis.call('HGET', item, 'f'), cas) and '' or cas or '0'
+  there = unreadable(redis.call('HGET', item, 'f'), cas) and '' or bare(cas) or '0'
 end
 if there ~= ARGV[3] then
   return 'NS'

@@ -104,6 +104,11 @@ local function counter_error(refused)
   return redis.error_reply('COUNTER ' .. counter .. ' ' .. why)
 end
 
+-- A token without the zeros that a native client may have put before it.
+local function bare(token)
+  return token and string.match(token, '^0*(%d+)$') or token
+end
+
 -- Whether one decimal token is lower than another.
 local function lower(one, other)
   return #one < #other or (#one == #other and one < other)

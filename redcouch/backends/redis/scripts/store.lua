@@ -11,8 +11,9 @@ if mode == 'cas' or mode == 'stale' then
     return 'NF'
   end
   local now = redis.call('HMGET', item, 'c', 'w')
-  if now[1] ~= ARGV[8] then
-    stale = mode == 'stale' and now[1] and ARGV[8] ~= '0' and lower(ARGV[8], now[1])
+  local own = bare(now[1])
+  if own ~= ARGV[8] then
+    stale = mode == 'stale' and own and ARGV[8] ~= '0' and lower(ARGV[8], own)
     if not stale then
       return 'EX'
     end
