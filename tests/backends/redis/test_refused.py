@@ -124,6 +124,15 @@ class RefusedTests(RedisCase):
         line = await self.refused(url, "EVALSHA", "NOPERM", "docs/storage.md")
         self.assertNotIn("start it", line)
 
+    async def test_closed_with_a_word(self) -> None:
+        """What Redis says before it closes, as to one client too many, is told."""
+        server = self.start_redis("--maxclients", "2")
+        for client in [self.native(server) for _ in range(2)]:
+            client.ping()
+        words = "ERR max number of clients reached"
+        for url in (server.url, f"redis://:secret@127.0.0.1:{server.port}?cache=1m"):
+            self.assertNotIn("start it", await self.refused(url, words))
+
     async def test_advice(self) -> None:
         """What is wrong with the way in does not end in advice to start Redis."""
         server = self.start_redis("--requirepass", "right")
