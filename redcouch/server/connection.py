@@ -138,10 +138,9 @@ class Connection(Protocol):
         """Who the client has proved to be."""
         return self.session.user
 
-    @property
-    def last_command(self) -> Command | None:
-        """What it has asked for last."""
-        return self.session.last_command
+    def take_command(self) -> Command | None:
+        """See L{Session}."""
+        return self.session.take_command()
 
     @property
     def address(self) -> str:

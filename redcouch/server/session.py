@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import Any
 
@@ -221,13 +221,15 @@ class Session:
         self._wanted = bool(self._queue)
         return not self._wanted
 
-    @property
-    def last_command(self) -> Command | None:
+    def take_command(self) -> Command | None:
         """
-        What was asked for last; C{None} where nothing of the storage was, or a
-        large value was stored, which is not kept.
+        What was asked for last since this was called, of what has keys if any had; C{None} where
+        nothing was.
         """
-        return self._batch[-1].command if self._batch else None
+        last = _last_with_keys(self._batch).command if self._batch else None
+        if not self._busy:
+            self._batch = ()
+        return last
 
     def set_dialect(self, dialect: str) -> None:
         """The client speaks a dialect of this name."""
@@ -320,10 +322,11 @@ class Session:
             self._perform_exclusive(queue.popleft())
             return
         batch, work, reads, size = self._next_batch()
-        self._batch = batch
         if not work:
+            self._batch = self._batch or batch
             self._say(batch, iter(()))
             return
+        self._batch = batch
         self._busy = True
         self._reads = reads
         size += reads * (_UNKNOWN if self._per_key is None else self._per_key)
@@ -426,9 +429,11 @@ class Session:
 
     def _let_go(self, batch: Sequence[Request]) -> None:
         """Of an answered batch, keep the last command for who looks, but no large value."""
-        last = batch[-1].command
-        large = isinstance(last, Store) and len(last.value) > _SMALL
-        self._batch = () if large else batch[-1:]
+        last = _last_with_keys(batch)
+        command = last.command
+        if isinstance(command, Store) and len(command.value) > _SMALL:
+            last = Request(replace(command, value=b""), last.encode)
+        self._batch = (last,)
 
     def _learn(self, batch: Sequence[Request], size: int) -> None:
         """
@@ -518,6 +523,14 @@ class Session:
         self._queue.clear()
         self._queued_bytes = 0
         self._finish()
+
+
+def _last_with_keys(batch: Sequence[Request]) -> Request:
+    """The last request that has keys; the last one where none has."""
+    last = batch[-1]
+    if last.command.keys:
+        return last
+    return next((one for one in reversed(batch) if one.command.keys), last)
 
 
 def _silence(_: Result) -> bytes:

@@ -37,7 +37,7 @@ class UsageRecorder:
     """
     Keeps the inventory of one process's clients. A connection has C{spoke} (set
     when it is heard from), C{host}, C{user}, C{dialect_name} and
-    C{last_command}.
+    C{take_command}.
     """
 
     _log = Logger()
@@ -88,7 +88,7 @@ class UsageRecorder:
         user = None if connection.user is None else connection.user[:_LONGEST_PREFIX]
         if user is not None:
             add("user", user, now)
-        command = connection.last_command
+        command = connection.take_command()
         if command is not None:
             add("command", verb(type(command)).encode(), now)
             for prefix in {*map(self._prefix, command.keys[:_MOST_KEYS])}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import redis
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 from redcouch.cli.recent_use import may_begin, read_glob, recently_used
 from redcouch.telemetry.usage import Usage, UsageSample
 from tests.cli.running import run
+from tests.differential.binary import GETKQ, NOOP, frame
 from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
-from tests.support.wire import ask
+from tests.support.wire import Wire, ask
 
 
 @pytest.fixture
@@ -73,6 +75,18 @@ def test_promote(own_redis: RedisServer) -> None:
         long_ago(own_redis)
         assert run("promote", "user:*", *string).status == 0
         assert client.get("user:1") == b"v"
+
+
+def test_a_large_value_or_a_request_without_a_key(own_redis: RedisServer, bridge: RedCouch) -> None:
+    """Neither hides which keys a client has asked for."""
+    with own_redis.client() as client, Wire(bridge.address) as text, Wire(bridge.address) as binary:
+        text.say([b"set large:1 0 0 9000\r\n%b\r\n" % (b"v" * 9000)], b"\r\n")
+        gets = frame(GETKQ, b"many:1") + frame(GETKQ, b"many:2")
+        binary.say([gets, frame(NOOP)], frame(NOOP, magic=0x81))
+        for prefix in ("large:", "many:"):
+            eventually(partial(client.hexists, "redcouch:sys:traffic:prefix", prefix))
+            refused = run("promote", f"{prefix}*", "--to", "string", "--storage", own_redis.url)
+            assert (refused.status, f"  {prefix}\n" in refused.err) == (1, True)
 
 
 def test_cleanup(own_redis: RedisServer) -> None:
