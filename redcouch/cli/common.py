@@ -44,8 +44,8 @@ class Interrupted(CommandError):  # noqa: N818 - nothing went wrong
 
     exit_code = 130
 
-    def __init__(self) -> None:
-        super().__init__("interrupted")
+    def __init__(self, text: str = "interrupted") -> None:
+        super().__init__(text)
 
 
 def read_span(ctx: click.Context, param: click.Parameter, text: str) -> int:

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from redcouch.backends.origin.rollback import LACKING, why_not_back
 from redcouch.backends.origin.stages import LOOK_EVERY, Stage
 from redcouch.backends.redis.replies import is_wrong_type
-from redcouch.cli.common import NO, CommandError, echo_json, json_option, show_key
+from redcouch.cli.common import NO, CommandError, Interrupted, echo_json, json_option, show_key
 from redcouch.cli.progress import progress
 from redcouch.cli.storage import Storage, StoredItem
 from redcouch.cli.verify import difference_of
@@ -130,6 +130,8 @@ def command(
                 if loses:
                     click.echo(f"With --force: {loses}.")
             raise click.exceptions.Exit(NO) from None
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted: the stage is {opened.status().stage.value}") from None
         if as_json:
             echo_json({"changed": True, **_as_json(opened.status(), _why_not(opened))})
         else:
@@ -347,6 +349,10 @@ class _Change:
                 f"the stage is {self.stage.value} now, but {error}: see the log there, and run "
                 "this again"
             ) from None
+        if (counts := opened.status().stage) is not self.stage:
+            raise CommandError(
+                f"the stage is {counts.value}: Redis has been set back meanwhile, as by a failover"
+            )
 
     def _commit(self, until: float, clean: bool, reset: bool, least_token: int) -> None:
         """Try it until then: what was begun last may have to be repaired, and is meanwhile."""

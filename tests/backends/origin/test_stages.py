@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from redcouch.backends.origin.url import read_location as read_origin
+from redcouch.backends.redis.fill_leases import state_key
+from redcouch.backends.redis.layout import Layout
 from redcouch.cli.storage import read_storage
 from redcouch.cli.warm_storage import WarmLocation, WarmStorage, open_warm_storage
 from redcouch.memcached_client.node import BlockingNode
@@ -610,3 +612,69 @@ def test_late_after_the_change(
         assert "has been started again" in change(url, "origin-first")["reason"]
         assert go(url, "redis-first")["rollback_safe"]
         assert say(owner_of(nodes, b"k"), b"get k\r\n", b"END\r\n").split()[4] == b"new"
+
+
+@pytest.mark.parametrize(
+    ("stages", "earlier"),
+    [
+        (("origin-first",), "redis-first"),
+        (("redis-only",), "redis-first"),
+        (("origin-first", "redis-first"), "origin-first"),
+    ],
+)
+def test_redis_is_set_back(
+    url: str, redis: RedisServer | Cluster, stages: Sequence[str], earlier: str
+) -> None:
+    """
+    Where Redis has forgotten a stage, as when it is started again from an older copy, that counts
+    still; redis-first does not, since who is followed before it is right then, too.
+    """
+    state = state_key(Layout(cluster=isinstance(redis, Cluster)))
+    with servers.redcouch(url) as bridge, redis.client() as client:
+        say(bridge, b"set k 0 0 1\r\nx\r\n")
+        for stage in stages:
+            eventually(lambda: client.hget(state, "stage"))
+            version = client.hget(state, "version") or b"0"
+            go(url, stage, "--force")
+        client.hset(state, mapping={"stage": earlier, "version": version})
+        counts = earlier if stages[-1] == "redis-first" else stages[-1]
+        eventually(lambda: standing(url)["stage"] == counts)
+        number = ["origin-first", "redis-first", "redis-only"].index(counts) + 1
+        eventually(lambda: stats(bridge)["warm_stage"] == number)
+        assert standing(url)["stage"] == counts
+
+
+def test_redis_is_set_back_while_the_stage_changes(
+    url: str, redis: RedisServer | Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a failover to a replica that has not heard of it: then it is not said to be so."""
+    state = state_key(Layout(cluster=isinstance(redis, Cluster)))
+    go(url, "origin-first")
+    with redis.client() as client, monkeypatch.context() as patch:
+        commit = WarmStorage.commit
+
+        def commit_and_lose(*arguments: Any) -> None:
+            before = client.hgetall(state)
+            commit(*arguments)
+            client.hset(state, mapping=before)
+
+        patch.setattr(WarmStorage, "commit", commit_and_lose)
+        said = run("stage", "redis-first", "-s", url)
+        assert (said.status, said.out) == (3, "")
+        assert "the stage is origin-first: Redis has been set back" in said.err
+
+
+@pytest.mark.parametrize(
+    ("when", "counts"), [("hold", "redis-first"), ("await_following", "origin-first")]
+)
+def test_ctrl_c(url: str, when: str, counts: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever ends it is told which stage counts."""
+    with servers.redcouch(url), monkeypatch.context() as patch:
+        eventually(lambda: len(standing(url)["redcouches"]) == 1)
+
+        def interrupt(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(WarmStorage, when, interrupt)
+        said = eventually(lambda: run("stage", "origin-first", "-s", url), lambda it: it.status > 1)
+        assert said == (130, "", f"redcouch: interrupted: the stage is {counts}\n")

@@ -36,6 +36,14 @@ local STAGES = {['origin-first'] = true, ['redis-first'] = true, ['redis-only'] 
 local NUMBERS = {'version', 'epoch', 'returning', 'left', 'keys', 'from', 'until'}
 local COUNTED, MOMENTS = 3, 6
 
+-- Whether Redis has forgotten a stage that counted, as one does that is started again from an older
+-- copy, or has another master. That before it may be followed only where it is the safer one, which
+-- redis-first never is: either the old memcacheds are right, or nobody tells them anything.
+local function is_forgotten(state, stage, version)
+  local there = redis.call('HGET', state, 'version') or '0'
+  return stage ~= 'redis-first' and string.find(there, '^%d+$') and tonumber(version) > tonumber(there)
+end
+
 -- See to what is lost, over or senseless in the state. A member that knows the stage ('' for none)
 -- puts it back; where nobody does, it is an error, since another one would lose something.
 local function mend(state, stage, version)
@@ -54,8 +62,8 @@ local function mend(state, stage, version)
     senseless[#senseless + 1] = state .. ' stage'
   end
   -- Where Redis is full nothing can be noted, but it is told all the same.
-  if stage ~= '' and redis.pcall('HSETNX', state, 'stage', stage) == 1 then
-    redis.pcall('HSET', state, 'version', version)
+  if stage ~= '' and (redis.pcall('HSETNX', state, 'stage', stage) == 1 or is_forgotten(state, stage, version)) then
+    redis.pcall('HSET', state, 'stage', stage, 'version', version)
   end
   for place, number in ipairs(redis.call('HMGET', state, unpack(NUMBERS))) do
     local is_moment = place >= MOMENTS
