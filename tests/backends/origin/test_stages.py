@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from redcouch.backends.origin.url import read_location as read_origin
-from redcouch.backends.redis.fill_leases import state_key
+from redcouch.backends.redis.fill_leases import members_key, state_key
 from redcouch.backends.redis.layout import Layout
 from redcouch.cli.storage import read_storage
 from redcouch.cli.warm_storage import WarmLocation, WarmStorage, open_warm_storage
@@ -662,6 +662,33 @@ def test_redis_is_set_back_while_the_stage_changes(
         said = run("stage", "redis-first", "-s", url)
         assert (said.status, said.out) == (3, "")
         assert "the stage is origin-first: Redis has been set back" in said.err
+
+
+def test_one_whose_record_is_lost(
+    url: str, redis: RedisServer | Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where Redis evicts it, or has no room for it for a while: it is waited for, too."""
+    members = members_key(Layout(cluster=isinstance(redis, Cluster)))
+    announce, commit = WarmStorage._announce, WarmStorage.commit
+    with servers.redcouch(url), redis.client() as client, monkeypatch.context() as patch:
+        eventually(lambda: client.hlen(members))
+
+        def announce_and_lose(*arguments: Any) -> int:
+            version = announce(*arguments)
+            if not arguments[2]:
+                client.delete(members)
+            return version
+
+        held = []
+
+        def look_and_commit(opened: WarmStorage, *rest: Any) -> None:
+            held.append([one.acknowledged[-1:] for one in opened.members()])
+            commit(opened, *rest)
+
+        patch.setattr(WarmStorage, "_announce", announce_and_lose)
+        patch.setattr(WarmStorage, "commit", look_and_commit)
+        go(url, "origin-first")
+        assert held[-1] == ["="]
 
 
 @pytest.mark.parametrize(
