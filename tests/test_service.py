@@ -472,6 +472,17 @@ class ServiceTests(SynchronousTestCase):
         self.assertTrue(transport.aborted)
         self.assertEqual(self.events[-1], "storage stops")
 
+    def test_storage_that_stands_still(self) -> None:
+        """What it does not take in a second does not keep the service from ending."""
+        self.service.usage_recorder = mock.Mock(stop=Deferred)
+        self.start()
+        stopped = self.service.stopService()
+        self.clock.advance(0.9)
+        self.assertNoResult(stopped)
+        self.clock.advance(0.1)
+        self.successResultOf(stopped)
+        self.assertEqual(self.events[-1], "storage stops")
+
     def hold(self, *endpoints: str) -> list[mock.Mock]:
         """Start, and hold these; gives the ports."""
         self.start()
