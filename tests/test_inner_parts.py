@@ -27,9 +27,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from redcouch.backends.redis.connection import RedisConnectionFactory, RedisConnectionProtocol
-from redcouch.handover.succession import leave_open
 from redcouch.process.log import _SharedFile
 from redcouch.server.direct_writer import direct_writer, unsent
+from redcouch.server.listeners import leave_open
 
 PLACES = {
     "txredisapi.ClientService": "backends/redis/connection.py",
@@ -40,7 +40,7 @@ PLACES = {
     "SEND_LIMIT": "server/direct_writer.py",
     "bufferSize": "backends/redis/connection.py",
     "_shouldShutdown": "server/connection.py",
-    "_bindPath": "handover/succession.py",
+    "_bindPath": "server/listeners.py",
     "_fromListeningDescriptor": "server/listeners.py",
     "_raiseSynchronously": "server/listeners.py",
     "_waitingForPort": "server/listeners.py",

@@ -13,6 +13,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IFileDescriptorReceiver, IReadDescriptor
@@ -26,6 +27,7 @@ POSSIBLE = hasattr(socket, "SO_PEERCRED") and hasattr(os, "memfd_create")
 """Whether this system can do it."""
 
 _ABSTRACT = "\0redcouch-"
+_LONGEST_NAME = 90
 _CREDENTIALS = struct.Struct("3i")
 
 PATIENCE = 10.0
@@ -33,8 +35,9 @@ PATIENCE = 10.0
 
 
 def abstract_name(name: str) -> str:
-    """The address of a unix socket that is in no file system."""
-    return _ABSTRACT + name
+    """The address of a unix socket that is in no file system. One has 108 bytes at most."""
+    data = name.encode()
+    return _ABSTRACT + (name if len(data) <= _LONGEST_NAME else sha256(data).hexdigest())
 
 
 def private_name() -> str:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from twisted.application.service import MultiService
-from twisted.internet import unix
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -35,6 +34,7 @@ from redcouch.handover.descriptors import (
     speak,
 )
 from redcouch.process.systemd import Tell
+from redcouch.server.listeners import leave_open, remove_at_the_end
 from redcouch.workers.channel import ANSWER, ASK, REFUSE, Unanswered
 
 PROTOCOL = 1
@@ -201,9 +201,10 @@ class Succession(MultiService):
         taken = set(self._inherited)
         super().privilegedStartService()
         if taken:
-            self._borrowed = [port for place, port in self._whole.listening() if place in taken]
-            for port in self._borrowed:
+            borrowed = [(place, port) for place, port in self._whole.listening() if place in taken]
+            for _, port in borrowed:
                 leave_open(port)
+            self._borrowed = [port for place, port in borrowed if not place.startswith("systemd:")]
             self._whole.hold(taken)
 
     def startService(self) -> None:
@@ -324,23 +325,6 @@ class Succession(MultiService):
 
 def _another(protocol: Any) -> str:
     return f"it is of a version that hands over otherwise (protocol {PROTOCOL}, not {protocol})"
-
-
-def leave_open(port: Any) -> None:
-    """Let a port's socket be, which others have as well, when it is closed here."""
-    port._shouldShutdown = False
-    _set_path(port, b"\0")  # of another process
-
-
-def remove_at_the_end(port: Any) -> None:
-    """Nobody else has the port any more: where it is a unix socket, its path goes with it."""
-    _set_path(port)
-
-
-def _set_path(port: Any, path: bytes | None = None) -> None:
-    """What a unix port removes at its end: its own path, if no other is given."""
-    if isinstance(port, unix.Port):
-        port._bindPath = port.port = port.getHost().name if path is None else path
 
 
 class Restart:

@@ -16,13 +16,13 @@ import errno
 import re
 import socket
 from collections.abc import Callable, Collection, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from twisted.application.internet import StreamServerEndpointService
 from twisted.internet import unix
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
@@ -33,6 +33,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.lockfile import FilesystemLock
 from zope.interface import implementer
 
 from redcouch.errors import ConfigurationError, StartError
@@ -51,6 +52,8 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """What accept says where it is the system that has too little."""
 
 _TO_BE_HEARD = 0.05
+
+_MANAGED = "systemd:"
 
 _KINDS = ("tcp:", "tcp4:", "tcp6:", "unix:", "ssl:")
 
@@ -226,6 +229,10 @@ class ListeningReactor:
         """
         raise NotImplementedError
 
+    def listen(self, factory: IProtocolFactory) -> Deferred[Any]:
+        """As an endpoint does it; for one that cannot be read again in another process."""
+        return succeed(self.accept(factory))
+
     def listenTCP(
         self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
     ) -> Any:
@@ -261,13 +268,59 @@ class OpenSocket(ListeningReactor):
 
     def accept(self, factory: IProtocolFactory, unix_mode: int | None = None) -> Any:
         with self._socket as listening:
-            descriptor = listening.fileno()
-            if unix_mode is None:
-                return self._reactor.adoptStreamPort(descriptor, listening.family, factory)
-            port = unix.Port._fromListeningDescriptor(self._reactor, descriptor, factory)
+            return _adopt(listening.fileno(), listening.family, factory, self._reactor, unix_mode)
+
+
+class ManagersSocket(ListeningReactor):
+    """A socket that the service manager has opened, and goes on with when this process ends."""
+
+    def adoptStreamPort(self, descriptor: int, family: int, factory: IProtocolFactory) -> Any:
+        return _adopt(descriptor, family, factory, self._reactor)
+
+
+def _adopt(
+    descriptor: int,
+    family: int,
+    factory: IProtocolFactory,
+    reactor: Any,
+    unix_mode: int | None = None,
+) -> Any:
+    """A port for a socket that listens. The path of a unix one is only ours if it has a mode."""
+    if family != socket.AF_UNIX:
+        return reactor.adoptStreamPort(descriptor, family, factory)
+    port = unix.Port._fromListeningDescriptor(reactor, descriptor, factory)
+    if unix_mode is None:
+        leave_open(port)
+    else:
         port.mode = unix_mode
-        port.startListening()
-        return port
+    port.startListening()
+    return port
+
+
+def leave_open(port: Any) -> None:
+    """Let a port's socket be, which others have as well, when it is closed here."""
+    port._shouldShutdown = False
+    _set_path(port, b"\0")  # of another process
+
+
+def remove_at_the_end(port: Any) -> None:
+    """
+    Nobody else has the port any more: where it is a unix socket, its path goes with it. Its lock
+    tells who starts after a crash that the path is nobody's.
+    """
+    if isinstance(port, unix.Port):
+        path = port.getHost().name
+        _set_path(port, path)
+        lock = FilesystemLock(path + b".lock")
+        with suppress(OSError):  # it may not write there
+            if lock.lock():
+                port.lockFile = lock
+
+
+def _set_path(port: Any, path: bytes) -> None:
+    """What a unix port removes at its end."""
+    if isinstance(port, unix.Port):
+        port._bindPath = port.port = path
 
 
 def server_endpoint(
@@ -289,6 +342,10 @@ def server_endpoint(
     if inherited and description in inherited:
         reactor = OpenSocket(inherited.pop(description), reactor)
         shared = False
+        if description.startswith(_MANAGED):
+            return reactor
+    elif description.startswith(_MANAGED):
+        reactor = ManagersSocket(reactor)
     if shared:
         port, interface = _read_tcp(description)
         return SharedPortEndpoint(reactor, port, interface)
@@ -298,7 +355,7 @@ def server_endpoint(
         make_renewable(endpoint, description, reload)
         return endpoint
     except (IndexError, KeyError):
-        if not description.startswith("systemd:"):
+        if not description.startswith(_MANAGED):
             raise
         raise ConfigurationError(
             "the service manager has passed no such socket (LISTEN_FDS, LISTEN_FDNAMES)"

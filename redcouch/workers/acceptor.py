@@ -226,12 +226,6 @@ class InheritedSocket(ListeningReactor):
         acceptor.startListening()
         return acceptor
 
-    def listen(self, factory: IProtocolFactory) -> Any:
-        """As an endpoint does it; for one that cannot be read again in another process."""
-        from twisted.internet.defer import succeed
-
-        return succeed(self.accept(factory))
-
 
 def accepting_service(
     description: str, factory: IProtocolFactory, inherited_socket: InheritedSocket, reload: Reload

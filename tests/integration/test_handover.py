@@ -242,8 +242,11 @@ def test_tls_clients_finish(any_redis: RedisServer, tmp_path: Path) -> None:
 
 
 def test_unix_socket(any_redis: RedisServer, tmp_path: Path) -> None:
-    """A unix socket goes on as it is: with its clients, its mode and its path."""
-    path = tmp_path / "rc.sock"
+    """
+    A unix socket goes on as it is: with its clients, its mode and its path, however long that is.
+    After a crash it is opened again.
+    """
+    path = tmp_path / "s".ljust(99 - len(str(tmp_path)), "s")
     options = ("--port", f"unix:{path}:mode=600")
     with doomed(any_redis.url, *options) as old, ExitStack() as stack:
         wire = stack.enter_context(Wire(str(path)))
@@ -253,6 +256,11 @@ def test_unix_socket(any_redis: RedisServer, tmp_path: Path) -> None:
             assert request(wire, b"mn\r\n", b"\r\n") == b"MN\r\n"
             assert ask(str(path), b"mn\r\n", b"\r\n") == b"MN\r\n"
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert "Nobody can take over" not in old.log
+            eventually(lambda: os.path.lexists(f"{path}.lock"))
+            new.kill()
+            new.start()
+            assert ask(str(path), b"mn\r\n", b"\r\n") == b"MN\r\n"
         assert not path.exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from tests.reliability.clients import Client, Load
 from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
+from tests.support.wire import ask
 
 pytestmark = pytest.mark.once
 
@@ -78,7 +80,8 @@ def activated(
     notified.settimeout(60)
     twistd = str(Path(sys.executable).parent / "twistd")
     command = [twistd, "-n", "--pidfile=", "redcouch", "--storage", servers.patient(storage)]
-    command += ["--port", "systemd:domain=INET:name=redcouch", *options]
+    domain = listening.family.name.removeprefix("AF_")
+    command += ["--port", f"systemd:domain={domain}:name=redcouch", *options]
     descriptor = listening.fileno()
     with (folder / "log").open("ab") as log, notified:
         process = subprocess.Popen(
@@ -125,6 +128,20 @@ def test_socket_activation(
         for load in loads:
             load.finish()
     check_books(loads, reconnected=True)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_unix_socket_activation(any_redis: RedisServer, tmp_path: Path, workers: str) -> None:
+    """So does a unix one, with its path, and the mode that the service manager has given it."""
+    path = tmp_path / "rc.sock"
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(str(path))
+        path.chmod(0o620)
+        opened.listen()
+        for _ in range(2):
+            with activated(tmp_path, opened, any_redis.url, "--workers", workers):
+                assert ask(str(path), b"mn\r\n", b"\r\n") == b"MN\r\n"
+            assert stat.S_IMODE(path.stat().st_mode) == 0o620
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -6,15 +6,18 @@ import os
 import signal
 import socket
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 from twisted.internet.defer import succeed
 from twisted.internet.protocol import Factory
+from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import Clock
 
-from redcouch.server.listeners import BACKLOG, RetryingEndpoint, complete
+from redcouch.process.reload import Reload
+from redcouch.server.listeners import BACKLOG, RetryingEndpoint, complete, server_endpoint
 from tests.support import servers
 
 
@@ -49,6 +52,25 @@ def test_crowd() -> None:
             client.sendall(b"version\r\n")
         for client in client_count:
             assert client.recv(100).startswith(b"VERSION ")
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_socket_of_a_service_manager(family: socket.AddressFamily, tmp_path: Path) -> None:
+    """Whoever takes over is passed none by the manager, and has that of the process before."""
+    place = "systemd:domain=ANY:name=redcouch"
+    address = str(tmp_path / "s") if family == socket.AF_UNIX else (servers.LOOPBACK, 0)
+    with socket.socket(family) as opened:
+        opened.bind(address)
+        opened.listen()
+        name = opened.getsockname()
+        inherited = {place: opened.dup()}
+        endpoint = server_endpoint(place, SelectReactor(), False, Reload(), inherited)
+        port = endpoint.listen(Factory()).result
+        assert port.socket.getsockname() == name
+        assert not inherited
+        port.connectionLost(None)
+        with socket.socket(family) as client:
+            client.connect(name)  # it is the manager's, who goes on
 
 
 @pytest.mark.parametrize("reads", [True, False])
