@@ -115,13 +115,7 @@ class Meter:
         self.requests = Distribution()
         self.round_trips = Distribution()
         self.reconnections = 0
-        self._connected = False
         self._clock = clock
-
-    def connected(self) -> None:
-        """There is a connection to the storage."""
-        self.reconnections += self._connected
-        self._connected = True
 
     def around(self, perform: Perform) -> Perform:
         """The same, with some of its batches measured."""

@@ -29,6 +29,7 @@ def test_a_dead_node_is_seen(workers: str) -> None:
         )
         assert {node["slots"] for node in nodes} == {5461, 5462}
         assert all("trouble" not in node for node in nodes)
+        assert metrics(server)["redcouch_storage_reconnections_total"] == 0
         slot = slot_of(b"rc:k")
         target = next(node for node in cluster.masters if node is not cluster.serving(slot))
         with cluster.moving(slot, target):

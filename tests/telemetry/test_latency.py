@@ -93,17 +93,3 @@ def test_some_batches_are_measured() -> None:
         answer("yes")
     assert answers == ["yes"] * 70
     assert meter.requests.counts == of(*[0.004] * 10).counts
-
-
-def test_reconnections() -> None:
-    """The first connection is none; a reset forgets the others."""
-    meter = Meter(lambda: 0.0)
-    meter.connected()
-    assert meter.reconnections == 0
-    meter.connected()
-    meter.connected()
-    assert meter.reconnections == 2
-    meter.reset()
-    assert meter.reconnections == 0
-    meter.connected()
-    assert meter.reconnections == 1

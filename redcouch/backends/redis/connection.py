@@ -438,6 +438,7 @@ class RedisConnection:
         self._reason = "not tried yet"
         self._told = ""
         self._connected_told = False
+        self._was_up = False
         self._search: MasterSearch | None = None
         self._early: list[tuple[bytes, Waiting]] = []
         self._outgoing: list[bytes] = []
@@ -510,7 +511,8 @@ class RedisConnection:
             self._end_search()
             self._connected_told = False
         if self.meter is not None:
-            self.meter.connected()
+            self.meter.reconnections += self._was_up
+        self._was_up = True
         if not self._connected_told:
             self._connected_told = True
             self._log.info(

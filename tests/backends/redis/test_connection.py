@@ -326,6 +326,7 @@ class ComingAndGoingTests(RedisCase):
             await self.connect(server.url + parameters, meter=meter)
             await self.get()
             self.assertGreater(sum(meter.round_trips.counts), 0)
+            self.assertEqual(meter.reconnections, 0)
             self.native(server).client_kill_filter(_type="normal", skipme=True)
             await eventually_in_reactor(lambda meter=meter: meter.reconnections)  # type: ignore[misc]
 
