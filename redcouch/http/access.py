@@ -23,7 +23,7 @@ from twisted.internet.interfaces import (
     IPullProducer,
     ITCPTransport,
 )
-from twisted.logger import Logger
+from twisted.logger import Logger, LogPublisher
 from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -216,14 +216,24 @@ class _Request(Request):
 
 
 class _Channel(HTTPChannel):
-    """Says why it does not read on."""
+    """Says why it does not read on, to the client and not in the log."""
+
+    _log = Logger(observer=LogPublisher())
+
+    def headerReceived(self, line: bytes) -> bool:
+        try:
+            well: bool = super().headerReceived(line)
+        except ValueError:  # a length of more digits than Python reads
+            self._refuse(b"400 Bad Request")
+            return False
+        return well
 
     def lineLengthExceeded(self, line: bytes) -> None:
+        self._refuse(b"431 Request Header Fields Too Large")
+
+    def _refuse(self, status: bytes) -> None:
         transport: Any = self.transport
-        transport.write(
-            b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-            b"Connection: close\r\nContent-Length: 0\r\n\r\n"
-        )
+        transport.write(b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status)
         self.loseConnection()
 
 

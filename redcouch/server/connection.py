@@ -557,7 +557,7 @@ class ConnectionFactory(Factory):
         """A client is here."""
         counters = self._shared.counters
         counters.curr_connections += 1
-        counters.total_connections += 1
+        counters.total_connections += connection.transit is None  # else let in before
         connection.number = next(self._numbers)
         self.connections.add(connection)
         self._count_all(self.staying)

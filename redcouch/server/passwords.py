@@ -172,7 +172,7 @@ class Authenticator:
         @raise ConfigurationError: the file cannot be used.
         """
         self._path = path
-        self._counters = counters
+        self.counters = counters
         self._reactor = reactor
         #: Users with their passwords or hashes, as L{read_users} gives them.
         self.users = read_users(path) if users is None else users
@@ -203,14 +203,14 @@ class Authenticator:
 
     async def _check(self, user: bytes, password: bytes, client: str) -> bool:
         began = self._reactor.seconds()
-        self._counters.auth_cmds += 1
+        self.counters.auth_cmds += 1
         expected = self.users.get(user, _NOBODY)
         mark = self._mark(user, password, expected)
         proven = self._known(user, mark)
         if proven is None:
             proven = await self._find_out(user, password, expected, mark, client)
         if not proven:
-            self._counters.auth_errors += 1
+            self.counters.auth_errors += 1
             self._note_failure(client)
             await deferLater(self._reactor, self._until_answer(began))
         return proven

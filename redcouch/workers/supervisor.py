@@ -171,6 +171,7 @@ class AllStats:
 
     async def reset(self) -> None:
         self._former.reset()
+        await self._own.reset()
         for slot in self._all:
             slot.last.reset()
         await _together([slot.ask("reset") for slot in self._all])
@@ -242,7 +243,9 @@ class Supervisor(MultiService):
         self._held: Collection[str] = ()
         #: See L{Successor<redcouch.handover.succession.Successor>}.
         self.adopters: Sequence[str] = ()
-        self.stats_source = AllStats(self._slots, self._beside, OwnStats(Counters(), list, reactor))
+        #: Of passwords at the pages; those of clients are the workers'.
+        counters = Counters() if authenticator is None else authenticator.counters
+        self.stats_source = AllStats(self._slots, self._beside, OwnStats(counters, list, reactor))
         self.status_source = AllStatus(self._slots, self.stats_source)
         self._drain_timeout: float = options["drain-timeout"]
         self._one_was_ready = False

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from redcouch.http.access import (
@@ -142,10 +143,15 @@ class ManyRequestsTests(TestCase):
             await deferLater(reactor, 0)
 
     async def test_not_taken(self) -> None:
-        """Nothing is made for whoever takes nothing; who takes nothing for a minute is closed."""
+        """
+        Nothing is made for whoever takes nothing; who takes nothing for a minute is closed, and the
+        log says nothing of that.
+        """
         self.transport.producer.pauseProducing()
         for _ in range(5):
             await deferLater(reactor, 0)
         self.assertEqual(self.answers, 0)
-        self.clock.advance(60)
+        with capturedLogs() as said:
+            self.clock.advance(60)
         self.assertTrue(self.transport.disconnecting)
+        self.assertEqual(said, [])

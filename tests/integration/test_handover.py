@@ -503,7 +503,7 @@ def test_workers_are_renewed(any_redis: RedisServer) -> None:
         assert not set(after.values()) & set(before.values())
         for wire in wires:
             assert request(wire, b"get a\r\n", b"END\r\n") == b"VALUE a 0 1\r\nx\r\nEND\r\n"
-        stats_with(wires[0], cmd_set="6", cmd_get="6")
+        stats_with(wires[0], cmd_set="6", cmd_get="6", total_connections="0")
 
 
 def test_worker_that_cannot_be_renewed(any_redis: RedisServer, tmp_path: Path) -> None:

@@ -218,6 +218,8 @@ def test_requests_that_are_too_large(seen: RedCouch) -> None:
     assert fetch(seen, "/metrics", Long="x" * 20_000).status == 431
     assert fetch(seen, "/" + "x" * 20_000).status == 431
     assert fetch(seen, "/metrics", A="x" * 9_000, B="x" * 9_000).status == 400
+    long: dict[str, Any] = {"Content-Length": "9" * 5_000}
+    assert fetch(seen, "/metrics", **long).status == 400
     assert fetch(seen, "/healthz").status == 200
 
 
@@ -277,17 +279,20 @@ def test_nothing_is_logged_for_a_request(seen: RedCouch) -> None:
     assert seen.log == before
 
 
-def test_names_and_passwords(any_redis: RedisServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_names_and_passwords(any_redis: RedisServer, tmp_path: Path, workers: str) -> None:
     """With --http-auth a user of the file is asked for; probes are answered to everybody."""
     users = tmp_path / "users"
     users.write_text("ann:secret\n")
     options = ("--http", "0", "--http-auth", "--auth-file", str(users), "--http-host", "seen.test")
-    with servers.redcouch(any_redis.url, *options, ready=False) as server:
+    with servers.redcouch(any_redis.url, *options, "--workers", workers, ready=False) as server:
         refused = fetch(server, "/api/status")
         assert refused.status == 401
         assert refused.headers["www-authenticate"].startswith("Basic ")
         assert fetch(server, "/metrics", user="ann:wrong").status == 401
-        assert fetch(server, "/metrics", user="ann:secret", Host="seen.test").status == 200
+        scraped = fetch(server, "/metrics", user="ann:secret", Host="seen.test")
+        assert scraped.status == 200
+        assert 'redcouch_authentications_total{outcome="failure"} 1.0' in scraped.body
         told = fetch(server, "/api/status", user="ann:secret").body
         assert "secret" not in told
         assert fetch(server, "/healthz").status == 200
