@@ -258,7 +258,7 @@ def _make_service(options: Options) -> MultiService:
     keep_steady(reactor)
     _make_room(options["max-connections"], 0 if options["http"] is None else HTTP_CONNECTIONS)
     reactor.callWhenRunning(_warn_if_open, options)
-    restart = Restart(os.environ)
+    restart = Restart(os.environ, reactor)
     tell = notifier(os.environ)
     reload = Reload()
     reload.on_hangup(reactor)

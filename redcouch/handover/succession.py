@@ -46,6 +46,9 @@ otherwise, could not follow.
 _LENGTH = struct.Struct("!I")
 _MOST_SOCKETS = 200
 
+_LOOK = 0.2
+"""Seconds between two looks whether a process that is to take over has failed."""
+
 TAKE_OVER = "--take-over"
 """The option of twistd redcouch."""
 
@@ -332,8 +335,9 @@ class Restart:
 
     _log = Logger()
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], reactor: Any) -> None:
         """@param environment: what this process was started with."""
+        self._reactor = reactor
         self._environment = dict(environment)
         self._directory = os.getcwd()  # from which twistd may go away
         self._process: subprocess.Popen[bytes] | None = None
@@ -362,6 +366,20 @@ class Restart:
             self._log.error("SIGUSR2: cannot start another process: {error}", error=error)
             return
         self._log.info("SIGUSR2: process {pid} is to take over", pid=self._process.pid)
+        self._look_whether_it_fails(self._process)
+
+    def _look_whether_it_fails(self, process: subprocess.Popen[bytes]) -> None:
+        """Its own words may have gone nowhere: in the background there is no standard error."""
+        status = process.poll()
+        if status is None:
+            self._reactor.callLater(_LOOK, self._look_whether_it_fails, process)
+        elif status:
+            self._log.error(
+                "SIGUSR2: process {pid} has ended with status {status}, and this one goes on. "
+                "Start one with --take-over to see why",
+                pid=process.pid,
+                status=status,
+            )
 
 
 class PidFile:

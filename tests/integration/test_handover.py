@@ -487,6 +487,25 @@ def test_restart(any_redis: RedisServer) -> None:
         eventually(lambda: not runs(new))
 
 
+def test_restart_that_fails(any_redis: RedisServer, tmp_path: Path) -> None:
+    """In the background, where nobody hears the new process, the log of the old one says so."""
+    port, users = servers.free_port(), tmp_path / "users"
+    users.write_text("ann:secret\n")
+    file, log = tmp_path / "rc.pid", tmp_path / "log"
+    service = ["redcouch", "--port", str(port), "--storage", any_redis.url]
+    start([f"--pidfile={file}", f"--logfile={log}"], [*service, "--auth-file", str(users)], None)
+    pid = int(file.read_text())
+    try:
+        eventually(lambda: listens_on(port))
+        users.unlink()
+        os.kill(pid, signal.SIGUSR2)
+        eventually(lambda: "has ended with status 1, and this one goes on" in log.read_text())
+        assert listens_on(port)
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        eventually(lambda: not runs(pid))
+
+
 def test_workers_are_renewed(any_redis: RedisServer) -> None:
     """SIGUSR2 renews one worker after the other; clients and what was counted stay."""
     with servers.redcouch(any_redis.url, "--workers", "2") as server, ExitStack() as stack:
