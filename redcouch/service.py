@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -36,7 +36,7 @@ from redcouch.handover.succession import Inherited, Restart, Succession
 from redcouch.interfaces import IStorageBackend
 from redcouch.limits import HTTP_CONNECTIONS
 from redcouch.options import FLAGS, Options, endpoints_of
-from redcouch.process.clock import keep_steady
+from redcouch.process.clock import LAST_WORDS, for_at_most, keep_steady
 from redcouch.process.log import OwnLog
 from redcouch.process.reload import Reload
 from redcouch.process.systemd import Tell, nobody, notifier
@@ -56,9 +56,6 @@ _OTHER_DESCRIPTORS = 64
 
 _LOOK = 0.05
 """Seconds between two looks whether the storage is there, for who takes over."""
-
-_LAST_WORDS = 1.0
-"""Seconds that the storage has to take the inventory, when the service ends."""
 
 _LATE = 100
 """Looks after which it is late, and says so."""
@@ -192,10 +189,7 @@ class RedCouchService(MultiService):
             giver.stop()
             self._log.info("{given} clients go on in the next process", given=giver.given)
         if self.usage_recorder is not None:
-            written: Deferred[None] = Deferred()
-            self.usage_recorder.stop().chainDeferred(written)
-            with suppress(TimeoutError):  # the storage stands still
-                await written.addTimeout(_LAST_WORDS, self._reactor)
+            await for_at_most(LAST_WORDS, self.usage_recorder.stop(), self._reactor)
         if self.write_probe is not None:
             self.write_probe.stop()
         await self._backend.stop()

@@ -34,6 +34,7 @@ from tests.support.servers import TWISTD
 from tests.support.storages import Slow
 from tests.support.transports import Transport, shared_of
 from tests.support.wire import Address, Wire, ask
+from tests.support.workers import runs
 
 REFUSED = b"ERROR Too many open connections\r\n"
 
@@ -672,6 +673,22 @@ def until_over(server: servers.RedCouch) -> None:
 def until_heard(server: servers.RedCouch) -> None:
     """Until the service has read what was sent: one that comes later has its answer."""
     assert ask(server.address, b"version\r\n", b"\r\n").startswith(b"VERSION ")
+
+
+@pytest.mark.parametrize("form", ["{}", "warm:{}&from=memcached://127.0.0.1:1"])
+def test_a_stop_while_redis_stands_still(form: str) -> None:
+    """It ends all the same, however long Redis may take to answer."""
+    with (
+        servers.redis_server() as redis,
+        servers.redcouch(form.format(f"{redis.url}?timeout=3600")) as server,
+    ):
+        pid = server.pid
+        servers.hold(redis.pid)
+        try:
+            os.kill(pid, signal.SIGTERM)
+            eventually(lambda: not runs(pid))
+        finally:
+            os.kill(redis.pid, signal.SIGCONT)
 
 
 def test_interrupt() -> None:

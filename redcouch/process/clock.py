@@ -8,9 +8,12 @@ as long: an answer for the end of its turn, and what watches over the connection
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
+
+from twisted.internet.defer import Deferred, TimeoutError
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -20,6 +23,22 @@ uptime: Callable[[], float] = partial(time.clock_gettime, _CLOCK)
 Seconds on a clock that is never set. On Linux it goes on while the machine is
 suspended, as the lives of items do in a Redis elsewhere.
 """
+
+
+LAST_WORDS = 1.0
+"""Seconds that a storage has to take what it is told when the service ends: it may stand still."""
+
+
+async def for_at_most(seconds: float, waited: Awaitable[Any], clock: Any) -> None:
+    """Wait until something is done, but no longer: nobody hears then what comes of it."""
+
+    async def wait() -> None:
+        await waited
+
+    done: Deferred[None] = Deferred()
+    Deferred.fromCoroutine(wait()).chainDeferred(done)
+    with suppress(TimeoutError):
+        await done.addTimeout(seconds, clock)
 
 
 def keep_steady(reactor: Any) -> None:

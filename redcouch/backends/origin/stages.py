@@ -31,6 +31,7 @@ from redcouch.backends.fill_leases import Beat, FillState, Leave
 from redcouch.backends.origin.fetch import Execute
 from redcouch.errors import BackendError
 from redcouch.interfaces import Answer
+from redcouch.process.clock import LAST_WORDS, for_at_most
 from redcouch.results import ErrorKind, Failed, Result
 
 LEASE = 5.0
@@ -175,7 +176,7 @@ class StageFollower:
         self._let_go(Failure(BackendError(ErrorKind.UNAVAILABLE, "the service ends")))
         if not unfinished:
             with suppress(BackendError):  # it counts as gone in a while
-                await self._ask([Leave(self.member)])
+                await for_at_most(LAST_WORDS, self._ask([Leave(self.member)]), self._clock)
 
     def _cancel(self) -> None:
         if self._timer is not None and self._timer.active():

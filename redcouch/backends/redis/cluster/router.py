@@ -182,6 +182,7 @@ class Router:
         for address in [*self._links]:
             self._drop(address)
         self._mind_early()  # with no node left, it is over
+        self._topology = None
         return gatherResults(self._stopping).addCallback(lambda _: None)
 
     def health(self) -> Health:
