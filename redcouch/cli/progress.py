@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -28,12 +28,7 @@ class Stop:
             self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -45,7 +40,7 @@ class Stop:
     @contextmanager
     def suspended(self) -> Iterator[None]:
         """As if this were not there, within the block: for a question that is asked."""
-        self.__exit__(None, None, None)
+        self.__exit__()
         try:
             yield
         finally:

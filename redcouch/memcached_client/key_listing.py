@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from tempfile import TemporaryFile
-from types import TracebackType
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from redcouch.limits import is_key
@@ -57,12 +56,7 @@ class ListedKeys:
     def __enter__(self) -> ListedKeys:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._file.close()
 
     def __len__(self) -> int:
@@ -165,6 +159,6 @@ def _read(
             if stopped():
                 break
     except BaseException:
-        keys.__exit__(None, None, None)
+        keys.__exit__()
         raise
     return keys

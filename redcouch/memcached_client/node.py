@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from math import ceil
 from operator import itemgetter
 from secrets import token_hex
-from types import TracebackType
 from typing import TypeAlias
 
 from redcouch.errors import ServerError
@@ -98,12 +97,7 @@ class BlockingNode:
         if process_of(self.stats()) != self.process:
             raise connection.fault("has been started again meanwhile")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._open.close()
 
     @property
