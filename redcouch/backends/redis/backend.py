@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from redcouch.backends.redis.admin import RedisAdmin
 from redcouch.backends.redis.base import BaseBackend
@@ -23,26 +22,9 @@ from redcouch.backends.redis.replies import Reader, Unfinished
 from redcouch.backends.redis.script_codec import ScriptCodec
 from redcouch.commands import Command
 from redcouch.errors import BackendError
-from redcouch.interfaces import (
-    Answer,
-    BackendContext,
-    IDescribedBackend,
-    IDirectBackend,
-    IDiscoveryBackend,
-    IFillableBackend,
-    ITrafficBackend,
-    IWriteProbingBackend,
-)
+from redcouch.interfaces import Answer, BackendContext
 
 
-@implementer(
-    IDescribedBackend,
-    IDirectBackend,
-    IDiscoveryBackend,
-    IFillableBackend,
-    ITrafficBackend,
-    IWriteProbingBackend,
-)
 class RedisBackend(BaseBackend):
     """See the module."""
 

@@ -9,13 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
 
 from redcouch.backends.redis.discovery_store import list_version
 from redcouch.backends.redis.in_parts import Admin, InParts
 from redcouch.backends.redis.replies import Pack
 from redcouch.backends.redis.usage_store import Asks, UsageStore
 from redcouch.commands import Command
-from redcouch.interfaces import Answer, Health
+from redcouch.interfaces import (
+    Answer,
+    Health,
+    IDescribedBackend,
+    IDirectBackend,
+    IDiscoveryBackend,
+    IFillableBackend,
+    ITrafficBackend,
+    IWriteProbingBackend,
+)
 from redcouch.results import Result
 from redcouch.telemetry.usage import Usage, UsageSample
 
@@ -58,6 +68,14 @@ class Administers(Admin, Protocol):
         """Wait for no flush any more."""
 
 
+@implementer(
+    IDescribedBackend,
+    IDirectBackend,
+    IDiscoveryBackend,
+    IFillableBackend,
+    ITrafficBackend,
+    IWriteProbingBackend,
+)
 class BaseBackend:
     """
     See the module.

@@ -15,7 +15,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from redcouch.backends.fill_leases import FILL_METHODS
 from redcouch.backends.redis.base import BaseBackend
@@ -30,27 +29,10 @@ from redcouch.backends.redis.replies import Packed, Reader, Unfinished, error_co
 from redcouch.backends.redis.script_codec import ScriptCodec
 from redcouch.commands import Command, ManyKeysCommand
 from redcouch.errors import BackendError
-from redcouch.interfaces import (
-    Answer,
-    BackendContext,
-    IDescribedBackend,
-    IDirectBackend,
-    IDiscoveryBackend,
-    IFillableBackend,
-    ITrafficBackend,
-    IWriteProbingBackend,
-)
+from redcouch.interfaces import Answer, BackendContext
 from redcouch.results import ErrorKind, Failed
 
 
-@implementer(
-    IDescribedBackend,
-    IDirectBackend,
-    IDiscoveryBackend,
-    IFillableBackend,
-    ITrafficBackend,
-    IWriteProbingBackend,
-)
 class ClusterBackend(BaseBackend):
     """See the module."""
 
