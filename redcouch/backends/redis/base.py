@@ -6,16 +6,17 @@ batch gets there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from redcouch.backends.redis.discovery_store import list_version
-from redcouch.backends.redis.in_parts import Admin, InParts
 from redcouch.backends.redis.replies import Pack
 from redcouch.backends.redis.usage_store import Asks, UsageStore
-from redcouch.commands import Command
+from redcouch.commands import Command, Dump, Flush
+from redcouch.errors import BackendError
 from redcouch.interfaces import (
     Answer,
     Health,
@@ -26,7 +27,7 @@ from redcouch.interfaces import (
     ITrafficBackend,
     IWriteProbingBackend,
 )
-from redcouch.results import Result
+from redcouch.results import Failed, ListedPage, Outcome, Result
 from redcouch.telemetry.usage import Usage, UsageSample
 
 
@@ -49,8 +50,14 @@ class Connects(Protocol):
         """Whether commands reach Redis now."""
 
 
-class Administers(Admin, Protocol):
+class Administers(Protocol):
     """Does what concerns all items, or Redis itself."""
+
+    async def flush(self, command: Flush) -> Outcome | Failed:
+        """Remove all items."""
+
+    async def dump(self, command: Dump) -> ListedPage:
+        """List some items."""
 
     async def statistics(self) -> Mapping[str, int]:
         """See L{IStorageBackend<redcouch.interfaces.IStorageBackend>}."""
@@ -102,7 +109,6 @@ class BaseBackend:
         self._admin = admin
         self._connection = connection
         self._usage = UsageStore(exchange)
-        self._in_parts = InParts(packers, self.execute, admin)
 
     def start(self) -> Deferred[None]:
         """See L{IStorageBackend<redcouch.interfaces.IStorageBackend>}."""
@@ -155,5 +161,31 @@ class BaseBackend:
         raise NotImplementedError
 
     def _perform_in_parts(self, commands: Sequence[Command], answer: Answer) -> None:
-        """Perform a batch with a flush or a dump in it."""
-        Deferred.fromCoroutine(self._in_parts.execute(commands)).addBoth(answer)
+        """A batch with a flush or a dump in it: what comes before, that, what comes after."""
+        Deferred.fromCoroutine(self._each_part(commands)).addBoth(answer)
+
+    async def _each_part(self, commands: Sequence[Command]) -> list[Result]:
+        results: list[Result] = []
+        for packed, part in groupby(commands, lambda command: command.__class__ in self._packers):
+            if packed:
+                results += await self._ordinary([*part])
+            else:
+                results += [await self._alone(command) for command in part]
+        return results
+
+    async def _ordinary(self, commands: list[Command]) -> list[Result]:
+        try:
+            return await self.execute(commands)
+        except BackendError as error:
+            return [error.failed] * len(commands)
+
+    async def _alone(self, command: Command) -> Result:
+        try:
+            match command:
+                case Flush():
+                    return await self._admin.flush(command)
+                case Dump():
+                    return await self._admin.dump(command)
+        except BackendError as error:
+            return error.failed
+        raise TypeError(f"no such command: {command!r}")
