@@ -108,39 +108,13 @@ SETTLE = load("settle")
 WATCH, NOTE, REPLACE = _read("watch"), _read("note"), _read("replace")
 """These are about no item, and always sent whole."""
 
-SCRIPTS = (
-    SET,
-    STORE,
-    CONCAT,
-    ARITHMETIC,
-    TOUCH,
-    GAT,
-    DELETE,
-    ASSIGN,
-    META,
-    WIN,
-    PROBE,
-    INVALIDATE,
-    LIST,
-    LEASE,
-    FILL,
-    DENY,
-    ALLOW,
-    REVOKE,
-    BEAT,
-    FRESH,
-)
+_READ = (GAT, ASSIGN, META, WIN, PROBE, LIST)
+_CHANGE = (SET, STORE, CONCAT, ARITHMETIC, TOUCH, DELETE, INVALIDATE)
+
+SCRIPTS = (*_READ, *_CHANGE, LEASE, FILL, DENY, ALLOW, REVOKE, BEAT, FRESH)
 """What the service calls by SHA-1; all are loaded before a connection is used."""
 
-_TWO_KEYS = frozenset((LEASE, FILL, DENY, ALLOW, REVOKE, BEAT, FRESH))
+_ONE_KEY = (ITEM_LEASE, ITEM_FILL, STATE_BEAT, MEMBER_BEAT, DENIALS_ADD, DENIALS_REMOVE)
 
-CLUSTER_SCRIPTS = (
-    *(script for script in SCRIPTS if script not in _TWO_KEYS),
-    ITEM_LEASE,
-    ITEM_FILL,
-    STATE_BEAT,
-    MEMBER_BEAT,
-    DENIALS_ADD,
-    DENIALS_REMOVE,
-)
+CLUSTER_SCRIPTS = (*_READ, *_CHANGE, *_ONE_KEY)
 """The same for a cluster: each has one key."""

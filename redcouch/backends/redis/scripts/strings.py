@@ -21,26 +21,8 @@ LEASE = load("lease", "strings", "fill_leases")
 FILL = load("fill", "strings", "fill_leases")
 ALLOW = load("allow", "strings", "fill_leases")
 
-SCRIPTS = (
-    SET,
-    STORE,
-    CONCAT,
-    ARITHMETIC,
-    TOUCH,
-    GAT,
-    DELETE,
-    META,
-    INVALIDATE,
-    LIST,
-    READ,
-    PROBE,
-    RESERVED,
-    LEASE,
-    FILL,
-    DENY,
-    ALLOW,
-    REVOKE,
-    BEAT,
-    FRESH,
-)
+_READ = (GAT, META, LIST, READ, PROBE, RESERVED)
+_CHANGE = (SET, STORE, CONCAT, ARITHMETIC, TOUCH, DELETE, INVALIDATE)
+
+SCRIPTS = (*_READ, *_CHANGE, LEASE, FILL, DENY, ALLOW, REVOKE, BEAT, FRESH)
 """Every script; all are loaded before a connection is used."""
