@@ -8,7 +8,7 @@ series as there are workers, commands, dialects and outcomes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -165,66 +165,56 @@ class _Collected(Collector):
             (place, place.worker_status) for place, _ in places if place.worker_status is not None
         ]
         used = [(place, usage) for place, usage in places if usage is not None]
-        yield _each(
-            GaugeMetricFamily("redcouch_worker_up", "1 if it answers.", labels=("worker",)),
+        yield _gauges(
+            "redcouch_worker_up",
+            "1 if it answers.",
             ((place.number, int(place.worker_status is not None)) for place, _ in places),
         )
-        yield _each(
-            CounterMetricFamily(
-                "redcouch_worker_restarts", "Times that it was started again.", labels=("worker",)
-            ),
+        yield _counts(
+            "redcouch_worker_restarts",
+            "Times that it was started again.",
             ((place.number, place.restarts) for place, _ in places),
         )
-        yield _each(
-            GaugeMetricFamily(
-                "redcouch_storage_up", "1 if the worker reaches the storage.", labels=("worker",)
-            ),
+        yield _gauges(
+            "redcouch_storage_up",
+            "1 if the worker reaches the storage.",
             ((place.number, int(worker_status.ready)) for place, worker_status in here),
         )
-        yield _each(
-            GaugeMetricFamily(
-                "redcouch_worker_connections", "Clients connected to it.", labels=("worker",)
-            ),
+        yield _gauges(
+            "redcouch_worker_connections",
+            "Clients connected to it.",
             ((place.number, worker_status.connections) for place, worker_status in here),
         )
-        yield _each(
-            GaugeMetricFamily(
-                "redcouch_in_flight",
-                "Clients whose requests are being answered.",
-                labels=("worker",),
-            ),
+        yield _gauges(
+            "redcouch_in_flight",
+            "Clients whose requests are being answered.",
             ((place.number, worker_status.in_flight) for place, worker_status in here),
         )
-        yield _each(
-            CounterMetricFamily(
-                "redcouch_worker_cpu_seconds", "CPU time, user and system.", labels=("worker",)
-            ),
+        yield _counts(
+            "redcouch_worker_cpu_seconds",
+            "CPU time, user and system.",
             ((place.number, usage.cpu) for place, usage in used),
         )
-        yield _each(
-            GaugeMetricFamily(
-                "redcouch_worker_resident_memory_bytes", "Resident memory.", labels=("worker",)
-            ),
+        yield _gauges(
+            "redcouch_worker_resident_memory_bytes",
+            "Resident memory.",
             ((place.number, usage.memory) for place, usage in used),
         )
-        yield _each(
-            GaugeMetricFamily(
-                "redcouch_worker_open_fds", "Open file descriptors.", labels=("worker",)
-            ),
+        yield _gauges(
+            "redcouch_worker_open_fds",
+            "Open file descriptors.",
             ((place.number, usage.files) for place, usage in used),
         )
 
     def _storage(self) -> Iterator[Metric]:
         """Nothing where it cannot be asked: a zero would look like an empty Redis."""
-        for there, (name, documentation, kind) in _STORAGE.items():
+        for there, (name, documentation) in _STORAGE.items():
             if there in self._view.statistics:
-                yield kind(name, documentation, value=self._view.statistics[there])
-        for there, documentation in (_WARM | _CLUSTER).items():
+                make = _count if there in _COUNTED else _one
+                yield make(f"redcouch_{name}", documentation, self._view.statistics[there])
+        for there, documentation in (_WARM | _CLUSTER | _CACHE).items():
             if there in self._view.snapshot.storage:
-                count = self._view.snapshot.storage[there]
-                yield _count(f"redcouch_{there}", documentation, count)
-        for there, (documentation, make) in _CACHE.items():
-            if there in self._view.snapshot.storage:
+                make = _one if there == "cache_bytes" else _count
                 yield make(f"redcouch_{there}", documentation, self._view.snapshot.storage[there])
 
     def _traffic(self) -> Iterator[Metric]:
@@ -257,63 +247,29 @@ class _Collected(Collector):
 
 
 _STORAGE = {
-    "curr_items": (
-        "redcouch_storage_items",
-        "Keys in the database of the items.",
-        GaugeMetricFamily,
-    ),
-    "bytes": ("redcouch_storage_memory_bytes", "Memory the storage uses.", GaugeMetricFamily),
-    "limit_maxbytes": (
-        "redcouch_storage_memory_limit_bytes",
-        "Memory the storage may use.",
-        GaugeMetricFamily,
-    ),
-    "evictions": (
-        "redcouch_storage_evicted",
-        "Keys that the storage evicted for want of memory.",
-        CounterMetricFamily,
-    ),
-    "reclaimed": (
-        "redcouch_storage_expired",
-        "Keys that the storage removed as expired.",
-        CounterMetricFamily,
-    ),
-    "cluster_masters": (
-        "redcouch_cluster_masters",
-        "Masters of the cluster that serve slots.",
-        GaugeMetricFamily,
-    ),
-    "cluster_masters_down": (
-        "redcouch_cluster_masters_down",
-        "Those of them that cannot be asked.",
-        GaugeMetricFamily,
-    ),
-    "cluster_slots_unserved": (
-        "redcouch_cluster_slots_unserved",
-        "Slots that no node serves.",
-        GaugeMetricFamily,
-    ),
+    "curr_items": ("storage_items", "Keys in the database of the items."),
+    "bytes": ("storage_memory_bytes", "Memory the storage uses."),
+    "limit_maxbytes": ("storage_memory_limit_bytes", "Memory the storage may use."),
+    "evictions": ("storage_evicted", "Keys that the storage evicted for want of memory."),
+    "reclaimed": ("storage_expired", "Keys that the storage removed as expired."),
+    "cluster_masters": ("cluster_masters", "Masters of the cluster that serve slots."),
+    "cluster_masters_down": ("cluster_masters_down", "Those of them that cannot be asked."),
+    "cluster_slots_unserved": ("cluster_slots_unserved", "Slots that no node serves."),
     "warm_barred": (
-        "redcouch_warm_barred",
+        "warm_barred",
         "Keys that are never fetched, as the old memcached may have them out of date.",
-        GaugeMetricFamily,
     ),
-    "warm_stage": (
-        "redcouch_warm_stage",
-        "1 for origin-first, 2 for redis-first, 3 for redis-only.",
-        GaugeMetricFamily,
-    ),
+    "warm_stage": ("warm_stage", "1 for origin-first, 2 for redis-first, 3 for redis-only."),
     "warm_left": (
-        "redcouch_warm_left",
+        "warm_left",
         "Items that the last sweep in this stage has left to bring over; nothing before one.",
-        GaugeMetricFamily,
     ),
-    "warm_ended": (
-        "redcouch_warm_ended",
-        "1 if nothing is fetched from the old memcached any more.",
-        GaugeMetricFamily,
-    ),
+    "warm_ended": ("warm_ended", "1 if nothing is fetched from the old memcached any more."),
 }
+"""What the storage's statistics tell, under which name."""
+
+_COUNTED = ("evictions", "reclaimed")
+"""What of that is counted up, and not as it is now."""
 
 _CLUSTER = {
     "cluster_redirections": "Requests that a node of the cluster sent to another one.",
@@ -329,6 +285,14 @@ _WARM = {
 }
 
 
+_CACHE = {
+    "cache_hits": "Keys read that were answered from the processes' own memory.",
+    "cache_misses": "Keys read of which the storage was asked, with a cache.",
+    "cache_invalidations": "Items dropped from memory because they had changed.",
+    "cache_bytes": "Bytes that the items in the processes' own memory take.",
+}
+
+
 def _one(name: str, documentation: str, value: float, **labels: str) -> Metric:
     family = GaugeMetricFamily(name, documentation, labels=tuple(labels))
     family.add_metric(tuple(labels.values()), value)
@@ -339,20 +303,22 @@ def _count(name: str, documentation: str, value: float) -> Metric:
     return CounterMetricFamily(name, documentation, value=value)
 
 
+def _gauges(name: str, documentation: str, values: Iterable[tuple[int, float]]) -> Metric:
+    """Of each worker, by its number."""
+    return _each(GaugeMetricFamily(name, documentation, labels=("worker",)), values)
+
+
+def _counts(name: str, documentation: str, values: Iterable[tuple[int, float]]) -> Metric:
+    """The same of what is counted up."""
+    return _each(CounterMetricFamily(name, documentation, labels=("worker",)), values)
+
+
 def _each(
     family: CounterMetricFamily | GaugeMetricFamily, values: Iterable[tuple[int, float]]
 ) -> Metric:
     for number, value in values:
         family.add_metric((str(number),), value)
     return family
-
-
-_CACHE: dict[str, tuple[str, Callable[[str, str, float], Metric]]] = {
-    "cache_hits": ("Keys read that were answered from the processes' own memory.", _count),
-    "cache_misses": ("Keys read of which the storage was asked, with a cache.", _count),
-    "cache_invalidations": ("Items dropped from memory because they had changed.", _count),
-    "cache_bytes": ("Bytes that the items in the processes' own memory take.", _one),
-}
 
 
 def _histogram(name: str, documentation: str, distribution: Distribution) -> Metric:
