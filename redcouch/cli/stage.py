@@ -248,7 +248,7 @@ class _Change:
                 "the old memcacheds have missed too much, and are out of date",
                 "clients get what the old memcacheds have, which is out of date",
             )
-        self._switch(clean=not self.force, reset=True)
+        self._switch(clean=not self.force)
 
     def _to_redis(self, status: StageStatus) -> None:
         with self._nodes("what clients have changed there by themselves is not known") as nodes:
@@ -256,7 +256,7 @@ class _Change:
             self._compare(nodes)
             others = _Others(self.opened, nodes)
             last_look = partial(self._refuse_others, others.while_all_hold)
-            self._switch(clean=False, reset=True, tokens_of=nodes, last_look=last_look)
+            self._switch(tokens_of=nodes, last_look=last_look)
 
     def _to_redis_only(self, status: StageStatus) -> None:
         if not status.swept:
@@ -265,7 +265,7 @@ class _Change:
                 "redcouch sweep brings it over",
                 "that is lost",
             )
-        self._switch(clean=False, reset=True)
+        self._switch()
 
     def _back_to_redis(self, status: StageStatus) -> None:
         if not status.members:
@@ -282,7 +282,7 @@ class _Change:
             for node in nodes:
                 node.flush()
             self.opened.note(returning=1)
-            self._switch(clean=False, reset=True, tokens_of=nodes)
+            self._switch(tokens_of=nodes)
         self._bring_back()
 
     _ways: ClassVar[Any] = {
@@ -325,8 +325,7 @@ class _Change:
 
     def _switch(
         self,
-        clean: bool,
-        reset: bool,
+        clean: bool = False,
         tokens_of: Sequence[BlockingNode | None] = (),
         last_look: Callable[[], None] = lambda: None,
     ) -> None:
@@ -338,7 +337,7 @@ class _Change:
             until = opened.hold(self.stage)
             least = max((node.last_token() for node in tokens_of if node), default=0)
             last_look()
-            self._commit(until, clean, reset, least + _TOKENS if least else 0)
+            self._commit(until, clean, least + _TOKENS if least else 0)
         except BaseException:
             opened.abort()
             raise
@@ -354,11 +353,11 @@ class _Change:
                 f"the stage is {counts.value}: Redis has been set back meanwhile, as by a failover"
             )
 
-    def _commit(self, until: float, clean: bool, reset: bool, least_token: int) -> None:
+    def _commit(self, until: float, clean: bool, least_token: int) -> None:
         """Try it until then: what was begun last may have to be repaired, and is meanwhile."""
         while True:
             try:
-                self.opened.commit(self.stage, clean, reset, least_token)
+                self.opened.commit(self.stage, clean, least_token)
             except (NotClean, NotFollowed) as error:
                 if time.monotonic() < until:
                     time.sleep(POLL)

@@ -233,15 +233,14 @@ class WarmStorage:
                 raise NotFollowed(_named(late))
             time.sleep(POLL)
 
-    def commit(self, stage: Stage, clean: bool, reset: bool, least_token: int) -> None:
+    def commit(self, stage: Stage, clean: bool, least_token: int) -> None:
         """
-        Let the stage count.
+        Let the stage count. No key is pending from then on.
 
-        @param clean: no key may be pending.
-        @param reset: none is, from now on.
+        @param clean: none may be before, either.
         @raise NotFollowed: a member does not hold any more; L{NotClean}: a key is pending.
         """
-        said = self._commit(stage.value, int(clean), int(reset), least_token)
+        said = self._commit(stage.value, int(clean), least_token)
         if said == 1:
             return
         if said == b"NS":
@@ -252,7 +251,7 @@ class WarmStorage:
 
     def abort(self) -> None:
         """Leave the stage as it is."""
-        self._commit("", 0, 0, 0)
+        self._commit("", 0, 0)
 
     def _commit(self, *arguments: str | int) -> Any:
         keys = (self._state, self._denied, self._members, CAS_COUNTER)
@@ -336,7 +335,7 @@ class ClusterWarmStorage(WarmStorage):
     def _commit(self, *arguments: str | int) -> Any:
         return self._run(scripts.COMMIT, (self._state,), (self._id, *arguments))
 
-    def commit(self, stage: Stage, clean: bool, reset: bool, least_token: int) -> None:
+    def commit(self, stage: Stage, clean: bool, least_token: int) -> None:
         """
         As the original. Tokens go by the clock, far above any memcached's. Keys that are denied
         anew while the stage changes stay so.
@@ -349,8 +348,8 @@ class ClusterWarmStorage(WarmStorage):
         if clean and self.pending != 0:
             raise NotClean
         records = self.storage.records
-        denied = at_once(records.all_denied()) if reset else {}
-        super().commit(stage, clean, reset, least_token)
+        denied = at_once(records.all_denied())
+        super().commit(stage, clean, least_token)
         at_once(records.allow([*denied.items()]))
 
     def end_returning(self, count: int) -> bool:

@@ -1,7 +1,7 @@
 -- Let the stage that was announced count, or (ARGV[2] empty) leave it. KEYS: the state, the set of
 -- denied keys, the members, the CAS counter; on a cluster the state alone, and who calls sees to the
--- others. ARGV: who does, the stage, whether no key may be
--- denied, whether those that are shall be allowed, the least that the counter has to be at.
+-- others. ARGV: who does, the stage, whether no key may be denied, the least that the counter has
+-- to be at. The keys that are denied are allowed.
 -- Gives 1; or why not: NF too late, NS some keys are denied, else the member that does not hold.
 
 local state, denied, members, counter = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -33,14 +33,12 @@ redis.call('HDEL', state, 'by', 'next', 'holding', 'deadline')
 if ARGV[2] == 'origin-first' then
   redis.call('HDEL', state, 'returning')
 end
-if ARGV[4] == '1' then
-  redis.call('HDEL', state, 'all', 'keys', 'denials')
-  if denied then
-    redis.call('UNLINK', denied)
-  end
+redis.call('HDEL', state, 'all', 'keys', 'denials')
+if denied then
+  redis.call('UNLINK', denied)
 end
 local counted = counter and tonumber(redis.call('GET', counter) or '')
-if counted and counted < tonumber(ARGV[5]) then
-  redis.call('SET', counter, ARGV[5])
+if counted and counted < tonumber(ARGV[4]) then
+  redis.call('SET', counter, ARGV[4])
 end
 return 1
