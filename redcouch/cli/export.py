@@ -209,16 +209,14 @@ class _Target:
         return max(0, (self.ask(BlockingNode.evictions) or 0) - self._evictions)
 
 
+@dataclass
 class _Exporter:
     """Copies a storage into memcacheds, batch by batch."""
 
-    def __init__(
-        self, storage: Storage, ring: Ring, targets: Sequence[_Target], counts: ExportCounts
-    ) -> None:
-        self._storage = storage
-        self._ring = ring
-        self._targets = targets
-        self._tally = counts
+    _storage: Storage
+    _ring: Ring
+    _targets: Sequence[_Target]
+    _tally: ExportCounts
 
     def export(self, keys: Sequence[bytes]) -> None:
         """Copy up to L{BATCH} items, and count what became of each."""

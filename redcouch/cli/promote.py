@@ -208,20 +208,14 @@ def _read_renaming(text: str | None, ctx: click.Context) -> Renaming:
     return Renaming(old, new)
 
 
+@dataclass
 class _Promotion:
     """Promotes keys of a storage, batch by batch."""
 
-    def __init__(
-        self,
-        storage: Storage,
-        renaming: Renaming,
-        choices: Sequence[bool],
-        counts: PromoteCounts,
-    ) -> None:
-        self._storage = storage
-        self._renaming = renaming
-        self._choices = choices
-        self._tally = counts
+    _storage: Storage
+    _renaming: Renaming
+    _choices: Sequence[bool]
+    _tally: PromoteCounts
 
     def promote(self, keys: Sequence[bytes]) -> None:
         """Promote those that may be, and count what became of each."""

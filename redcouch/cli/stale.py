@@ -118,22 +118,15 @@ def command(
     raise click.exceptions.Exit(stop.status or (NO if left else 0))
 
 
+@dataclass
 class _Search:
     """All nodes' keys, batch by batch."""
 
-    def __init__(
-        self,
-        lists: Sequence[NodeKeys],
-        ring: Ring,
-        pace: Pace,
-        stop: Stop,
-        counts: StaleCounts,
-    ) -> None:
-        self._lists = lists
-        self._ring = ring
-        self._pace = pace
-        self._stop = stop
-        self._tally = counts
+    _lists: Sequence[NodeKeys]
+    _ring: Ring
+    _pace: Pace
+    _stop: Stop
+    _tally: StaleCounts
 
     def name(self, most: int) -> None:
         """Count the copies elsewhere, and name the first of them."""

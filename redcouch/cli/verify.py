@@ -260,29 +260,18 @@ def _same_ttl(one: float | None, other: float | None, tolerance: float) -> bool:
     return abs(one - other) <= tolerance
 
 
+@dataclass
 class _Comparison:
     """Both sides, batch by batch."""
 
-    def __init__(
-        self,
-        storage: Storage,
-        lists: Sequence[NodeKeys],
-        ring: Ring,
-        sample: int | None,
-        tolerance: float,
-        pace: Pace,
-        stop: Stop,
-        report: Report,
-    ) -> None:
-        self._storage = storage
-        self._lists = lists
-        self._nodes = [one.node for one in lists]
-        self._ring = ring
-        self._sample = sample
-        self._tolerance = tolerance
-        self._pace = pace
-        self._stop = stop
-        self._report = report
+    _storage: Storage
+    _lists: Sequence[NodeKeys]
+    _ring: Ring
+    _sample: int | None
+    _tolerance: float
+    _pace: Pace
+    _stop: Stop
+    _report: Report
 
     def run(self) -> None:
         """Fill in the report."""
@@ -303,7 +292,7 @@ class _Comparison:
                 advance(len(part))
 
     def _owner(self, key: bytes) -> BlockingNode:
-        return self._nodes[self._ring.owner(key)]
+        return self._lists[self._ring.owner(key)].node
 
     def _name_elsewhere(self, node: BlockingNode, keys: Sequence[bytes]) -> None:
         for key, there in zip(keys, node.present(keys), strict=True):
@@ -320,7 +309,7 @@ class _Comparison:
         chosen: dict[int, list[ListedKey]] = {}
         for place, entry in choose(pairs, self._sample):
             chosen.setdefault(place, []).append(entry)
-        return [(place, self._nodes[place], entries) for place, entries in chosen.items()]
+        return [(place, self._lists[place].node, entries) for place, entries in chosen.items()]
 
     def _compare(self, found: Sequence[ReadItem]) -> Iterator[tuple[ListedKey, Difference]]:
         """Those that differ, and how."""
@@ -337,9 +326,6 @@ class _Comparison:
         for found in by_weight(node.fetch(doubtful)):
             for _, difference in self._compare(found):
                 self._report.add(difference)
-
-    def _is_ending(self, ttl: float | None) -> bool:
-        return _is_ending(ttl, self._tolerance)
 
     def _look_for_extras(self) -> None:
         """What only the storage has."""
@@ -364,13 +350,14 @@ class _Comparison:
         unknown = self._unknown(self._unknown(keys))
         for key, stored in zip(unknown, self._storage.read(unknown), strict=True):
             gone = stored.fresh is None and stored.fault is None
-            if not (gone or stored.fault == NOT_AN_ITEM or self._is_ending(stored.ttl)):
+            ending = _is_ending(stored.ttl, self._tolerance)
+            if not (gone or stored.fault == NOT_AN_ITEM or ending):
                 self._report.add(Difference("extra", key))
 
     def _unknown(self, keys: Sequence[bytes]) -> Sequence[bytes]:
         """Those that their owners do not have."""
         unknown: list[bytes] = []
-        for node in self._nodes:
+        for _, node, _ in self._lists:
             owned = [key for key in keys if self._owner(key) is node]
             there = node.present(owned)
             unknown += [key for key, known in zip(owned, there, strict=True) if not known]
