@@ -73,6 +73,7 @@ ONE_NODE = Ring(lambda key: 0)
 
 Nodes: TypeAlias = Sequence[RingNode]
 Owner: TypeAlias = Callable[[bytes], int]
+Build: TypeAlias = Callable[[Nodes, Mapping[str, str]], Owner]
 
 
 def read_ring(text: str) -> RingScheme:
@@ -175,6 +176,11 @@ def _buckets(nodes: Nodes, key_hash: KeyHash) -> Owner:
     return lambda key: owners[key_hash(key) % size]
 
 
+def _modula(hashes: Mapping[str, KeyHash], default: str) -> Build:
+    """Such a ring, by whichever of these hashes is chosen."""
+    return lambda nodes, options: _buckets(nodes, hashes[options.get("hash", default)])
+
+
 Points: TypeAlias = Iterable[tuple[int, int]]
 """Places on a continuum, and the node of each."""
 
@@ -233,10 +239,6 @@ def _libmemcached_name(node: RingNode) -> str:
     return f"{node.name}:0" if node.name.startswith("/") else _without_default_port(node)
 
 
-def _libmemcached_modula(nodes: Nodes, options: Mapping[str, str]) -> Owner:
-    return _buckets(nodes, key_hashes.LIBMEMCACHED[options.get("hash", "default")])
-
-
 def _libmemcached_ketama(nodes: Nodes, options: Mapping[str, str]) -> Owner:
     key_hash = key_hashes.LIBMEMCACHED[options.get("hash", "default")]
     names = ((_libmemcached_name(node), 100) for node in nodes)
@@ -292,10 +294,6 @@ _SPELLINGS: Mapping[str, Callable[[bytes], str]] = {"text": _as_text, "bytes": r
 """A key of type bytes is hashed by pymemcache and bmemcached as Python prints it."""
 
 
-def _python_memcached(nodes: Nodes, options: Mapping[str, str]) -> Owner:
-    return _buckets(nodes, _PYTHON_MEMCACHED[options.get("hash", "crc15")])
-
-
 _PYTHON_MEMCACHED: Mapping[str, KeyHash] = {"crc15": key_hashes.crc15, "crc32": key_hashes.crc32}
 
 
@@ -316,14 +314,6 @@ def _bmemcached(nodes: Nodes, options: Mapping[str, str]) -> Owner:
 
 
 # -- other languages ---------------------------------------------------------------------------
-
-
-def _gomemcache(nodes: Nodes, options: Mapping[str, str]) -> Owner:
-    return _buckets(nodes, key_hashes.crc32)
-
-
-def _memjs(nodes: Nodes, options: Mapping[str, str]) -> Owner:
-    return _buckets(nodes, key_hashes.javascript_string)
 
 
 def _dalli(nodes: Nodes, options: Mapping[str, str]) -> Owner:
@@ -361,10 +351,6 @@ def _hashring(nodes: Nodes, options: Mapping[str, str]) -> Owner:
 # -- Java --------------------------------------------------------------------------------------
 
 
-def _spymemcached_modula(nodes: Nodes, options: Mapping[str, str]) -> Owner:
-    return _buckets(nodes, key_hashes.JAVA[options.get("hash", "native")])
-
-
 def _spymemcached_ketama(nodes: Nodes, options: Mapping[str, str]) -> Owner:
     """Of equal points the last counts."""
     key_hash = key_hashes.JAVA[options.get("hash", "ketama")]
@@ -376,10 +362,6 @@ def _spymemcached_ketama(nodes: Nodes, options: Mapping[str, str]) -> Owner:
     else:
         points = _one_a_hash(((name, 160) for name in names), key_hash)
     return _continuum(reversed(list(points)), key_hash)
-
-
-def _xmemcached_modula(nodes: Nodes, options: Mapping[str, str]) -> Owner:
-    return _buckets(nodes, key_hashes.JAVA[options.get("hash", "native")])
 
 
 def _xmemcached_ketama(nodes: Nodes, options: Mapping[str, str]) -> Owner:
@@ -464,7 +446,7 @@ class _Kind:
     @ivar instead: what to use where there are weights.
     """
 
-    build: Callable[[Nodes, Mapping[str, str]], Owner]
+    build: Build
     weights: bool = False
     choices: Mapping[str, _Choices] = field(default_factory=dict)
     instead: str = ""
@@ -476,7 +458,7 @@ _TWEMPROXY: Mapping[str, _Choices] = {"hash": key_hashes.TWEMPROXY, "hash_tag": 
 _KEYS: Mapping[str, _Choices] = {"keys": _SPELLINGS}
 
 _SCHEMES: Mapping[str, Mapping[str, _Kind]] = {
-    "modula": {"": _Kind(_libmemcached_modula, choices=_LIBMEMCACHED)},
+    "modula": {"": _Kind(_modula(key_hashes.LIBMEMCACHED, "default"), choices=_LIBMEMCACHED)},
     "ketama": {
         "": _Kind(
             _libmemcached_ketama,
@@ -487,20 +469,22 @@ _SCHEMES: Mapping[str, Mapping[str, _Kind]] = {
     "ketama-spy": {"": _Kind(_libmemcached_ketama_spy, choices=_LIBMEMCACHED)},
     "ketama-weighted": {"": _Kind(_libmemcached_weighted, True, _LIBMEMCACHED)},
     "pymemcache": {"": _Kind(_pymemcache, choices=_KEYS)},
-    "python-memcached": {"": _Kind(_python_memcached, True, {"hash": _PYTHON_MEMCACHED})},
+    "python-memcached": {
+        "": _Kind(_modula(_PYTHON_MEMCACHED, "crc15"), True, {"hash": _PYTHON_MEMCACHED})
+    },
     "bmemcached": {"": _Kind(_bmemcached, choices=_KEYS)},
-    "gomemcache": {"": _Kind(_gomemcache, True)},
+    "gomemcache": {"": _Kind(lambda nodes, _: _buckets(nodes, key_hashes.crc32), True)},
     "dalli": {"": _Kind(_dalli, True)},
     "spymemcached": {
         "ketama": _Kind(_spymemcached_ketama, True, _JAVA),
-        "modula": _Kind(_spymemcached_modula, choices=_JAVA),
+        "modula": _Kind(_modula(key_hashes.JAVA, "native"), choices=_JAVA),
     },
     "xmemcached": {
         "ketama": _Kind(_xmemcached_ketama, True, _JAVA),
-        "modula": _Kind(_xmemcached_modula, True, _JAVA),
+        "modula": _Kind(_modula(key_hashes.JAVA, "native"), True, _JAVA),
     },
     "hashring": {"": _Kind(_hashring, True, {"hash": ("md5", "sha1", "sha256", "sha512")})},
-    "memjs": {"": _Kind(_memjs)},
+    "memjs": {"": _Kind(lambda nodes, _: _buckets(nodes, key_hashes.javascript_string))},
     "twemproxy": {
         "ketama": _Kind(_twemproxy_ketama, True, _TWEMPROXY),
         "modula": _Kind(_twemproxy_modula, True, _TWEMPROXY),
