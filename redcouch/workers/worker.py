@@ -37,7 +37,7 @@ from redcouch.results import ErrorKind
 from redcouch.server.connection import ConnectionFactory
 from redcouch.service import RedCouchService, service_of
 from redcouch.telemetry.service_status import OwnStatus
-from redcouch.telemetry.snapshot import Clients, OwnStats, StatsSnapshot
+from redcouch.telemetry.snapshot import Clients, StatsSnapshot
 from redcouch.workers.acceptor import InheritedSocket, accepting_service
 from redcouch.workers.channel import (
     COUNTS,
@@ -225,38 +225,32 @@ class Worker:
         return make_bridge(options, self._reactor, role)
 
     @property
-    def _status_source(self) -> OwnStatus:
+    def _serving(self) -> Bridge:
         if self._bridge is None:
             raise Unanswered("not serving yet")
-        return self._bridge.status_source
-
-    @property
-    def _stats_source(self) -> OwnStats:
-        if self._bridge is None:
-            raise Unanswered("not serving yet")
-        return self._bridge.stats_source
+        return self._bridge
 
     async def _snapshot(self, _: object) -> dict[str, Any]:
-        return asdict(await self._stats_source.snapshot())
+        return asdict(await self._serving.stats_source.snapshot())
 
     async def _clients(self, _: object) -> Clients:
         """With numbers that no client of another worker has."""
         return [
             (str((int(number) - 1) * self._workers + self._number), address)
-            for number, address in await self._stats_source.clients()
+            for number, address in await self._serving.stats_source.clients()
         ]
 
     def _worker_status(self, _: object) -> dict[str, Any]:
-        return asdict(self._status_source.worker_status())
+        return asdict(self._serving.status_source.worker_status())
 
     async def _ask_storage(self, question: Callable[[OwnStatus], Awaitable[T]]) -> T:
         try:
-            return await question(self._status_source)
+            return await question(self._serving.status_source)
         except BackendError as error:
             raise Unanswered(str(error)) from None
 
     async def _reset(self, _: object) -> None:
-        await self._stats_source.reset()
+        await self._serving.stats_source.reset()
 
     def _limit_memory(self, size: int) -> Deferred[bool]:
         """Ask the parent, which has started the storage, if anybody has."""
@@ -269,7 +263,7 @@ class Worker:
         return limited.addErrback(unanswered)
 
     async def _detail(self, on: bool) -> None:
-        await self._stats_source.detail(on)
+        await self._serving.stats_source.detail(on)
 
     def _reload_files(self, files: dict[str, Any]) -> None:
         """Use what the parent has read; read again what each reads by itself."""
