@@ -13,7 +13,7 @@ from functools import partial
 from redcouch.commands import Authenticate
 from redcouch.dialects import classic, meta
 from redcouch.dialects.binary import BinaryDialect, Frame, Opcode, Status, answer, error
-from redcouch.dialects.buffer import ReceiveBuffer
+from redcouch.dialects.block import DataBlock
 from redcouch.dialects.request import MUCH, Dialect, Request, answered
 from redcouch.dialects.text import TextDialect
 from redcouch.limits import Limits
@@ -36,72 +36,39 @@ def _say_text(proven: bool) -> bytes:
     return b"STORED\r\n" if proven else _FAILURE
 
 
-class TextAuth:
-    """Waits for C{set <anything> <anything> <anything> <bytes>} and C{user password}."""
+class TextAuth(TextDialect):
+    """
+    Waits for C{set <anything> <anything> <anything> <bytes>} and C{user password}: lines and
+    blocks end as ever, but few lines are understood, and none may be a long one.
+    """
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._buffer = ReceiveBuffer()
-        self._block: int | None = None
-        self._swallow = 0
-        self.broken = False
-        self.waiting = False
-        self.pending = False
+    #: What has come behind an attempt to authenticate.
+    _behind = b""
 
     def receive(self, data: bytes) -> list[Request]:
         """The requests that these bytes complete, up to an attempt to authenticate."""
         requests: list[Request] = []
-        buffer = self._buffer
-        if len(data) > MUCH:
-            self.feed(data)
-            return requests
-        buffer.feed(data)
-        most = self._limits.turn
-        self.pending = False
-        while not (self.broken or self.waiting):
-            if len(requests) >= most:
-                self.pending = buffer.size > 0
-                break
-            if self._swallow:
-                self._swallow -= buffer.skip(self._swallow)
-                if self._swallow:
-                    break
-            elif self._block is not None:
-                block = buffer.take_exactly(self._block + 2)
-                if block is None:
-                    break
-                self._block = None
-                requests.append(self._read_secret(block))
-            else:
-                line = buffer.take_line()
-                if line is None:
-                    self.broken = buffer.size > self._limits.max_line
-                    break
-                self._read_line(line, requests)
+        self.feed(data)
+        if self.waiting:
+            self.pending = False
+        elif len(data) <= MUCH:
+            self._read_on(requests)
         return requests
-
-    def feed(self, data: bytes) -> None:
-        """Keep these bytes until the client has its turn."""
-        self._buffer.feed(data)
-        self.pending = True
-
-    def suspend(self) -> tuple[bytes, int]:
-        """The beginning of a line or of a secret, with a line that has its length."""
-        line = b"" if self._block is None else b"set auth 0 0 %d\r\n" % self._block
-        return line + self._buffer.rest(), self._swallow
-
-    def skip(self, count: int) -> None:
-        """Throw away so many of the client's next bytes."""
-        self._swallow = count
 
     def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:
         """Let the client in, or hear its next attempt."""
         self.waiting = False
-        if not proven:
-            return self, b""
+        rest, self._behind = self._behind + self._rest(), b""
+        return TextDialect(self._limits) if proven else self, rest
+
+    def _rest(self) -> bytes:
+        """What has come and is not understood, which is here no more."""
         rest = self._buffer.take_exactly(self._buffer.size)
         assert rest is not None
-        return TextDialect(self._limits), rest
+        return rest
+
+    def _mind_the_end(self) -> None:
+        self.broken = self._buffer.size > self._limits.max_line
 
     def _read_line(self, line: bytes, requests: list[Request]) -> None:
         read = line.rstrip(b"\r").partition(b"\0")[0]  # so far memcached reads it
@@ -120,15 +87,15 @@ class TextAuth:
             requests.append(answered(_BAD_FORM))
             self._swallow = size + 2
         else:
-            self._block = size
+            self._block = DataBlock(size, self._read_secret, answered(_BAD_END))
+            self._line = line
 
     def _read_secret(self, block: bytes) -> Request:
-        if not block.endswith(b"\r\n"):
-            return answered(_BAD_END)
-        tokens = [token for token in block[:-2].partition(b"\0")[0].split(b" ") if token]
+        tokens = [token for token in block.partition(b"\0")[0].split(b" ") if token]
         if len(tokens) < 2:
             return answered(_BAD_FORM)
         self.waiting = True
+        self._behind = self._rest()  # so that nothing of it is read before that is answered
         return Request(Authenticate(tokens[0], tokens[1]), _say_text)
 
 
