@@ -16,11 +16,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IFileDescriptorReceiver, IReadDescriptor
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import IFileDescriptorReceiver, IReadDescriptor
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from redcouch.process.quiet_factory import QuietFactory
 from redcouch.workers.channel import Channel, Respond
 
 POSSIBLE = hasattr(socket, "SO_PEERCRED") and hasattr(os, "memfd_create")
@@ -95,18 +96,6 @@ class DescriptorChannel(Channel):
         super().connectionLost(reason)
 
 
-class ChannelFactory(Factory):
-    """Makes channels."""
-
-    noisy = False
-
-    def __init__(self, make: Callable[[], Protocol]) -> None:
-        self._make = make
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        return self._make()
-
-
 @implementer(IReadDescriptor)
 class Listener:
     """Makes a channel for each process of an allowed user that calls at an abstract address."""
@@ -121,7 +110,7 @@ class Listener:
             raise
         self._socket.listen()
         self._socket.setblocking(False)
-        self._factory = ChannelFactory(make)
+        self._factory = QuietFactory(make)
         self._reactor = reactor
         reactor.addReader(self)
 
@@ -173,7 +162,7 @@ def speak(caller: socket.socket, channel: Protocol, reactor: Any) -> None:
     with caller:
         caller.setblocking(False)
         reactor.adoptStreamConnection(
-            caller.fileno(), socket.AF_UNIX, ChannelFactory(lambda: channel)
+            caller.fileno(), socket.AF_UNIX, QuietFactory(lambda: channel)
         )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -34,6 +34,7 @@ from redcouch.memcached_client.protocol import (
     read_any,
     read_line,
 )
+from redcouch.process.quiet_factory import QuietFactory
 
 _CONNECT_SECONDS = 1.0
 
@@ -172,18 +173,6 @@ class MemcachedClientProtocol(Protocol):
             self._wait(self._timeout - quiet)
 
 
-class _Talks(Factory):
-    """Makes one conversation, and says nothing about it."""
-
-    noisy = False
-
-    def __init__(self, client: MemcachedClientProtocol) -> None:
-        self._client = client
-
-    def buildProtocol(self, addr: Any) -> MemcachedClientProtocol:
-        return self._client
-
-
 class OriginNode:
     """
     An old memcached.
@@ -275,7 +264,7 @@ class OriginNode:
     async def _try(self) -> None:
         client = MemcachedClientProtocol(self._timeout, self._largest, self._reactor)
         try:
-            await self._endpoint().connect(_Talks(client))
+            await self._endpoint().connect(QuietFactory(lambda: client))
         except CancelledError:
             raise
         except Exception as error:

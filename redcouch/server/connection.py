@@ -32,6 +32,7 @@ from zope.interface import implementer
 from redcouch.commands import Command
 from redcouch.dialects.detect import dialect_for, dialect_name, dialect_of
 from redcouch.dialects.request import Dialect
+from redcouch.process.quiet_factory import QuietFactory
 from redcouch.server.alarm import Alarm
 from redcouch.server.direct_writer import (
     direct_writer,
@@ -411,18 +412,6 @@ class Misfits:
             alarm.stop()
 
 
-class _Arrival(Factory):
-    """Has the protocol for one connection."""
-
-    noisy = False
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        return self._connection
-
-
 class Refusal(Protocol):
     """
     A client beyond the allowed number: told so, and let go, soon in any case: one that speaks TLS
@@ -645,7 +634,8 @@ class ConnectionFactory(Factory):
         connection.factory = self
         connection.transit = transit
         with suppress(OSError):  # it is gone
-            self.reactor.adoptStreamConnection(client.fileno(), client.family, _Arrival(connection))
+            factory = QuietFactory(lambda: connection)
+            self.reactor.adoptStreamConnection(client.fileno(), client.family, factory)
 
     def drain(self, hand_over: HandOver | None = None) -> Deferred[None]:
         """

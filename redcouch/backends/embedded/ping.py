@@ -7,9 +7,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IAddress, ITCPTransport
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
+
+from redcouch.process.quiet_factory import QuietFactory
 
 PONG = b"+PONG"
 
@@ -29,9 +31,8 @@ async def ping(reactor: Any, socket: str, line: bytes = b"PING", count: int = 1)
     empty where there is no answer.
     """
     try:
-        asking = await UNIXClientEndpoint(reactor, socket).connect(
-            PingFactory(reactor, line, count)
-        )
+        factory = QuietFactory(lambda: Ping(reactor, line, count))
+        asking = await UNIXClientEndpoint(reactor, socket).connect(factory)
     except ConnectError:
         return b""
     assert isinstance(asking, Ping)
@@ -69,17 +70,3 @@ class Ping(Protocol):
         if not self.answer.called:
             lines = self._received.split(b"\r\n")
             self.answer.callback(lines[self._count - 1] if len(lines) > self._count else b"")
-
-
-class PingFactory(Factory):
-    """Makes a L{Ping}, and says nothing about it in the log."""
-
-    noisy = False
-
-    def __init__(self, reactor: Any, line: bytes, count: int) -> None:
-        self._reactor = reactor
-        self._line = line
-        self._count = count
-
-    def buildProtocol(self, addr: IAddress | None) -> Ping:
-        return Ping(self._reactor, self._line, self._count)

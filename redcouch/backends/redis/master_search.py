@@ -14,9 +14,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 
-from redcouch.backends.redis.sentinel import Conversation, only
+from redcouch.backends.redis.sentinel import Conversation
 from redcouch.backends.redis.server_info import read_greeting
 from redcouch.backends.redis.url import RedisLocation
+from redcouch.process.quiet_factory import QuietFactory
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
@@ -59,7 +60,7 @@ class MasterSearch:
         self._hang_up()
         if self._attempt is None:
             conversation = Conversation(self._heard, lambda one, why: None)
-            self._attempt = self._endpoint.connect(only(conversation))
+            self._attempt = self._endpoint.connect(QuietFactory(lambda: conversation))
             self._attempt.addBoth(self._connected, conversation)
 
     def _connected(self, result: Any, conversation: Conversation) -> None:

@@ -17,18 +17,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import hiredis
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectingCancelledError
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.url import NO_SUCH_MASTER, RedisLocation, why_no_master
+from redcouch.process.quiet_factory import QuietFactory
 
 ASK_AGAIN = 1.0
 """Seconds after which each sentinel is asked again."""
@@ -252,8 +254,8 @@ class _Sentinel:
             (self._heard_reply, self._asking_made),
             (self._heard_announcement, self._listening_made),
         ):
-            conversation = Conversation(heard, self._lost)
-            attempt = self._endpoint.connect(only(conversation))
+            make = partial(Conversation, heard, self._lost)
+            attempt = self._endpoint.connect(QuietFactory(make))
             self._connecting.append(attempt)
             attempt.addBoth(self._over, attempt)
             attempt.addCallbacks(ready, self._not_connected)
@@ -382,13 +384,6 @@ class Conversation(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost(self, reason)
-
-
-def only(conversation: Conversation) -> Any:
-    """A factory of this one protocol, which says nothing in the log."""
-    factory: Any = Factory.forProtocol(lambda: conversation)
-    factory.noisy = False
-    return factory
 
 
 def explain(failure: Failure) -> str:
