@@ -21,7 +21,7 @@ from redcouch.dialects.block import (
     reply_line,
     server_error,
 )
-from redcouch.dialects.request import DISCOVERY_KEY, Request, answered
+from redcouch.dialects.request import DISCOVERY_KEY, Request, answered, silent
 from redcouch.limits import Limits
 from redcouch.numbers import unsigned_32
 from redcouch.results import Failed
@@ -83,12 +83,8 @@ def _parse_cache_memlimit(tokens: list[bytes], limits: Limits) -> Parsed:
     elif megabytes > 1000000000:
         text = b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n"
     else:
-        return Request(LimitMemory(megabytes), _silent if noreply else _encode_limited)
+        return Request(LimitMemory(megabytes), silent if noreply else _encode_limited)
     return reply_line(text, noreply)
-
-
-def _silent(_: object) -> bytes:
-    return b""
 
 
 def _encode_limited(result: bool | Failed) -> bytes:

@@ -41,7 +41,6 @@ MAGIC_REQUEST = 0x80
 MAGIC_RESPONSE = 0x81
 
 _HEADER = struct.Struct(">BBHBBHIIQ")
-_ANSWER = struct.Struct(">BBHBBHIIQ")
 _STORE_EXTRAS = struct.Struct(">II")
 _COUNT_EXTRAS = struct.Struct(">QQI")
 _EXPTIME = struct.Struct(">I")
@@ -110,7 +109,7 @@ def answer(
 ) -> bytes:
     """A frame that answers another."""
     length = len(extras) + len(key) + len(value)
-    header = _ANSWER.pack(
+    header = _HEADER.pack(
         MAGIC_RESPONSE,
         frame.opcode,
         len(key),

@@ -37,7 +37,7 @@ from redcouch.dialects.block import (
     server_error,
 )
 from redcouch.dialects.key_list import Ask, KeyList, has_long_word, next_word, skip_blanks
-from redcouch.dialects.request import DISCOVERY_KEY, Request, answered
+from redcouch.dialects.request import DISCOVERY_KEY, Request, answered, silent
 from redcouch.limits import MAX_KEY, Limits
 from redcouch.numbers import signed_32, unsigned_32, unsigned_64
 from redcouch.results import Failed, KeyResult, Number, Outcome, Result, Stored, Touched
@@ -53,10 +53,6 @@ _BAD_DELETE = b"CLIENT_ERROR bad command line format.  Usage: delete <key> [nore
 
 
 # -- saying it ---------------------------------------------------------------------------------
-
-
-def _silent(_: Result) -> bytes:
-    return b""
 
 
 def _encode_one(key: bytes, result: Result) -> bytes:
@@ -285,7 +281,7 @@ def _read_store(
         length,
         lambda value: Request(
             Store(mode, key, value, flags, exptime, compare),
-            _silent if noreply else _encode_store,
+            silent if noreply else _encode_store,
         ),
         _NOTHING if noreply else _BAD_CHUNK,
     )
@@ -308,7 +304,7 @@ def _parse_arithmetic(tokens: list[bytes], limits: Limits, decrement: bool) -> P
     if delta is None:
         return reply_line(_BAD_DELTA, noreply)
     command = Arithmetic(tokens[1], delta, decrement)
-    return Request(command, _silent if noreply else _encode_number)
+    return Request(command, silent if noreply else _encode_number)
 
 
 def _parse_delete(tokens: list[bytes], limits: Limits) -> Parsed:
@@ -323,7 +319,7 @@ def _parse_delete(tokens: list[bytes], limits: Limits) -> Parsed:
             return reply_line(_BAD_DELETE, noreply)
     if len(tokens[1]) > MAX_KEY:
         return reply_line(BAD_LINE, noreply)
-    return Request(Delete(tokens[1]), _silent if noreply else _encode_outcome)
+    return Request(Delete(tokens[1]), silent if noreply else _encode_outcome)
 
 
 def _parse_touch(tokens: list[bytes], limits: Limits) -> Parsed:
@@ -335,7 +331,7 @@ def _parse_touch(tokens: list[bytes], limits: Limits) -> Parsed:
     exptime = signed_32(tokens[2])
     if exptime is None:
         return reply_line(_BAD_EXPTIME, noreply)
-    return Request(Touch(tokens[1], exptime), _silent if noreply else _encode_touched)
+    return Request(Touch(tokens[1], exptime), silent if noreply else _encode_touched)
 
 
 def _parse_flush_all(tokens: list[bytes], limits: Limits) -> Parsed:
@@ -347,7 +343,7 @@ def _parse_flush_all(tokens: list[bytes], limits: Limits) -> Parsed:
     exptime = 0 if len(tokens) == (2 if noreply else 1) else signed_32(tokens[1])
     if exptime is None:
         return reply_line(_BAD_EXPTIME, noreply)
-    return Request(Flush(max(exptime, 0)), _silent if noreply else _encode_outcome)
+    return Request(Flush(max(exptime, 0)), silent if noreply else _encode_outcome)
 
 
 def _parse_version(tokens: list[bytes], limits: Limits, typed: bool = False) -> Parsed:
@@ -355,7 +351,7 @@ def _parse_version(tokens: list[bytes], limits: Limits, typed: bool = False) -> 
 
 
 def _parse_quit(tokens: list[bytes], limits: Limits) -> Parsed:
-    return Request(Quit(), _silent)
+    return Request(Quit(), silent)
 
 
 #: Every verb of the dialect, beside the meta commands. (C{bget} is memcached's too.)

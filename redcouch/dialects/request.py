@@ -80,6 +80,11 @@ class Dialect(Protocol):
 _NOOP = Noop()
 
 
+def silent(_: object) -> bytes:
+    """How the result is said to a client that wants no reply."""
+    return b""
+
+
 def answered(reply: bytes) -> Request:
     """A request whose reply is known, waiting for its turn."""
     return Request(_NOOP, lambda _: reply)

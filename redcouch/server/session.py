@@ -37,7 +37,7 @@ from redcouch.commands import (
     Store,
     Version,
 )
-from redcouch.dialects.request import Request
+from redcouch.dialects.request import Request, silent
 from redcouch.errors import as_failed
 from redcouch.interfaces import IStorageBackend, performer
 from redcouch.limits import Limits
@@ -270,7 +270,7 @@ class Session:
 
     def end(self) -> None:
         """Finish, once everything submitted before is answered."""
-        self.submit((Request(Quit(), _silence),))
+        self.submit((Request(Quit(), silent),))
 
     def leave(self) -> None:
         """The same, of a client that goes on in another process."""
@@ -533,11 +533,7 @@ def _last_with_keys(batch: Sequence[Request]) -> Request:
     return next((one for one in reversed(batch) if one.command.keys), last)
 
 
-def _silence(_: Result) -> bytes:
-    return b""
-
-
-_LEAVE = Request(Quit(), _silence)
+_LEAVE = Request(Quit(), silent)
 
 
 def _nothing(*_: object) -> None:
