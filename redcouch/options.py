@@ -20,37 +20,29 @@ from redcouch import MEMCACHED_VERSION, __version__
 from redcouch.backends.registry import DEFAULT_STORAGE, STORAGE_VARIABLE, schemes
 from redcouch.handover.descriptors import POSSIBLE
 from redcouch.handover.succession import PidFile, find, name_of
-from redcouch.urls import read_host_port
+from redcouch.urls import read_host_port, read_size
 
 DEFAULT_PORT = 11210
 
 VERSION = f"{MEMCACHED_VERSION}-RedCouch-{__version__}"
 """One word that begins with three numbers: what client libraries can read."""
 
-_SIZE = re.compile(r"([0-9]+)([km]?)", re.IGNORECASE)
-_MEMORY = re.compile(r"([0-9]+)([kmg]?)", re.IGNORECASE)
 _SMALLEST_MEMORY = 16 * 1024 * 1024
-_UNITS = {"": 1, "k": 1024, "m": 1024 * 1024, "g": 1024 * 1024 * 1024}
 _SMALLEST_ITEM = 1024
 _LARGEST_ITEM = 1024 * 1024 * 1024
 _MOST_WORKERS = 512
 
 
-def _bytes(text: str, form: re.Pattern[str]) -> int:
-    match = form.fullmatch(text)
-    return int(match[1]) * _UNITS[match[2].lower()] if match else 0
-
-
 def _memory(text: str) -> int:
-    size = _bytes(text, _MEMORY)
-    if size < _SMALLEST_MEMORY:
+    size = read_size(text)
+    if size is None or size < _SMALLEST_MEMORY:
         raise ValueError("has to be bytes, or a number with k, m or g, of at least 16m")
     return size
 
 
 def _size(text: str) -> int:
-    size = _bytes(text, _SIZE)
-    if not _SMALLEST_ITEM <= size <= _LARGEST_ITEM:
+    size = None if text.lower().endswith("g") else read_size(text)
+    if size is None or not _SMALLEST_ITEM <= size <= _LARGEST_ITEM:
         raise ValueError("has to be bytes, or a number with k or m, from 1k to 1024m")
     return size
 
