@@ -38,7 +38,8 @@ LARGE_REPLIES = 5
 PackStore = Callable[[bytes, bytes, bytes], bytes]
 
 
-def _escape(text: bytes) -> bytes:
+def escape(text: bytes) -> bytes:
+    """As a part of a template."""
     return text.replace(b"%", b"%%")
 
 
@@ -159,9 +160,9 @@ def pack_script(
     template = (
         _pack_evalsha(script, shared, arguments)
         + b"$%d\r\n"
-        + _escape(prefix)
+        + escape(prefix)
         + b"%b\r\n"
-        + _escape(bulks(*shared))
+        + escape(bulks(*shared))
         + b"$%d\r\n%b\r\n" * arguments
     )
 

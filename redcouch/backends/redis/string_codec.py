@@ -34,7 +34,7 @@ from redcouch.backends.redis.replies import (
     failed_by,
     read_outcome,
 )
-from redcouch.backends.redis.resp import bulk, bulks
+from redcouch.backends.redis.resp import bulk, bulks, escape
 from redcouch.backends.redis.script_arguments import pack_expiry
 from redcouch.backends.redis.script_codec import MORE_TO_SAY, ScriptCodec, read_found, read_stored
 from redcouch.backends.redis.scripts import Script
@@ -209,16 +209,12 @@ def _read_line(value: bytes, line: bytes, cas: bool) -> Item:
 # -- packing -----------------------------------------------------------------------------------
 
 
-def _escape(text: bytes) -> bytes:
-    return text.replace(b"%", b"%%")
-
-
 def _pack_pair(prefix: bytes) -> Callable[[bytes], bytes]:
     """A function from an item's key to the two commands that read it."""
     length, side = len(prefix), SIDE + prefix
-    name = b"$%d\r\n" + _escape(prefix) + b"%b\r\n"
+    name = b"$%d\r\n" + escape(prefix) + b"%b\r\n"
     template = (
-        b"*3\r\n$4\r\nMGET\r\n" + name + b"$%d\r\n" + _escape(side) + b"%b\r\n"
+        b"*3\r\n$4\r\nMGET\r\n" + name + b"$%d\r\n" + escape(side) + b"%b\r\n"
         b"*2\r\n$6\r\nSTRLEN\r\n" + name
     )
 
@@ -234,11 +230,11 @@ def _pack_head(prefix: bytes, script: Script, arguments: int) -> bytes:
     return (
         b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n3\r\n" % (6 + arguments, script.sha)
         + b"$%d\r\n"
-        + _escape(prefix)
+        + escape(prefix)
         + b"%b\r\n"
-        + _escape(bulk(CAS_COUNTER))
+        + escape(bulk(CAS_COUNTER))
         + b"$%d\r\n"
-        + _escape(SIDE + prefix)
+        + escape(SIDE + prefix)
         + b"%b\r\n"
     )
 

@@ -31,7 +31,6 @@ class Redirection:
     """
 
     asks: bool
-    slot: int
     address: Address
 
 
@@ -60,7 +59,7 @@ def read_redirection(text: str, asked: Address, reached_at: AddressMap) -> Redir
         return None
     host, port = found[3], int(found[4])
     address = (asked[0], port) if host in ("", "?") else reached_at((_bare(host), port))
-    return Redirection(found[1] == "ASK", int(found[2]), address)
+    return Redirection(found[1] == "ASK", address)
 
 
 class Topology:

@@ -24,13 +24,13 @@ PLAIN = AddressMap({})
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("MOVED 3999 127.0.0.1:6381", Redirection(False, 3999, ("127.0.0.1", 6381))),
-        ("ASK 0 127.0.0.1:6381", Redirection(True, 0, ("127.0.0.1", 6381))),
-        ("MOVED 16383 :6381", Redirection(False, 16383, ("node", 6381))),
-        ("MOVED 16383 ?:6381", Redirection(False, 16383, ("node", 6381))),
-        ("MOVED 1 fe80::1:6381", Redirection(False, 1, ("fe80::1", 6381))),
-        ("MOVED 1 [fe80::1]:6381", Redirection(False, 1, ("fe80::1", 6381))),
-        ("MOVED 1 a-host.example:6381", Redirection(False, 1, ("a-host.example", 6381))),
+        ("MOVED 3999 127.0.0.1:6381", Redirection(False, ("127.0.0.1", 6381))),
+        ("ASK 0 127.0.0.1:6381", Redirection(True, ("127.0.0.1", 6381))),
+        ("MOVED 16383 :6381", Redirection(False, ("node", 6381))),
+        ("MOVED 16383 ?:6381", Redirection(False, ("node", 6381))),
+        ("MOVED 1 fe80::1:6381", Redirection(False, ("fe80::1", 6381))),
+        ("MOVED 1 [fe80::1]:6381", Redirection(False, ("fe80::1", 6381))),
+        ("MOVED 1 a-host.example:6381", Redirection(False, ("a-host.example", 6381))),
         ("ERR unknown command, with args beginning with: MOVED 1 h:6", None),
         ("MOVED 1 h:6 x", None),
         ("MOVED 16384 h:6", None),
@@ -51,7 +51,7 @@ def test_addresses_behind_nat() -> None:
     assert reached_at(("10.0.0.1", 6380)) == ("10.0.0.1", 6380)
     assert reached_at(("10.0.0.2", 6380)) == ("b", 6380)
     redirection = read_redirection("MOVED 7 10.0.0.1:6379", ASKED, reached_at)
-    assert redirection == Redirection(False, 7, ("out", 7001))
+    assert redirection == Redirection(False, ("out", 7001))
 
 
 def test_topology() -> None:
