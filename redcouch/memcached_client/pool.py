@@ -38,30 +38,21 @@ Places = Mapping[bytes, tuple[OriginNode, int]]
 """For keys: the node that has the item, and bytes of its value."""
 
 
+@dataclass
 class OriginPool:
     """
     @ivar nodes: the old memcacheds, in the order in which the clients have them.
     @ivar owner: gives the place among them of the node that has a key.
+    @ivar _largest: bytes of the largest value that is of any use.
+    @ivar _now: gives the UNIX time in seconds.
+    @ivar _on_error: called when a node has failed to answer.
     """
 
-    def __init__(
-        self,
-        nodes: Sequence[OriginNode],
-        owner: Callable[[bytes], int],
-        largest: int,
-        now: Callable[[], float],
-        on_error: Callable[[], None],
-    ) -> None:
-        """
-        @param largest: bytes of the largest value that is of any use.
-        @param now: gives the UNIX time in seconds.
-        @param on_error: called when a node has failed to answer.
-        """
-        self.nodes = nodes
-        self.owner = owner
-        self._largest = largest
-        self._now = now
-        self._on_error = on_error
+    nodes: Sequence[OriginNode]
+    owner: Callable[[bytes], int]
+    _largest: int
+    _now: Callable[[], float]
+    _on_error: Callable[[], None]
 
     @property
     def up(self) -> bool:

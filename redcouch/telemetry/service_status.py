@@ -89,24 +89,19 @@ class StatusSource(Protocol):
         """Who speaks memcached. Raises the same."""
 
 
+@dataclass
 class OwnStatus:
-    """This process alone."""
+    """
+    This process alone.
 
-    def __init__(
-        self,
-        backend: IStorageBackend,
-        stats_source: StatsSource,
-        clients: Callable[[], tuple[int, int]],
-        write_probe: WriteProbe,
-    ) -> None:
-        """
-        @param clients: gives how many there are, and how many of them wait.
-        @param write_probe: looks whether the storage takes writes.
-        """
-        self.write_probe = write_probe
-        self.stats_source = stats_source
-        self._backend = backend
-        self._clients = clients
+    @ivar _clients: gives how many there are, and how many of them wait.
+    @ivar write_probe: looks whether the storage takes writes.
+    """
+
+    _backend: IStorageBackend
+    stats_source: StatsSource
+    _clients: Callable[[], tuple[int, int]]
+    write_probe: WriteProbe
 
     def worker_status(self) -> WorkerStatus:
         """How it is just now."""

@@ -11,6 +11,7 @@ true if the lease still holds when it is stored.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from redcouch.backends.fill_leases import Fill, TakeLease
 from redcouch.commands import Command, Get
@@ -30,26 +31,20 @@ def check_each(results: list[Result]) -> list[Result]:
     return results
 
 
+@dataclass
 class Fetcher:
-    """Fetches from an old side into a storage."""
+    """
+    Fetches from an old side into a storage.
 
-    def __init__(
-        self,
-        execute: Execute,
-        old: OriginPool,
-        count: Callable[[int], None],
-        on_end: Callable[[], None],
-    ) -> None:
-        """
-        @param execute: performs commands on the storage.
-        @param count: is told how many items were fetched.
-        @param on_end: called where the storage says that nothing may be filled
-            in any more.
-        """
-        self._execute = execute
-        self._old = old
-        self._count = count
-        self._on_end = on_end
+    @ivar _execute: performs commands on the storage.
+    @ivar _count: is told how many items were fetched.
+    @ivar _on_end: called where the storage says that nothing may be filled in any more.
+    """
+
+    _execute: Execute
+    _old: OriginPool
+    _count: Callable[[int], None]
+    _on_end: Callable[[], None]
 
     async def fetch(self, keys: Iterable[bytes], time_budget: TimeBudget) -> dict[bytes, Item]:
         """

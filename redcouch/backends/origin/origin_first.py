@@ -19,7 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
 
@@ -57,29 +58,23 @@ _GONE = (Delete, Discard, Invalidate)
 """After these there is no item, or one that is marked stale."""
 
 
+@dataclass
 class OriginFirst:
-    """Performs commands in that stage."""
+    """
+    Performs commands in that stage.
 
-    def __init__(
-        self,
-        ask: Execute,
-        old: OriginPool,
-        fetch: Fetcher,
-        make_budget: Callable[[], TimeBudget],
-        found: Callable[[int, int], None],
-    ) -> None:
-        """
-        @param ask: performs commands on the storage.
-        @param fetch: brings items over.
-        @param make_budget: gives what one request may wait for the old side.
-        @param found: told how many keys were read that the storage had as well, and how many
-            neither side had.
-        """
-        self._ask = ask
-        self._old = old
-        self._fetch = fetch
-        self._make_budget = make_budget
-        self._found = found
+    @ivar _ask: performs commands on the storage.
+    @ivar _fetch: brings items over.
+    @ivar _make_budget: gives what one request may wait for the old side.
+    @ivar _found: told how many keys were read that the storage had as well, and how many
+        neither side had.
+    """
+
+    _ask: Execute
+    _old: OriginPool
+    _fetch: Fetcher
+    _make_budget: Callable[[], TimeBudget]
+    _found: Callable[[int, int], None]
 
     async def perform(self, commands: Sequence[Command]) -> list[Result]:
         """See L{IStorageBackend.execute<redcouch.interfaces.IStorageBackend.execute>}."""
@@ -259,7 +254,7 @@ class OriginFirst:
             return SILENT
         return result
 
-    _ways: Mapping[str, Callable[..., Awaitable[list[Result]]]] = {
+    _ways: ClassVar[Mapping[str, Callable[..., Awaitable[list[Result]]]]] = {
         "read": _read,
         "change": _change,
         "flush": _flush,

@@ -10,6 +10,7 @@ again. A key of which the owner cannot be told goes, too: it would stand there f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from redcouch.backends.fill_leases import AllowFill, ListDenied, NoteLack
@@ -34,25 +35,20 @@ _Done: TypeAlias = tuple[AllowFill, bool]
 """A key that is to go, and whether its owner lacks the item."""
 
 
+@dataclass
 class Repairer:
-    """Repairs a few keys at a time."""
+    """
+    Repairs a few keys at a time.
 
-    def __init__(
-        self,
-        ask: Execute,
-        old: OriginPool,
-        is_ready: Callable[[int], bool],
-        now: Callable[[], float],
-    ) -> None:
-        """
-        @param ask: performs commands on the storage.
-        @param is_ready: whether the node of a place can be told.
-        @param now: gives the UNIX time in seconds.
-        """
-        self._ask = ask
-        self._old = old
-        self._is_ready = is_ready
-        self._now = now
+    @ivar _ask: performs commands on the storage.
+    @ivar _is_ready: whether the node of a place can be told.
+    @ivar _now: gives the UNIX time in seconds.
+    """
+
+    _ask: Execute
+    _old: OriginPool
+    _is_ready: Callable[[int], bool]
+    _now: Callable[[], float]
 
     async def repair(self, time_budget: TimeBudget) -> int:
         """
