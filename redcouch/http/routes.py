@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
@@ -30,30 +31,21 @@ FILES = {
 }
 
 
+@dataclass
 class Pages:
     """
+    @ivar _options: those in force, passwords and all; none is shown.
+    @ivar _names: what clients are called.
+    @ivar _now: gives the UNIX time in seconds.
     @ivar draining: the service lets its last clients finish.
     """
 
-    def __init__(
-        self,
-        collector: StatusCollector,
-        history: History,
-        options: Mapping[str, Any],
-        names: ClientNames,
-        now: Callable[[], float],
-    ) -> None:
-        """
-        @param options: those in force, passwords and all; none is shown.
-        @param names: what clients are called.
-        @param now: gives the UNIX time in seconds.
-        """
-        self.draining = False
-        self._collector = collector
-        self._history = history
-        self._options = options
-        self._names = names
-        self._now = now
+    _collector: StatusCollector
+    _history: History
+    _options: Mapping[str, Any] = field(repr=False)
+    _names: ClientNames
+    _now: Callable[[], float]
+    draining: bool = False
 
     def by_path(self) -> dict[bytes, PageFunction]:
         """Every page."""

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import groupby
 from secrets import token_hex
 from typing import Any, NamedTuple, Protocol
@@ -291,30 +292,23 @@ class FillRecords:
         await self.ask(b"HSET", self._state, b"from", begin, b"until", end)
 
 
+@dataclass
 class ClusterFills:
     """
     Performs batches that have commands of L{redcouch.backends.fill_leases} in them: what is
     about items in one go, and the rest step by step, before or behind that.
+
+    @ivar _perform: performs commands about items.
+    @ivar _drop_all_leases: makes every lease void.
+    @ivar _now: gives the UNIX time in seconds.
+    @ivar _listed: the denials of the keys that were listed last.
     """
 
-    def __init__(
-        self,
-        perform: Callable[[Sequence[Command]], Awaitable[list[Result]]],
-        records: FillRecords,
-        drop_all_leases: Callable[[], Awaitable[None]],
-        now: Callable[[], float],
-    ) -> None:
-        """
-        @param perform: performs commands about items.
-        @param drop_all_leases: makes every lease void.
-        @param now: gives the UNIX time in seconds.
-        """
-        self._perform = perform
-        self._records = records
-        self._drop_all_leases = drop_all_leases
-        self._now = now
-        #: The denials of the keys that were listed last.
-        self._listed: dict[bytes, bytes] = {}
+    _perform: Callable[[Sequence[Command]], Awaitable[list[Result]]]
+    _records: FillRecords
+    _drop_all_leases: Callable[[], Awaitable[None]]
+    _now: Callable[[], float]
+    _listed: dict[bytes, bytes] = field(default_factory=dict, init=False)
 
     async def execute(self, commands: Sequence[Command]) -> list[Result]:
         """
