@@ -141,8 +141,7 @@ def performer(backend: IStorageBackend) -> Callable[[Sequence[Command], Answer],
     and so is another number of results than commands.
     """
     if IDirectBackend.providedBy(backend):
-        perform: Callable[[Sequence[Command], Answer], None] = backend.perform
-        return perform
+        return backend.perform
 
     def execute(commands: Sequence[Command], answer: Answer) -> None:
         try:

@@ -50,8 +50,7 @@ def make_backend(url: str, context: BackendContext) -> IStorageBackend:
     """C{memory:}, which takes no parameters."""
     if url.lower() not in ("memory:", "memory://"):
         raise ConfigurationError(f"{url!r}: memory: takes nothing behind the colon")
-    backend: IStorageBackend = MemoryBackend(context)
-    return backend
+    return MemoryBackend(context)
 
 
 @dataclass(slots=True)

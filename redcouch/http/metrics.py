@@ -60,8 +60,7 @@ def exposition(view: View, limit: int) -> bytes:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(_Collected(view, limit))
-    text: bytes = generate_latest(registry)
-    return text
+    return generate_latest(registry)
 
 
 def metric_names() -> dict[str, str]:

@@ -150,8 +150,7 @@ class EpollReader:
     # -- IReadDescriptor ---------------------------------------------------------------------
 
     def fileno(self) -> int:
-        descriptor: int = -1 if self._epoll is None else self._epoll.fileno()
-        return descriptor
+        return -1 if self._epoll is None else self._epoll.fileno()
 
     def logPrefix(self) -> str:
         return "clients"

@@ -342,8 +342,7 @@ class Supervisor(MultiService):
 
     def _limit_memory(self, size: int) -> Deferred[bool]:
         if IBoundedBackend.providedBy(self._storage):
-            limited: Deferred[bool] = self._storage.limit_memory(size)
-            return limited
+            return self._storage.limit_memory(size)
         return succeed(False)
 
     # -- following, being followed, and both for each worker: see redcouch.handover ------------

@@ -48,5 +48,4 @@ def make_cached(
         link.meter = context.meter
         inner = RedisBackend(link, codec, context)
         read = partial(reader.read, link)
-    backend: IStorageBackend = CachedBackend(inner, read)
-    return backend
+    return CachedBackend(inner, read)

@@ -43,8 +43,7 @@ def make_backend(url: str, context: BackendContext) -> IStorageBackend:
         return make_cluster(location, codec, context, context.reactor)
     link = RedisConnection(location, context.reactor, codec.scripts)
     link.meter = context.meter
-    backend: IStorageBackend = RedisBackend(link, codec, context)
-    return backend
+    return RedisBackend(link, codec, context)
 
 
 def make_codec(layout: Layout, context: BackendContext) -> ScriptCodec:

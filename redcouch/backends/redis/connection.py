@@ -734,16 +734,14 @@ class _MasterEndpoint:
             endpoint = HostnameEndpoint(self._link.reactor, *opinion.address, timeout=timeout)
             return endpoint.connect(protocol_factory)
 
-        connected: Deferred[Any] = self._link.find_master().addCallback(connect)
-        return connected
+        return self._link.find_master().addCallback(connect)
 
 
 def _endpoint(location: RedisLocation, reactor: Any) -> IStreamClientEndpoint | None:
     """How to get there; C{None} where sentinels have to be asked."""
     timeout = max(1.0, location.timeout)
     if location.socket is not None:
-        unix: IStreamClientEndpoint = UNIXClientEndpoint(reactor, location.socket, timeout)
-        return unix
+        return UNIXClientEndpoint(reactor, location.socket, timeout)
     if location.master is not None:
         return None
     host, port = location.addresses[0]

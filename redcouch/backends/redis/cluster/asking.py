@@ -86,8 +86,7 @@ async def _at_once(
         return why
 
     asked = [Deferred.fromCoroutine(question).addErrback(error) for question in questions]
-    answers: list[Sequence[Any] | BackendError] = await gatherResults(asked, consumeErrors=True)
-    return answers
+    return await gatherResults(asked, consumeErrors=True)
 
 
 async def ask_masters(
