@@ -433,8 +433,13 @@ class Dump(Command):
 
 @dataclass(slots=True)
 class Noop(Command):
-    """Asks for nothing but its turn: the reply is known already."""
+    """
+    Asks for nothing but its turn: the reply is known already.
 
+    @ivar too_large: a value was too large to be stored, as it is of a L{Discard}.
+    """
+
+    too_large: bool = False
     local: ClassVar[bool] = True
 
 

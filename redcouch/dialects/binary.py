@@ -23,6 +23,7 @@ from redcouch.commands import (
     Flush,
     Get,
     GetAndTouch,
+    Noop,
     Quit,
     ResetStatistics,
     Statistics,
@@ -49,6 +50,9 @@ _HEADER_LENGTH = _HEADER.size
 
 _DO_NOT_CREATE = 0xFFFFFFFF
 """The exptime of an Increment that must not make an item."""
+
+_SASL = 0x20
+"""The first opcode of SASL, behind all that store."""
 
 
 class Status(IntEnum):
@@ -365,7 +369,7 @@ def _opcodes() -> dict[int, Opcode]:
     add(0x1D, 0x1E, partial(_read_gat, with_key=False), extras=(4,))
     add(0x23, 0x24, partial(_read_gat, with_key=True), extras=(4,))
     # SASL, where nobody is asked for a password.
-    table[0x20] = Opcode(_read_unknown, key=False)
+    table[_SASL] = Opcode(_read_unknown, key=False)
     table[0x21] = table[0x22] = Opcode(_read_unknown, value=True)
     return table
 
@@ -524,10 +528,9 @@ class BinaryDialect:
             self._read = known.read
         else:
             reply = error(frame, Status.TOO_LARGE)
-            if known.drop:
-                requests.append(Request(Discard(frame.key), lambda _: reply))
-            else:
-                requests.append(answered(reply))
+            stores = frame.opcode < _SASL
+            command = Discard(frame.key) if known.drop else Noop(too_large=stores)
+            requests.append(Request(command, lambda _: reply))
             self._swallow = frame.length
 
     def _fits(self, frame: Frame) -> bool:

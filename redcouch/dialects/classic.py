@@ -16,6 +16,7 @@ from redcouch.commands import (
     Flush,
     Get,
     GetAndTouch,
+    Noop,
     Quit,
     Store,
     StoreMode,
@@ -290,8 +291,8 @@ def _read_store(
 def _refuse(key: bytes, length: int, noreply: bool, drop: bool) -> Refused:
     """Too large. A refused C{set} takes the old item with it, so that no stale value lives on."""
     reply = b"" if noreply else TOO_LARGE
-    request = Request(Discard(key), lambda _: reply) if drop else answered(reply)
-    return Refused(request, length + 2)
+    command = Discard(key) if drop else Noop(too_large=True)
+    return Refused(Request(command, lambda _: reply), length + 2)
 
 
 def _parse_arithmetic(tokens: list[bytes], limits: Limits, decrement: bool) -> Parsed:

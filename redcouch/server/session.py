@@ -452,7 +452,8 @@ class Session:
 
     def _known(self, command: Command) -> Result:
         """The result of a command that nobody has to be asked about."""
-        if command.__class__ is Noop:
+        if isinstance(command, Noop):
+            self._counters.store_too_large += command.too_large
             return None
         assert isinstance(command, Version)
         if command.typed and self._shared.typed_version is not None:

@@ -430,7 +430,7 @@ def test_a_value_that_is_too_large(opcode: int) -> None:
         heard, broken = in_any_pieces(make, data + frame(NOOP))
         assert not broken
         (command, said), (noop, _) = heard
-        assert command == (Discard(b"k") if opcode == SET else Noop())
+        assert command == (Discard(b"k") if opcode == SET else Noop(too_large=True))
         assert all(read(reply) == [refusal(code, Status.TOO_LARGE)] for reply in said)
         assert noop == Noop()
 

@@ -200,9 +200,10 @@ def test_an_empty_service(bridge: RedCouch) -> None:
     eventually(lambda: monitors.text(bridge.address)["curr_items"] == "0")
 
 
-def test_a_value_that_is_too_large(bridge: RedCouch) -> None:
-    """A refused value is counted as one."""
-    moved = moved_by(bridge, b"set a 0 0 4000\r\n%b\r\n" % bytes(4000))
+@pytest.mark.parametrize("line", ["set a 0 0 4000", "add a 0 0 4000", "cas a 0 0 4000 1 noreply"])
+def test_a_value_that_is_too_large(bridge: RedCouch, line: str) -> None:
+    """A refused value is counted as one, whichever the command."""
+    moved = moved_by(bridge, b"%b\r\n%b\r\n" % (line.encode(), bytes(4000)))
     assert moved == {"store_too_large": 1}
 
 
