@@ -429,9 +429,11 @@ class Session:
 
     def _let_go(self, batch: Sequence[Request]) -> None:
         """Of an answered batch, keep the last command for who looks, but no large value."""
-        last = _last_with_keys(batch)
+        last = batch[-1]
+        if last.command.__class__ is not Store:
+            last = _last_with_keys(batch)
         command = last.command
-        if isinstance(command, Store) and len(command.value) > _SMALL:
+        if command.__class__ is Store and len(command.value) > _SMALL:
             last = Request(replace(command, value=b""), last.encode)
         self._batch = (last,)
 
