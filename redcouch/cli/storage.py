@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -639,7 +640,21 @@ def _why(error: Exception, location: RedisLocation) -> str:
         return f"{text}. {NO_TLS}"
     if _NOT_RESP in text:
         return ONLY_TLS if r"\x15" in text else NO_REDIS
+    if type(error) is redis.ConnectionError and location.addresses and location.master is None:
+        return _greeting(*location.addresses[0]) or text
     return text
+
+
+def _greeting(host: str, port: int) -> str:
+    """
+    With what error a Redis greets, as one in protected mode does before it closes; nothing where
+    it waits. A client that has written meanwhile finds the connection broken, and the error gone.
+    """
+    with suppress(OSError), socket.create_connection((host, port), timeout=1) as connection:
+        said = connection.recv(1024)
+        if said.startswith(b"-"):
+            return said[1:].decode("utf-8", "replace").partition("\r\n")[0]
+    return ""
 
 
 def _why_no_master(location: RedisLocation, client: Any) -> str:

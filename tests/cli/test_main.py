@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shlex
 import signal
+import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from redcouch import __version__, cli
 from redcouch.cli.main import COMMANDS
 from tests.cli.running import program, run
+from tests.support.polling import PATIENCE
 from tests.support.servers import RedisServer, free_port
 
 pytestmark = pytest.mark.everywhere
@@ -115,6 +118,27 @@ def test_a_redis_that_is_not_there() -> None:
     assert (said.status, said.out) == (3, "")
     assert said.err.startswith("redcouch: redis://:***@127.0.0.1:")
     assert said.err.count("\n") == 1
+
+
+def test_a_redis_that_refuses_who_comes() -> None:
+    """What it says before it closes is told, though a client that writes may not hear it."""
+    with socket.create_server(("127.0.0.1", 0)) as redis:
+        redis.settimeout(PATIENCE)
+
+        def refuse() -> None:
+            for words in (b"", b"-DENIED Redis is running in protected mode\r\n"):
+                with redis.accept()[0] as client:
+                    client.sendall(words)
+
+        with ThreadPoolExecutor() as threads:
+            refused = threads.submit(refuse)
+            url = f"redis://127.0.0.1:{redis.getsockname()[1]}"
+            said = run("ls", "--storage", url)
+            refused.result(PATIENCE)
+    assert (said.status, said.err) == (
+        3,
+        f"redcouch: {url}: DENIED Redis is running in protected mode\n",
+    )
 
 
 def test_the_option_wins_over_the_environment(any_redis: RedisServer) -> None:
