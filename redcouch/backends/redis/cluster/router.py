@@ -261,17 +261,25 @@ class Router:
 
     def _tick(self) -> None:
         self._set_timer()
-        if self._topology is not None:
-            self._drop_spare(self._topology.masters)
-        up = [link for link in self._links.values() if link.state is State.UP]
+        masters = set() if self._topology is None else self._topology.masters
+        if masters:
+            self._drop_spare(masters)
+        up = self._up
         self._ticks += 1
         if not self._wanted and len(up) == len(self._links) and self._ticks % _CALM:
             return
-        if up:
-            self._ask_topology(choice(up))
-        else:
-            self._wanted = True
+        if not up or not masters <= up:  # those that are left may have been left behind
+            self._wanted = self._wanted or not up
             self._connect_seeds()
+        elif masters:
+            up = masters
+        if up:
+            self._ask_topology(self._links[choice([*up])])
+
+    @property
+    def _up(self) -> set[Address]:
+        """The nodes that can be asked now."""
+        return {address for address, link in self._links.items() if link.state is State.UP}
 
     def _ask_topology(self, link: RedisConnection) -> None:
         self._counts[_REFRESHED] += 1
@@ -297,8 +305,13 @@ class Router:
                 )
             return
         self._wanted = False
-        first = self._topology is None
-        if first or topology.owners != self._topology.owners:  # type: ignore[union-attr]
+        known = self._topology
+        if known is not None and asked not in known.masters:
+            up = self._up  # who serves nothing may be behind: these know better what is theirs
+            pairs = zip(known.owners, topology.owners, strict=True)
+            topology.owners = [mine if mine in up else its for mine, its in pairs]
+        first = known is None
+        if known is None or topology.owners != known.owners:
             self._adopt(topology)
         if first:
             self._log.info(

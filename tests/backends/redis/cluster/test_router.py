@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 from twisted.internet import reactor as _reactor
 
+from redcouch.backends.redis.cluster import router as router_module
 from redcouch.backends.redis.cluster.slots import slot_of
+from redcouch.backends.redis.connection import State
 from redcouch.commands import Get, Store, StoreMode
 from redcouch.results import ErrorKind, Item, Result, Stored
 from tests.backends.redis.case import RedisCase
 from tests.backends.redis.fake import FakeRedisFactory, nothing
 from tests.support.polling import eventually_in_reactor
+from tests.support.servers import free_port
 
 pytestmark = pytest.mark.everywhere
 
@@ -163,3 +166,73 @@ class TwoNodesTests(RedisCase):
         )
         self.assert_failed(refused, ErrorKind.UNAVAILABLE)
         self.assertEqual((stored, found), (Stored(2), [refused, None]))
+
+
+class LeftBehindTests(RedisCase):
+    """Nodes that no longer agree about the cluster."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.patch(router_module, "_REFRESH", 0.01)
+        self.patch(router_module, "_SPARE", 0.5)
+        #: Who serves the lower half of the slots, and the upper one, as each node says.
+        self.says: dict[FakeRedisFactory, tuple[int, int]] = {}
+        self.asked: Counter[FakeRedisFactory] = Counter()
+        self.listening: dict[FakeRedisFactory, Any] = {}
+
+    def node(self) -> tuple[FakeRedisFactory, int]:
+        """A node, and its port."""
+        fake = FakeRedisFactory()
+        fake.answer = partial(self.answer, fake)
+        self.listening[fake] = listening = reactor.listenTCP(0, fake, interface="127.0.0.1")
+        self.addCleanup(eventually_in_reactor, lambda: not fake.connections)
+        self.addCleanup(listening.stopListening)
+        return fake, listening.getHost().port
+
+    def answer(self, fake: FakeRedisFactory, command: list[bytes]) -> bytes:
+        if command[0] != b"CLUSTER":
+            return nothing(command)
+        self.asked[fake] += 1
+        half = b"*3\r\n:%d\r\n:%d\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n"
+        low, high = self.says[fake]
+        return b"*2\r\n" + half % (0, 8191, low) + half % (8192, 16383, high)
+
+    async def begin(self, *seeds: int) -> None:
+        """Make a storage that is told of these nodes."""
+        hosts = ",".join(f"127.0.0.1:{port}" for port in seeds)
+        storage: Any = await self.connect(f"redis+cluster://{hosts}")
+        self.router = storage._router
+        await eventually_in_reactor(lambda: self.router.table[0] is not None)
+
+    def masters(self) -> tuple[int, ...]:
+        """The ports of who serves the first slot, and the last one."""
+        table = self.router.table
+        return tuple(self.router.address_of(link)[1] for link in (table[0], table[-1]))
+
+    async def test_seeds_are_asked(self) -> None:
+        """Where a master is away, a seed may know who has taken over; the one left does not."""
+        nodes = left, away, new, seed = [self.node() for _ in range(4)]
+        self.says = dict.fromkeys((fake for fake, _ in nodes), (left[1], away[1]))
+        await self.begin(left[1], seed[1])
+        await eventually_in_reactor(lambda: away[0].connections and not seed[0].connections)
+        self.says |= dict.fromkeys((new[0], seed[0]), (left[1], new[1]))
+        await self.listening[away[0]].stopListening()
+        away[0].connections[0].transport.abortConnection()
+        await eventually_in_reactor(lambda: self.masters() == (left[1], new[1]))
+
+    async def test_no_word_of_who_serves_nothing(self) -> None:
+        """A master that another has replaced and that does not know is not believed again."""
+        (old, old_port), (new, new_port) = self.node(), self.node()
+        away = free_port()
+        self.says = dict.fromkeys((old, new), (new_port, away))
+        await self.begin(old_port, new_port)
+        await eventually_in_reactor(lambda: self.router.table[0].state is State.UP)
+        self.says[old] = (old_port, away)
+        before = self.asked[old]
+        seen = set()
+
+        def asked_again() -> bool:
+            seen.add(self.masters())
+            return self.asked[old] > before + 5
+
+        await eventually_in_reactor(asked_again)
+        self.assertEqual(seen, {(new_port, away)})
