@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redcouch.backends.redis.cluster.slots import SLOTS
+from redcouch.backends.redis.replies import read_hash
 
 Address = tuple[str, int]
 """Host and port."""
@@ -94,16 +95,14 @@ def read_topology(reply: Any, asked: Address, reached_at: AddressMap) -> Topolog
             host, port = master[0], master[1]
             if not 0 <= first <= last < SLOTS or not isinstance(port, int):
                 raise ValueError
-            if host == b"?":
-                raise TopologyError(
-                    "a node has no name to be reached by: set cluster-announce-hostname"
-                )
+            if host == b"?":  # it is to be known by a name, and has none
+                host = read_hash(master[3])[b"ip"]
             if not host:
                 address = (asked[0], port)
             else:
                 address = reached_at((_bare(host.decode("utf-8", "surrogateescape")), port))
             owners[first : last + 1] = [address] * (last + 1 - first)
-    except (TypeError, ValueError, IndexError, AttributeError):
+    except (TypeError, ValueError, LookupError, AttributeError):
         raise TopologyError("it answers CLUSTER SLOTS with something unknown") from None
     if owners.count(None) == SLOTS:
         raise TopologyError("no node of its cluster serves a slot")

@@ -72,6 +72,13 @@ def test_topology() -> None:
     assert topology.uncovered == 99
 
 
+@pytest.mark.parametrize("beside", [[b"ip", b"10.0.0.1"], {b"ip": b"10.0.0.1"}])
+def test_a_node_without_a_name(beside: object) -> None:
+    """Where nodes are known by their names, one that has none is reached at its address."""
+    reply = [[0, 1, [b"h", 6379, b"id", []]], [2, 16383, [b"?", 6379, b"id", beside]]]
+    assert read_topology(reply, ASKED, PLAIN).masters == {("h", 6379), ("10.0.0.1", 6379)}
+
+
 @pytest.mark.parametrize(
     "reply",
     [
@@ -89,6 +96,7 @@ def test_topology() -> None:
         [[0, 1, [7, 1]]],
         [[b"0", 1, [b"h", 1]]],
         [[0, 1, [b"?", 1]]],
+        [[0, 1, [b"?", 1, b"id", []]]],
     ],
 )
 def test_no_topology(reply: Any) -> None:
