@@ -612,13 +612,15 @@ class RedisConnection:
         if sentinels is None or chosen is None or protocol is None or protocol.fault is not None:
             return
         believed = sentinels.believed()
-        if not believed or believed[0].epoch < chosen.epoch:
+        if not believed or (believed[0].epoch < chosen.epoch and not sentinels.all_know):
             return
         others = [opinion.address for opinion in believed]
         if chosen.address not in others:
             self._leave(protocol, "the sentinels name {}:{} the master".format(*others[0]))
         elif sentinels.is_replacing():
             self._leave(protocol, "the sentinels are replacing it")
+        else:
+            self._chosen = believed[others.index(chosen.address)]
 
     def _leave(self, protocol: RedisConnectionProtocol, why: str) -> None:
         """Give a connection up, without a word of an outage: callers wait for the next one."""

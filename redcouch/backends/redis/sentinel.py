@@ -123,6 +123,14 @@ class Sentinels:
         epoch = max((opinion.epoch for opinion in opinions), default=0)
         return [opinion for opinion in opinions if opinion.epoch == epoch]
 
+    @property
+    def all_know(self) -> bool:
+        """
+        Whether there are several and each has an opinion: what all have forgotten counts no more,
+        while one alone may be another than before, or behind.
+        """
+        return len(self._all) > 1 and all(one.opinion is not None for one in self._all)
+
     def is_replacing(self) -> bool:
         """Whether the master is to be left alone, since a failover has begun."""
         since = self._replacing_since

@@ -247,6 +247,23 @@ class SentinelTests(RedisCase):
             self.assertEqual(self.there(new), b"later")
         self.assertEqual(self.there(old), b"before")
 
+    async def test_all_have_begun_anew(self) -> None:
+        """Sentinels that have lost their files count from 0 again, and are heard all the same."""
+        old, new = self.start_redis(), self.start_redis()
+        sentinels = [FakeSentinel(old.port) for _ in range(2)]
+        for sentinel in sentinels:
+            sentinel.epoch = 5
+        await self.connect(f"redis+sentinel://{self.listen(*sentinels)}/main")
+        await self.set(b"before")
+        asked = [sentinel.asked for sentinel in sentinels]
+        for sentinel in sentinels:
+            sentinel.epoch = 0
+        for sentinel, before in zip(sentinels, asked, strict=True):
+            await eventually_in_reactor(lambda s=sentinel, n=before: s.asked > n + 1)  # type: ignore[misc]
+        sentinels[1].answer = lambda command: b"-ERR No such master with that name\r\n"
+        sentinels[0].promote(new.port)
+        await self.writes_to(new, b"after")
+
     async def test_about_to_be_replaced(self) -> None:
         """A master is left when a failover begins, and taken again where that comes to nothing."""
         lines = self.logged()
