@@ -93,6 +93,7 @@ class Bridge:
     What serves clients in one process.
 
     @ivar usage_recorder: notes in the storage who speaks memcached; C{None} where nobody wants it.
+    @ivar fail: ends the whole service.
     """
 
     backend: IStorageBackend
@@ -103,6 +104,7 @@ class Bridge:
     tls: ServerTLS | None
     status_source: OwnStatus
     usage_recorder: UsageRecorder | None
+    fail: Callable[[str], None]
 
 
 def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
@@ -170,7 +172,17 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     status_source = OwnStatus(backend, stats_source, factory.count_clients, write_probe)
     tls = _tls(options, role.reload, role.certificates)
     listen = role.listen if tls is None else _with_tls(options, tls, role.listen)
-    return Bridge(backend, factory, listen, own, authenticator, tls, status_source, usage_recorder)
+    return Bridge(
+        backend,
+        factory,
+        listen,
+        own,
+        authenticator,
+        tls,
+        status_source,
+        usage_recorder,
+        role.fail,
+    )
 
 
 def _numbered_endpoints(options: Mapping[str, Any]) -> frozenset[str]:

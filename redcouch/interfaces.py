@@ -77,7 +77,7 @@ class IStorageBackend(Interface):
 
         Fires when the backend has done what it can for now. A storage that
         cannot be reached yet is not a failure: keep trying, and fail the
-        commands meanwhile.
+        commands meanwhile. A failure ends the whole service.
         """
 
     def stop() -> Deferred[None]:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from redcouch import __version__
 from redcouch.build import (
@@ -78,6 +79,7 @@ class RedCouchService(MultiService):
         drain_timeout: float,
         reactor: Any,
         listen: Listen,
+        fail: Callable[[str], None],
     ) -> None:
         super().__init__()
         self._backend = backend
@@ -92,6 +94,7 @@ class RedCouchService(MultiService):
         self._drain_timeout = drain_timeout
         self._reactor = reactor
         self._listen = listen
+        self._fail = fail
         #: Whether this is the whole service, and not a worker in it.
         self.is_whole = True
         #: Looks whether the storage takes writes; C{None} where nobody asks.
@@ -126,9 +129,12 @@ class RedCouchService(MultiService):
             self.usage_recorder.start(self._factory.connections)
         if self.write_probe is not None:
             self.write_probe.start()
-        self._backend.start().addErrback(
-            lambda failure: self._log.failure("The storage could not start", failure)
-        )
+        maybeDeferred(self._backend.start).addErrback(self._cannot_start)
+
+    def _cannot_start(self, failure: Failure) -> None:
+        self._log.failure("The storage could not start", failure)
+        if self.running:
+            self._fail(f"the storage could not start: {failure.getErrorMessage()}")
 
     # -- following, and being followed: see redcouch.handover ----------------------------------
 
@@ -192,7 +198,8 @@ class RedCouchService(MultiService):
             await for_at_most(LAST_WORDS, self.usage_recorder.stop(), self._reactor)
         if self.write_probe is not None:
             self.write_probe.stop()
-        await self._backend.stop()
+        stopped = maybeDeferred(self._backend.stop)
+        await stopped.addErrback(partial(self._log.failure, "The storage could not stop"))
 
 
 def service_of(bridge: Bridge, options: Mapping[str, Any], reactor: Any) -> RedCouchService:
@@ -205,6 +212,7 @@ def service_of(bridge: Bridge, options: Mapping[str, Any], reactor: Any) -> RedC
         options["drain-timeout"],
         reactor,
         bridge.listen,
+        bridge.fail,
     )
     service.usage_recorder = bridge.usage_recorder
     if options["http"] is not None:

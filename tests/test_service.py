@@ -425,6 +425,7 @@ class ServiceTests(SynchronousTestCase):
             10.0,
             self.clock,
             listen,
+            self.events.append,
         )
 
     def connect(self) -> tuple[Any, Transport]:
@@ -527,10 +528,49 @@ class ServiceTests(SynchronousTestCase):
         held.startReading.assert_not_called()
 
     def test_storage_that_cannot_start(self) -> None:
-        """A storage that fails to start is in the log; clients are answered as it answers."""
+        """A storage that fails to start ends the service, which says why."""
         self.start()
-        self.backend.started.errback(ZeroDivisionError())
+        self.backend.started.errback(ZeroDivisionError("no disk"))
+        self.assertEqual(self.events.pop(), "the storage could not start: no disk")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_storage_that_raises(self) -> None:
+        """So does one that raises."""
+        with mock.patch.object(self.backend, "start", side_effect=ZeroDivisionError("no disk")):
+            self.start()
+        self.assertEqual(self.events.pop(), "the storage could not start: no disk")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_storage_that_cannot_start_any_more(self) -> None:
+        """One that fails to start while the service ends is in the log alone."""
+        self.start()
+        self.successResultOf(self.service.stopService())
+        self.events.clear()
+        self.backend.started.errback(ZeroDivisionError())
+        self.assertEqual(self.events, [])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_storage_that_cannot_stop(self) -> None:
+        """A storage that fails to stop is in the log, and the service ends."""
+        self.start()
+        with mock.patch.object(self.backend, "stop", side_effect=ZeroDivisionError):
+            self.successResultOf(self.service.stopService())
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_coroutines_of_a_storage(self) -> None:
+        """A storage may start and stop by coroutines, or at once."""
+        done = []
+
+        async def start() -> None:
+            done.append("started")
+
+        with (
+            mock.patch.object(self.backend, "start", start),
+            mock.patch.object(self.backend, "stop", lambda: done.append("stopped")),
+        ):
+            self.start()
+            self.successResultOf(self.service.stopService())
+        self.assertEqual(done, ["started", "stopped"])
 
     def test_cannot_listen(self) -> None:
         """Where it cannot listen, it does not start, and says why in one line."""

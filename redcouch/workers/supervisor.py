@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from redcouch import __version__
 from redcouch.errors import ConfigurationError
@@ -281,12 +282,15 @@ class Supervisor(MultiService):
         self._reactor.callWhenRunning(self._start)
 
     def _start(self) -> None:
-        started = Deferred.fromCoroutine(self._start_in_order())
-        started.addErrback(lambda failure: self._log.failure("Could not start", failure))
+        Deferred.fromCoroutine(self._start_in_order()).addErrback(self._cannot_start)
+
+    def _cannot_start(self, failure: Failure) -> None:
+        self._log.failure("The storage could not start", failure)
+        self._give_up(f"the storage could not start: {failure.getErrorMessage()}")
 
     async def _start_in_order(self) -> None:
         if self._storage is not None:
-            await self._storage.start()
+            await maybeDeferred(self._storage.start)
             await deferLater(self._reactor, 0)  # if it could not start, we are stopping by then
         for slot in self._slots:
             if not self._stopping:
@@ -503,7 +507,8 @@ class Supervisor(MultiService):
         await self._stop_workers()
         self._retire_fork_server()
         if self._storage is not None:
-            await self._storage.stop()
+            stopped = maybeDeferred(self._storage.stop)
+            await stopped.addErrback(partial(self._log.failure, "The storage could not stop"))
 
     async def _stop_workers(self) -> None:
         vacant = self._vacant = Deferred()

@@ -385,6 +385,17 @@ class SupervisorTests(SynchronousTestCase):
         self.successResultOf(stopped)
         self.assertEqual(len(self.machine.processes), 2)
 
+    def test_storage_that_cannot_start(self) -> None:
+        """Clients would wait for workers that never come: the service ends, and says why."""
+        storage = mock.Mock()
+        storage.start.side_effect = ZeroDivisionError("no disk")
+        storage.stop.side_effect = ZeroDivisionError
+        service = self.start(storage)
+        self.assertEqual(self.failed, ["the storage could not start: no disk"])
+        self.successResultOf(service.stopService())
+        self.assertEqual(self.machine.processes, [])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+
     def test_stop_before_storage_runs(self) -> None:
         """No worker is started for a service that ends."""
         storage = mock.Mock()

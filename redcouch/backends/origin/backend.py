@@ -25,7 +25,7 @@ from hashlib import sha1
 from itertools import count, groupby
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -173,7 +173,7 @@ class OriginBackend(BackendWrapper):
     def start(self) -> Deferred[None]:
         """See L{IStorageBackend}."""
         self._progress.start()
-        started = super().start()
+        started = maybeDeferred(super().start)
         self._stages.start()
         started.addCallback(lambda _: self._stages.look_soon())
         Deferred.fromCoroutine(self._begin()).addErrback(
@@ -212,7 +212,7 @@ class OriginBackend(BackendWrapper):
 
     async def _leave(self, stop_storage: Callable[[], Deferred[None]]) -> None:
         await self._stages.stop(bool(self._late or self._unsure))
-        await stop_storage()
+        await maybeDeferred(stop_storage)
 
     def health(self) -> Health:
         """As of the storage; impaired where an old memcached is away that is still asked."""
