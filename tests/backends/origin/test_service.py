@@ -92,6 +92,23 @@ def test_redis(redis: RedisServer, old: Memcached, parameters: str, workers: str
     assert (found["warm_barred"], found["warm_ended"], found["warm_old_up"]) == (0, 0, 1)
 
 
+def test_without_the_rights(redis: RedisServer, old: Memcached) -> None:
+    """
+    A Redis user who may not do what C{warm:} takes is answered so, and not as if the old memcached
+    had missed too much; once the user may, all goes on.
+    """
+    rule = f"on >pw {KEYS} {BASICS} {STANDING} {FLUSHING} {FIGURES} {OTHERS} +hincrby +hgetall"
+    with redis.client() as native:
+        native.execute_command("ACL", "SETUSER", "bridge", *rule.split())
+        url = f"warm:redis://bridge:pw@127.0.0.1:{redis.port}?{source(old)}"
+        with servers.redcouch(url, ready=False) as server:
+            refused = b"SERVER_ERROR storage answered NOPERM\r\n"
+            eventually(lambda: say(server, b"get k\r\n") == refused)
+            native.execute_command("ACL", "SETUSER", "bridge", *FILLING.split())
+            eventually(lambda: say(server, b"get k\r\n") != refused)
+            live(server, old)
+
+
 def test_memory(old: Memcached) -> None:
     """Items in the process itself."""
     with servers.redcouch(f"warm:memory:?{source(old)}") as bridge:

@@ -24,9 +24,12 @@ for _, key in ipairs({members, doing}) do
     senseless[#senseless + 1] = key
   end
 end
-if is_senseless(redis.pcall('SCARD', denied)) then
+local many = redis.pcall('SCARD', denied)
+if is_senseless(many) then
   deny_all()
   senseless[#senseless + 1] = denied
+elseif type(many) == 'table' then -- the user may not: that is no loss, and whoever asks is told
+  return many
 end
 if member ~= '' then
   redis.pcall('HSET', members, member, string.format('%.0f %s %s', now, ARGV[3], ARGV[4]))
