@@ -199,6 +199,25 @@ def test_the_rights_of_a_redis_user(memcached: Memcached, old: str) -> None:
             assert native.keys("r*") == []
 
 
+def test_the_rights_for_stages_and_functions(memcached: Memcached, old: str) -> None:
+    """What the page has for these is enough, there and back."""
+    basics = f"{access.KEYS} {access.BASICS} {access.STANDING} {access.FLUSHING}"
+    rights = f"{basics} {access.FILLING} +ping +type +smembers +hkeys +watch +function|load"
+    with servers.redis_server() as server:
+        with server.client() as native:
+            native.execute_command("ACL", "SETUSER", "tools", "on", ">pw", *rights.split())
+            redis_major = int(native.info("server")["redis_version"].split(".")[0])
+        url = f"redis://tools:pw@127.0.0.1:{server.port}"
+        warm = f"warm:{url}?from={old}&from-timeout=30"
+        with servers.redcouch(warm):
+            eventually(lambda: run("stage", "-s", warm).status == 0)
+            assert run("sweep", "-s", warm).status == 0
+            for stage in ("redis-only", "redis-first", "origin-first", "redis-first"):
+                assert run("stage", stage, "--force", "-s", warm).status == 0
+        if redis_major >= 7:
+            assert run("functions", "load", "-s", url).status == 0
+
+
 def test_raw_and_hex_side_by_side(
     redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis, memcached: Memcached, old: str
 ) -> None:
