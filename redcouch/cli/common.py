@@ -14,6 +14,7 @@ import click
 from redcouch.backends.redis.layout import StringLayout
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.backends.registry import DEFAULT_STORAGE, STORAGE_VARIABLE
+from redcouch.cli import status_of
 from redcouch.cli.storage import read_storage
 from redcouch.errors import ConfigurationError
 from redcouch.memcached_client.address import Address, read_address
@@ -42,10 +43,9 @@ class CommandError(click.ClickException):
 class Interrupted(CommandError):  # noqa: N818 - nothing went wrong
     """Ends the command because somebody wanted it to, at once."""
 
-    exit_code = 130
-
-    def __init__(self, text: str = "interrupted") -> None:
+    def __init__(self, interrupt: KeyboardInterrupt, text: str = "interrupted") -> None:
         super().__init__(text)
+        self.exit_code = status_of(interrupt)  # type: ignore[misc]
 
 
 def read_span(ctx: click.Context, param: click.Parameter, text: str) -> int:

@@ -65,8 +65,8 @@ class Program(click.Group):
                 return super().invoke(ctx)
         except ConfigurationError as error:
             raise click.UsageError(str(error), ctx) from None
-        except KeyboardInterrupt:
-            raise Interrupted from None
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted(interrupt) from None
         except ServerError as error:
             raise CommandError(str(error)) from None
 

@@ -34,7 +34,7 @@ class Stop:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._signal:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
         self._signal = number
 
     @contextmanager

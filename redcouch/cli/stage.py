@@ -130,8 +130,9 @@ def command(
                 if loses:
                     click.echo(f"With --force: {loses}.")
             raise click.exceptions.Exit(NO) from None
-        except KeyboardInterrupt:
-            raise Interrupted(f"interrupted: the stage is {opened.status().stage.value}") from None
+        except KeyboardInterrupt as interrupt:
+            text = f"interrupted: the stage is {opened.status().stage.value}"
+            raise Interrupted(interrupt, text) from None
         if as_json:
             echo_json({"changed": True, **_as_json(opened.status(), _why_not(opened))})
         else:

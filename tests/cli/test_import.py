@@ -258,7 +258,8 @@ def test_a_second_ctrl_c(any_redis: RedisServer) -> None:
         process.send_signal(signal.SIGTERM)  # another signal: two of the same may become one
         process.send_signal(signal.SIGINT)
         said = finish(process)
-    assert (said.status, said.err) == (130, "redcouch: interrupted\n")
+    assert said.status in (130, 143)  # whichever came second
+    assert said.err == "redcouch: interrupted\n"
 
 
 def test_a_redis_that_goes_away(memcached: Memcached, old: str) -> None:

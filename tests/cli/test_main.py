@@ -12,7 +12,7 @@ import pytest
 
 from redcouch import __version__, cli
 from redcouch.cli.main import COMMANDS
-from tests.cli.running import program, run
+from tests.cli.running import finish, program, run, start
 from tests.support.polling import PATIENCE
 from tests.support.servers import RedisServer, free_port
 
@@ -59,6 +59,16 @@ def test_interrupted_while_it_begins(
         cli.run()
     assert ended.value.code == 130
     assert capsys.readouterr().err == "redcouch: interrupted\n"
+
+
+@pytest.mark.parametrize("words", ["ls", "inspect k", "ready --quiet-for 1h", "traffic"])
+def test_terminated(words: str) -> None:
+    """SIGTERM ends what waits for a Redis that says nothing, with a word and its own status."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = start(*words.split(), "-s", f"redis://127.0.0.1:{silent.getsockname()[1]}")
+        with silent.accept()[0]:
+            process.send_signal(signal.SIGTERM)
+            assert finish(process) == (143, "", "redcouch: interrupted\n")
 
 
 def test_no_summary_is_cut() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from redcouch.backends.origin.backend import origin_digest
 from redcouch.backends.origin.url import read_location as read_origin
 from redcouch.backends.redis.fill_leases import members_key, state_key
 from redcouch.backends.redis.layout import Layout
@@ -22,7 +24,7 @@ from redcouch.cli.warm_storage import WarmLocation, WarmStorage, open_warm_stora
 from redcouch.memcached_client.node import BlockingNode
 from tests.backends.origin.conftest import PATIENT
 from tests.backends.origin.conversation import say, stats
-from tests.cli.running import run
+from tests.cli.running import finish, run, start
 from tests.differential.binary import DELETE, GET, NOOP, SET, frame
 from tests.support import servers
 from tests.support.cluster import Cluster
@@ -705,3 +707,24 @@ def test_ctrl_c(url: str, when: str, counts: str, monkeypatch: pytest.MonkeyPatc
         patch.setattr(WarmStorage, when, interrupt)
         said = eventually(lambda: run("stage", "origin-first", "-s", url), lambda it: it.status > 1)
         assert said == (130, "", f"redcouch: interrupted: the stage is {counts}\n")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal(how: signal.Signals, url: str, redis: RedisServer | Cluster) -> None:
+    """Nobody waits any longer for a change that is ended so; the status says by what."""
+    layout = read_storage(url).layout
+    about = json.dumps({"origin": origin_digest(read_origin(url).parameters)})
+    with redis.client() as client:
+
+        def announced() -> bool:
+            """Whether it waits by now for a RedCouch that does not acknowledge."""
+            client.hset(members_key(layout), "silent", f"{time.time() * 1000:.0f} 0 {about}")
+            return bool(client.hget(state_key(layout), "next"))
+
+        assert not announced()
+        process = start("stage", "origin-first", "-s", url, "--timeout", "600")
+        eventually(announced)
+        process.send_signal(how)
+        said = (128 + how, "", "redcouch: interrupted: the stage is redis-first\n")
+        assert finish(process) == said
+        assert not announced()
