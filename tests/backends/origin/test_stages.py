@@ -18,7 +18,7 @@ import pytest
 from redcouch.backends.origin.backend import origin_digest
 from redcouch.backends.origin.url import read_location as read_origin
 from redcouch.backends.redis.fill_leases import members_key, state_key
-from redcouch.backends.redis.layout import Layout
+from redcouch.backends.redis.layout import CAS_COUNTER, Layout
 from redcouch.cli.storage import read_storage
 from redcouch.cli.warm_storage import WarmLocation, WarmStorage, open_warm_storage
 from redcouch.memcached_client.node import BlockingNode
@@ -728,3 +728,15 @@ def test_a_signal(how: signal.Signals, url: str, redis: RedisServer | Cluster) -
         said = (128 + how, "", "redcouch: interrupted: the stage is redis-first\n")
         assert finish(process) == said
         assert not announced()
+
+
+@pytest.mark.parametrize("command", ["set", "unlink"])
+def test_a_command_that_is_forbidden(command: str, nodes: list[Memcached]) -> None:
+    """A change that Redis refuses in its last step leaves the stage as it was."""
+    with servers.redis_server() as redis, redis.client() as client:
+        assert run("stage", "origin-first", "-s", warm(redis, nodes)).status == 0
+        client.set(CAS_COUNTER, 1)
+        client.execute_command("ACL", "SETUSER", "default", f"-{command}")
+        said = run("stage", "redis-first", "-s", warm(redis, nodes))
+        assert (said.status, said.out) == (3, "")
+        assert client.hget(state_key(read_storage(redis.url).layout), "stage") == b"origin-first"

@@ -26,6 +26,14 @@ end
 if ARGV[3] == '1' and (told[6] or (told[5] or '0') ~= '0') then
   return 'NS'
 end
+-- The stage comes last: what Redis refuses before it leaves the stage as it was.
+local counted = counter and tonumber(redis.call('GET', counter) or '')
+if counted and counted < tonumber(ARGV[4]) then
+  redis.call('SET', counter, ARGV[4])
+end
+if denied then
+  redis.call('UNLINK', denied)
+end
 redis.call('HSET', state, 'stage', ARGV[2])
 redis.call('HINCRBY', state, 'version', 1)
 redis.call('HINCRBY', state, 'epoch', 1)
@@ -34,11 +42,4 @@ if ARGV[2] == 'origin-first' then
   redis.call('HDEL', state, 'returning')
 end
 redis.call('HDEL', state, 'all', 'keys', 'denials')
-if denied then
-  redis.call('UNLINK', denied)
-end
-local counted = counter and tonumber(redis.call('GET', counter) or '')
-if counted and counted < tonumber(ARGV[4]) then
-  redis.call('SET', counter, ARGV[4])
-end
 return 1
