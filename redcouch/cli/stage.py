@@ -240,16 +240,22 @@ class _Change:
     # -- the four ways -------------------------------------------------------------------------
 
     def _to_origin(self, status: StageStatus) -> None:
-        with self._nodes("its keys are missing for all clients") as nodes:
-            status = self.opened.status([node for node in nodes if node is not None])
-        if status.returning:
-            self._refuse(LACKING, "what is not there yet is lost")
-        if status.pending is None:
-            self._refuse(
-                "the old memcacheds have missed too much, and are out of date",
-                "clients get what the old memcacheds have, which is out of date",
-            )
-        self._switch(clean=not self.force)
+        with self._nodes("its keys are missing for all clients") as found:
+            nodes = [node for node in found if node is not None]
+            status = self.opened.status(nodes)
+            if status.returning:
+                self._refuse(LACKING, "what is not there yet is lost")
+            if status.pending is None:
+                self._refuse(
+                    "the old memcacheds have missed too much, and are out of date",
+                    "clients get what the old memcacheds have, which is out of date",
+                )
+
+            def last_look() -> None:
+                for node in nodes:  # one that has been started again says so
+                    node.stats()
+
+            self._switch(clean=not self.force, last_look=last_look)
 
     def _to_redis(self, status: StageStatus) -> None:
         with self._nodes("what clients have changed there by themselves is not known") as nodes:

@@ -24,7 +24,7 @@ from redcouch.cli.warm_storage import WarmLocation, WarmStorage, open_warm_stora
 from redcouch.memcached_client.node import BlockingNode
 from tests.backends.origin.conftest import PATIENT
 from tests.backends.origin.conversation import say, stats
-from tests.cli.running import finish, run, start
+from tests.cli.running import Ended, finish, run, start
 from tests.differential.binary import DELETE, GET, NOOP, SET, frame
 from tests.support import servers
 from tests.support.cluster import Cluster
@@ -740,3 +740,27 @@ def test_a_command_that_is_forbidden(command: str, nodes: list[Memcached]) -> No
         said = run("stage", "redis-first", "-s", warm(redis, nodes))
         assert (said.status, said.out) == (3, "")
         assert client.hget(state_key(read_storage(redis.url).layout), "stage") == b"origin-first"
+
+
+def test_one_that_is_started_again_meanwhile(
+    url: str, nodes: list[Memcached], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old memcached that loses its items while the stage changes does not become right."""
+    with servers.redcouch(url) as bridge, monkeypatch.context() as patch:
+        say(bridge, b"set k 0 0 1\r\nv\r\n", b"STORED\r\n")
+        eventually(lambda: standing(url)["rollback_safe"])
+        owner, hold = owner_of(nodes, b"k"), WarmStorage.hold
+
+        def start_again(opened: WarmStorage, stage: Any) -> float:
+            owner.kill()
+            owner.start()
+            return hold(opened, stage)
+
+        def attempt() -> Ended:
+            go(url, "redis-first")  # what has been lost before is there again
+            return run("stage", "origin-first", "-s", url)
+
+        patch.setattr(WarmStorage, "hold", start_again)
+        said = eventually(attempt, lambda it: it.status != 1)
+        assert (said.status, said.out) == (3, "")
+        assert "has been started again meanwhile" in said.err
