@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -56,6 +57,7 @@ class ClusterNode(RedisServer):
         self.bus_port = free_port()
         self._authority = tls
         self._certificate = None if tls is None else tls.issue(f"node-{folder.name}")
+        self._asked: redis.Redis | None = None
 
     def client(self, **options: Any) -> redis.Redis:
         if self._authority is not None and self._certificate is not None:
@@ -96,9 +98,16 @@ class ClusterNode(RedisServer):
         return self._process is not None
 
     def ask(self, *command: Any) -> Any:
-        """The reply to one command, over a connection of its own."""
-        with self.client() as client:
-            return client.execute_command(*command)
+        """The reply to one command, over a connection that no test has to itself."""
+        if self._asked is None:
+            self._asked = self.client()
+        return self._asked.execute_command(*command)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """See L{Server.stop}."""
+        if self._asked is not None:
+            self._asked.close()
+        return super().stop(how)
 
     @property
     def id(self) -> str:
