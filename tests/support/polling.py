@@ -24,6 +24,7 @@ ask at every moment, and not to keep the machine busy.
 """
 
 _PAUSE = 0.01
+_LONGEST_PAUSE = 0.05
 
 
 def eventually(look: Callable[[], T], is_well: Callable[[T], object] = bool) -> T:
@@ -32,21 +33,22 @@ def eventually(look: Callable[[], T], is_well: Callable[[T], object] = bool) -> 
 
     @raise AssertionError: it never was. The text has what it gave last.
     """
-    deadline = time.monotonic() + PATIENCE
+    begun = time.monotonic()
     while not is_well(seen := look()):
-        _check(deadline, seen)
-        time.sleep(_PAUSE)
+        time.sleep(_pause(begun, seen))
     return seen
 
 
 async def eventually_in_reactor(look: Callable[[], T]) -> T:
     """As L{eventually}, while the reactor goes on."""
-    deadline = time.monotonic() + PATIENCE
+    begun = time.monotonic()
     while not (seen := look()):
-        _check(deadline, seen)
-        await deferLater(reactor, _PAUSE)
+        await deferLater(reactor, _pause(begun, seen))
     return seen
 
 
-def _check(deadline: float, seen: object) -> None:
-    assert time.monotonic() < deadline, f"it did not come about in {PATIENCE:g} s; last: {seen!r}"
+def _pause(begun: float, seen: object) -> float:
+    """Seconds until the next look: more of them for what takes long anyway."""
+    waited = time.monotonic() - begun
+    assert waited < PATIENCE, f"it did not come about in {PATIENCE:g} s; last: {seen!r}"
+    return min(max(_PAUSE, waited / 10), _LONGEST_PAUSE)
