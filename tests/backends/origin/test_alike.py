@@ -13,7 +13,7 @@ import redis
 
 from tests.backends.origin.journeys import JOURNEYS, SEE
 from tests.differential.binary import BINARY
-from tests.differential.classic import CLASSIC
+from tests.differential.transcripts import CLASSIC, distinct
 from tests.support.comparison import Conversation, Subject, assert_alike
 from tests.support.servers import Memcached, RedCouch, Server
 
@@ -25,7 +25,7 @@ STANDING = re.compile(rb"(?<= )(?:h|l)\d+(?=[ \r])")
 def test_conversations(group: str, memcached: Memcached, warm: RedCouch) -> None:
     """What is said on one connection, in text or in frames."""
     with Subject(memcached.address) as theirs, Subject(warm.address) as ours:
-        assert_alike(theirs, ours, (CLASSIC | BINARY)[group])
+        assert_alike(theirs, ours, distinct((CLASSIC | BINARY)[group]))
 
 
 @pytest.mark.parametrize("name", JOURNEYS)
