@@ -27,6 +27,9 @@ MOST = 50
 SECONDS = 0.5
 TRIES = 10
 
+AT_ONCE = ("--drain-timeout", "0")
+"""What a flood has left to be answered, to clients that are gone, is not waited for."""
+
 
 def worked(*pids: int) -> Callable[[], float]:
     """Gives the seconds of CPU time that these processes have had."""
@@ -66,7 +69,7 @@ def harm(server: RedCouch, storage: RedisServer, name: str, hello: bytes = b"") 
 def test_floods(name: str, any_redis: RedisServer) -> None:
     """On any dialect; also who only asks whether the service is there is answered."""
     port = servers.free_port()
-    with servers.redcouch(any_redis.url, "--http", str(port)) as server:
+    with servers.redcouch(any_redis.url, "--http", str(port), *AT_ONCE) as server:
         assert within(lambda: max(harm(server, any_redis, name)))
         now = worked(server.pid, any_redis.pid)
         with ExitStack() as clients, again_and_again(flood(name)(server, clients)):
@@ -78,7 +81,8 @@ def test_floods_of_the_unauthenticated(name: str, any_redis: RedisServer, tmp_pa
     """Nor does it help them that they have yet to say who they are."""
     users = tmp_path / "users"
     users.write_text("ann:secret\n")
-    with servers.redcouch(any_redis.url, "--auth-file", str(users), ready=False) as server:
+    options = ("--auth-file", str(users), *AT_ONCE)
+    with servers.redcouch(any_redis.url, *options, ready=False) as server:
         hello = b"set auth 0 0 10\r\nann secret\r\n"
         assert within(lambda: max(harm(server, any_redis, name, hello)))
 
