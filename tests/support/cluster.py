@@ -185,11 +185,12 @@ class Cluster:
         deadline = time.monotonic() + PATIENCE
         remind = time.monotonic() + _VOTE
         while not all(self._is_well(node) for node in self.nodes):
-            states = {node.port: (node.ask("ROLE"), node.cluster_info()) for node in self.nodes}
-            assert time.monotonic() < deadline, (states, self.nodes[0].ask("CLUSTER NODES"))
+            if time.monotonic() > deadline:
+                states = {node.port: (node.ask("ROLE"), node.cluster_info()) for node in self.nodes}
+                raise AssertionError((states, self.nodes[0].ask("CLUSTER NODES")))
             if time.monotonic() > remind:
                 self._remind()
-            time.sleep(0.01)
+            time.sleep(0.02)
 
     def _remind(self) -> None:
         """
