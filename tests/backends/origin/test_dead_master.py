@@ -15,7 +15,7 @@ from tests.backends.origin.conversation import say, stats
 from tests.cli.running import run
 from tests.support import servers
 from tests.support.cluster import QUICKLY, Cluster, ClusterNode, redis_cluster
-from tests.support.polling import PATIENCE, eventually
+from tests.support.polling import PACE, PATIENCE, eventually
 from tests.support.requirements import fixture_needs
 from tests.support.servers import Memcached, RedCouch
 
@@ -183,6 +183,7 @@ def test_the_one_with_the_stage(
     assert_no_change(url, home)
     while (asked := time.monotonic()) < killed + PATIENCE and read(bridge, kept) == FIVE:
         served = asked
+        time.sleep(PACE)
     assert time.monotonic() - killed > 3
     assert served - killed < 8
     assert read(bridge, kept) == AWAY
