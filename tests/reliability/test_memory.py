@@ -123,7 +123,7 @@ def test_a_line_sent_byte_by_byte(any_redis: RedisServer) -> None:
 
 def test_many_readers_of_large_values(any_redis: RedisServer) -> None:
     """
-    250 clients ask for 8 values of a MiB each and take none: neither this
+    100 clients ask for 8 values of a MiB each and take none: neither this
     process nor Redis holds them all, nobody is told of an error, and in the
     end each has its values.
     """
@@ -137,7 +137,7 @@ def test_many_readers_of_large_values(any_redis: RedisServer) -> None:
             said = wire.say([b"set big 0 0 %d\r\n" % len(value), value, b"\r\n"], b"\r\n")
             assert said.reply == b"STORED\r\n"
         before, redis_before = resident(server.pid), resident(any_redis.pid)
-        crowd = [clients.enter_context(servers.plain(server.port)) for _ in range(250)]
+        crowd = [clients.enter_context(servers.plain(server.port)) for _ in range(100)]
         for client in crowd:
             client.sendall(b"get big\r\n" * 8)
         highest = redis_highest = 0
