@@ -28,13 +28,16 @@ ENDLESS = (b"1" * 19,)
 """Those of them that are a length of far more bytes than anybody sends."""
 
 VALUES = (
-    *(b"", b" ", b"0", b"-0", b"+0", b"-1", b"+1", b"- 1", b"1 2", b"1-", b"1 -", b"1x", b"x1"),
+    *(b"", b"0", b"-0", b"+0", b"-1", b"+1", b"- 1", b"1 2", b"1-", b"1 -", b"1x", b"x1"),
     *(b"1\0", b"1\0x", b"\x001", b"1\t", b"\n1", b"1\n", b"1\r\n2", b"1\v", b"0x10", b"1.5"),
     *(b"%d" % (2**bits + more) for bits in (31, 32, 53, 63, 64) for more in (-2, -1, 0, 1)),
     *(b"-%d" % number for number in range(2**63 - 1, 2**63 + 2)),
     *(b"0" * 30 + b"7", b"7" + b" " * 30, b" " * 30 + b"7", b"9" * 20, b"1" * 60),
 )  # fmt: skip
-"""What C{incr} and C{decr} may find."""
+"""
+What C{incr} and C{decr} may find. Of blanks only, memcached reads on behind them, in what other
+items have left there.
+"""
 
 
 def _with(verb: bytes) -> bytes:
