@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from redcouch.backends.redis.cluster.slots import SLOTS
-from redcouch.backends.redis.replies import read_hash
 
 Address = tuple[str, int]
 """Host and port."""
@@ -96,7 +95,8 @@ def read_topology(reply: Any, asked: Address, reached_at: AddressMap) -> Topolog
             if not 0 <= first <= last < SLOTS or not isinstance(port, int):
                 raise ValueError
             if host == b"?":  # it is to be known by a name, and has none
-                host = read_hash(master[3])[b"ip"]
+                facts = master[3]  # a map in RESP3, else a list
+                host = facts[b"ip"] if isinstance(facts, dict) else facts[facts.index(b"ip") + 1]
             if not host:
                 address = (asked[0], port)
             else:
