@@ -22,9 +22,12 @@ from twisted.internet import defer, tcp, unix
 from twisted.internet.error import CannotListenError, ConnectionRefusedError
 from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Factory, Protocol
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import LogEvent, Logger, capturedLogs, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http import HTTPChannel
 
 from redcouch.backends.redis.connection import RedisConnectionFactory, RedisConnectionProtocol
 from redcouch.process.log import _SharedFile
@@ -45,6 +48,7 @@ PLACES = {
     "_raiseSynchronously": "server/listeners.py",
     "_waitingForPort": "server/listeners.py",
     "_openFile": "process/log.py",
+    "_log": "http/access.py",
     "send_cluster_commands": "cli/storage.py",
 }
 """What is leant on, and the file that does."""
@@ -205,6 +209,25 @@ class LogTests(SynchronousTestCase):
             rotates()
             flags = fcntl.fcntl(log._file, fcntl.F_GETFL)
             self.assertTrue(flags & os.O_APPEND)
+
+
+class HTTPChannelTests(SynchronousTestCase):
+    """Twisted's connection to a client of HTTP."""
+
+    def test_what_it_says(self) -> None:
+        """C{_log} has all that it says of a silent client."""
+        heard: list[LogEvent] = []
+        clock = Clock()
+        channel: Any = HTTPChannel()
+        observer: Any = heard.append
+        channel._log = Logger(observer=observer)
+        channel.callLater = clock.callLater
+        channel.makeConnection(StringTransport())
+        with capturedLogs() as others:
+            channel.timeoutConnection()
+            clock.advance(channel.abortTimeout)
+        self.assertEqual(len(heard), 2)
+        self.assertEqual(others, [])
 
 
 class ClusterPipelineTests(SynchronousTestCase):

@@ -641,13 +641,13 @@ def _why(error: Exception, location: RedisLocation) -> str:
     if _NOT_RESP in text:
         return ONLY_TLS if r"\x15" in text else NO_REDIS
     if type(error) is redis.ConnectionError and location.addresses and location.master is None:
-        return _greeting(*location.addresses[0]) or text
+        return _refusal(*location.addresses[0]) or text
     return text
 
 
-def _greeting(host: str, port: int) -> str:
+def _refusal(host: str, port: int) -> str:
     """
-    With what error a Redis greets, as one in protected mode does before it closes; nothing where
+    With what error a Redis begins, as one in protected mode does before it closes; nothing where
     it waits. A client that has written meanwhile finds the connection broken, and the error gone.
     """
     with suppress(OSError), socket.create_connection((host, port), timeout=1) as connection:

@@ -34,7 +34,7 @@ from redcouch.handover.descriptors import (
     speak,
 )
 from redcouch.process.systemd import Tell
-from redcouch.server.listeners import leave_open, remove_at_the_end
+from redcouch.server.listeners import is_managed, leave_open, remove_at_the_end
 from redcouch.workers.channel import ANSWER, ASK, REFUSE, Unanswered
 
 PROTOCOL = 1
@@ -207,7 +207,7 @@ class Succession(MultiService):
             borrowed = [(place, port) for place, port in self._whole.listening() if place in taken]
             for _, port in borrowed:
                 leave_open(port)
-            self._borrowed = [port for place, port in borrowed if not place.startswith("systemd:")]
+            self._borrowed = [port for place, port in borrowed if not is_managed(place)]
             self._whole.hold(taken)
 
     def startService(self) -> None:

@@ -53,8 +53,6 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 _TO_BE_HEARD = 0.05
 
-_MANAGED = "systemd:"
-
 _KINDS = ("tcp:", "tcp4:", "tcp6:", "unix:", "ssl:")
 
 
@@ -342,9 +340,9 @@ def server_endpoint(
     if inherited and description in inherited:
         reactor = OpenSocket(inherited.pop(description), reactor)
         shared = False
-        if description.startswith(_MANAGED):
+        if is_managed(description):
             return reactor
-    elif description.startswith(_MANAGED):
+    elif is_managed(description):
         reactor = ManagersSocket(reactor)
     if shared:
         port, interface = _read_tcp(description)
@@ -355,7 +353,7 @@ def server_endpoint(
         make_renewable(endpoint, description, reload)
         return endpoint
     except (IndexError, KeyError):
-        if not description.startswith(_MANAGED):
+        if not is_managed(description):
             raise
         raise ConfigurationError(
             "the service manager has passed no such socket (LISTEN_FDS, LISTEN_FDNAMES)"
@@ -429,10 +427,18 @@ def _read_tcp(description: str) -> tuple[int, str]:
     return int(port), rest.removeprefix("interface=").replace("\\:", ":")
 
 
+def is_managed(endpoint: str) -> bool:
+    """Whether the service manager has opened it, and goes on with it."""
+    return endpoint.startswith("systemd:")
+
+
 def is_local(endpoint: str) -> bool:
     """Whether only this machine reaches it, or its service manager has opened it."""
-    return endpoint.startswith(("unix:", "systemd:")) or any(
-        f"interface={place}" in endpoint for place in ("127.", "localhost", r"\:\:1")
+    places = ("127.", "localhost", r"\:\:1")
+    return (
+        endpoint.startswith("unix:")
+        or is_managed(endpoint)
+        or any(f"interface={place}" in endpoint for place in places)
     )
 
 

@@ -33,6 +33,7 @@ from redcouch.server.listeners import (
     ListeningReactor,
     ListeningService,
     heard,
+    is_managed,
     make_renewable,
 )
 from redcouch.workers.client_counts import ClientCounts
@@ -235,9 +236,8 @@ def accepting_service(
 
     @param reload: is given what can be read again.
     """
-    inherited = description.startswith("systemd:")
-    endpoint: Any = (
-        inherited_socket if inherited else serverFromString(inherited_socket, description)
-    )
+    endpoint: Any = inherited_socket
+    if not is_managed(description):
+        endpoint = serverFromString(inherited_socket, description)
     make_renewable(endpoint, description, reload)
     return ListeningService(description, endpoint, factory)

@@ -167,8 +167,8 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
     made_at = 0.0
     #: Why this connection is of no use, once that is known.
     fault: Failure | None = None
-    #: With what error Redis has greeted, as it does one client too many before it closes.
-    _greeting: Failure | None = None
+    #: With what error Redis has begun, as it does to one client too many before it closes.
+    _refusal: Failure | None = None
     #: Who was first to be answered when last looked, and how much Redis had yet to take.
     _first: Waiting | None = None
     _untaken = 0
@@ -275,7 +275,7 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:
-        self.fault = self.fault or (not self.made_at and self._greeting) or reason
+        self.fault = self.fault or (not self.made_at and self._refusal) or reason
         self.link.on_lost(self, self.fault)
         super().connectionLost(reason)
 
@@ -299,7 +299,7 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         reader = self._reader
         if not self.heard_at and data.startswith(b"-"):
             said = data[1:].partition(b"\r\n")[0].decode("utf-8", "replace")
-            self._greeting = Failure(RedisError(said))
+            self._refusal = Failure(RedisError(said))
         self.heard_at = self.link.reactor.seconds()
         reader.feed(data)
         try:

@@ -310,10 +310,9 @@ class Router:
             up = self._up  # who serves nothing may be behind: these know better what is theirs
             pairs = zip(known.owners, topology.owners, strict=True)
             topology.owners = [mine if mine in up else its for mine, its in pairs]
-        first = known is None
         if known is None or topology.owners != known.owners:
             self._adopt(topology)
-        if first:
+        if known is None:
             self._log.info(
                 "{location} has {masters} masters",
                 location=self._location.shown,

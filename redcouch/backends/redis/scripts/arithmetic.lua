@@ -64,7 +64,7 @@ if not now[1] and not now[2] then
   expire(ARGV[7], ARGV[8])
   return answer(ARGV[5], cas, -1, 1)
 end
-if ARGV[4] ~= '' and bare(now[4]) ~= ARGV[4] then
+if is_other(now[4], ARGV[4]) then
   return (now[1] or now[2]) == '' and 'NN' or 'EX' -- as memcached, which looks for a number first
 end
 local field, value, length = 'v', now[1]

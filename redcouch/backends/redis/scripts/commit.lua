@@ -37,9 +37,8 @@ end
 redis.call('HSET', state, 'stage', ARGV[2])
 redis.call('HINCRBY', state, 'version', 1)
 redis.call('HINCRBY', state, 'epoch', 1)
-redis.call('HDEL', state, 'by', 'next', 'holding', 'deadline')
+redis.call('HDEL', state, 'by', 'next', 'holding', 'deadline', 'all', 'keys', 'denials')
 if ARGV[2] == 'origin-first' then
   redis.call('HDEL', state, 'returning')
 end
-redis.call('HDEL', state, 'all', 'keys', 'denials')
 return 1

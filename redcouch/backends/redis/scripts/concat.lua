@@ -21,7 +21,7 @@ if not value then
   expire(ARGV[9], ARGV[10])
   return {exact(cas), ARGV[1] == 'v' and #ARGV[3] / 2 or #ARGV[3]}
 end
-if ARGV[7] ~= '' and bare(now[4]) ~= ARGV[7] then
+if is_other(now[4], ARGV[7]) then
   return 'EX'
 end
 local piece, length = ARGV[3], #value

@@ -10,7 +10,7 @@ if not exists() then
   end
   return 'NF'
 end
-if ARGV[1] ~= '' and bare(redis.call('HGET', item, 'c')) ~= bare(ARGV[1]) then
+if is_other(redis.call('HGET', item, 'c'), ARGV[1]) then
   return 'EX'
 end
 if ARGV[2] and math.abs(over_at() - ARGV[2]) > NEARLY then

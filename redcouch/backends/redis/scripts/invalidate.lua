@@ -6,7 +6,7 @@
 if not exists() then
   return 'NF'
 end
-if ARGV[5] ~= '' and bare(redis.call('HGET', item, 'c')) ~= ARGV[5] then
+if is_other(redis.call('HGET', item, 'c'), ARGV[5]) then
   return 'EX'
 end
 local cas, refused = cas_or(ARGV[6])

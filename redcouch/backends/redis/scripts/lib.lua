@@ -109,6 +109,11 @@ local function bare(token)
   return token and string.match(token, '^0*(%d+)$') or token
 end
 
+-- Whether an item's token is another one than is wanted: '' for any.
+local function is_other(token, wanted)
+  return wanted ~= '' and bare(token) ~= bare(wanted)
+end
+
 -- Whether one decimal token is lower than another.
 local function lower(one, other)
   return #one < #other or (#one == #other and one < other)
