@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import importlib.metadata
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from functools import cache
+from unittest import mock
 
 import pytest
 import redis
@@ -27,14 +30,27 @@ settings.register_profile("tests", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("tests")
 
 
+# pytest looks Twisted's version up for each test of trial's, redis-py its own for each connection:
+# two milliseconds, and half of one.
+mock.patch("importlib.metadata.version", cache(importlib.metadata.version)).start()
+
+# Trial makes each module forget for each test which warnings it has given. So do the filters that
+# pytest sets for each.
+mock.patch("twisted.trial._synctest._setWarningRegistryToNone", lambda modules: None).start()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Skipping(config))
 
 
-def pytest_collection_finish() -> None:
-    """The tests are there to the end: the garbage collector need not look at them each time."""
-    gc.collect()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """The tests are there to the end: the garbage collector need not look at them, now or later."""
+    gc.disable()
+    collected = yield
     gc.freeze()
+    gc.enable()
+    return collected
 
 
 def pytest_xdist_auto_num_workers() -> int:

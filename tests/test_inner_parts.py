@@ -249,7 +249,9 @@ class ListeningTests(SynchronousTestCase):
         C{_fromListeningDescriptor} makes a port whose mode can be chosen, and C{_bindPath}, in
         older versions C{port}, is what it removes at the end.
         """
-        path = self.mktemp()
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = str(Path(folder.name) / "socket")
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(path)
             listening.listen()

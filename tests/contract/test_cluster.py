@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redcouch.interfaces import IStorageBackend
 from tests.contract import redis_storage
-from tests.support.cluster import shared_cluster
+from tests.support.cluster import shared_cluster, shared_cluster_client
 
 
 class ClusterContract(redis_storage.RedisContract):
@@ -18,8 +18,7 @@ class ClusterContract(redis_storage.RedisContract):
     def build(self) -> IStorageBackend:
         cluster = shared_cluster(self.version)
         cluster.clear()
-        self.client = cluster.client()
-        self.addCleanup(self.client.close)
+        self.client = shared_cluster_client(self.version)
         self.over = redis_storage.RedisStorage(f"{cluster.url}?{self.parameters}", self.client)
         return self.over.storage
 

@@ -49,7 +49,7 @@ from redcouch.results import Failed, Outcome, Result, Stored
 from tests.contract import contract
 from tests.contract.contract import START
 from tests.contract.redis_storage import RedisStorage, age
-from tests.support.cluster import shared_cluster
+from tests.support.cluster import shared_cluster, shared_cluster_client
 from tests.support.polling import eventually_in_reactor
 from tests.support.requirements import OnRedis
 from tests.support.servers import shared_redis
@@ -350,8 +350,7 @@ class ClusterFilling(RedisFilling):
         self.patch(fills, "MOST_DENIED", 5)
         cluster = shared_cluster(self.version)
         cluster.clear()
-        self.client = cluster.client()
-        self.addCleanup(self.client.close)
+        self.client = shared_cluster_client(self.version)
         await self.begin(cluster.url)
 
     async def test_gone(self) -> None:

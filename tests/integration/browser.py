@@ -13,8 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
+from selenium import webdriver  # whose parts are imported where they are first used
 
 from tests.support.requirements import installed
 
@@ -23,9 +22,9 @@ PHONE = (390, 844)
 
 
 @contextmanager
-def browser() -> Iterator[Chrome]:
+def browser() -> Iterator[webdriver.Chrome]:
     """A browser with an empty profile, for a test that needs chromium and chromedriver."""
-    options = ChromeOptions()
+    options = webdriver.ChromeOptions()
     options.binary_location = installed("chromium")
     driver = installed("chromedriver")
     with TemporaryDirectory(prefix="redcouch-tests-") as profile:
@@ -37,14 +36,14 @@ def browser() -> Iterator[Chrome]:
         for flag in flags:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        window = Chrome(options=options, service=Service(driver))
+        window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
         try:
             yield window
         finally:
             window.quit()
 
 
-def resize(window: Chrome, size: tuple[int, int], dark: bool = False) -> None:
+def resize(window: webdriver.Chrome, size: tuple[int, int], dark: bool = False) -> None:
     """Look at the page on a screen of this size, by day or by night."""
     width, height = size
     screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == PHONE}
@@ -53,7 +52,7 @@ def resize(window: Chrome, size: tuple[int, int], dark: bool = False) -> None:
     window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
 
-def picture(window: Chrome, path: Path, height: int | None = None) -> None:
+def picture(window: webdriver.Chrome, path: Path, height: int | None = None) -> None:
     """Keep what is seen, the whole page or its upper part, as a PNG."""
     width, whole = window.execute_script(
         "const root = document.documentElement; return [root.clientWidth, root.scrollHeight]"

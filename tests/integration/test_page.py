@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.webdriver import Chrome
+from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from tests.http.pages import http_port
@@ -67,14 +67,14 @@ def _talk(server: RedCouch, done: threading.Event, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 @fixture_needs("chromium", "chromedriver")
-def window() -> Iterator[Chrome]:
+def window() -> Iterator[webdriver.Chrome]:
     """The browser."""
     with browser() as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def shown(window: Chrome) -> Iterator[RedCouch]:
+def shown(window: webdriver.Chrome) -> Iterator[RedCouch]:
     """A service under traffic on a Redis of its own, and its page in the browser."""
     options = ("--http", "0", "--workers", "2", "--version-string", HOSTILE.decode())
     with (
@@ -89,12 +89,12 @@ def shown(window: Chrome) -> Iterator[RedCouch]:
         yield server
 
 
-def run(window: Chrome, script: str, *arguments: str) -> Any:
+def run(window: webdriver.Chrome, script: str, *arguments: str) -> Any:
     """What a script in the page gives, in one go: the page draws itself anew meanwhile."""
     return window.execute_script(script, *arguments)
 
 
-def text(window: Chrome, selector: str) -> str:
+def text(window: webdriver.Chrome, selector: str) -> str:
     """What can be read at a place; nothing where there is no such place."""
     found: str = run(
         window, "return document.querySelector(arguments[0])?.innerText ?? ''", selector
@@ -102,20 +102,20 @@ def text(window: Chrome, selector: str) -> str:
     return found
 
 
-def texts(window: Chrome, selector: str) -> list[str]:
+def texts(window: webdriver.Chrome, selector: str) -> list[str]:
     """The same, for each such place."""
     every = "return [...document.querySelectorAll(arguments[0])].map((place) => place.innerText)"
     found: list[str] = run(window, every, selector)
     return found
 
 
-def number(window: Chrome, selector: str) -> float:
+def number(window: webdriver.Chrome, selector: str) -> float:
     """The number that stands first there; 0 where there is none."""
     found = re.match(r"[0-9.]+", text(window, selector).replace(",", ""))
     return float(found[0]) if found else 0.0
 
 
-def test_the_figures_move(window: Chrome, shown: RedCouch) -> None:
+def test_the_figures_move(window: webdriver.Chrome, shown: RedCouch) -> None:
     """Traffic is seen as it happens: a rate, hits, times, and lines that go on."""
     eventually(lambda: number(window, "#chart-operations .now") > 0)
     eventually(lambda: number(window, "#chart-hits .now") > 0)
@@ -151,14 +151,16 @@ import("/charts.js").then(({ Chart }) => {
 """Draws these points beside the page's own; gives the lines, and what is written."""
 
 
-def drawn(window: Chrome, *points: tuple[float, float | None]) -> tuple[list[str], list[str]]:
+def drawn(
+    window: webdriver.Chrome, *points: tuple[float, float | None]
+) -> tuple[list[str], list[str]]:
     """What a chart makes of these times and values."""
     given = [{"time": 1_700_000_000 + time, "operations": value} for time, value in points]
     lines, words = window.execute_async_script(DRAW, "operations", given)
     return lines, words
 
 
-def test_gaps(window: Chrome, shown: RedCouch) -> None:
+def test_gaps(window: webdriver.Chrome, shown: RedCouch) -> None:
     """No line is drawn where nothing was measured, or nobody was there to measure it."""
     lines, _ = drawn(window, (0, 5.0), (3, 7.0), (6, None), (9, 5.0), (12, 6.0))
     assert [line.count("L") for line in lines] == [1, 1]
@@ -166,7 +168,7 @@ def test_gaps(window: Chrome, shown: RedCouch) -> None:
     assert len(lines) == 2
 
 
-def test_little_to_draw(window: Chrome, shown: RedCouch) -> None:
+def test_little_to_draw(window: webdriver.Chrome, shown: RedCouch) -> None:
     """One point is a dot; none is said to be none; what is always 0 has an axis all the same."""
     (dot,), words = drawn(window, (0, 5.0))
     assert re.fullmatch(r"M[0-9.]+,[0-9.]+h.1", dot)
@@ -178,7 +180,7 @@ def test_little_to_draw(window: Chrome, shown: RedCouch) -> None:
     assert words[:3] == ["0", "0.5", "1"]
 
 
-def test_an_outage(window: Chrome) -> None:
+def test_an_outage(window: webdriver.Chrome) -> None:
     """What is wrong stands above everything else."""
     with servers.redcouch("redis://127.0.0.1:1?timeout=1", "--http", "0", ready=False) as server:
         window.switch_to.new_window("tab")
@@ -194,7 +196,7 @@ def test_an_outage(window: Chrome) -> None:
             window.switch_to.window(window.window_handles[0])
 
 
-def test_what_it_shows(window: Chrome, shown: RedCouch) -> None:
+def test_what_it_shows(window: webdriver.Chrome, shown: RedCouch) -> None:
     """The phase and its blockers, Redis, the workers, the settings."""
     eventually(lambda: text(window, "#phases .here").split() == ["1", "Bridge"])
     assert "No client but the bridge" in text(window, "#blockers")
@@ -205,7 +207,7 @@ def test_what_it_shows(window: Chrome, shown: RedCouch) -> None:
     assert "--max-connections" in text(window, "#settings")
 
 
-def test_hostile_text_is_text(window: Chrome, shown: RedCouch) -> None:
+def test_hostile_text_is_text(window: webdriver.Chrome, shown: RedCouch) -> None:
     """Markup in what somebody else chose is shown as it was written, and does nothing."""
     eventually(lambda: text(window, "#clients-choice"))
     window.find_element(By.CSS_SELECTOR, "[data-kind=prefix]").click()
@@ -215,7 +217,7 @@ def test_hostile_text_is_text(window: Chrome, shown: RedCouch) -> None:
     assert "hacked" not in window.title
 
 
-def test_sorting(window: Chrome, shown: RedCouch) -> None:
+def test_sorting(window: webdriver.Chrome, shown: RedCouch) -> None:
     """A click on a head sorts by that column, another the other way round."""
 
     def heads() -> list[str]:
@@ -237,7 +239,7 @@ def test_sorting(window: Chrome, shown: RedCouch) -> None:
     assert listed == sorted(listed, reverse=True)
 
 
-def test_silence(window: Chrome, any_redis: RedisServer) -> None:
+def test_silence(window: webdriver.Chrome, any_redis: RedisServer) -> None:
     """A page whose service has gone says so, and does not go on showing old figures as new."""
     with servers.redcouch(any_redis.url, "--http", "0") as server:
         window.switch_to.new_window("tab")
@@ -254,7 +256,9 @@ def test_silence(window: Chrome, any_redis: RedisServer) -> None:
 
 
 @pytest.mark.parametrize(("size", "dark"), LOOKS)
-def test_it_fits(window: Chrome, shown: RedCouch, size: tuple[int, int], dark: bool) -> None:
+def test_it_fits(
+    window: webdriver.Chrome, shown: RedCouch, size: tuple[int, int], dark: bool
+) -> None:
     """On a desk and on a phone, by day and by night, nothing is wider than the screen."""
     resize(window, size, dark)
     wide = "return document.documentElement.scrollWidth"
@@ -264,7 +268,7 @@ def test_it_fits(window: Chrome, shown: RedCouch, size: tuple[int, int], dark: b
 
 
 @pytest.mark.parametrize("width", [1440, 1240, 390])
-def test_nothing_is_cut(window: Chrome, shown: RedCouch, width: int) -> None:
+def test_nothing_is_cut(window: webdriver.Chrome, shown: RedCouch, width: int) -> None:
     """No table is cut at its end, nor, but where a name is too long, at its side."""
     eventually(lambda: text(window, "#clients-choice"))
     window.find_element(By.CSS_SELECTOR, "[data-kind=client]").click()
@@ -279,7 +283,7 @@ def test_nothing_is_cut(window: Chrome, shown: RedCouch, width: int) -> None:
         assert (high, wide) == (0, 0), table
 
 
-def test_long_tables(window: Chrome, shown: RedCouch) -> None:
+def test_long_tables(window: webdriver.Chrome, shown: RedCouch) -> None:
     """Of many rows the first are shown, until somebody asks for all."""
     resize(window, DESKTOP)
     for number in range(30):
@@ -294,7 +298,7 @@ def test_long_tables(window: Chrome, shown: RedCouch) -> None:
     window.find_element(By.CSS_SELECTOR, "[data-kind=application]").click()
 
 
-def test_pictures(window: Chrome, shown: RedCouch, tmp_path: Path) -> None:
+def test_pictures(window: webdriver.Chrome, shown: RedCouch, tmp_path: Path) -> None:
     """The page can be pictured, and is small enough to be part of a README."""
     folder = Path(os.environ.get("REDCOUCH_PICTURES", tmp_path))
     time.sleep(float(os.environ.get("REDCOUCH_PICTURES_AFTER", "0")))
@@ -305,7 +309,7 @@ def test_pictures(window: Chrome, shown: RedCouch, tmp_path: Path) -> None:
     assert 10_000 < (folder / "status.png").stat().st_size < 200_000
 
 
-def test_nothing_was_refused(window: Chrome, shown: RedCouch) -> None:
+def test_nothing_was_refused(window: webdriver.Chrome, shown: RedCouch) -> None:
     """Nothing was asked of anybody else, and the policy had nothing to object to."""
     origin = f"http://127.0.0.1:{http_port(shown)}/"
     for entry in window.get_log("performance"):

@@ -163,9 +163,8 @@ class Cluster:
     def clear(self) -> None:
         """Remove every key."""
         for node in self.nodes:
-            with node.client() as client:
-                if client.execute_command("ROLE")[0] == b"master":
-                    client.flushall()
+            if node.ask("ROLE")[0] == b"master":
+                node.ask("FLUSHALL")
 
     def join(self) -> None:
         """Make one cluster of nodes that have nothing to do with each other yet."""
@@ -439,6 +438,14 @@ def shared_cluster(version: str) -> Cluster:
 @cache
 def _shared_cluster(version: str) -> Cluster:
     return _shared.enter_context(redis_cluster(version=version))
+
+
+@cache
+def shared_cluster_client(version: str) -> redis.RedisCluster:
+    """A native client of it that lives as long: one learns all commands when it is made."""
+    client = shared_cluster(version).client()
+    _shared.callback(client.close)
+    return client
 
 
 _shared = ExitStack()

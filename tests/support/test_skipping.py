@@ -60,6 +60,7 @@ def test_fixture(client): pass
 def machine(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A machine on which two things are missing, and some tests that need them."""
     monkeypatch.setenv("PYTHONPATH", str(_ROOT))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # the others only take time
     for name in ("CI", "REDCOUCH_TESTS_STRICT", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(name, raising=False)
     pytester.makeini("[pytest]\nmarkers =\n    needs\n    once\naddopts = -p no:cacheprovider")
@@ -68,7 +69,9 @@ def machine(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     return pytester
 
 
-WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+WORKERS = pytest.mark.parametrize(
+    "workers", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "xdist"]
+)
 
 
 @WORKERS

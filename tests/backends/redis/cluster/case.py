@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from tests.backends.redis.case import RedisCase
-from tests.support.cluster import Cluster, redis_cluster, shared_cluster
+from tests.support.cluster import Cluster, redis_cluster, shared_cluster, shared_cluster_client
 from tests.support.polling import eventually_in_reactor
 from tests.support.requirements import OnRedis
 
@@ -21,8 +21,7 @@ class ClusterCase(OnRedis, RedisCase):
     async def setUp(self) -> None:  # type: ignore[override]
         self.cluster = shared_cluster(self.version)
         self.cluster.clear()
-        self.client = self.cluster.client()
-        self.addCleanup(self.client.close)
+        self.client = shared_cluster_client(self.version)
         if self.connects:
             storage = await self.connect(self.cluster.url)
             await eventually_in_reactor(lambda: storage.health().ready)
