@@ -2,7 +2,8 @@
 Read by tox. It finds the Pythons that are there (the system's, and all that
 pyenv has), and names the one that runs every test, with coverage: 3.12, where
 counting lines costs little and every wheel is to be had; else the system's, or
-else tox's own.
+else tox's own. C{tox} runs as many environments side by side as there are
+CPUs: where one installs, waits or checks types, others go on. C{tox run} does not.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
+
+from tox.plugin import impl
 
 SUPPORTED = (11, 12, 13)
 
@@ -33,3 +37,11 @@ if _pythons:
 os.environ.setdefault("REDCOUCH_TESTS_PYTHON", _main)
 os.environ.setdefault("REDCOUCH_TESTS_OTHERS", ", ".join(_others))
 os.environ.setdefault("REDCOUCH_TESTS_COVERAGE_CORE", "sysmon" if _minor >= 12 else "ctrace")
+
+
+@impl
+def tox_add_core_config(core_conf: Any, state: Any) -> None:
+    """What C{tox} means here: C{tox -p auto -o}."""
+    options = state.conf.options
+    if getattr(options, "command", None) == "legacy" and not options.parallel:
+        options.parallel, options.parallel_live = os.cpu_count(), True

@@ -53,9 +53,13 @@ def pytest_collection() -> Generator[None, object, object]:
     return collected
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Three for each CPU: they wait for servers more than half of their time."""
-    return min(9, 3 * len(os.sched_getaffinity(0)))
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """
+    C{-n auto} is three for each CPU: they wait for servers more than half of their time.
+    C{-n logical} is one, for who runs beside others: each has to learn all tests.
+    """
+    cpus = len(os.sched_getaffinity(0))
+    return cpus if config.option.numprocesses == "logical" else min(9, 3 * cpus)
 
 
 def _empty(server: Memcached | RedCouch) -> None:

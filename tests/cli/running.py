@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from click.testing import CliRunner
-from coverage import Coverage
 
 from redcouch.cli.main import main
 from tests.support.polling import PATIENCE
 
 REDCOUCH = Path(sys.executable).parent / "redcouch"
-_CONFIGURATION = Path(__file__).parent.parent.parent / "pyproject.toml"
 
 
 # Until click 8.2 the runner has to be told to keep the two apart.
@@ -50,21 +48,13 @@ def start(
     """Begin a command, with pipes for what it says. C{terminal}: where it is typed to."""
     environment = {name: value for name, value in os.environ.items() if name != "REDCOUCH_STORAGE"}
     return subprocess.Popen(
-        [*program(), *map(str, arguments)],
+        [REDCOUCH, *map(str, arguments)],
         stdin=subprocess.DEVNULL if terminal is None else terminal,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment | options.pop("env", {}),
         **options,
     )
-
-
-def program() -> list[str]:
-    """The command; measured, where the tests are."""
-    if Coverage.current() is None:
-        return [str(REDCOUCH)]
-    measured = [sys.executable, "-m", "coverage", "run", f"--rcfile={_CONFIGURATION}"]
-    return [*measured, str(REDCOUCH)]
 
 
 def finish(process: subprocess.Popen[bytes]) -> Ended:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import socket
 import subprocess
@@ -12,7 +11,7 @@ import pytest
 
 from redcouch import __version__, cli
 from redcouch.cli.main import COMMANDS
-from tests.cli.running import finish, program, run, start
+from tests.cli.running import REDCOUCH, finish, run, start
 from tests.support.polling import PATIENCE
 from tests.support.servers import RedisServer, free_port
 
@@ -39,7 +38,7 @@ def test_help_lists_the_commands_and_the_statuses() -> None:
 )
 def test_output_that_is_lost(words: str, output: str, why: str) -> None:
     """Who cannot write what it was asked for says so in one line, with status 3."""
-    told = f"{shlex.join(program())} {words} >{output}"
+    told = f"{REDCOUCH} {words} >{output}"
     said = subprocess.run(told, shell=True, stderr=subprocess.PIPE, text=True)
     assert (said.returncode, said.stderr.count("\n")) == (3, 1)
     assert why in said.stderr
