@@ -65,7 +65,7 @@ def test_nobody_to_ask(any_redis: RedisServer, client: redis.Redis) -> None:
 
 def test_no_standard_input(any_redis: RedisServer) -> None:
     """As where a job's is closed."""
-    command = [REDCOUCH, "cleanup", "--force", "-s", any_redis.url]
+    command = [str(REDCOUCH), "cleanup", "--force", "-s", any_redis.url]
     ended = subprocess.run(["sh", "-c", '"$@" <&-', "", *command], capture_output=True, check=False)
     assert ended.returncode == 2
     assert b"give --yes or --dry-run" in ended.stderr
