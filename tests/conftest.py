@@ -58,8 +58,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     C{-n auto} is three for each CPU: they wait for servers more than half of their time.
     C{-n logical} is one, for who runs beside others: each has to learn all tests.
     """
-    cpus = len(os.sched_getaffinity(0))
-    return cpus if config.option.numprocesses == "logical" else min(9, 3 * cpus)
+    for_each = 1 if config.option.numprocesses == "logical" else 3
+    return min(9, for_each * len(os.sched_getaffinity(0)))
 
 
 def _empty(server: Memcached | RedCouch) -> None:
