@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import socket
 import subprocess
@@ -38,7 +39,7 @@ def test_help_lists_the_commands_and_the_statuses() -> None:
 )
 def test_output_that_is_lost(words: str, output: str, why: str) -> None:
     """Who cannot write what it was asked for says so in one line, with status 3."""
-    told = f"{REDCOUCH} {words} >{output}"
+    told = f"{shlex.quote(str(REDCOUCH))} {words} >{output}"
     said = subprocess.run(told, shell=True, stderr=subprocess.PIPE, text=True)
     assert (said.returncode, said.stderr.count("\n")) == (3, 1)
     assert why in said.stderr
