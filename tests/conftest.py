@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import importlib.metadata
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from functools import cache
 from unittest import mock
 
@@ -47,10 +50,25 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection() -> Generator[None, object, object]:
     """The tests are there to the end: the garbage collector need not look at them, now or later."""
     gc.disable()
-    collected = yield
+    with _one_compiles():
+        collected = yield
     gc.freeze()
     gc.enable()
     return collected
+
+
+@contextmanager
+def _one_compiles() -> Iterator[None]:
+    """Of several processes the first one alone compiles the tests; the others read what it made."""
+    environment = os.open(sys.prefix, os.O_RDONLY)
+    try:
+        fcntl.flock(environment, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(environment, fcntl.LOCK_SH)
+    try:
+        yield
+    finally:
+        os.close(environment)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
