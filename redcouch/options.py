@@ -17,10 +17,10 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from redcouch import MEMCACHED_VERSION, __version__
-from redcouch.backends.registry import DEFAULT_STORAGE, STORAGE_VARIABLE, schemes
+from redcouch.backends.registry import schemes
 from redcouch.handover.descriptors import POSSIBLE
 from redcouch.handover.succession import PidFile, find, name_of
-from redcouch.urls import read_host_port, read_size
+from redcouch.urls import DEFAULT_STORAGE, STORAGE_VARIABLE, read_host_port, read_size
 
 DEFAULT_PORT = 11210
 

@@ -9,6 +9,9 @@ from urllib.parse import SplitResult, parse_qsl, unquote, unquote_to_bytes, urls
 
 from redcouch.errors import ConfigurationError
 
+DEFAULT_STORAGE = "redis://127.0.0.1:6379/0"
+STORAGE_VARIABLE = "REDCOUCH_STORAGE"
+
 _AUTHORITY = re.compile(r"([^:/?#]*:)?//([^/?#]*)(.*)", re.DOTALL)
 _HOST = re.compile(
     r"(?:\[(?P<ipv6>[^][]+)\]|(?P<name>[^][:@/?#]*))(?::(?P<port>[0-9]*))?", re.ASCII

@@ -71,6 +71,23 @@ def _one_compiles() -> Iterator[None]:
         os.close(environment)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each process begins with some of those that take long: none has to be waited for at last."""
+    processes: int = getattr(config, "workerinput", {}).get("workercount", 1)
+    long: list[pytest.Item] = []
+    short: list[pytest.Item] = []
+    for item in items:
+        takes_long = item.path.parent.name in ("migration", "reliability")
+        (long if takes_long else short).append(item)
+    items[:] = [
+        item
+        for number in range(processes)
+        for part in (long, short)
+        for item in part[number * len(part) // processes : (number + 1) * len(part) // processes]
+    ]
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     C{-n auto} is three for each CPU: they wait for servers more than half of their time.

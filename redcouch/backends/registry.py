@@ -17,9 +17,6 @@ from redcouch.errors import ConfigurationError
 from redcouch.interfaces import BackendContext, IStorageBackend, IStorageBackendFactory
 from redcouch.urls import redact
 
-DEFAULT_STORAGE = "redis://127.0.0.1:6379/0"
-STORAGE_VARIABLE = "REDCOUCH_STORAGE"
-
 
 @implementer(IPlugin, IStorageBackendFactory)
 class BackendMaker:

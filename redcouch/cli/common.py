@@ -13,11 +13,11 @@ import click
 
 from redcouch.backends.redis.layout import StringLayout
 from redcouch.backends.redis.url import RedisLocation
-from redcouch.backends.registry import DEFAULT_STORAGE, STORAGE_VARIABLE
 from redcouch.cli import status_of
 from redcouch.cli.storage import read_storage
 from redcouch.errors import ConfigurationError
 from redcouch.memcached_client.address import Address, read_address
+from redcouch.urls import DEFAULT_STORAGE, STORAGE_VARIABLE
 
 NO = 1
 """Exit status: the answer is no, the sides differ, or something was left undone."""

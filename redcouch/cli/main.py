@@ -6,50 +6,49 @@ import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from io import TextIOWrapper
 from typing import Any
 
 import click
 
 from redcouch import __version__
-from redcouch.cli import (
-    cleanup,
-    export,
-    functions,
-    import_items,
-    inspect,
-    ls,
-    promote,
-    ready,
-    stage,
-    stale,
-    sweep,
-    traffic,
-    verify,
-)
 from redcouch.cli.common import CommandError, Interrupted
 from redcouch.errors import ConfigurationError, ServerError
 
-COMMANDS = (
-    import_items.command,
-    verify.command,
-    export.command,
-    stale.command,
-    stage.command,
-    sweep.command,
-    inspect.command,
-    ls.command,
-    promote.command,
-    cleanup.command,
-    functions.command,
-    traffic.command,
-    ready.command,
-    # Each module that is named here has a click command called command.
-)
+COMMANDS = {
+    "cleanup": "cleanup",
+    "export": "export",
+    "functions": "functions",
+    "import": "import_items",
+    "inspect": "inspect",
+    "ls": "ls",
+    "promote": "promote",
+    "ready": "ready",
+    "stage": "stage",
+    "stale": "stale",
+    "sweep": "sweep",
+    "traffic": "traffic",
+    "verify": "verify",
+}
+"""The module of each, in which it is called C{command}."""
 
 
 class Program(click.Group):
-    """Ends each command with one line where it fails, and a status that says how."""
+    """
+    Imports a command when it is called for. Ends it with one line where it fails, and a status
+    that says how.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"redcouch.cli.{COMMANDS[cmd_name]}").command
+        _give_whole_summary(command)
+        return command
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         if sys.stdout is None:  # click would say nothing then, and end well
@@ -109,8 +108,3 @@ def _give_whole_summary(command: click.Command) -> None:
     command.short_help = paragraph.partition(". ")[0].removesuffix(".") + "."
     for each in getattr(command, "commands", {}).values():
         _give_whole_summary(each)
-
-
-for _command in COMMANDS:
-    main.add_command(_command)
-    _give_whole_summary(_command)

@@ -6,6 +6,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -27,9 +28,22 @@ def test_help_lists_the_commands_and_the_statuses() -> None:
     """C{redcouch --help} names each command, and says what the exit status means."""
     said = run("--help")
     assert said.status == 0
-    for command in COMMANDS:
-        assert f"\n  {command.name} " in said.out
+    for name in COMMANDS:
+        assert f"\n  {name} " in said.out
     assert "130 and 143" in said.out
+
+
+def test_a_command_imports_only_what_it_needs() -> None:
+    """One that asks Redis is there at once: without Twisted, and without the other commands."""
+    program = (
+        "import sys; from redcouch.cli.main import main;"
+        "main(['ls', '--help'], standalone_mode=False); print(*sys.modules)"
+    )
+    words = [sys.executable, "-c", program]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    imported = set(said.splitlines()[-1].split())
+    assert "redcouch.cli.ls" in imported
+    assert not imported & {"redcouch.cli.stage", "twisted", "rich"}
 
 
 @pytest.mark.parametrize("words", ["--help", "ls --help"])
@@ -79,9 +93,9 @@ def test_no_summary_is_cut() -> None:
     assert "Turn the items whose keys match PATTERN into plain Redis strings." in told
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_each_command_explains_itself(command: object) -> None:
-    said = run(getattr(command, "name", ""), "--help")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_explains_itself(name: str) -> None:
+    said = run(name, "--help")
     assert said.status == 0
     assert "Exit status" in said.out
 

@@ -16,6 +16,7 @@ from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import pytest
 
 from tests.cli.filling import Given, fill
@@ -182,11 +183,13 @@ def test_node(scene: Scene, tmp_path: Path) -> None:
 
 def test_each_command_and_option_is_told() -> None:
     """The tutorial's table has every command, with every option of its own."""
-    from redcouch.cli.main import COMMANDS
+    from redcouch.cli.main import COMMANDS, main
 
     table = section(_TUTORIAL, "The commands")
-    for command in COMMANDS:
-        (row,) = (line for line in table.splitlines() if f"| `redcouch {command.name}" in line)
+    for name in COMMANDS:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        (row,) = (line for line in table.splitlines() if f"| `redcouch {name}" in line)
         told = set(re.findall(r"--[a-z-]+", row))
         there = {
             name
@@ -194,7 +197,7 @@ def test_each_command_and_option_is_told() -> None:
             for name in (*parameter.opts, *parameter.secondary_opts)
             if name.startswith("--")
         }
-        assert told == there - {"--storage", "--help"}, command.name
+        assert told == there - {"--storage", "--help"}, name
 
 
 def test_the_examples_are_complete() -> None:

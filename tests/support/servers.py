@@ -204,9 +204,7 @@ class RedisServer(Server):
 
     def command(self) -> Sequence[str]:
         places = ["--bind", LOOPBACK, "--port", str(self.port), "--unixsocket", str(self.socket)]
-        idle = ["--hz", "1"]  # by default it wakes ten times a second: dozens run beside each other
-        lasting = ["--save", "", "--appendonly", "no"]
-        return [self._program, *places, *idle, *lasting, *self._options]
+        return [self._program, *places, "--save", "", "--appendonly", "no", *self._options]
 
     def answers(self) -> bool:
         pong = ask(self.address, b"PING\r\n", b"\r\n")

@@ -30,7 +30,10 @@ How it is kept from outliving the service is in L{redcouch.backends.embedded.gua
 
 from __future__ import annotations
 
-from redcouch.interfaces import BackendContext, IStorageBackend
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from redcouch.interfaces import BackendContext, IStorageBackend
 
 
 def make_backend(url: str, context: BackendContext) -> IStorageBackend:
