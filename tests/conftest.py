@@ -71,6 +71,10 @@ def _one_compiles() -> Iterator[None]:
         os.close(environment)
 
 
+_LONG = {"migration", "reliability", "test_senseless", "test_stages"}
+"""Folders and modules whose tests wait for seconds, rather than work."""
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Each process begins with some of those that take long: none has to be waited for at last."""
@@ -78,8 +82,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     long: list[pytest.Item] = []
     short: list[pytest.Item] = []
     for item in items:
-        takes_long = item.path.parent.name in ("migration", "reliability")
-        (long if takes_long else short).append(item)
+        (long if _LONG & {item.path.parent.name, item.path.stem} else short).append(item)
     items[:] = [
         item
         for number in range(processes)
