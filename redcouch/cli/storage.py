@@ -17,7 +17,6 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, PipelineCommand, RedisCluster
 from redis.exceptions import (
     AskError,
-    AuthenticationError,
     NoScriptError,
     RedisClusterException,
     RedisError,
@@ -25,7 +24,6 @@ from redis.exceptions import (
     TryAgainError,
 )
 from redis.retry import Retry
-from redis.sentinel import MasterNotFoundError, Sentinel
 
 from redcouch.backends.embedded import url as embedded
 from redcouch.backends.embedded.directory import choose_directory
@@ -50,13 +48,12 @@ from redcouch.backends.redis.scripts import strings as string_scripts
 from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, why_too_old
 from redcouch.backends.redis.url import (
     NO_REDIS,
-    NO_SUCH_MASTER,
     NO_TLS,
     ONLY_TLS,
     RedisLocation,
     read_location,
-    why_no_master,
 )
+from redcouch.cli.sentinels import OneMaster
 from redcouch.errors import BackendError, ConfigurationError, ServerError
 from redcouch.native.items import served_by
 from redcouch.results import Failed, Item, Outcome
@@ -149,17 +146,17 @@ def connect(location: RedisLocation) -> Client:
         return redis.Redis(unix_socket_path=location.socket, **common)
     common["socket_keepalive"] = True
     if location.master is not None:
-        sentinel = Sentinel(
+        sentinels = OneMaster(
             list(location.addresses),
             sentinel_kwargs={
                 "password": location.sentinel_password,
-                "socket_timeout": location.timeout * PATIENCE,
+                "socket_timeout": max(1.0, location.timeout),
                 "retry": Retry(NoBackoff(), 0),
                 "protocol": 2,
             },
             **common,
         )
-        master: redis.Redis = sentinel.master_for(location.master)
+        master: redis.Redis = sentinels.master_for(location.master)
         return master
     host, port = location.addresses[0]
     return redis.Redis(host=host, port=port, **common, **_tls(location))
@@ -619,14 +616,14 @@ def open_storage(location: RedisLocation) -> Iterator[Storage]:
     """
     with ExitStack() as leaving:
         try:
-            client = connect(location)
+            client: Any = connect(location)
             leaving.callback(client.close)
             client.ping()
             if why := _why_too_old(client):
                 raise ServerError(f"{location.shown}: {why}")
             yield _kind(location)(location, client)
-        except MasterNotFoundError:
-            raise ServerError(f"{location.shown}: {_why_no_master(location, client)}") from None
+            if location.master is not None:
+                client.connection_pool.get_master_address()  # it is the same still
         except (RedisError, RedisClusterException) as error:
             raise ServerError(f"{location.shown}: {_why(error, location)}") from None
 
@@ -655,22 +652,6 @@ def _refusal(host: str, port: int) -> str:
         if said.startswith(b"-"):
             return said[1:].decode("utf-8", "replace").partition("\r\n")[0]
     return ""
-
-
-def _why_no_master(location: RedisLocation, client: Any) -> str:
-    """The same where the client has found no master: each sentinel is asked once more."""
-    said, away = [], []
-    for sentinel in client.connection_pool.sentinel_manager.sentinels:
-        place = "{host}:{port}".format(**sentinel.connection_pool.connection_kwargs)
-        try:
-            known = location.master in sentinel.sentinel_masters()
-            why = "finds that master down" if known else NO_SUCH_MASTER.format(location.master)
-            said.append(f"{place} {why}")
-        except (AuthenticationError, ResponseError) as error:
-            said.append(f"{place} says {explain(error)}")
-        except RedisError as error:
-            away.append(f"{place}: {explain(error)}")
-    return why_no_master(said, away)
 
 
 def _kind(location: RedisLocation) -> type[Storage]:

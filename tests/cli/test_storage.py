@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -117,10 +120,80 @@ def test_sentinel(tmp_path: Path) -> None:
             refused = run("ls", "-s", f"{url}?sentinel_password=x")
             assert f"sentinel 127.0.0.1:{port} says " in refused.err
             master.stop()
-            eventually(lambda: "finds that master down" in run("ls", "-s", url).err)
+            replacing = "its sentinels are replacing the master of main\n"
+            eventually(lambda: run("ls", "-s", url).err.endswith(replacing))
         finally:
             process.terminate()
             process.wait()
+
+
+class Told:
+    """What a sentinel says of the master, until a test says otherwise."""
+
+    def __init__(self, port: int, epoch: int = 1) -> None:
+        self.port = port
+        self.epoch = epoch
+        self.flags = "master"
+
+    def answer(self, line: bytes) -> bytes:
+        """What it says to a line of a command."""
+        if line == b"SETINFO":
+            return b"+OK\r\n"
+        address = ["127.0.0.1", self.port]
+        facts = ["ip", address[0], "port", address[1], "flags", self.flags]
+        facts += ["config-epoch", self.epoch]
+        return {
+            b"MASTER": b"*8\r\n" + b"".join(map(bulk, facts)),
+            b"GET-MASTER-ADDR-BY-NAME": b"*2\r\n" + b"".join(map(bulk, address)),
+        }.get(line, b"")
+
+
+def bulk(word: object) -> bytes:
+    return f"${len(str(word))}\r\n{word}\r\n".encode()
+
+
+@contextmanager
+def of_sentinels(*all_told: Told) -> Iterator[str]:
+    """The URL of what these sentinels say."""
+    with ExitStack() as running:
+        urls = [running.enter_context(stand_in(one.answer)) for one in all_told]
+        yield f"redis+sentinel://{','.join(url.partition('//')[2] for url in urls)}/main"
+
+
+def test_another_master_meanwhile() -> None:
+    """Nobody says that all is well of what a Redis was given that was replaced as the master."""
+    with servers.redis_server() as old, servers.redis_server() as new:
+        told = Told(old.port)
+        with of_sentinels(told) as url:
+            for change in (
+                {"flags": "master,failover_in_progress"},
+                {"flags": "master", "epoch": 2},
+                {"port": new.port, "epoch": 3},
+            ):
+                with (
+                    pytest.raises(ServerError, match="what was done last may be lost"),
+                    open_storage(read_storage(url)) as storage,
+                ):
+                    vars(told).update(change)
+                    assert storage.client.ping()
+                told.flags = "master"
+            with open_storage(read_storage(url)) as storage:
+                client: Any = storage.client
+                client.connection_pool.disconnect()
+                assert client.ping()
+                told.port, told.epoch = old.port, 4
+                client.connection_pool.disconnect()  # as sentinels do to clients of a replica
+                with pytest.raises(redis.RedisError, match="what was done last may be lost"):
+                    client.ping()
+                told.port, told.epoch = new.port, 3
+
+
+def test_a_sentinel_that_is_behind() -> None:
+    """The one that knows of the last failover is believed, whichever is named first."""
+    with servers.redis_server() as old, servers.redis_server() as new, new.client() as native:
+        native.hset("rc:k", "v", "6869")
+        with of_sentinels(Told(old.port), Told(new.port, 2), Told(old.port)) as url:
+            assert run("inspect", "k", "--raw", "-s", url).out == "hi"
 
 
 _ALERT = b"\x15\x03\x01\x00\x02\x02\x0a"

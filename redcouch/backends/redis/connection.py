@@ -37,9 +37,10 @@ from zope.interface import implementer
 
 from redcouch.backends.redis.layout import CAS_COUNTER
 from redcouch.backends.redis.master_search import MasterSearch
+from redcouch.backends.redis.opinion import Opinion
 from redcouch.backends.redis.replies import UNFIT, error_code
 from redcouch.backends.redis.scripts import FRESH, Script
-from redcouch.backends.redis.sentinel import NoMasterError, Opinion, Sentinels, explain
+from redcouch.backends.redis.sentinel import NoMasterError, Sentinels, explain
 from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, read_info, why_too_old
 from redcouch.backends.redis.url import NO_REDIS, NO_TLS, ONLY_TLS, RedisLocation
 from redcouch.errors import BackendError, ConfigurationError

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,6 +27,14 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from redcouch.backends.redis.opinion import (
+    BEING_REPLACED,
+    QUESTIONS,
+    HostAndPort,
+    Opinion,
+    believed,
+    read_opinion,
+)
 from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.url import NO_SUCH_MASTER, RedisLocation, why_no_master
 from redcouch.process.quiet_factory import QuietFactory
@@ -41,25 +48,9 @@ LONGEST_FAILOVER = 10.0
 _STRAGGLERS = 0.1
 """Seconds that slower sentinels have once one has answered."""
 
-HostAndPort = tuple[str, int]
-
 
 class NoMasterError(Exception):
     """There is no master to connect to. The text says why, on one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opinion:
-    """
-    What a sentinel says of the master.
-
-    @ivar epoch: counts the failovers; the highest is the truth.
-    @ivar replacing: a failover has begun, and no replica is promoted yet.
-    """
-
-    epoch: int
-    address: HostAndPort
-    replacing: bool = False
 
 
 class Sentinels:
@@ -118,10 +109,8 @@ class Sentinels:
         return result
 
     def believed(self) -> Sequence[Opinion]:
-        """The opinions of those with the highest epoch; none where nobody answers."""
-        opinions = [one.opinion for one in self._all if one.opinion is not None]
-        epoch = max((opinion.epoch for opinion in opinions), default=0)
-        return [opinion for opinion in opinions if opinion.epoch == epoch]
+        """The opinions to believe; none where nobody answers."""
+        return believed(one.opinion for one in self._all)
 
     @property
     def all_know(self) -> bool:
@@ -139,7 +128,7 @@ class Sentinels:
     def why_none(self) -> str:
         """Why there is no master to connect to, on one line."""
         if self.is_replacing():
-            return f"its sentinels are replacing the master of {self.name}"
+            return BEING_REPLACED.format(self.name)
         said = [one.complaint for one in self._all if one.answers]
         return why_no_master(said, [one.complaint for one in self._all])
 
@@ -308,8 +297,8 @@ class _Sentinel:
         self._replies = []
         name = self._sentinels.name.encode("utf-8", "surrogateescape")
         self._authenticate(self._asking)
-        self._asking.send(b"SENTINEL", b"MASTER", name)
-        self._asking.send(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", name)
+        for question in QUESTIONS:
+            self._asking.send(b"SENTINEL", question, name)
 
     def _heard_reply(self, reply: Any) -> None:
         self._replies.append(reply)
@@ -318,7 +307,10 @@ class _Sentinel:
         self._asked_at = None
         self.answers = True
         try:
-            self.opinion = _read_opinion(*self._replies[-2:])
+            for reply in self._replies[-2:]:
+                if isinstance(reply, hiredis.ReplyError):
+                    raise reply
+            self.opinion = read_opinion(*self._replies[-2:])
         except hiredis.ReplyError as error:
             self.opinion = None
             unknown = "No such master" in str(error)
@@ -337,23 +329,6 @@ class _Sentinel:
             name = self._sentinels.name.encode("utf-8", "surrogateescape")
             if name in reply[-1].split():
                 self._sentinels.ask()
-
-
-def _read_opinion(master: Any, address: Any) -> Opinion:
-    """
-    The replies to both questions as an opinion. While replicas are told of a
-    master that has been promoted, only the second names it.
-    """
-    for reply in (master, address):
-        if isinstance(reply, hiredis.ReplyError):
-            raise reply
-    facts = dict(zip(master[::2], master[1::2], strict=True))
-    host, port = address
-    named = (host.decode(), int(port))
-    flags = facts[b"flags"].split(b",")
-    promoted = named != (facts[b"ip"].decode(), int(facts[b"port"]))
-    going = b"failover_in_progress" in flags or b"o_down" in flags
-    return Opinion(int(facts[b"config-epoch"]), named, going and not promoted)
 
 
 class Conversation(Protocol):
