@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from redcouch.backends.redis.connection import RedisConnection
 from redcouch.backends.redis.exchange import Exchange
 from redcouch.backends.redis.flushing import Flushing
 from redcouch.backends.redis.layout import Layout
@@ -15,9 +16,10 @@ from redcouch.backends.redis.script_codec import ScriptCodec, read_listed
 from redcouch.backends.redis.server_info import read_facts, read_info, read_natives
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS
 from redcouch.commands import Dump
+from redcouch.errors import BackendError
 from redcouch.interfaces import BackendContext
 from redcouch.limits import MAX_KEY
-from redcouch.results import Listed, ListedPage
+from redcouch.results import ErrorKind, Listed, ListedPage
 
 _SCAN_STEP = b"500"
 
@@ -48,10 +50,12 @@ class RedisAdmin(Flushing):
 
     async def dump(self, command: Dump) -> ListedPage:
         """Some of the items, as they are listed."""
-        cursor, names = await self._scan(command.cursor)
+        begun, cursor = split_cursor(command.cursor)
+        cursor, names = await self._scan(cursor)
+        further = bound_cursor(self._exchange.link, begun, cursor)
         keys = [name[len(self._layout.prefix) :] for name in names]
         replies = await self._exchange.run([*map(self._codec.pack_inspection, keys)])
-        return ListedPage(read_page(keys, replies), cursor, self._now())
+        return ListedPage(read_page(keys, replies), further, self._now())
 
     # -- statistics --------------------------------------------------------------------------
 
@@ -93,6 +97,23 @@ def read_scanned(layout: Layout, reply: Any) -> tuple[bytes, list[bytes]]:
         case [bytes() as cursor, list() as keys]:
             return (b"" if cursor == b"0" else cursor), [*filter(layout.is_item, keys)]
     raise unexpected(reply)
+
+
+def bound_cursor(link: RedisConnection, begun: bytes, cursor: bytes) -> bytes:
+    """
+    A cursor that has just come, with what tells the connection, C{begun} over the same: to a Redis
+    that was started again, or is the master now, it means nothing, and keys would be left out.
+    """
+    now = b"%d" % link.times_connected
+    if begun not in (b"", now):
+        raise BackendError(ErrorKind.UNAVAILABLE, "storage connection lost")
+    return cursor and b"%b.%b" % (now, cursor)
+
+
+def split_cursor(bound: bytes) -> tuple[bytes, bytes]:
+    """What tells the connection, which nothing does at the beginning; and the cursor."""
+    begun, _, cursor = bound.rpartition(b".")
+    return begun, cursor
 
 
 def read_page(keys: Sequence[bytes], replies: Sequence[Any]) -> list[Listed]:

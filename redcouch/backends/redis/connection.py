@@ -411,6 +411,7 @@ class RedisConnection:
 
     @cvar protocol: what its connections are.
     @ivar state: see L{State}.
+    @ivar times_connected: how many connections there were by now.
     """
 
     protocol: ClassVar[type[RedisConnectionProtocol]] = RedisConnectionProtocol
@@ -426,6 +427,7 @@ class RedisConnection:
         self.reactor = reactor
         self.scripts = scripts
         self.state = State.FIRST_ATTEMPT
+        self.times_connected = 0
         self._endpoint = _endpoint(location, reactor)
         self._factory = RedisConnectionFactory(self)
         self._sentinels: Sentinels | None = None
@@ -507,6 +509,7 @@ class RedisConnection:
             return
         self._protocol = protocol
         self.state = State.UP
+        self.times_connected += 1
         self._told = ""
         if self._search is not None and protocol.role != "replica":
             self._end_search()

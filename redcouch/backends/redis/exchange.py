@@ -18,7 +18,7 @@ class Exchange:
     """Over the connection that requests take, and in order with them."""
 
     def __init__(self, link: RedisConnection, scripts: Sequence[Script]) -> None:
-        self._link = link
+        self.link = link
         self._load = [pack_command((b"SCRIPT", b"LOAD", script.text)) for script in scripts]
 
     async def send(self, payload: bytes, replies: int) -> Sequence[Any]:
@@ -36,7 +36,7 @@ class Exchange:
             else:
                 answer.callback(replies)
 
-        self._link.send(payload, replies, done)
+        self.link.send(payload, replies, done)
         return await answer
 
     async def ask(self, *command: bytes) -> Any:

@@ -18,9 +18,9 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.task import deferLater
 
 from redcouch.backends.redis import connection, master_search, scripts
-from redcouch.commands import Arithmetic, Command, Delete, Get, Store, StoreMode, Touch
+from redcouch.commands import Arithmetic, Command, Delete, Dump, Get, Store, StoreMode, Touch
 from redcouch.errors import BackendError
-from redcouch.results import ErrorKind, Stored
+from redcouch.results import ErrorKind, ListedPage, Stored
 from redcouch.server.direct_writer import untaken
 from redcouch.telemetry.latency import Meter
 from tests.backends.redis.case import RedisCase
@@ -110,6 +110,19 @@ class ComingAndGoingTests(RedisCase):
             await self.set(b"v")
             told = [line for line in lines if "Cannot reach Redis" in line]
             self.assertEqual(len(told), times)
+
+    async def test_a_list_across_connections(self) -> None:
+        """A list that another Redis would have to go on with is not said to be all there is."""
+        server = self.start_redis()
+        await self.connect(server.url)
+        await self.all(*(Store(StoreMode.SET, b"k%d" % number, b"v") for number in range(1000)))
+        page = await self.do(Dump())
+        assert isinstance(page, ListedPage)
+        self.assertTrue(page.cursor)
+        before = self.storing(server)
+        self.native(server).client_kill_filter(_type="normal")
+        await self.connected_anew(server, before)
+        self.assert_failed(await self.do(Dump(page.cursor)), ErrorKind.UNAVAILABLE)
 
     async def test_reason_changes(self) -> None:
         """What keeps Redis from serving is what is so now, not what was at first."""

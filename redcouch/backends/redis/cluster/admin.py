@@ -10,10 +10,12 @@ from typing import Any
 from redcouch.backends.redis.admin import (
     CLIENT_LIST,
     PROBE_KEY,
+    bound_cursor,
     read_page,
     read_scanned,
     read_statistics,
     scan_command,
+    split_cursor,
     statistics_commands,
 )
 from redcouch.backends.redis.cluster.asking import (
@@ -113,22 +115,23 @@ class ClusterAdmin(Flushing):
         to; one after the other is listed, in the order of their addresses.
         """
         masters = self._masters()
-        address, cursor = _read_cursor(command.cursor) or (masters[0][0], b"")
+        address, bound = _read_cursor(command.cursor) or (masters[0][0], b"")
         link = dict(masters).get(address)
-        names: list[bytes] = []
-        if link is not None:
-            cursor, names = await self._scan(link, cursor)
-        if link is None or not cursor:
-            behind = [other for other, _ in masters if other > address]
-            further = _cursor(behind[0], b"0") if behind else b""
-        else:
-            further = _cursor(address, cursor)
+        if link is None:
+            raise BackendError(ErrorKind.UNAVAILABLE, "storage connection lost")
+        begun, cursor = split_cursor(bound)
+        cursor, names = await self._scan(link, cursor)
+        further = bound_cursor(link, begun, cursor)
+        if further:
+            further = _cursor(address, further)
+        elif behind := [other for other, _ in masters if other > address]:
+            further = _cursor(behind[0], b"0")
         keys = [name[len(self._layout.prefix) :] for name in names]
         calls = [
             (slot_of(name), self._codec.pack_inspection(key))
             for name, key in zip(names, keys, strict=True)
         ]
-        replies = [] if link is None else await call_on(self._router, link, calls)
+        replies = await call_on(self._router, link, calls)
         return ListedPage(read_page(keys, replies), further, self._now())
 
     async def statistics(self) -> Mapping[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from redcouch.backends.redis.cluster.slots import slot_of
@@ -115,6 +117,15 @@ class ClusterTests(ClusterCase):
             listed |= {item.key for item in page.items}
             cursor, pages = page.cursor, pages + 1
         self.assertEqual(listed, keys)
+        page = await self.do(Dump())
+        for node in self.cluster.masters:  # another Redis would leave keys out from there on
+            node.ask("CLIENT", "KILL", "TYPE", "normal")
+        found: Any = [None]
+        while not all(isinstance(one, Item) for one in found):  # it has connected to all of them
+            await deferLater(reactor, 0.01)
+            with contextlib.suppress(BackendError):
+                found = await self.do(Get([*keys]))
+        self.assert_failed(await self.do(Dump(page.cursor)), ErrorKind.UNAVAILABLE)
 
     async def test_statistics(self) -> None:
         """Figures are sums over the masters, without RedCouch's own keys."""
