@@ -149,8 +149,7 @@ class TrackedLink(RedisConnection):
         self.last_of_turn = waiting
         self._last_payload = payload
         if not self._turn:
-            self._turn = self.reactor.seconds()
-            self.reactor.callLater(0, self._end_turn)
+            self.begin_turn()
 
     def _end_turn(self) -> None:
         if self._unmentioned:

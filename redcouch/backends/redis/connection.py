@@ -98,6 +98,12 @@ _NO_MASTER = frozenset({"READONLY", "MASTERDOWN"})
 _GOOD = 1.0
 """Seconds after which a connection has been a good one."""
 
+_BEAT = 0.1
+"""
+Seconds between two looks behind Sentinel whether this process has stood still: twice that is
+less than passes from the first word of a failover until the replica is promoted.
+"""
+
 _TOGETHER = 16
 """
 Payloads that go to Redis in one write, even if the turn of the reactor brings
@@ -446,10 +452,14 @@ class RedisConnection:
         self._early: list[tuple[bytes, Waiting]] = []
         self._outgoing: list[bytes] = []
         self._turn = 0.0
+        #: Whether nothing is sent until the sentinels have named the master again.
+        self._unsure = False
         self._pause = min(1.0, location.timeout / 4)
         self._looked_at = 0.0
         self._watch = LoopingCall(self._check_time)
-        self._watch.clock = reactor
+        self._beat_at = 0.0
+        self._beat = LoopingCall(self._on_beat)
+        self._watch.clock = self._beat.clock = reactor
         #: Called each time a connection is ready.
         self.when_up: Callable[[], None] = lambda: None
         #: Is told how long Redis takes, and of connections.
@@ -462,6 +472,7 @@ class RedisConnection:
         if self._endpoint is None:
             self._sentinels = Sentinels(self.location, self.reactor, self._sentinels_say)
             self._sentinels.start()
+            self._beat.start(_BEAT)
         self._factory.startConnecting(self._endpoint or _MasterEndpoint(self))
         self._looked_at = self.reactor.seconds()
         self._watch.start(self._pause, now=False)
@@ -470,8 +481,9 @@ class RedisConnection:
     def stop(self) -> Deferred[None]:
         """Disconnect for good."""
         self.state = State.STOPPED
-        if self._watch.running:
-            self._watch.stop()
+        for timer in (self._watch, self._beat):
+            if timer.running:
+                timer.stop()
         self._release_early(BackendError(ErrorKind.UNAVAILABLE, "shutting down"))
         self._end_search()
         if self._sentinels is not None:
@@ -524,8 +536,7 @@ class RedisConnection:
                 location=self._where(),
                 role=", a replica" if protocol.role == "replica" else "",
             )
-        for payload, waiting in self._take_early():
-            self.submit(payload, waiting)
+        self._submit_early()
         self.when_up()
 
     def _where(self) -> str:
@@ -556,6 +567,7 @@ class RedisConnection:
         """
         if protocol is self._protocol:
             self._protocol = None
+            self._unsure = False
             self._outgoing.clear()
             self.was_good = self.reactor.seconds() - protocol.made_at >= _GOOD
             if self.state is not State.STOPPED:
@@ -589,6 +601,10 @@ class RedisConnection:
     def _take_early(self) -> list[tuple[bytes, Waiting]]:
         early, self._early = self._early, []
         return early
+
+    def _submit_early(self) -> None:
+        for payload, waiting in self._take_early():
+            self.submit(payload, waiting)
 
     def _release_early(self, error: BackendError) -> None:
         for _, waiting in self._take_early():
@@ -635,6 +651,7 @@ class RedisConnection:
                 reason=why,
             )
             self._protocol = None
+            self._unsure = False
             self._outgoing.clear()
             self._connected_told = False
             self.was_good = True
@@ -682,6 +699,30 @@ class RedisConnection:
         if protocol is not None and protocol.waiting and protocol.silent_for(now) > timeout:
             self.drop(f"no answer for {timeout:g} s")
 
+    def _on_beat(self) -> None:
+        now = self.reactor.seconds()
+        self._make_sure(now)
+        self._beat_at = now
+
+    def _make_sure(self, now: float) -> None:
+        """
+        Where this process has stood still, the master may have been replaced meanwhile, and
+        acknowledge all the same: nothing is sent before the sentinels have named it again.
+        """
+        if self._sentinels is None or self._protocol is None or self._unsure:
+            return
+        if now - self._beat_at > 2 * _BEAT:
+            self._unsure = True
+            self._sentinels.find().addBoth(self._named_again)
+
+    def _named_again(self, _: Opinion | Failure) -> None:
+        """Go on, also where no sentinel can be asked; unless the connection has been left."""
+        self._sentinels_say()
+        if self._unsure:
+            self._unsure = False
+            self._flush()
+            self._submit_early()
+
     # -- the path of requests ----------------------------------------------------------------
 
     def send(self, payload: bytes, replies: int, done: Callable[[Replies], None]) -> None:
@@ -697,16 +738,15 @@ class RedisConnection:
         if not waiting.expected:
             waiting.done(waiting.replies)
             return
+        if not self._turn:
+            self.begin_turn()
         protocol = self._protocol
-        if protocol is None:
-            if self.state in _AWAITING:
+        if protocol is None or self._unsure:
+            if self._unsure or self.state in _AWAITING:
                 self._early.append((payload, waiting))
             else:
                 waiting.done(self._unavailable())
             return
-        if not self._turn:
-            self._turn = self.reactor.seconds()
-            self.reactor.callLater(0, self._end_turn)
         outgoing = self._outgoing
         outgoing.append(payload)
         waiting.sent_at = self._turn
@@ -714,13 +754,19 @@ class RedisConnection:
         if len(outgoing) == _TOGETHER:
             self._flush()
 
+    def begin_turn(self) -> None:
+        """Something is to be sent in this turn of the reactor."""
+        self._turn = self.reactor.seconds()
+        self.reactor.callLater(0, self._end_turn)
+        self._make_sure(self._turn)
+
     def _end_turn(self) -> None:
         self._turn = 0.0
         self._flush()
 
     def _flush(self) -> None:
         """Write what this turn of the reactor has brought, of all clients together."""
-        if self._outgoing and self._protocol is not None:
+        if self._outgoing and self._protocol is not None and not self._unsure:
             payload = b"".join(self._outgoing)
             self._outgoing.clear()
             self._protocol.write(payload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from redcouch.backends.redis.connection import State
 from redcouch.backends.redis.resp import bulks
 from redcouch.commands import Get, Store, StoreMode
 from redcouch.errors import BackendError
-from redcouch.results import ErrorKind
+from redcouch.results import ErrorKind, Stored
 from tests.backends.redis.case import RedisCase
 from tests.backends.redis.fake import FakeRedisFactory
 from tests.support.polling import eventually_in_reactor
@@ -219,8 +220,37 @@ class SentinelTests(RedisCase):
         sentinel.promote(new.port)
         await self.writes_to(new, b"after")
 
+    async def test_standstill(self) -> None:
+        """
+        A process that has stood still while the master was replaced asks the sentinels before it
+        sends anything.
+        """
+        self.patch(sentinel_module, "ASK_AGAIN", 1000.0)
+        old, new = self.start_redis(), self.start_redis()
+        sentinel = FakeSentinel(old.port)
+        await self.connect(f"redis+sentinel://{self.listen(sentinel)}/main")
+        await self.set(b"before")
+        await eventually_in_reactor(lambda: sentinel.listeners)
+        stores = [Store(StoreMode.SET, b"k%d" % number, b"v") for number in range(100)]
+
+        async def store_all() -> None:
+            time.sleep(0.5)
+            answers = [self.storage.execute([store]) for store in stores]
+            for answer in answers:
+                (stored,) = await answer
+                self.assertIsInstance(stored, Stored)
+
+        await store_all()
+        self.assertEqual(self.native(old).exists(*(f"rc:k{n}" for n in range(100))), 100)
+        sentinel.promote(new.port)
+        self.native(old).flushall()
+        await store_all()
+        self.assertEqual(self.native(old).dbsize(), 0)
+        self.assertEqual(self.native(new).exists(*(f"rc:k{n}" for n in range(100))), 100)
+
     async def test_others_are_no_reason(self) -> None:
         """What happens to another master that the same sentinels watch is none of ours."""
+        self.patch(connection_module, "_BEAT", 1000.0)  # else they are asked after a standstill
         old = self.start_redis()
         sentinel = FakeSentinel(old.port)
         await self.connect(f"redis+sentinel://{self.listen(sentinel)}/main")
