@@ -381,7 +381,7 @@ class _Change:
         assert self.opened.origin is not None
         owner = self.opened.origin.ring.owner
         with progress("comparing") as advance:
-            for keys in storage.scan_surely():
+            for keys in storage.scan():
                 stored = dict(zip(keys, storage.read(keys), strict=True))
                 of_node: dict[int, list[bytes]] = {}
                 for key in filter(is_key, keys):
@@ -398,7 +398,7 @@ class _Change:
         began = opened.status().returning
         strange: set[bytes] = set()
         with progress("bringing back") as advance:
-            for keys in opened.storage.scan_surely():
+            for keys in opened.storage.scan():
                 self._until_pending(lambda pending: pending < _AT_A_TIME)
                 if possible := [*filter(is_key, keys)]:
                     opened.pend(possible)

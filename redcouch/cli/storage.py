@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -88,6 +89,9 @@ _NOT_RESP = "Protocol error, got"
 
 _MOVING = 0.05
 """Seconds between two looks whether slots of a cluster still move."""
+
+_AT_REST = 2
+"""Words about a slot that is not on its way."""
 
 
 def read_storage(url: str) -> RedisLocation:
@@ -254,10 +258,6 @@ class Storage:
         """
         match = self.layout.pattern.removesuffix(b"*") + pattern
         return batches(self.client_key(key) for key in self.scan_keys(match, self._type))
-
-    def scan_surely(self) -> Iterator[list[bytes]]:
-        """The same, where it does not suffice that nearly all are seen."""
-        return self.scan()
 
     def scan_own(self) -> Iterator[list[bytes]]:
         """Whole keys in Redis, in batches: of all that the bridge has put there for its items."""
@@ -479,33 +479,41 @@ class ClusterStorage(Storage):
             for reply in replies
         ]
 
-    def scan_surely(self) -> Iterator[list[bytes]]:
-        """As C{scan}; once more those of slots that have moved meanwhile, until each has not."""
-        unsure = {*range(SLOTS)}
+    def scan_keys(self, match: bytes, kind: str | None = None) -> Iterator[bytes]:
+        """
+        As the original; then those of slots again that have moved meanwhile. Of a slot that is on
+        its way, for ever perhaps, keys go one way only: two looks see each of them.
+        """
+        unsure, seen_once = {*range(SLOTS)}, set[int]()
+        after = self._slots()
         while unsure:
-            before = self._slots()
-            for keys in self.scan():
-                if wanted := [key for key in keys if slot_of(self.redis_key(key)) in unsure]:
-                    yield wanted
+            before = after
+            for key in super().scan_keys(match, kind):
+                if slot_of(key) in unsure:
+                    yield key
             after = self._slots()
-            unsure = {slot for slot in unsure if before.get(slot) != after.get(slot)}
+            same = {slot for slot in unsure if before[slot] == after[slot]}
+            unsure -= {slot for slot in same if slot in seen_once or len(after[slot]) <= _AT_REST}
+            seen_once = same
             if unsure:
                 time.sleep(_MOVING)
 
-    def _slots(self) -> dict[int, object]:
-        """Who has each slot, since which change of what it has; nothing equal while it moves."""
+    def _slots(self) -> defaultdict[int, list[str]]:
+        """
+        Who has each slot, since which change of what it has; behind that, where it is on its way.
+        """
         self.client.nodes_manager.initialize()  # a new master may have some
-        found: dict[int, object] = {}
-        moving: list[dict[str, str]] = []
+        found: defaultdict[int, list[str]] = defaultdict(list)
         for node in self.client.get_primaries():
             told: Any = self.client.execute_command("CLUSTER NODES", target_nodes=[node])
             for one in told.values():
                 if "myself" in one["flags"]:
-                    moving += one["migrations"]
                     for first, *rest in one["slots"]:
-                        slots = range(int(first), int(rest[0] if rest else first) + 1)
-                        found |= dict.fromkeys(slots, (one["node_id"], one["epoch"]))
-        return found | {int(one["slot"]): object() for one in moving}
+                        for slot in range(int(first), int(rest[0] if rest else first) + 1):
+                            found[slot] += one["node_id"], one["epoch"]
+                    for move in one["migrations"]:
+                        found[int(move["slot"])] += move["node_id"], move["state"]
+        return found
 
     def take_leases(self, keys: Sequence[bytes]) -> list[Any]:
         """As the original."""
