@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from itertools import count
 from typing import Any
 
@@ -25,7 +25,7 @@ from redcouch.backends.redis.cluster.asking import (
     send,
 )
 from redcouch.backends.redis.cluster.router import Router
-from redcouch.backends.redis.cluster.slots import slot_of
+from redcouch.backends.redis.cluster.slots import SLOTS, slot_of
 from redcouch.backends.redis.cluster.topology import Address, show
 from redcouch.backends.redis.connection import RedisConnection
 from redcouch.backends.redis.flushing import Flushing
@@ -84,21 +84,31 @@ class ClusterAdmin(Flushing):
 
     async def _for_all(self, name: bytes, *arguments: bytes) -> None:
         """
-        Do something to each item and each lease: on every master, and again on all where slots
-        have moved meanwhile. A key of another type than that is about stays as it is.
+        Do something to each item and each lease, on every master: twice, since a slot may be on
+        its way, whose keys go one way only; and again to those of slots that have moved meanwhile.
+        A key of another type than that is about stays as it is.
         """
-        while True:
+        unsure, seen_once = {*range(SLOTS)}, set[int]()
+        while unsure:
             table = [*self._router.table]
             for _, link in self._masters():
-                await self._for_all_on(link, name, *arguments)
-            if table == self._router.table:
-                return
+                self._router.ask_topology(link)  # it answers that before what is asked behind it
+                await self._for_all_on(link, unsure, name, *arguments)
+            same = {slot for slot in unsure if table[slot] is self._router.table[slot]}
+            unsure -= same & seen_once
+            seen_once = same
 
-    async def _for_all_on(self, link: RedisConnection, name: bytes, *arguments: bytes) -> None:
+    async def _for_all_on(
+        self, link: RedisConnection, slots: Set[int], name: bytes, *arguments: bytes
+    ) -> None:
         cursor = b""
         while True:
             cursor, items = await self._scan(link, cursor)
-            calls = [(slot_of(item), pack_command((name, item, *arguments))) for item in items]
+            calls = [
+                (slot, pack_command((name, item, *arguments)))
+                for item in items
+                if (slot := slot_of(item)) in slots
+            ]
             for reply in await call_on(self._router, link, calls):
                 if not is_wrong_type(reply):
                     check(reply)

@@ -250,7 +250,7 @@ class Router:
 
     def _is_up(self, link: RedisConnection) -> None:
         if self._topology is None or self._wanted:
-            self._ask_topology(link)
+            self.ask_topology(link)
         else:
             self.when_up()
 
@@ -274,14 +274,15 @@ class Router:
         elif masters:
             up = masters
         if up:
-            self._ask_topology(self._links[choice([*up])])
+            self.ask_topology(self._links[choice([*up])])
 
     @property
     def _up(self) -> set[Address]:
         """The nodes that can be asked now."""
         return {address for address, link in self._links.items() if link.state is State.UP}
 
-    def _ask_topology(self, link: RedisConnection) -> None:
+    def ask_topology(self, link: RedisConnection) -> None:
+        """Ask a node which master serves each slot, and go by that."""
         self._counts[_REFRESHED] += 1
         link.send(_ASK_SLOTS, 1, partial(self._hear_topology, link))
 

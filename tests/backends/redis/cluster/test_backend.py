@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThread
 from redcouch.backends.redis.cluster.slots import slot_of
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS
 from redcouch.backends.registry import make_backend
-from redcouch.commands import Arithmetic, Dump, Get, MetaGet, Store, StoreMode
+from redcouch.commands import Arithmetic, Dump, Flush, Get, MetaGet, Store, StoreMode
 from redcouch.errors import BackendError, ConfigurationError
 from redcouch.interfaces import BackendContext
 from redcouch.limits import Limits
@@ -26,7 +26,7 @@ from tests.backends.redis.access import EVERYTHING
 from tests.backends.redis.cluster.case import ClusterCase
 from tests.backends.redis.out_of_memory import OutOfMemoryTests
 from tests.support.polling import eventually_in_reactor
-from tests.support.servers import patient
+from tests.support.servers import LOOPBACK, patient
 
 _PAGE = Path(__file__).parents[4] / "docs/cluster.md"
 
@@ -105,6 +105,31 @@ class ClusterTests(ClusterCase):
             store = Store(StoreMode.SET, b"text", b"v" * size)
             self.assert_failed(await self.do(store), ErrorKind.WRONG_TYPE)
         self.assertEqual(self.client.get("rc:text"), b"x")
+
+    async def test_flush_of_what_moves(self) -> None:
+        """An item goes too that comes to where C{flush_all} has looked."""
+        first, *_, last = self.storage._router.masters
+        nodes = {node.port: node for node in self.cluster.masters}
+        target, source = (nodes[port] for (_, port), _ in (first, last))
+        keys = (b"k%d" % number for number in range(100))
+        key = next(key for key in keys if self.cluster.serving(slot_of(b"rc:" + key)) is source)
+        slot = slot_of(b"rc:" + key)
+        await self.set(b"v", key)
+        moved: list[bytes] = []
+        admin, scan = self.storage._admin, self.storage._admin._scan
+
+        async def scan_and_move(link: object, cursor: bytes) -> Any:
+            found = await scan(link, cursor)
+            if link is first[1] and not moved:
+                moved.append(source.ask("MIGRATE", LOOPBACK, target.port, b"rc:" + key, 0, 5000))
+            return found
+
+        admin._scan = scan_and_move
+        with self.cluster.moving(slot, target):
+            self.assertEqual(await self.do(Flush()), Outcome.OK)
+        with self.cluster.moving(slot, source):  # as it was
+            pass
+        self.assertEqual((moved, await self.get(key)), ([b"OK"], None))
 
     async def test_dump(self) -> None:
         """Lists go through all nodes, page by page."""
