@@ -87,6 +87,11 @@ _TLS_FAULT = re.compile(r"\[SSL[^]]*\] (.*) \(_ssl")
 _NOT_RESP = "Protocol error, got"
 """What the client says, of TLS and of a reply that is none of Redis'."""
 
+_NAMELESS = (
+    "a node of the cluster is to be known by its hostname (cluster-preferred-endpoint-type), and "
+    "has none: set its cluster-announce-hostname. The service does without, this command does not"
+)
+
 _MOVING = 0.05
 """Seconds between two looks whether slots of a cluster still move."""
 
@@ -643,6 +648,8 @@ def _why(error: Exception, location: RedisLocation) -> str:
         return f"TLS: {tls[1]}. {NO_TLS}"
     if location.tls and "Timeout connecting" in text:
         return f"{text}. {NO_TLS}"
+    if "connecting to ?:" in text:
+        return _NAMELESS
     if _NOT_RESP in text:
         return ONLY_TLS if r"\x15" in text else NO_REDIS
     if type(error) is redis.ConnectionError and location.addresses and location.master is None:

@@ -21,8 +21,9 @@ from redcouch.errors import ConfigurationError
 from redcouch.native import AsyncItems, Items
 from tests.cli.filling import Given, fill, fill_many, get
 from tests.cli.running import run
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, redis_cluster
 from tests.support.polling import eventually
+from tests.support.requirements import needs
 from tests.support.servers import LOOPBACK, Memcached, RedCouch, free_port
 from tests.support.wire import ask
 
@@ -277,6 +278,17 @@ def test_a_cluster_that_is_not_there() -> None:
     assert said.status == 3
     assert said.err.startswith("redcouch: redis+cluster://127.0.0.1:")
     assert "Traceback" not in said.err
+
+
+@needs("redis 7.0")
+def test_a_node_without_a_name() -> None:
+    """It is said what is to be set, once it is to be known by a name."""
+    by_name = ("--cluster-preferred-endpoint-type", "hostname")
+    with redis_cluster(*by_name, version="7.0", masters=1, replicas=False) as cluster:
+        ended = run("ls", "-s", cluster.url)
+        assert (ended.status, "set its cluster-announce-hostname" in ended.err) == (3, True)
+        cluster.nodes[0].ask("CONFIG SET", "cluster-announce-hostname", "localhost")
+        assert run("ls", "-s", cluster.url).status == 1  # there is none
 
 
 def test_tls_name() -> None:
