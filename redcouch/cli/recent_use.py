@@ -15,8 +15,8 @@ import click
 from redcouch.backends.redis.usage_store import tell_senseless
 from redcouch.cli.common import NO, show_key
 from redcouch.cli.storage import Storage
-from redcouch.cli.traffic import ago, fetch
-from redcouch.telemetry.usage import MOST, SEPARATOR, Usage, UsageSample
+from redcouch.cli.traffic import ago, at, fetch
+from redcouch.telemetry.usage import LAPSE, MOST, SEPARATOR, Usage, UsageSample
 
 RECENT = 3600
 """Seconds for which a prefix counts as one that is used."""
@@ -46,9 +46,13 @@ def refuse_recent_use(storage: Storage, pattern: bytes) -> None:
     """
     usage, now = fetch(storage), storage.clock()
     used = [one for one in recently_used(usage, pattern) if one.last > now - RECENT]
-    for key in usage.senseless:
-        click.echo(f"redcouch: {tell_senseless(key)}", err=True)
-    if not (used or usage.senseless):
+    doubts = [*map(tell_senseless, usage.senseless)]
+    recorded = usage.recorded.get("prefix", usage.looked or 0)
+    if usage.since is not None and recorded > max(usage.since + LAPSE + 1, now - RECENT):
+        doubts.append(f"the record of prefixes has been lost, and begins at {at(recorded)}")
+    for doubt in doubts:
+        click.echo(f"redcouch: {doubt}", err=True)
+    if not (used or doubts):
         return
     if used:
         click.echo(

@@ -12,6 +12,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redcouch.backends.redis.usage_store import RECORDED
 from redcouch.cli.recent_use import may_begin, read_glob, recently_used
 from redcouch.telemetry.usage import Usage, UsageSample
 from tests.cli.running import run
@@ -87,6 +88,23 @@ def test_a_large_value_or_a_request_without_a_key(own_redis: RedisServer, bridge
             eventually(partial(client.hexists, "redcouch:sys:traffic:prefix", prefix))
             refused = run("promote", f"{prefix}*", "--to", "string", "--storage", own_redis.url)
             assert (refused.status, f"  {prefix}\n" in refused.err) == (1, True)
+
+
+def test_a_lost_record(own_redis: RedisServer) -> None:
+    """Where the record of prefixes was evicted or deleted, that it has none proves nothing."""
+    promote = ("promote", "session:*", "--to", "string", "--storage", own_redis.url)
+    with own_redis.client() as client:
+        client.hset("rc:session:1", "v", "76")
+        now = client.time()[0]
+        client.hset("redcouch:sys:traffic", "process", f"{now - 600}000 {now}000")
+        for begins in (now, now - 300):
+            refused = run(*promote)
+            assert (refused.status, refused.out) == (1, "")
+            assert "the record of prefixes has been lost, and begins at 20" in refused.err
+            client.hset("redcouch:sys:traffic:prefix", RECORDED, begins)
+        assert run(*promote).status == 1
+        client.hset("redcouch:sys:traffic:prefix", RECORDED, now - 600)
+        assert run(*promote).status == 0
 
 
 def test_cleanup(own_redis: RedisServer) -> None:
