@@ -151,8 +151,13 @@ local function gets(keys, args)
   if unreadable or not now[2] then
     return unreadable or false
   end
+  local flags = number(now[3] and now[3] ~= '' and now[3] or '0', MOST_32)
+  local token = number(now[4] or '0', MOST_64)
+  if not (flags and token) then
+    return redis.error_reply('UNREADABLE flags or token')
+  end
   local left = redis.call('PTTL', keys[1])
-  return {now[2], now[3] ~= '' and now[3] or '0', now[4] or '0', left < 0 and -1 or math.ceil(left / 1000)}
+  return {now[2], flags, token, left < 0 and -1 or math.ceil(left / 1000)}
 end
 
 local function remove(keys, args)

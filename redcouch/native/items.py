@@ -19,7 +19,8 @@ from redis.client import NEVER_DECODE
 from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError, ResponseError, SlotNotCoveredError
 
-from redcouch.native.operations import Call, Found, Operations
+from redcouch.backends.redis.layout import UNREADABLE
+from redcouch.native.operations import Call, Found, Operations, UnreadableItemError
 
 if TYPE_CHECKING:  # and named in strings below
     from redis import Redis  # noqa: F401
@@ -64,6 +65,8 @@ def _batches(calls: Iterable[Call[T]]) -> Iterator[list[Call[T]]]:
 
 def _read(call: Call[T], reply: Any) -> T:
     """What a reply means; an error is raised."""
+    if isinstance(reply, ResponseError) and str(reply).startswith("UNREADABLE"):
+        raise UnreadableItemError(UNREADABLE.message) from reply
     if isinstance(reply, Exception):
         raise reply
     return call.read(reply)

@@ -184,6 +184,12 @@ def test_what_is_wrong(both: Both) -> None:
         with pytest.raises(redis.ResponseError, match="UNREADABLE"):
             call("touch", "rc:k", 500)
         assert client.ttl("rc:k") == -1
+        for flags, token in (("none", "1"), ("4294967296", "1"), ("0", "-1"), ("0", "")):
+            client.hset("rc:k", mapping={"f": flags, "c": token})
+            with pytest.raises(redis.ResponseError, match="UNREADABLE"):
+                call("gets", "rc:k")
+        client.hset("rc:k", mapping={"f": "007", "c": "008"})
+        assert call("gets", "rc:k") == [b"text", b"7", b"8", -1]
 
 
 @needs("redis-cli")

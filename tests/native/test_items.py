@@ -100,6 +100,22 @@ def test_cas_of_what_has_no_token(both: tuple[Items, Client], any_redis: RedisSe
     assert items.get("other") == b"2"
 
 
+@pytest.mark.parametrize(
+    ("field", "content", "change"),
+    [("v", "odd", "incr"), ("f", "none", "touch"), ("c", "-1", "touch")],
+)
+def test_what_cannot_be_read(field: str, content: str, change: str, any_redis: RedisServer) -> None:
+    """Whatever is asked of it, the same is said, and nothing changes."""
+    with any_redis.client(db=5) as client:
+        client.delete("rc:k")
+        client.hset("rc:k", mapping={"v": "31", field: content})
+        before = client.hgetall("rc:k")
+        for name in ("get", "gets", change):
+            with pytest.raises(UnreadableItemError):
+                getattr(Items(client), name)("k")
+        assert client.hgetall("rc:k") == before
+
+
 def test_gets_of_a_stale_item(both: tuple[Items, Client]) -> None:
     """Who reads it natively is not told to renew it, so the next memcached client is."""
     items, memcached = both
