@@ -120,6 +120,11 @@ def test_the_tutorial(scene: Scene, shell: Mapping[str, str]) -> None:
         assert client.keys("rc:*") == []
         assert (client.get("session:3"), client.get("session:2")) == (b"carol", b"bob")
         assert 0 < client.ttl("session:10") <= 3600
+        read, write = names["either"], names["write_string"]
+        assert callable(read) and callable(write)
+        client.hset("rc:old", "v", "76")
+        write("old", b"new", 60)
+        assert (read("old"), client.delete("old"), read("old")) == (b"new", 1, None)
         getattr(names["client"], "close")()  # noqa: B009 - it has no type here
 
 
