@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,9 +88,9 @@ def _async_items(stage: Stage) -> None:
     asyncio.run(run())
 
 
-def _storage_shell(stage: Stage) -> None:
+def _storage_shell(stage: Stage, value: str = "hello") -> None:
     (script,) = blocks(STORAGE, "sh")
-    shell(script.splitlines()[0], stage.server, stage.folder)
+    shell(script.splitlines()[0].replace("hello", value), stage.server, stage.folder)
 
 
 def _functions_shell(stage: Stage) -> None:
@@ -106,6 +107,9 @@ EXAMPLES = {
     "README": Example(_python(README, 0, "with client"), b"farewell", b"bye", 3600),
     "storage, Python": Example(_python(STORAGE, 1), b"session:abc", b"hello", 60),
     "storage, shell": Example(_storage_shell, b"k", b"hello", 60),
+    "storage, shell, more than a line of xxd": Example(
+        partial(_storage_shell, value="hello" * 20), b"k", b"hello" * 20, 60
+    ),
     "migration": Example(_migration, b"session:3", b"carol", 3600),
     "native": Example(_items, b"session:1", b"new", 1800),
     "native, async": Example(_async_items, b"session:1", b"value", 1800),
