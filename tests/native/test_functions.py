@@ -151,6 +151,12 @@ def test_cas(both: Both, memcached: Client) -> None:
     assert both.call("delete", "rc:k", seen) == 0
     assert both.call("cas", "rc:k", both.call("gets", "rc:k")[2], "6").isdigit()
     assert memcached.get("k") == b"6"
+    with both.server.client() as client:
+        client.hdel("rc:k", "c")
+    assert both.call("gets", "rc:k")[2] == b"0" and both.call("cas", "rc:k", 0, "7") is None
+    token = both.call("append", "rc:k", "")
+    assert both.call("gets", "rc:k")[:3] == [b"6", b"0", token]
+    assert both.call("cas", "rc:k", token, "7").isdigit()
 
 
 def test_what_is_wrong(both: Both) -> None:
