@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -46,6 +47,16 @@ class Interrupted(CommandError):  # noqa: N818 - nothing went wrong
     def __init__(self, interrupt: KeyboardInterrupt, text: str = "interrupted") -> None:
         super().__init__(text)
         self.exit_code = status_of(interrupt)  # type: ignore[misc]
+
+
+class Finite(click.FloatRange):
+    """A range without nan, which is in every range, and without inf."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number to reckon with.", param, ctx)
+        return number
 
 
 def read_span(ctx: click.Context, param: click.Parameter, text: str) -> int:
@@ -170,7 +181,7 @@ def rate_option(function: Function) -> Function:
     """C{--rate}, for the argument C{rate}."""
     return click.option(
         "--rate",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Finite(min=0, min_open=True),
         metavar="N",
         help="At most N items a second. Default: as fast as it goes.",
     )(function)

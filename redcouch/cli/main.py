@@ -64,17 +64,17 @@ class Program(click.Group):
                 return super().invoke(ctx)
         except ConfigurationError as error:
             raise click.UsageError(str(error), ctx) from None
-        except KeyboardInterrupt as interrupt:
-            raise Interrupted(interrupt) from None
         except ServerError as error:
             raise CommandError(str(error)) from None
 
 
 @contextmanager
 def _in_one_line() -> Iterator[None]:
-    """What the system refuses, as a full disk does to our output, is said in one line."""
+    """So is said what the system refuses, as a full disk does to our output, and a Ctrl-C."""
     try:
         yield
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(interrupt) from None
     except OSError as error:
         if error.errno == errno.EPIPE:  # the reader of our output has gone
             raise

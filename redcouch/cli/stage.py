@@ -15,7 +15,15 @@ from click.core import ParameterSource
 from redcouch.backends.origin.rollback import LACKING, why_not_back
 from redcouch.backends.origin.stages import LOOK_EVERY, Stage
 from redcouch.backends.redis.replies import is_wrong_type
-from redcouch.cli.common import NO, CommandError, Interrupted, echo_json, json_option, show_key
+from redcouch.cli.common import (
+    NO,
+    CommandError,
+    Finite,
+    Interrupted,
+    echo_json,
+    json_option,
+    show_key,
+)
 from redcouch.cli.progress import progress
 from redcouch.cli.storage import Storage, StoredItem
 from redcouch.cli.verify import difference_of
@@ -78,7 +86,7 @@ class Refused(Exception):  # noqa: N818 - the answer is no
 @click.option("--force", is_flag=True, help="Change it though it loses what the refusal says.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.5, max=600),
+    type=Finite(min=0.5, max=600),
     default=5.0,
     show_default=True,
     metavar="SECONDS",

@@ -16,6 +16,7 @@ from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
     NO,
     CommandError,
+    Finite,
     echo_json,
     json_option,
     rate_option,
@@ -134,7 +135,7 @@ class Report:
 )
 @click.option(
     "--ttl-tolerance",
-    type=click.FloatRange(min=0),
+    type=Finite(min=0),
     default=TOLERANCE,
     show_default=True,
     metavar="SECONDS",

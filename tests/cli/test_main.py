@@ -75,6 +75,35 @@ def test_interrupted_while_it_begins(
     assert capsys.readouterr().err == "redcouch: interrupted\n"
 
 
+@pytest.mark.parametrize("words", ["--help", "ls --help"])
+def test_interrupted_while_a_command_is_imported(
+    monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """So does a signal that comes while it imports what it was called for."""
+
+    def begin(name: str) -> None:
+        raise KeyboardInterrupt(signal.SIGTERM)
+
+    monkeypatch.setattr("redcouch.cli.main.import_module", begin)
+    assert run(*words.split()) == (143, "", "redcouch: interrupted\n")
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "verify memcached://x --rate",
+        "verify memcached://x --ttl-tolerance",
+        "stage redis-only --timeout",
+    ],
+)
+def test_numbers_to_reckon_with(words: str, number: str) -> None:
+    """What is in every range, and in none, is refused."""
+    ended = run(*words.split(), number)
+    assert ended.status == 2
+    assert f"Invalid value for '{words.split()[-1]}': {number} is" in ended.err
+
+
 @pytest.mark.parametrize("words", ["ls", "inspect k", "ready --quiet-for 1h", "traffic"])
 def test_terminated(words: str) -> None:
     """SIGTERM ends what waits for a Redis that says nothing, with a word and its own status."""

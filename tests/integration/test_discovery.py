@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 import time
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends.redis import access
 from tests.integration.clients.programs import HERE, seen
 from tests.support import servers
+from tests.support.documents import STORAGE
 from tests.support.polling import eventually
 from tests.support.requirements import installed, needs
 from tests.support.servers import LOOPBACK, RedCouch, RedisServer
@@ -191,6 +194,17 @@ def test_storage_away() -> None:
             redis.start()
             eventually(lambda: ask(server.address, b"get x\r\n", b"\r\n") == END)
             assert told(server)[1] == "10.0.0.1|10.0.0.1|1"
+
+
+def test_rights(any_redis: RedisServer) -> None:
+    """A Redis user takes one right more for it, as is documented."""
+    (more,) = re.findall(r"`--advertise` takes `(.*?)`", STORAGE.read_text())
+    with any_redis.client() as native:
+        rule = f"on >pw {access.KEYS} {access.BASICS} {more}"
+        native.execute_command("ACL", "SETUSER", "bridge", *rule.split())
+    url = any_redis.url.replace("redis://", "redis://bridge:pw@")
+    with servers.redcouch(url, "--no-inventory", *advertising("10.0.0.1:1")) as server:
+        assert told(server)[1] == "10.0.0.1|10.0.0.1|1"
 
 
 # -- real clients ------------------------------------------------------------------------------
