@@ -18,7 +18,8 @@ _HOST = re.compile(
 )
 _NODE = re.compile(r"(?:\[([^][]+)\]|([a-z0-9_.-]+)):([0-9]{1,5})", re.ASCII | re.IGNORECASE)
 _LABELS = re.compile(r"(?!.*\.\.)[^.-][^.]{0,62}(\.[^.]{1,63})*\.?")
-_PASSWORD_PARAMETER = re.compile(r"([?&][a-z_]*password=)[^&]*", re.IGNORECASE)
+_BEGINNING = re.compile(r"(warm:)?([a-z0-9+.-]*(:|(?=//)))?[/\\]*", re.IGNORECASE)
+_PASSWORD_PARAMETER = re.compile(r"([?&][a-z_-]*password=)[^&]*", re.IGNORECASE)
 
 
 _SIZE = re.compile(r"([0-9]{1,18})([kmg]?)", re.IGNORECASE)
@@ -28,7 +29,7 @@ _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 def redact(url: str) -> str:
     """The URL as it may be shown: with C{***} for each password."""
     if url.lower().startswith("warm:"):  # which has URLs in its parameters
-        first, *others = re.split("(?<=[?&]from=)", url)
+        first, *others = re.split("(?<=[?&]from=)", url, flags=re.IGNORECASE)
         return _redact_one(first) + "".join(
             _redact_one(other) if "//" in other else "***" for other in others
         )
@@ -36,12 +37,14 @@ def redact(url: str) -> str:
 
 
 def _redact_one(url: str) -> str:
-    scheme, slashes, rest = url.partition("//")
+    """Also where it is none, for want of a slash or of the scheme."""
+    rest = _BEGINNING.sub("", url, count=1)
+    beginning = url.removesuffix(rest)
     end = _end_of_password(rest)
-    if end >= 0:
+    if end >= 0 and (":" in rest[:end] or not beginning.endswith("///")):  # or it is a path
         user, colon, _ = rest[:end].partition(":")
         rest = (f"{user}:***" if colon else "***") + rest[end:]
-    return _PASSWORD_PARAMETER.sub(r"\1***", scheme + slashes + rest)
+    return _PASSWORD_PARAMETER.sub(r"\1***", beginning + rest)
 
 
 def _end_of_password(rest: str) -> int:

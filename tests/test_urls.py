@@ -39,6 +39,26 @@ from redcouch.urls import read_hosts, read_parameters, redact, split_url
             "redis+sentinel://u:***@a:1,b:2/m/0?sentinel_password=***&prefix=x",
         ),
         ("redis://host?Password=hidden", "redis://host?Password=***"),
+        (
+            "redis+sentinel://a/m?sentinel-password=hidden",
+            "redis+sentinel://a/m?sentinel-password=***",
+        ),
+        ("redis:/u:sec/ret@host", "redis:/u:***@host"),
+        ("redis:u:secret@host", "redis:u:***@host"),
+        ("redis:///u:secret@host", "redis:///u:***@host"),
+        ("redis//u:secret@host", "redis//u:***@host"),
+        ("redis:\\\\u:secret@host", "redis:\\\\u:***@host"),
+        ("u:secret@host", "u:***@host"),
+        ("embedded:///data@1", "embedded:///data@1"),
+        (
+            "warm:redis:u:secret@host?from=memcached:///run/a@b",
+            "warm:redis:u:***@host?from=memcached:///run/a@b",
+        ),
+        (
+            "warm:redis://u:secret@a:1?from=memcached://b",
+            "warm:redis://u:***@a:1?from=memcached://b",
+        ),
+        ("warm:redis://a?From=memcached:/u:secret@b", "warm:redis://a?From=***"),
     ],
 )
 def test_redact(url: str, shown: str) -> None:

@@ -8,6 +8,7 @@ most once a second, however many monitors there are.
 
 from __future__ import annotations
 
+import math
 import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -55,6 +56,11 @@ class Settings:
 
 def _yes(so: bool) -> str:
     return "yes" if so else "no"
+
+
+def _known(storage: Mapping[str, int], **names: str) -> list[tuple[str, object]]:
+    """What the storage has said, under other names of memcached's."""
+    return [(there, storage[here]) for there, here in names.items() if here in storage]
 
 
 def _read_through(snapshot: StatsSnapshot) -> list[tuple[str, object]]:
@@ -156,7 +162,7 @@ class Reporter:
     async def _all_settings(self) -> list[tuple[str, object]]:
         settings = self._settings
         return [
-            ("maxbytes", (await self._ask_storage()).get("limit_maxbytes", 0)),
+            *_known(await self._ask_storage(), maxbytes="limit_maxbytes"),
             ("maxconns", settings.max_connections),
             ("tcpport", settings.port),
             ("inter", settings.interface),
@@ -165,7 +171,7 @@ class Reporter:
             ("stat_key_prefix", settings.separator),
             ("evictions", "on"),
             ("cas_enabled", "yes"),
-            ("idle_timeout", int(settings.idle_timeout)),
+            ("idle_timeout", math.ceil(settings.idle_timeout)),  # 0 is never
             ("item_size_max", self._limits.max_item_size),
             ("num_threads", settings.workers),
             ("client_flags_size", 4),
@@ -182,16 +188,12 @@ class Reporter:
 
     async def _items(self) -> list[tuple[str, object]]:
         """All items are in one class, as far as a bridge knows."""
-        storage = await self._ask_storage()
-        return [
-            (f"items:1:{there}", storage[here])
-            for there, here in (("number", "curr_items"), ("evicted", "evictions"))
-            if here in storage
-        ]
+        known = _known(await self._ask_storage(), number="curr_items", evicted="evictions")
+        return [(f"items:1:{name}", value) for name, value in known]
 
     async def _slabs(self) -> list[tuple[str, object]]:
-        storage = await self._ask_storage()
-        return [("active_slabs", 0), ("total_malloced", storage.get("bytes", 0))]
+        known = _known(await self._ask_storage(), total_malloced="bytes")
+        return [("active_slabs", 0), *known]
 
     async def _detail(self, on: bool) -> list[tuple[str, object]]:
         await self._stats_source.detail(on)

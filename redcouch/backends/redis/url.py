@@ -212,7 +212,7 @@ def _read_database(text: str, shown: str) -> int:
     if not text:
         return 0
     if not (text.isascii() and text.isdigit()):
-        raise ConfigurationError(f"{shown}: {text!r} is no database number")
+        raise ConfigurationError(f"{shown}: {redact(text)!r} is no database number")
     return int(text)
 
 
