@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -264,6 +265,7 @@ def _make_service(options: Options) -> MultiService:
     tell = notifier(os.environ)
     reload = Reload()
     reload.on_hangup(reactor)
+    reactor.callWhenRunning(_heed_one_signal)
     reactor.addSystemEventTrigger("before", "shutdown", _ignore_further_signals)
     inherited: Inherited = {}
     served: Supervisor | RedCouchService
@@ -334,10 +336,25 @@ def _warn_if_open(options: Mapping[str, Any]) -> None:
         )
 
 
+def _heed_one_signal() -> None:
+    """Of SIGTERM and SIGINT, which may come together, the first alone ends the service."""
+    handlers: dict[int, Any] = {
+        number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        _ignore_further_signals()
+        handlers[number](number, frame)
+
+    for number, handler in handlers.items():
+        if callable(handler):
+            signal.signal(number, heed)
+
+
 def _ignore_further_signals() -> None:
-    """The service ends already, and one does not end twice."""
+    """The service ends already. (SIG_IGN would be complained of where one is pending.)"""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda number, frame: None)
 
 
 def _make_room(clients: int, others: int) -> None:

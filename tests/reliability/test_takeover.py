@@ -224,3 +224,18 @@ def test_second_signal() -> None:
             assert servers.read_all(client) == b"END\r\n"
         eventually(lambda: "Server Shut Down." in server.log)
         assert "ReactorNotRunning" not in server.log
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_two_signals_at_once(any_redis: RedisServer, tmp_path: Path, workers: str) -> None:
+    """Nor does one that comes with the first, as where a terminal and a wrapper both send it."""
+    server = RedCouch(tmp_path, any_redis.url, ["--workers", workers], ready=True)
+    server.start()
+    try:
+        servers.hold(server.pid)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+            os.kill(server.pid, number)
+        eventually(lambda: "Server Shut Down." in server.log)
+    finally:
+        server.stop()
+    server.check_log()
