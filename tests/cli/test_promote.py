@@ -192,6 +192,19 @@ def test_with_flags(redcouch: RedCouch, any_redis: RedisServer, client: redis.Re
     assert client.exists("redcouch:sys:item:k") == 0
 
 
+@pytest.mark.parametrize("flags", [(), ("--with-flags",)])
+def test_what_ends_when_time_does(
+    flags: tuple[str, ...], any_redis: RedisServer, client: redis.Redis
+) -> None:
+    """An item with the latest end that Redis takes, as of a native client that means never."""
+    client.hset("rc:k", "v", "76")
+    client.pexpireat("rc:k", 2**63 - 1)
+    said = run("promote", "--force", "k", "--to", "string", *flags, "-s", any_redis.url)
+    assert said.status == 0, said
+    assert (client.get("k"), client.exists("rc:k")) == (b"v", 0)
+    assert client.pttl("k") > 2**51
+
+
 @pytest.mark.everywhere
 def test_ctrl_c(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """It ends between two batches; a second run does the rest."""

@@ -168,6 +168,15 @@ def test_the_longest_life(both: tuple[Items, Client]) -> None:
     assert items.get_many(["k", "new"]) == {"k": b"v"}
 
 
+def test_what_ends_when_time_does(both: tuple[Items, Client]) -> None:
+    """The latest end that Redis takes, as of a native client that means never."""
+    items, memcached = both
+    write_natively(items, "k")
+    items._client.pexpireat(items._operations.get("k").keys[0], 2**63 - 1)
+    assert (memcached.incr("k", 1), items.incr("k"), memcached.append("k", b"0")) == (2, 3, True)
+    assert items.touch("k", 9e12) and memcached.get("k") == b"30"
+
+
 def test_scripts_are_not_there(both: tuple[Items, Client]) -> None:
     """A Redis that has forgotten the scripts is told them."""
     items, _ = both

@@ -44,7 +44,7 @@ if ARGV[3] == '1' then
   return {'promoted', flags}
 end
 
-local left = redis.call('PTTL', item)
+local left = math.min(redis.call('PTTL', item), 2 ^ 52) -- twice as long, too, Redis surely takes
 if left < 0 then
   redis.call('SET', KEYS[3], value)
 else

@@ -38,9 +38,10 @@ local function load()
   end
 end
 
--- The side key outlives the item, so that a native EXPIRE that prolongs it loses nothing soon.
+-- The side key outlives the item, so that a native EXPIRE that prolongs it loses nothing soon; or
+-- lives for as long as Redis surely takes.
 local function side_life(left)
-  return 2 * left + 60000
+  return math.min(2 * left + 60000, 2 ^ 53)
 end
 
 local function save()
