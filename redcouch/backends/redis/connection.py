@@ -707,11 +707,12 @@ class RedisConnection:
     def _make_sure(self, now: float) -> None:
         """
         Where this process has stood still, the master may have been replaced meanwhile, and
-        acknowledge all the same: nothing is sent before the sentinels have named it again.
+        acknowledge all the same: nothing is sent before the sentinels have named it again. Where all
+        of them were away before, nobody is waited for.
         """
         if self._sentinels is None or self._protocol is None or self._unsure:
             return
-        if now - self._beat_at > 2 * _BEAT:
+        if now - self._beat_at > 2 * _BEAT and self._sentinels.believed():
             self._unsure = True
             self._sentinels.find().addBoth(self._named_again)
 

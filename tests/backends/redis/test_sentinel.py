@@ -9,6 +9,7 @@ from typing import Any
 
 import redis
 from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
 
 from redcouch.backends.redis import connection as connection_module
 from redcouch.backends.redis import sentinel as sentinel_module
@@ -247,6 +248,23 @@ class SentinelTests(RedisCase):
         await store_all()
         self.assertEqual(self.native(old).dbsize(), 0)
         self.assertEqual(self.native(new).exists(*(f"rc:k{n}" for n in range(100))), 100)
+
+    async def test_standstill_without_sentinels(self) -> None:
+        """Where they were all away before, nobody waits for them: the master is served on."""
+        sentinel = FakeSentinel(self.start_redis().port)
+        await self.connect(f"redis+sentinel://{self.listen(sentinel)}/main")
+        await self.set(b"before")
+        await eventually_in_reactor(lambda: sentinel.listeners)
+        link: Any = self.storage._link  # type: ignore[attr-defined]
+        self.patch(sentinel_module.HostnameEndpoint, "connect", lambda *_: Deferred())
+        for listener in sentinel.listeners:
+            listener.transport.abortConnection()
+        await eventually_in_reactor(lambda: not link._sentinels.believed())
+        asked: list[object] = []
+        self.patch(sentinel_module.Sentinels, "find", lambda each: asked.append(each))
+        time.sleep(0.5)
+        await self.set(b"v")
+        self.assertEqual(asked, [])
 
     async def test_others_are_no_reason(self) -> None:
         """What happens to another master that the same sentinels watch is none of ours."""
