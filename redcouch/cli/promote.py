@@ -218,9 +218,9 @@ class _Promotion:
     _tally: PromoteCounts
 
     def promote(self, keys: Sequence[bytes]) -> None:
-        """Promote those that may be, and count what became of each."""
+        """Promote those that may be, and count what became of each. One may be named twice."""
         pairs = []
-        for key in keys:
+        for key in dict.fromkeys(keys):
             new = self._renaming(key)
             if self._may_be(new):
                 pairs.append((key, new))

@@ -16,7 +16,7 @@ from pymemcache.client.base import Client
 from redcouch.backends.redis.cluster.slots import slot_of
 from redcouch.backends.redis.scripts import DELETE
 from redcouch.cli import promote_across_slots
-from redcouch.cli.storage import open_storage, read_storage
+from redcouch.cli.storage import ClusterStorage, open_storage, read_storage
 from redcouch.errors import ConfigurationError
 from redcouch.native import AsyncItems, Items
 from tests.cli.filling import Given, fill, fill_many, get
@@ -118,6 +118,20 @@ def test_a_slot_that_stays_on_its_way(
     assert seen == Counter(b"k%d" % number for number in range(300))
     with any_redis.moving(slot, source):  # as it was
         pass
+
+
+def test_promoting_what_is_listed_twice(
+    redcouch: RedCouch,
+    any_redis: Cluster,
+    client: redis.RedisCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where slots move: it is promoted once."""
+    fill(redcouch.address, {b"a": Given(b"v")})
+    monkeypatch.setattr(ClusterStorage, "scan", lambda *_: iter([[b"a", b"a"]]))
+    promote = ("promote", "a", "--to", "string", "--overwrite", "--force", "-s", any_redis.url)
+    assert run(*promote, "--json").json["promoted"] == 1
+    assert (client.get("a"), client.exists("rc:a")) == (b"v", 0)
 
 
 def test_cleanup(redcouch: RedCouch, any_redis: Cluster, client: redis.RedisCluster) -> None:
