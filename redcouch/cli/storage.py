@@ -9,13 +9,14 @@ from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from secrets import token_hex
 from typing import Any, TypeAlias, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, PipelineCommand, RedisCluster
+from redis.cluster import PRIMARY, ClusterNode, PipelineCommand, RedisCluster
 from redis.exceptions import (
     AskError,
     NoScriptError,
@@ -191,7 +192,7 @@ def _connect_cluster(location: RedisLocation, common: dict[str, Any]) -> RedisCl
             "map=ADDRESS=NAME for each address, with the names that the certificates have"
         )
     try:
-        return RedisCluster(
+        return _Cluster(
             startup_nodes=[ClusterNode(*address) for address in location.addresses],
             address_remap=AddressMap(dict(location.reached_at)),
             retry=Retry(NoBackoff(), 0),
@@ -200,6 +201,38 @@ def _connect_cluster(location: RedisLocation, common: dict[str, Any]) -> RedisCl
         )
     except RedisClusterException as error:
         raise RedisError(str(error)) from None
+
+
+class _Cluster(RedisCluster):
+    """
+    One that knows masters which have no slot yet, but already keys of one that is on its way to
+    them; and a node that is named in ASK by an address under which it is not reached. redis-py
+    fails over these with C{AttributeError}.
+    """
+
+    def get_node(
+        self, host: str | None = None, port: int | None = None, node_name: str | None = None
+    ) -> ClusterNode | None:
+        """As the original; one that is not known yet counts as a master from now on."""
+        known: ClusterNode | None = super().get_node(host, port, node_name)
+        if known is None and node_name is not None:
+            named, _, number = node_name.rpartition(":")
+            manager = self.nodes_manager
+            named = named or self.get_default_node().host  # it is that of who was asked
+            address = manager.remap_host_port(named, int(number))
+            known = manager.get_node(*address) or self._newcomers.setdefault(
+                address, ClusterNode(*address, PRIMARY)
+            )
+        return known
+
+    def get_primaries(self) -> list[ClusterNode]:
+        """As the original."""
+        known: list[ClusterNode] = super().get_primaries()
+        return known + [node for node in self._newcomers.values() if node not in known]
+
+    @cached_property
+    def _newcomers(self) -> dict[tuple[str, int], ClusterNode]:
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -518,7 +551,14 @@ class ClusterStorage(Storage):
                             found[slot] += one["node_id"], one["epoch"]
                     for move in one["migrations"]:
                         found[int(move["slot"])] += move["node_id"], move["state"]
+                        self._meet(move["node_id"], told)
         return found
+
+    def _meet(self, target: str, nodes: dict[str, Any]) -> None:
+        """Know a node where keys are on their way to, of those that CLUSTER NODES tells of."""
+        for name, one in nodes.items():
+            if one["node_id"] == target and not one["slots"]:
+                self.client.get_node(node_name=name)
 
     def take_leases(self, keys: Sequence[bytes]) -> list[Any]:
         """As the original."""

@@ -120,6 +120,37 @@ def test_a_slot_that_stays_on_its_way(
         pass
 
 
+@pytest.mark.parametrize(
+    ("options", "parameters"),
+    [
+        ((), ""),
+        (("preferred-endpoint-type", "unknown-endpoint"), ""),
+        (
+            ("preferred-endpoint-type", "hostname", "announce-hostname", "nowhere.invalid"),
+            "?map=nowhere.invalid=127.0.0.1",
+        ),
+    ],
+)
+@needs("redis 7.0")
+def test_a_master_without_a_slot(options: Sequence[str], parameters: str) -> None:
+    """
+    What is on its way to one that has just joined is found there, however that is called;
+    and scripts are taken along.
+    """
+    given = [f"--cluster-{word}" if place % 2 == 0 else word for place, word in enumerate(options)]
+    slot = slot_of(b"rc:k")
+    with redis_cluster(*given, version="7.0", masters=2, replicas=False) as cluster:
+        source, target = cluster.serving(slot), cluster.grow()
+        source.ask("HSET", "rc:k", "v", "31")
+        where = ("-s", cluster.url + parameters)
+        with cluster.moving(slot, target):
+            source.ask("MIGRATE", LOOPBACK, target.port, "rc:k", 0, 5000)
+            assert run("inspect", "k", *where).status == 0
+            assert {line["key"] for line in run("ls", "--json", *where).lines} == {"k"}
+            assert run("cleanup", "--yes", "--force", *where).status == 0
+            assert target.ask("DBSIZE") == 0
+
+
 def test_promoting_what_is_listed_twice(
     redcouch: RedCouch,
     any_redis: Cluster,
