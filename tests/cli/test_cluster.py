@@ -329,11 +329,14 @@ def test_a_cluster_that_is_not_there() -> None:
 def test_a_node_without_a_name() -> None:
     """It is said what is to be set, once it is to be known by a name."""
     by_name = ("--cluster-preferred-endpoint-type", "hostname")
-    with redis_cluster(*by_name, version="7.0", masters=1, replicas=False) as cluster:
+    with redis_cluster(*by_name, version="7.0", masters=2, replicas=False) as cluster:
+        one, other = cluster.nodes
+        one.ask("CONFIG SET", "cluster-announce-hostname", "localhost")
+        eventually(lambda: b"localhost" in [slots[2][0] for slots in other.ask("CLUSTER SLOTS")])
         ended = run("ls", "-s", cluster.url)
         assert (ended.status, "set its cluster-announce-hostname" in ended.err) == (3, True)
-        cluster.nodes[0].ask("CONFIG SET", "cluster-announce-hostname", "localhost")
-        assert run("ls", "-s", cluster.url).status == 1  # there is none
+        other.ask("CONFIG SET", "cluster-announce-hostname", "localhost")
+        eventually(lambda: run("ls", "-s", cluster.url).status == 1)  # there is none
 
 
 def test_tls_name() -> None:
