@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from shutil import which
@@ -335,14 +335,17 @@ def read_all(wire: socket.socket) -> bytes:
     return said
 
 
-_PORTS_EACH = 1_375
+_PORTS_EACH = 400
 
 
 def _ports_of_this_process() -> Iterator[int]:
-    """Again and again; two runs of the tests at a time begin in different places."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
-    for place in itertools.count(os.getpid() * 37):
-        yield 11_300 + _PORTS_EACH * worker + place % _PORTS_EACH
+    """Those of a block, again and again. It is its own: the block's first port says that it is."""
+    for first in range(11_300, 22_300, _PORTS_EACH):
+        with socket.socket() as sign, suppress(OSError):
+            sign.bind((LOOPBACK, first))
+            for place in itertools.count(os.getpid() * 37):
+                yield first + 1 + place % (_PORTS_EACH - 1)
+    raise AssertionError("too many processes run tests at the same time")
 
 
 _ports = _ports_of_this_process()
@@ -352,7 +355,8 @@ def free_port() -> int:
     """
     A loopback port that nothing listens on just now, and that no test is given soon again: a
     server that is stopped and started has it meanwhile for itself. Those of one process of the
-    tests are none of another's, and below all that Linux gives to connections.
+    tests are none of another's, in another run neither, and below all that Linux gives to
+    connections.
     """
     for port in itertools.islice(_ports, _PORTS_EACH):
         with socket.socket() as probe:

@@ -707,8 +707,8 @@ class RedisConnection:
     def _make_sure(self, now: float) -> None:
         """
         Where this process has stood still, the master may have been replaced meanwhile, and
-        acknowledge all the same: nothing is sent before the sentinels have named it again. Where all
-        of them were away before, nobody is waited for.
+        acknowledge all the same: nothing is sent before the sentinels have named it again. If
+        all of them were away before, nobody is waited for.
         """
         if self._sentinels is None or self._protocol is None or self._unsure:
             return

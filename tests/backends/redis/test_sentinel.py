@@ -10,6 +10,7 @@ from typing import Any
 import redis
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
 
 from redcouch.backends.redis import connection as connection_module
 from redcouch.backends.redis import sentinel as sentinel_module
@@ -256,7 +257,7 @@ class SentinelTests(RedisCase):
         await self.set(b"before")
         await eventually_in_reactor(lambda: sentinel.listeners)
         link: Any = self.storage._link  # type: ignore[attr-defined]
-        self.patch(sentinel_module.HostnameEndpoint, "connect", lambda *_: Deferred())
+        self.patch(HostnameEndpoint, "connect", lambda *_: Deferred())
         for listener in sentinel.listeners:
             listener.transport.abortConnection()
         await eventually_in_reactor(lambda: not link._sentinels.believed())
