@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from unittest import mock
 
@@ -62,10 +62,11 @@ def _one_compiles() -> Iterator[None]:
     """Of several processes the first one alone compiles the tests; the others read what it made."""
     environment = os.open(sys.prefix, os.O_RDONLY)
     try:
-        fcntl.flock(environment, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        fcntl.flock(environment, fcntl.LOCK_SH)
-    try:
+        with suppress(OSError):  # a file system without locks: each compiles them
+            try:
+                fcntl.flock(environment, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                fcntl.flock(environment, fcntl.LOCK_SH)
         yield
     finally:
         os.close(environment)
