@@ -33,6 +33,8 @@ class BlockingRedis:
     """A connection on which everything is done at once."""
 
     def __init__(self, path: Path) -> None:
+        #: Whose items it is about now.
+        self.user: object = None
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(path))
         self._reader = hiredis.Reader()
@@ -68,6 +70,7 @@ class SharedCluster:
     def __init__(self, redis: BlockingRedis, context: BackendContext) -> None:
         self._redis = redis
         self._codec = make_codec(_LAYOUT, context)
+        redis.user = self
         redis.ask(b"FLUSHALL")
 
     def for_worker(self, world: World, number: int) -> StagedCluster:
@@ -85,8 +88,11 @@ class SharedCluster:
         return max(0, denied - 1)
 
     def ask(self, *command: bytes) -> Any:
-        """The reply to a command."""
-        return self._redis.ask(*command)
+        """
+        The reply to a command. None for a world that has been left: what its coroutines do at
+        their end, whenever they are collected, is no matter of the next world's.
+        """
+        return self._redis.ask(*command) if self._redis.user is self else None
 
     def perform(self, command: Command) -> Any:
         """The result of a command about an item, or all."""
