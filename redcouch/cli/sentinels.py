@@ -15,8 +15,9 @@ from redcouch.backends.redis.opinion import (
     Opinion,
     believed,
     read_opinion,
+    why_none,
 )
-from redcouch.backends.redis.url import NO_SUCH_MASTER, why_no_master
+from redcouch.backends.redis.url import why_no_master
 
 
 class OneMaster(Sentinel):
@@ -55,15 +56,10 @@ class OneMaster(Sentinel):
             try:
                 replies = [sentinel.execute_command("SENTINEL", one, name) for one in QUESTIONS]
                 opinions.append(read_opinion(*replies))
-            except (AuthenticationError, ResponseError) as error:
-                unknown = "No such master" in str(error)
-                said.append(
-                    f"{place} {NO_SUCH_MASTER.format(name) if unknown else f'says {error}'}"
-                )
+            except (AuthenticationError, ResponseError, ValueError, TypeError, KeyError) as error:
+                said.append(f"{place} {why_none(name, error)}")
             except RedisError as error:
                 away.append(f"{place}: {str(error).rstrip('.')}")
-            except (ValueError, TypeError, KeyError):
-                said.append(f"{place} does not answer as a sentinel does")
             finally:
                 sentinel.connection_pool.disconnect()
         if not opinions:

@@ -566,9 +566,7 @@ class RedisConnection:
         complains.
         """
         if protocol is self._protocol:
-            self._protocol = None
-            self._unsure = False
-            self._outgoing.clear()
+            self._leave_protocol()
             self.was_good = self.reactor.seconds() - protocol.made_at >= _GOOD
             if self.state is not State.STOPPED:
                 self._reason = _explain(reason)
@@ -601,6 +599,12 @@ class RedisConnection:
     def _take_early(self) -> list[tuple[bytes, Waiting]]:
         early, self._early = self._early, []
         return early
+
+    def _leave_protocol(self) -> None:
+        """What is to be sent, and whether it may be, is no matter of the next connection's."""
+        self._protocol = None
+        self._unsure = False
+        self._outgoing.clear()
 
     def _submit_early(self) -> None:
         for payload, waiting in self._take_early():
@@ -650,9 +654,7 @@ class RedisConnection:
                 location=self._where(),
                 reason=why,
             )
-            self._protocol = None
-            self._unsure = False
-            self._outgoing.clear()
+            self._leave_protocol()
             self._connected_told = False
             self.was_good = True
             self.state = State.RECONNECTING

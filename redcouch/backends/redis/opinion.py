@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from redcouch.backends.redis.url import NO_SUCH_MASTER
+
 HostAndPort = tuple[str, int]
 
 QUESTIONS = (b"MASTER", b"GET-MASTER-ADDR-BY-NAME")
@@ -47,3 +49,10 @@ def read_opinion(master: Any, address: Any) -> Opinion:
     promoted = named != (facts[b"ip"].decode(), int(facts[b"port"]))
     going = b"failover_in_progress" in flags or b"o_down" in flags
     return Opinion(int(facts[b"config-epoch"]), named, going and not promoted)
+
+
+def why_none(name: str, error: Exception) -> str:
+    """What a sentinel does in place of giving one, by its error or that of L{read_opinion}."""
+    if isinstance(error, ValueError | TypeError | KeyError):
+        return "does not answer as a sentinel does"
+    return NO_SUCH_MASTER.format(name) if "No such master" in str(error) else f"says {error}"

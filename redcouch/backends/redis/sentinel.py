@@ -34,9 +34,10 @@ from redcouch.backends.redis.opinion import (
     Opinion,
     believed,
     read_opinion,
+    why_none,
 )
 from redcouch.backends.redis.resp import pack_command
-from redcouch.backends.redis.url import NO_SUCH_MASTER, RedisLocation, why_no_master
+from redcouch.backends.redis.url import RedisLocation, why_no_master
 from redcouch.process.quiet_factory import QuietFactory
 
 ASK_AGAIN = 1.0
@@ -311,14 +312,9 @@ class _Sentinel:
                 if isinstance(reply, hiredis.ReplyError):
                     raise reply
             self.opinion = read_opinion(*self._replies[-2:])
-        except hiredis.ReplyError as error:
+        except (hiredis.ReplyError, ValueError, TypeError, KeyError) as error:
             self.opinion = None
-            unknown = "No such master" in str(error)
-            why = NO_SUCH_MASTER.format(self._sentinels.name) if unknown else f"says {error}"
-            self.complaint = f"{self._shown} {why}"
-        except (ValueError, TypeError, KeyError):
-            self.opinion = None
-            self.complaint = f"{self._shown} does not answer as a sentinel does"
+            self.complaint = f"{self._shown} {why_none(self._sentinels.name, error)}"
         if self._ask_again:
             self._send_question()
         self._sentinels.heard(self)

@@ -200,14 +200,19 @@ class SentinelTests(RedisCase):
         await self.set(value)
         self.assertEqual(self.there(server), value)
 
+    async def heard_of(self, master: RedisServer) -> FakeSentinel:
+        """A sentinel that names this master, once the storage writes to that and listens."""
+        sentinel = FakeSentinel(master.port)
+        await self.connect(f"redis+sentinel://{self.listen(sentinel)}/main")
+        await self.set(b"before")
+        await eventually_in_reactor(lambda: sentinel.listeners)
+        return sentinel
+
     async def test_announced(self) -> None:
         """A new master is followed at its announcement, and not at the next question."""
         self.patch(sentinel_module, "ASK_AGAIN", 1000.0)
         old, new = self.start_redis(), self.start_redis()
-        sentinel = FakeSentinel(old.port)
-        await self.connect(f"redis+sentinel://{self.listen(sentinel)}/main")
-        await self.set(b"before")
-        await eventually_in_reactor(lambda: sentinel.listeners)
+        sentinel = await self.heard_of(old)
         sentinel.promote(new.port)
         sentinel.announce(b"+switch-master", b"main 127.0.0.1 1 127.0.0.1 2")
         await self.writes_to(new, b"after")
@@ -229,10 +234,7 @@ class SentinelTests(RedisCase):
         """
         self.patch(sentinel_module, "ASK_AGAIN", 1000.0)
         old, new = self.start_redis(), self.start_redis()
-        sentinel = FakeSentinel(old.port)
-        await self.connect(f"redis+sentinel://{self.listen(sentinel)}/main")
-        await self.set(b"before")
-        await eventually_in_reactor(lambda: sentinel.listeners)
+        sentinel = await self.heard_of(old)
         stores = [Store(StoreMode.SET, b"k%d" % number, b"v") for number in range(100)]
 
         async def store_all() -> None:
@@ -252,10 +254,7 @@ class SentinelTests(RedisCase):
 
     async def test_standstill_without_sentinels(self) -> None:
         """Where they were all away before, nobody waits for them: the master is served on."""
-        sentinel = FakeSentinel(self.start_redis().port)
-        await self.connect(f"redis+sentinel://{self.listen(sentinel)}/main")
-        await self.set(b"before")
-        await eventually_in_reactor(lambda: sentinel.listeners)
+        sentinel = await self.heard_of(self.start_redis())
         link: Any = self.storage._link  # type: ignore[attr-defined]
         self.patch(HostnameEndpoint, "connect", lambda *_: Deferred())
         for listener in sentinel.listeners:
@@ -271,10 +270,7 @@ class SentinelTests(RedisCase):
         """What happens to another master that the same sentinels watch is none of ours."""
         self.patch(connection_module, "_BEAT", 1000.0)  # else they are asked after a standstill
         old = self.start_redis()
-        sentinel = FakeSentinel(old.port)
-        await self.connect(f"redis+sentinel://{self.listen(sentinel)}/main")
-        await self.set(b"v")
-        await eventually_in_reactor(lambda: sentinel.listeners)
+        sentinel = await self.heard_of(old)
         asked = sentinel.asked
         self.patch(sentinel_module, "ASK_AGAIN", 1000.0)
         sentinel.announce(b"+switch-master", b"maintain 127.0.0.1 1 127.0.0.1 2")

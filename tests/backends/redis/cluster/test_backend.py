@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import threading
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from redcouch.backends.redis.cluster.slots import slot_of
+from redcouch.backends.redis.connection import State
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS
 from redcouch.backends.registry import make_backend
 from redcouch.commands import Arithmetic, Dump, Flush, Get, MetaGet, Store, StoreMode
@@ -145,11 +144,10 @@ class ClusterTests(ClusterCase):
         page = await self.do(Dump())
         for node in self.cluster.masters:  # another Redis would leave keys out from there on
             node.ask("CLIENT", "KILL", "TYPE", "normal")
-        found: Any = [None]
-        while not all(isinstance(one, Item) for one in found):  # it has connected to all of them
-            await deferLater(reactor, 0.01)
-            with contextlib.suppress(BackendError):
-                found = await self.do(Get([*keys]))
+        links = [link for _, link in self.storage._router.masters]
+        await eventually_in_reactor(
+            lambda: all(link.times_connected > 1 and link.state is State.UP for link in links)
+        )
         self.assert_failed(await self.do(Dump(page.cursor)), ErrorKind.UNAVAILABLE)
 
     async def test_statistics(self) -> None:
