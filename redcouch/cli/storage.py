@@ -71,7 +71,7 @@ PATIENCE = 10
 """How many times the URL's timeout Redis may take: the commands ask for more at a time."""
 
 _REDIS = (
-    *("redis", "rediss", "redis+unix", "redis+sentinel"),
+    *("redis", "rediss", "redis+unix", "redis+sentinel", "rediss+sentinel"),
     *("redis+cluster", "rediss+cluster"),
 )
 
@@ -163,8 +163,10 @@ def connect(location: RedisLocation) -> Client:
                 "socket_timeout": max(1.0, location.timeout),
                 "retry": Retry(NoBackoff(), 0),
                 "protocol": 2,
+                **_tls(location),
             },
             **common,
+            **_tls(location),
         )
         master: redis.Redis = sentinels.master_for(location.master)
         return master

@@ -197,7 +197,8 @@ def test_a_sentinel_that_is_behind() -> None:
 
 
 _ALERT = b"\x15\x03\x01\x00\x02\x02\x0a"
-_PLAIN = "If it is a plain Redis, write redis:// in place of rediss://\n"
+_PLAIN = "If it speaks no TLS, write redis in place of rediss\n"
+_TLS = ": it speaks TLS: write rediss in place of redis\n"
 
 
 @pytest.mark.parametrize(
@@ -205,8 +206,10 @@ _PLAIN = "If it is a plain Redis, write redis:// in place of rediss://\n"
     [
         ("redis", b"ERROR\r\n", ": it does not answer as a Redis does\n"),
         ("redis+cluster", b"HTTP/1.1 400\r\n", ": it does not answer as a Redis does\n"),
-        ("redis", _ALERT, ": it speaks TLS: write rediss:// in place of redis://\n"),
+        ("redis", _ALERT, _TLS),
+        ("redis+sentinel", _ALERT, _TLS),
         ("rediss", b"ERROR\r\n", ": TLS: wrong version number. " + _PLAIN),
+        ("rediss+sentinel", b"ERROR\r\n", ": TLS: wrong version number. " + _PLAIN),
         ("rediss", b"", ": Timeout connecting to server. " + _PLAIN),  # after ten times the timeout
     ],
 )
@@ -214,7 +217,11 @@ def test_another_server(scheme: str, answer: bytes, why: str) -> None:
     """What speaks otherwise than the URL says is named, as the service names it."""
     with stand_in(lambda _: answer) as url:
         timeout = "" if answer else "?timeout=0.1"
-        said = run("ls", "-s", url.replace("memcached", scheme) + timeout)
+        said = run(
+            "ls",
+            "-s",
+            url.replace("memcached", scheme) + "/main" * ("sentinel" in scheme) + timeout,
+        )
     assert said.status == 3
     assert said.err.endswith(why)
 

@@ -18,6 +18,7 @@ redis = BackendMaker(
 redis_tls = BackendMaker("rediss", _REDIS, "the same over TLS, with ?ca=, ?cert=, ?key=")
 redis_unix = BackendMaker("redis+unix", _REDIS, "redis+unix:///path/to/socket?db=0")
 redis_sentinel = BackendMaker("redis+sentinel", _REDIS, "redis+sentinel://host,host/master/db")
+redis_sentinel_tls = BackendMaker("rediss+sentinel", _REDIS, "the same over TLS")
 redis_cluster = BackendMaker("redis+cluster", _REDIS, "redis+cluster://host:port,host:port")
 redis_cluster_tls = BackendMaker("rediss+cluster", _REDIS, "the same over TLS")
 embedded = BackendMaker(

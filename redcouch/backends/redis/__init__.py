@@ -1,7 +1,7 @@
 """
 Items in Redis.
 
-C{redis://}, C{rediss://} (TLS), C{redis+unix://}, C{redis+sentinel://}, and a
+C{redis://}, C{rediss://} (TLS), C{redis+unix://}, C{redis+sentinel://} (or C{rediss+}), and a
 L{cluster}: L{url} reads the URL, L{connection} keeps the connection, L{layout}
 knows how items stand in Redis. A codec packs commands and reads their replies
 (L{hash_codec}, L{string_codec}, and L{script_codec} for what they have in

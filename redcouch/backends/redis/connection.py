@@ -23,29 +23,27 @@ from typing import Any, ClassVar
 
 import hiredis
 import txredisapi
-from OpenSSL.crypto import Error as CertificateError
 from OpenSSL.SSL import Error as TLSError
 from twisted.application.internet import ClientService
-from twisted.internet import ssl
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from redcouch.backends.redis.endpoints import endpoint, explain, why_unreadable
 from redcouch.backends.redis.layout import CAS_COUNTER
 from redcouch.backends.redis.master_search import MasterSearch
 from redcouch.backends.redis.opinion import Opinion
 from redcouch.backends.redis.replies import UNFIT, error_code
 from redcouch.backends.redis.scripts import FRESH, Script
-from redcouch.backends.redis.sentinel import NoMasterError, Sentinels, explain
+from redcouch.backends.redis.sentinel import NoMasterError, Sentinels
 from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, read_info, why_too_old
-from redcouch.backends.redis.url import NO_REDIS, NO_TLS, ONLY_TLS, RedisLocation
-from redcouch.errors import BackendError, ConfigurationError
+from redcouch.backends.redis.url import NO_TLS, RedisLocation
+from redcouch.errors import BackendError
 from redcouch.interfaces import Health
-from redcouch.process.private_keys import refuse_encrypted
 from redcouch.results import ErrorKind
 from redcouch.server.direct_writer import direct_writer, untaken
 from redcouch.telemetry.latency import Meter
@@ -78,9 +76,6 @@ _SMALL = 64 * 1024
 _LARGE = 1024 * 1024
 """Bytes received at a time, and kept room for: small replies, and large values."""
 
-
-_TLS_ALERT = b"\x15\x03"
-"""How a TLS server's answer to something else begins."""
 
 _ADVICE = {
     "NOAUTH": "--storage has its password, as in redis://:password@host",
@@ -319,8 +314,7 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
                 while (reply := self._gets()) is not _NOT_YET:
                     self._take_alone(reply)
         except txredisapi.InvalidData:
-            speaks_tls = data.startswith(_TLS_ALERT)
-            self.give_up(ONLY_TLS if speaks_tls else NO_REDIS)
+            self.give_up(why_unreadable(data))
 
     def _deliver(self, gets: Callable[[], Any]) -> None:
         """Count replies off to those who wait, in order."""
@@ -550,7 +544,7 @@ class RedisConnection:
         if self.state is State.STOPPED:
             return
         self.was_good = False
-        self._reason = _explain(failure)
+        self._reason = explain(failure)
         if failure.check(RedisError) and self._reason != self._told:
             self._told = ""  # Redis is there, and says itself what is wrong
         self._go_down(_advise(failure))
@@ -569,7 +563,7 @@ class RedisConnection:
             self._leave_protocol()
             self.was_good = self.reactor.seconds() - protocol.made_at >= _GOOD
             if self.state is not State.STOPPED:
-                self._reason = _explain(reason)
+                self._reason = explain(reason)
                 if protocol.waiting:
                     self._go_down(_advise(reason))
                 else:
@@ -785,63 +779,24 @@ class _MasterEndpoint:
         """See L{IStreamClientEndpoint}."""
 
         def connect(opinion: Opinion) -> Deferred[Any]:
-            timeout = max(1.0, self._link.location.timeout)
-            endpoint = HostnameEndpoint(self._link.reactor, *opinion.address, timeout=timeout)
-            return endpoint.connect(protocol_factory)
+            link = self._link
+            place = endpoint(opinion.address, link.location, link.reactor)
+            return place.connect(protocol_factory)
 
         return self._link.find_master().addCallback(connect)
 
 
 def _endpoint(location: RedisLocation, reactor: Any) -> IStreamClientEndpoint | None:
     """How to get there; C{None} where sentinels have to be asked."""
-    timeout = max(1.0, location.timeout)
     if location.socket is not None:
-        return UNIXClientEndpoint(reactor, location.socket, timeout)
-    if location.master is not None:
-        return None
-    host, port = location.addresses[0]
-    plain: IStreamClientEndpoint = HostnameEndpoint(reactor, host, port, timeout=timeout)
-    if not location.tls:
-        return plain
-    return wrapClientTLS(_tls_options(location, location.tls_name or host), plain)
-
-
-def _tls_options(location: RedisLocation, host: str) -> Any:
-    try:
-        trust = None if location.ca is None else _trust(location.ca.read_bytes())
-        certificate = None
-        if location.certificate is not None:
-            pem = location.certificate.read_bytes()
-            key = pem if location.key is None else location.key.read_bytes()
-            refuse_encrypted(key)
-            certificate = ssl.PrivateCertificate.loadPEM(pem + b"\n" + key)
-        return ssl.optionsForClientTLS(host, trustRoot=trust, clientCertificate=certificate)
-    except (OSError, TLSError, CertificateError, ValueError, ConfigurationError) as error:
-        raise ConfigurationError(
-            f"{location.shown}: cannot use its certificates: {error}"
-        ) from None
-
-
-def _trust(pem: bytes) -> Any:
-    mark = b"-----BEGIN CERTIFICATE-----"
-    certificates = [ssl.Certificate.loadPEM(mark + part) for part in pem.split(mark)[1:]]
-    if not certificates:
-        raise ValueError("there is none in the file of ca")
-    return ssl.trustRootFromCertificates(certificates)
+        return UNIXClientEndpoint(reactor, location.socket, max(1.0, location.timeout))
+    first = endpoint(location.addresses[0], location, reactor)  # its certificates can be used
+    return first if location.master is None else None
 
 
 def _say_that_it_is_late(_: Any, timeout: float) -> None:
     """Give a connection up that was not prepared in time."""
     raise RedisError(f"no answer for {timeout:g} s")
-
-
-def _explain(failure: Failure) -> str:
-    """A failure in a few words, on one line."""
-    error = failure.value
-    if isinstance(error, TLSError):
-        words = [part[-1] for part in error.args[0]] if error.args else []
-        return f"TLS: {', '.join(words) or 'closed'}. {NO_TLS}"
-    return explain(failure)
 
 
 def _advise(failure: Failure) -> str:

@@ -21,12 +21,11 @@ from typing import Any
 
 import hiredis
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from redcouch.backends.redis.endpoints import endpoint, explain, why_unreadable
 from redcouch.backends.redis.opinion import (
     BEING_REPLACED,
     QUESTIONS,
@@ -65,6 +64,7 @@ class Sentinels:
         """@param on_change: called after each answer of a sentinel, and each failure."""
         assert location.master is not None
         self.name = location.master
+        self.location = location
         self.timeout = location.timeout
         self.password = location.sentinel_password
         self.reactor = reactor
@@ -210,12 +210,7 @@ class _Sentinel:
         self._shown = f"{address[0]}:{address[1]}"
         self.complaint = f"{self._shown} has not answered"
         self._sentinels = sentinels
-        self._endpoint = HostnameEndpoint(
-            sentinels.reactor,
-            *address,
-            timeout=max(1.0, sentinels.timeout),
-            attemptDelay=0.05,  # a refusal is only reported after it
-        )
+        self._endpoint = endpoint(address, sentinels.location, sentinels.reactor)
         self._connecting: list[Deferred[Any]] = []
         self._asking: Conversation | None = None
         self._listening: Conversation | None = None
@@ -238,7 +233,8 @@ class _Sentinel:
 
     def disconnect(self) -> None:
         """Let go of it."""
-        for attempt in list(self._connecting):
+        attempts, self._connecting = self._connecting, []
+        for attempt in attempts:
             attempt.cancel()
         for conversation in (self._asking, self._listening):
             if conversation is not None:
@@ -259,6 +255,8 @@ class _Sentinel:
             attempt.addCallbacks(ready, self._not_connected)
 
     def _over(self, result: Any, attempt: Deferred[Any]) -> Any:
+        if attempt not in self._connecting:  # given up: what it says to that is no reason
+            return Failure(CancelledError())
         self._connecting.remove(attempt)
         return result
 
@@ -276,7 +274,7 @@ class _Sentinel:
             conversation.send(b"AUTH", self._sentinels.password.encode())
 
     def _not_connected(self, failure: Failure) -> None:
-        if not failure.check(CancelledError, ConnectingCancelledError):
+        if not failure.check(CancelledError):
             self._fail(explain(failure))
 
     def _lost(self, conversation: Conversation, failure: Failure) -> None:
@@ -359,13 +357,8 @@ class Conversation(Protocol):
             while (reply := self._reader.gets()) is not False:
                 self._heard(reply)
         except hiredis.ProtocolError:
-            self.transport.abortConnection()
+            self._lost(self, Failure(NoMasterError(why_unreadable(data))))
+            self.end()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost(self, reason)
-
-
-def explain(failure: Failure) -> str:
-    """A failure in a few words, on one line."""
-    text = failure.getErrorMessage().strip().splitlines()
-    return text[0].rstrip(".") if text else type(failure.value).__name__

@@ -22,6 +22,7 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "rediss": (*_TLS, "cache"),
     "redis+unix": ("db", "cache"),
     "redis+sentinel": ("sentinel_password", "cache"),
+    "rediss+sentinel": (*_TLS, "sentinel_password", "cache"),
     "redis+cluster": ("map", "cache"),
     "rediss+cluster": (*_TLS, "map", "tls_name", "cache"),
 }
@@ -29,8 +30,8 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
 
 LEAST_CACHE = 2**19
 
-NO_TLS = "If it is a plain Redis, write redis:// in place of rediss://"
-ONLY_TLS = "it speaks TLS: write rediss:// in place of redis://"
+NO_TLS = "If it speaks no TLS, write redis in place of rediss"
+ONLY_TLS = "it speaks TLS: write rediss in place of redis"
 NO_REDIS = "it does not answer as a Redis does"
 NO_SUCH_MASTER = "knows no master named {}"
 """What the service and its commands say of what they find there."""
@@ -87,7 +88,8 @@ def read_location(url: str) -> RedisLocation:
 
      - C{redis://[[user]:password@]host[:port][/database]}, C{rediss://} for TLS,
      - C{redis+unix://[[user]:password@]/path/to/socket?db=0},
-     - C{redis+sentinel://[[user]:password@]host[:port],.../master[/database]}
+     - C{redis+sentinel://[[user]:password@]host[:port],.../master[/database]},
+       C{rediss+sentinel://} for TLS to the sentinels and to Redis,
      - C{redis+cluster://[[user]:password@]host[:port],...}, C{rediss+cluster://} for TLS
 
     with parameters C{prefix}, C{encoding}, C{layout}, C{flush}, C{timeout}, C{cache};
@@ -100,7 +102,7 @@ def read_location(url: str) -> RedisLocation:
     parts = split_url(url)
     scheme = parts.scheme.lower()
     known = _COMMON + _PARAMETERS.get(scheme, ())
-    cluster = scheme in ("redis+cluster", "rediss+cluster")
+    cluster = scheme.endswith("+cluster")
     _check_escapes(url, parts, shown)
     given = {
         name: value.decode("utf-8", "surrogateescape")
@@ -117,13 +119,17 @@ def read_location(url: str) -> RedisLocation:
         timeout=_read_timeout(given.get("timeout"), shown),
         cache=_read_cache(given.get("cache"), shown),
         layout=_read_layout(given, cluster),
+        tls=scheme.startswith("rediss"),
+        ca=_read_file(given.get("ca"), shown),
+        certificate=_read_file(given.get("cert"), shown),
+        key=_read_file(given.get("key"), shown),
     )
     path = [unquote(part) for part in parts.path.split("/")[1:]]
     if scheme == "redis+unix":
         return _unix(parts, hosts, given, common)
-    if scheme == "redis+sentinel":
+    if scheme.endswith("+sentinel"):
         if not path or not path[0] or len(path) > 2:
-            raise ConfigurationError(f"{shown}: name the master: redis+sentinel://host,host/master")
+            raise ConfigurationError(f"{shown}: name the master: {scheme}://host,host/master")
         return replace(
             common,
             addresses=_read_addresses(hosts, DEFAULT_SENTINEL_PORT, shown),
@@ -144,15 +150,7 @@ def read_location(url: str) -> RedisLocation:
         )
     elif len(addresses) > 1 or len(path) > 1:
         raise ConfigurationError(f"{shown}: write {scheme}://host:port/database")
-    return replace(
-        common,
-        addresses=addresses,
-        database=_read_database(database, shown),
-        tls=scheme.startswith("rediss"),
-        ca=_read_file(given.get("ca"), shown),
-        certificate=_read_file(given.get("cert"), shown),
-        key=_read_file(given.get("key"), shown),
-    )
+    return replace(common, addresses=addresses, database=_read_database(database, shown))
 
 
 def _check_escapes(url: str, parts: SplitResult, shown: str) -> None:

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.task import deferLater
 
-from redcouch.backends.redis import connection, master_search, scripts
+from redcouch.backends.redis import endpoints, master_search, scripts
 from redcouch.commands import Arithmetic, Command, Delete, Dump, Get, Store, StoreMode, Touch
 from redcouch.errors import BackendError
 from redcouch.results import ErrorKind, ListedPage, Stored
@@ -305,7 +305,7 @@ class ComingAndGoingTests(RedisCase):
 
             return Endpoint()
 
-        self.patch(connection, "HostnameEndpoint", endpoint)
+        self.patch(endpoints, "HostnameEndpoint", endpoint)
         self.patch(master_search, "_FIRST_PAUSE", 0.05)
         await self.connect(patient(replica.url))
         self.assert_failed(await self.do(Store(StoreMode.SET, b"k", b"v")), ErrorKind.REFUSED)

@@ -152,7 +152,7 @@ class RefusedTests(RedisCase):
         server = self.start_redis()
         for _ in range(4):  # of a hello that is random, it may have a line, or none
             url = f"rediss://127.0.0.1:{server.port}?timeout=0.5"
-            line = await self.refused(url, "write redis:// in place of rediss://")
+            line = await self.refused(url, "write redis in place of rediss")
             self.assertNotIn("start it", line)
 
     def test_one_slash(self) -> None:

@@ -359,6 +359,19 @@ class SentinelTests(RedisCase):
             await self.get()
         self.assertRegex(self.storage.health().reason, "says ERR unknown command")
 
+    async def test_no_redis_there(self) -> None:
+        """So is what does not speak as a Redis does, or speaks TLS only."""
+        for answer, words in (
+            (b"HTTP/1.1 400 Bad Request\r\n", r"127\S+: it does not answer as a Redis does$"),
+            (b"\x15\x03\x01\x00\x02\x02\x0a", r"127\S+: it speaks TLS: write rediss in"),
+        ):
+            other = FakeSentinel(0)
+            other.answer = lambda command, answer=answer: answer  # type: ignore[misc]
+            await self.connect(f"redis+sentinel://{self.listen(other)}/main?timeout=20")
+            with self.assertRaises(BackendError):
+                await self.get()
+            self.assertRegex(self.storage.health().reason, words)
+
     async def test_passwords(self) -> None:
         """Sentinels and Redis may each have a password; neither is ever logged."""
         lines = self.logged()
