@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from tests.cli.stand_in import stand_in
 from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.requirements import needs
-from tests.support.servers import Memcached, RedCouch, RedisServer, free_port, redis_binary
+from tests.support.servers import Memcached, RedCouch, RedisServer, free_port
 from tests.support.wire import ask
 
 
@@ -92,39 +91,35 @@ def test_tls(tmp_path: Path) -> None:
         both.write_bytes(mine.read_bytes() + my_key.read_bytes())
         assert run("inspect", "k", "--raw", "-s", f"{url}&cert={both}").out == "hi"
         assert run("inspect", "k", "-s", url).status == 3
+        words = " ".join(options).split(" --")[1:]  # without the port
+        with servers.sentinel(port, *words, "tls-replication yes") as sentinel:
+            named = f"rediss+sentinel://127.0.0.1:{sentinel.port}/main?{url.partition('?')[2]}"
+            said = run("inspect", "k", "--raw", "-s", f"{named}&cert={both}")
+            assert (said.status, said.out) == (0, "hi"), said
+            assert run("inspect", "k", "-s", named).status == 3
         stranger = run("inspect", "k", "-s", f"rediss://127.0.0.1:{port}")
         assert stranger.status == 3
         assert "certificate" in stranger.err.lower()
 
 
-def test_sentinel(tmp_path: Path) -> None:
+def test_sentinel() -> None:
     """The master that the sentinel names."""
-    port = free_port()
-    with servers.redis_server() as master, master.client() as native:
-        native.hset("rc:k", "v", "6869")
-        (tmp_path / "sentinel.conf").write_text(
-            f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n"
-            f"sentinel monitor main 127.0.0.1 {master.port} 1\n"
-            "sentinel down-after-milliseconds main 200\n"
-        )
-        process = subprocess.Popen(
-            [redis_binary(), str(tmp_path / "sentinel.conf"), "--sentinel"],
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            url = f"redis+sentinel://127.0.0.1:{port}/main"
-            eventually(lambda: run("inspect", "k", "--raw", "-s", url).out == "hi")
-            unknown = run("ls", "-s", f"redis+sentinel://127.0.0.1:{port}/other")
-            assert unknown.status == 3
-            assert unknown.err.endswith(f"sentinel 127.0.0.1:{port} knows no master named other\n")
-            refused = run("ls", "-s", f"{url}?sentinel_password=x")
-            assert f"sentinel 127.0.0.1:{port} says " in refused.err
-            master.stop()
-            replacing = "its sentinels are replacing the master of main\n"
-            eventually(lambda: run("ls", "-s", url).err.endswith(replacing))
-        finally:
-            process.terminate()
-            process.wait()
+    with servers.redis_server() as master, servers.sentinel(master.port) as sentinel:
+        with master.client() as native:
+            native.hset("rc:k", "v", "6869")
+        url = f"redis+sentinel://127.0.0.1:{sentinel.port}/main"
+        assert run("inspect", "k", "--raw", "-s", url).out == "hi"
+        unknown = run("ls", "-s", url.replace("/main", "/other"))
+        assert unknown.status == 3
+        knows = f"sentinel 127.0.0.1:{sentinel.port} knows no master named other\n"
+        assert unknown.err.endswith(knows)
+        refused = run("ls", "-s", f"{url}?sentinel_password=x")
+        assert f"sentinel 127.0.0.1:{sentinel.port} says " in refused.err
+        with sentinel.client() as client:
+            client.sentinel_set("main", "down-after-milliseconds", 200)
+        master.stop()
+        replacing = "its sentinels are replacing the master of main\n"
+        eventually(lambda: run("ls", "-s", url).err.endswith(replacing))
 
 
 class Told:

@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,63 +15,27 @@ from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, Re
 from tests.reliability.historians import historians, judge, wait_for_more
 from tests.support import servers
 from tests.support.polling import eventually
-from tests.support.servers import LOOPBACK, RedisServer, Server
-from tests.support.wire import Address, ask
+from tests.support.servers import LOOPBACK, RedisServer
+from tests.support.wire import Address
 
 pytestmark = pytest.mark.once
 
 
-class Sentinel(Server):
-    """One of those who watch a master."""
-
-    name = "redis-sentinel"
-
-    def __init__(self, folder: Path, master: int) -> None:
-        super().__init__(folder)
-        self._master = master
-
-    def command(self) -> Sequence[str]:
-        file = self.folder / "sentinel.conf"
-        rules = [
-            f"port {self.port}",
-            f"bind {LOOPBACK}",
-            f"dir {self.folder}",
-            f"sentinel monitor main {LOOPBACK} {self._master} 2",
-            "sentinel down-after-milliseconds main 60000",  # see take_for_dead_after
-            "sentinel failover-timeout main 3000",
-        ]
-        file.write_text("\n".join(rules) + "\n")
-        return [servers.redis_binary(), str(file), "--sentinel"]
-
-    def answers(self) -> bool:
-        return ask(self.address, b"PING\r\n", b"\r\n").startswith(b"+PONG")
-
-    def sees_all(self) -> bool:
-        """Whether it knows the replica and its colleagues."""
-        with redis.Redis(host=LOOPBACK, port=self.port) as client:
-            state = client.sentinel_master("main")
-        return (int(state["num-slaves"]), int(state["num-other-sentinels"])) == (1, 2)
-
-
 @contextmanager
-def watched(master: RedisServer, folder: Path) -> Iterator[str]:
+def watched(master: RedisServer) -> Iterator[str]:
     """The URL of a master that three sentinels watch, with its replica."""
     with ExitStack() as running:
-        sentinels = []
-        for number in range(3):
-            place = folder / f"sentinel-{number}"
-            place.mkdir()
-            sentinel = Sentinel(place, master.port)
-            running.callback(sentinel.stop)
-            sentinel.start()
-            sentinels.append(sentinel)
+        sentinels = [
+            running.enter_context(servers.sentinel(master.port, quorum=2)) for _ in range(3)
+        ]
+        complete = {"replicas": 1, "sentinels": 2, "port": master.port}
         for sentinel in sentinels:
-            eventually(sentinel.sees_all)
+            eventually(lambda sentinel=sentinel: sentinel.knows() == complete)  # type: ignore[misc]
         hosts = ",".join(f"{LOOPBACK}:{sentinel.port}" for sentinel in sentinels)
         yield f"redis+sentinel://{hosts}/main?timeout=10"
 
 
-def test_failover(tmp_path: Path) -> None:
+def test_failover() -> None:
     """Each request has its own answer throughout; what the new master has acknowledged is there."""
     with (
         servers.redis_server("--repl-diskless-sync-delay", "0") as master,
@@ -82,7 +45,7 @@ def test_failover(tmp_path: Path) -> None:
         native.replicaof(LOOPBACK, master.port)
         eventually(lambda: native.info("replication")["master_link_status"] == "up")
         with (
-            watched(master, tmp_path) as url,
+            watched(master) as url,
             servers.redcouch(url, "--workers", "2") as server,
         ):
             kinds = (Client, Client, MetaClient, BinaryClient)
@@ -128,7 +91,7 @@ def take_for_dead_after(url: str, milliseconds: int) -> None:
 
 
 @contextmanager
-def master_and_replica(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, str]]:
+def master_and_replica() -> Iterator[tuple[RedisServer, RedisServer, str]]:
     """A master, its replica, and their URL, with three sentinels behind it."""
     with (
         servers.redis_server("--repl-diskless-sync-delay", "0") as master,
@@ -137,7 +100,7 @@ def master_and_replica(folder: Path) -> Iterator[tuple[RedisServer, RedisServer,
     ):
         native.replicaof(LOOPBACK, master.port)
         eventually(lambda: native.info("replication")["master_link_status"] == "up")
-        with watched(master, folder) as url:
+        with watched(master) as url:
             yield master, replica, url
 
 
@@ -148,16 +111,14 @@ def role(server: RedisServer) -> str:
 
 
 @pytest.mark.parametrize("services", [1, 2])
-def test_planned_failover(tmp_path: Path, services: int) -> None:
+def test_planned_failover(services: int) -> None:
     """
     C{SENTINEL FAILOVER} loses nothing that was acknowledged: one order of all
     that happened before, meanwhile and afterwards explains every answer, of one
     service and of two. The old master, which is one for seconds more, is not written to.
     """
-    for number in range(TRIES):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        if fails_over_well(folder, services):
+    for _ in range(TRIES):
+        if fails_over_well(services):
             return
     pytest.fail(f"Redis itself lost something {TRIES} times")
 
@@ -169,9 +130,9 @@ UNDECIDED = ("wait_start", "select_slave", "send_slaveof_noone")
 """States of a failover in which the replica has not been told to be the master."""
 
 
-def fails_over_well(folder: Path, services: int) -> bool:
+def fails_over_well(services: int) -> bool:
     """Have the sentinels do it; whether Redis has lost nothing, and then, neither may RedCouch."""
-    with master_and_replica(folder) as (master, replica, url), ExitStack() as running:
+    with master_and_replica() as (master, replica, url), ExitStack() as running:
         bridges = [running.enter_context(servers.redcouch(url)) for _ in range(services)]
         with historians([bridge.address for bridge in bridges]) as clients:
             wait_for_more(clients, 40)
@@ -211,13 +172,13 @@ def told(server: RedisServer) -> dict[str, Any]:
 
 @pytest.mark.parametrize("services", [1, 2])
 @pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGSTOP])
-def test_unplanned_failover(tmp_path: Path, harm: signal.Signals, services: int) -> None:
+def test_unplanned_failover(harm: signal.Signals, services: int) -> None:
     """
     When the master dies or hangs, the service loses what Redis loses and no more: each
     count goes on from what the replica had when it was cut off. A master that wakes up again
     is not gone back to.
     """
-    with master_and_replica(tmp_path) as (master, replica, url), ExitStack() as running:
+    with master_and_replica() as (master, replica, url), ExitStack() as running:
         bridges = [running.enter_context(servers.redcouch(url)) for _ in range(services)]
         counts = [Count(bridge.address, f"count-{place}") for place, bridge in enumerate(bridges)]
         for count in counts:

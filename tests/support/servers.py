@@ -16,12 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from shutil import which
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 
@@ -155,6 +155,9 @@ class Server:
         return False
 
 
+S = TypeVar("S", bound=Server)
+
+
 class Memcached(Server):
     """A memcached: of one of L{MEMCACHED_VERSIONS}, or as Debian has it."""
 
@@ -209,6 +212,50 @@ class RedisServer(Server):
     def answers(self) -> bool:
         pong = ask(self.address, b"PING\r\n", b"\r\n")
         return pong.startswith((b"+PONG", b"-NOAUTH"))
+
+
+class Sentinel(Server):
+    """One of those who watch a master, under the name C{main}."""
+
+    name = "redis-sentinel"
+
+    def __init__(self, folder: Path, master: int, rules: Sequence[str], quorum: int) -> None:
+        super().__init__(folder)
+        self._master = f"sentinel monitor main {LOOPBACK} {master} {quorum}"
+        self._rules = rules
+        self._tls = any(rule.startswith("tls-") for rule in rules)
+
+    def command(self) -> Sequence[str]:
+        file = self.folder / "sentinel.conf"
+        rules = [
+            f"port 0\ntls-port {self.port}" if self._tls else f"port {self.port}",
+            f"bind {LOOPBACK}",
+            f"dir {self.folder}",
+            self._master,
+            "sentinel down-after-milliseconds main 60000",  # until a test says otherwise
+            "sentinel failover-timeout main 3000",
+            *self._rules,
+        ]
+        file.write_text("\n".join(rules) + "\n")
+        return [redis_binary(), str(file), "--sentinel"]
+
+    def answers(self) -> bool:
+        with plain(self.port):
+            return True
+
+    def client(self, **options: Any) -> redis.Redis:
+        """For the caller to close."""
+        return redis.Redis(host=LOOPBACK, port=self.port, **options)
+
+    def knows(self, **options: Any) -> dict[str, int]:
+        """How many replicas and other sentinels, and which master."""
+        with self.client(**options) as client:
+            state = client.sentinel_master("main")
+        return {
+            "replicas": int(state["num-slaves"]),
+            "sentinels": int(state["num-other-sentinels"]),
+            "port": int(state["port"]),
+        }
 
 
 class RedCouch(Server):
@@ -380,20 +427,32 @@ def redis_binary(version: str = "") -> str:
 @contextmanager
 def memcached(*options: str, version: str = "") -> Iterator[Memcached]:
     """A memcached as it starts by default, but for these options."""
-    with _folder() as folder:
-        server = Memcached(folder, options, version)
-        try:
-            server.start()
-            yield server
-        finally:
-            server.stop()
+    with _running(lambda folder: Memcached(folder, options, version)) as server:
+        yield server
 
 
 @contextmanager
 def redis_server(*options: str, version: str = "") -> Iterator[RedisServer]:
     """An empty Redis: of one of L{REDIS_VERSIONS}, for a test that needs it, or of any."""
+    with _running(lambda folder: RedisServer(folder, version, options)) as server:
+        yield server
+
+
+@contextmanager
+def sentinel(master: int, *rules: str, quorum: int = 1) -> Iterator[Sentinel]:
+    """
+    Somebody who watches the master at this port.
+
+    @param rules: lines of the configuration. With certificates in it it speaks TLS only.
+    """
+    with _running(lambda folder: Sentinel(folder, master, rules, quorum)) as server:
+        yield server
+
+
+@contextmanager
+def _running(make: Callable[[Path], S]) -> Iterator[S]:
     with _folder() as folder:
-        server = RedisServer(folder, version, options)
+        server = make(folder)
         try:
             server.start()
             yield server

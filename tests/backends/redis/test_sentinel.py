@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-import redis
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
@@ -21,8 +20,9 @@ from redcouch.errors import BackendError
 from redcouch.results import ErrorKind, Stored
 from tests.backends.redis.case import RedisCase
 from tests.backends.redis.fake import FakeRedisFactory
+from tests.support import servers
 from tests.support.polling import eventually_in_reactor
-from tests.support.servers import RedisServer, free_port, redis_binary
+from tests.support.servers import RedisServer, Sentinel, free_port
 
 reactor: Any = _reactor
 
@@ -72,30 +72,12 @@ class FakeSentinel(FakeRedisFactory):
 class SentinelTests(RedisCase):
     """On loopback."""
 
-    def sentinels(self, master: int, *lines: str, count: int = 3) -> list[int]:
-        """The ports of sentinels that watch a master under the name C{main}."""
-        directory = self.folder()
-        ports = []
-        for _ in range(count):
-            port = free_port()
-            file = directory / f"{port}.conf"
-            rules = [
-                f"port {port}",
-                "bind 127.0.0.1",
-                f"dir {directory}",
-                f"sentinel monitor main 127.0.0.1 {master} 2",
-                "sentinel down-after-milliseconds main 60000",
-                "sentinel failover-timeout main 3000",
-                *lines,
-            ]
-            file.write_text("\n".join(rules) + "\n")
-            process = subprocess.Popen(
-                [redis_binary(), str(file), "--sentinel"], stdout=subprocess.DEVNULL
-            )
-            self.addCleanup(process.wait)
-            self.addCleanup(process.terminate)
-            ports.append(port)
-        return ports
+    def sentinels(self, master: int, *rules: str, count: int = 1) -> list[Sentinel]:
+        """Some that watch a master."""
+        quorum = count // 2 + 1
+        return [
+            self.enterContext(servers.sentinel(master, *rules, quorum=quorum)) for _ in range(count)
+        ]
 
     def impatient(self, seconds: float) -> None:
         """Who looks for a master gives up after so long; all else has its time."""
@@ -106,21 +88,8 @@ class SentinelTests(RedisCase):
             lambda location, *rest: made(replace(location, timeout=seconds), *rest),
         )
 
-    def addresses(self, ports: list[int]) -> str:
+    def addresses(self, ports: Iterable[int]) -> str:
         return ",".join(f"127.0.0.1:{port}" for port in ports)
-
-    def knows(self, port: int, password: str | None = None) -> dict[str, int]:
-        """What a sentinel knows; empty while it is not up."""
-        with redis.Redis(port=port, password=password) as client:
-            try:
-                state = client.sentinel_master("main")
-            except redis.ConnectionError:
-                return {}
-        return {
-            "replicas": int(state["num-slaves"]),
-            "sentinels": int(state["num-other-sentinels"]),
-            "port": int(state["port"]),
-        }
 
     async def test_failover(self) -> None:
         """When the master dies, writes go to the replica that takes its place."""
@@ -130,15 +99,15 @@ class SentinelTests(RedisCase):
         await eventually_in_reactor(
             lambda: native.info("replication")["master_link_status"] == "up"
         )
-        ports = self.sentinels(master.port)
+        watching = self.sentinels(master.port, count=3)
         complete = {"replicas": 1, "sentinels": 2, "port": master.port}
-        for port in ports:
-            await eventually_in_reactor(lambda port=port: self.knows(port) == complete)  # type: ignore[misc]
-        await self.connect(f"redis+sentinel://{self.addresses(ports)}/main")
+        for one in watching:
+            await eventually_in_reactor(lambda one=one: one.knows() == complete)  # type: ignore[misc]
+        await self.connect(f"redis+sentinel://{self.addresses(one.port for one in watching)}/main")
         token = await self.set(b"before", b"a")
         await eventually_in_reactor(lambda: native.exists("rc:a"))
-        for port in ports:
-            with redis.Redis(port=port) as client:
+        for one in watching:
+            with one.client() as client:
                 client.sentinel_set("main", "down-after-milliseconds", 300)
         answer = self.storage.execute([Get([b"a"])])  # which waits when the connection is lost
         master.kill()
@@ -376,11 +345,10 @@ class SentinelTests(RedisCase):
         """Sentinels and Redis may each have a password; neither is ever logged."""
         lines = self.logged()
         master = self.start_redis("--requirepass", "SECRET")
-        ports = self.sentinels(
-            master.port, "sentinel auth-pass main SECRET", "requirepass HIDDEN", count=1
+        (watching,) = self.sentinels(
+            master.port, "sentinel auth-pass main SECRET", "requirepass HIDDEN"
         )
-        await eventually_in_reactor(lambda: self.knows(ports[0], password="HIDDEN"))
-        address = self.addresses(ports)
+        address = self.addresses([watching.port])
         await self.connect(
             f"redis+sentinel://:SECRET@{address}/main?sentinel_password=HIDDEN&timeout=20"
         )
@@ -398,9 +366,8 @@ class SentinelTests(RedisCase):
     async def test_some_sentinels_are_down(self) -> None:
         """One sentinel that answers is enough."""
         master = self.start_redis()
-        (port,) = self.sentinels(master.port, count=1)
-        await eventually_in_reactor(lambda: self.knows(port))
-        addresses = self.addresses([free_port(), port, free_port()])
+        (watching,) = self.sentinels(master.port)
+        addresses = self.addresses([free_port(), watching.port, free_port()])
         await self.connect(f"redis+sentinel://{addresses}/main?timeout=20")
         await self.set(b"v")
 
@@ -416,9 +383,8 @@ class SentinelTests(RedisCase):
     async def test_unknown_master(self) -> None:
         """So it is where the sentinels do not know that name."""
         master = self.start_redis()
-        (port,) = self.sentinels(master.port, count=1)
-        await eventually_in_reactor(lambda: self.knows(port))
-        await self.connect(f"redis+sentinel://127.0.0.1:{port}/other?timeout=20")
+        (watching,) = self.sentinels(master.port)
+        await self.connect(f"redis+sentinel://127.0.0.1:{watching.port}/other?timeout=20")
         with self.assertRaises(BackendError):
             await self.get()
         self.assertRegex(self.storage.health().reason, "knows no master named other")

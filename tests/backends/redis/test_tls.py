@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
-import redis
 
 from redcouch.backends.redis.url import read_location
 from redcouch.errors import BackendError, ConfigurationError
@@ -14,7 +12,7 @@ from tests.backends.redis.case import RedisCase
 from tests.backends.redis.certificates import Authority
 from tests.support.polling import eventually_in_reactor
 from tests.support.requirements import needs
-from tests.support.servers import RedisServer, free_port, redis_binary
+from tests.support.servers import RedisServer, free_port, sentinel
 
 # Twisted hands over what pyOpenSSL would rather not be given any more.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
@@ -38,22 +36,6 @@ class TLSTests(RedisCase):
             *("--tls-ca-cert-file", str(self.authority.path)),
             *options,
         )
-
-    def sentinel(self) -> int:
-        """The port of one, behind TLS too, of the Redis that was started last."""
-        port, folder = free_port(), self.folder()
-        certificate, key = self.authority.issue("sentinel")
-        (folder / "sentinel.conf").write_text(
-            f"port 0\ntls-port {port}\nbind 127.0.0.1\ndir {folder}\n"
-            f"tls-cert-file {certificate}\ntls-key-file {key}\n"
-            f"tls-ca-cert-file {self.authority.path}\ntls-replication yes\n"
-            f"sentinel monitor main 127.0.0.1 {self.port} 1\n"
-        )
-        command = [redis_binary(), str(folder / "sentinel.conf"), "--sentinel"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        self.addCleanup(process.wait)
-        self.addCleanup(process.terminate)
-        return port
 
     async def enter(self, **parameters: Path | int) -> None:
         """Connect, with these files and the like as parameters."""
@@ -142,32 +124,41 @@ class TLSTests(RedisCase):
         await eventually_in_reactor(
             lambda: replica.info("replication")["master_link_status"] == "up"
         )
-        port = self.sentinel()
         certificate, key = self.authority.issue("client")
+        watching = self.enterContext(
+            sentinel(
+                self.port,
+                f"tls-cert-file {certificate}",
+                f"tls-key-file {key}",
+                f"tls-ca-cert-file {self.authority.path}",
+                "tls-replication yes",
+            )
+        )
         tls = f"ca={self.authority.path}&cert={certificate}&key={key}"
-        await self.connect(f"rediss+sentinel://127.0.0.1:{port}/main?{tls}")
+        await self.connect(f"rediss+sentinel://127.0.0.1:{watching.port}/main?{tls}")
         await eventually_in_reactor(lambda: self.storage.health().ready)
         await self.is_served()
         await eventually_in_reactor(lambda: replica.exists("rc:k"))
-        sentinel = redis.Redis(
-            host="127.0.0.1",
-            port=port,
+        client = watching.client(
             ssl=True,
             ssl_ca_certs=str(self.authority.path),
             ssl_certfile=str(certificate),
             ssl_keyfile=str(key),
         )
-        self.addCleanup(sentinel.close)
-        await eventually_in_reactor(lambda: sentinel.sentinel_slaves("main"))
-        sentinel.sentinel_set("main", "down-after-milliseconds", 300)
+        self.addCleanup(client.close)
+        await eventually_in_reactor(lambda: client.sentinel_slaves("main"))
+        client.sentinel_set("main", "down-after-milliseconds", 300)
         master.kill()
         await eventually_in_reactor(lambda: replica.info("replication")["role"] == "master")
         await eventually_in_reactor(lambda: self.storage.health().ready)
         await self.is_served()
         self.assertTrue(replica.hexists("rc:k", "c"))
         for url, words in (
-            (f"redis+sentinel://127.0.0.1:{port}/main", "it speaks TLS|clean|lost|closed"),
-            (f"rediss+sentinel://127.0.0.1:{port}/main", "verify failed. If it speaks no TLS"),
+            (f"redis+sentinel://127.0.0.1:{watching.port}/main", "it speaks TLS|clean|lost|closed"),
+            (
+                f"rediss+sentinel://127.0.0.1:{watching.port}/main",
+                "verify failed. If it speaks no TLS",
+            ),
         ):
             await self.connect(url)
             await self.is_refused(words)
