@@ -159,6 +159,7 @@ def connect(location: RedisLocation) -> Client:
         sentinels = OneMaster(
             list(location.addresses),
             sentinel_kwargs={
+                "username": location.sentinel_user,
                 "password": location.sentinel_password,
                 "socket_timeout": max(1.0, location.timeout),
                 "retry": Retry(NoBackoff(), 0),

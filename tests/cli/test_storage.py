@@ -104,11 +104,14 @@ def test_tls(tmp_path: Path) -> None:
 
 def test_sentinel() -> None:
     """The master that the sentinel names."""
-    with servers.redis_server() as master, servers.sentinel(master.port) as sentinel:
+    may = "user me on >HIDDEN +sentinel"
+    with servers.redis_server() as master, servers.sentinel(master.port, may) as sentinel:
         with master.client() as native:
             native.hset("rc:k", "v", "6869")
         url = f"redis+sentinel://127.0.0.1:{sentinel.port}/main"
         assert run("inspect", "k", "--raw", "-s", url).out == "hi"
+        as_me = f"{url}?sentinel_user=me&sentinel_password=HIDDEN"
+        assert run("inspect", "k", "--raw", "-s", as_me).out == "hi"
         unknown = run("ls", "-s", url.replace("/main", "/other"))
         assert unknown.status == 3
         knows = f"sentinel 127.0.0.1:{sentinel.port} knows no master named other\n"

@@ -66,7 +66,8 @@ class Sentinels:
         self.name = location.master
         self.location = location
         self.timeout = location.timeout
-        self.password = location.sentinel_password
+        given = (location.sentinel_user, location.sentinel_password)
+        self.credentials = [word.encode() for word in given if word is not None]
         self.reactor = reactor
         self._on_change = on_change
         self._all = [_Sentinel(self, address) for address in location.addresses]
@@ -270,8 +271,8 @@ class _Sentinel:
         conversation.send(b"PSUBSCRIBE", b"*")
 
     def _authenticate(self, conversation: Conversation) -> None:
-        if self._sentinels.password is not None:
-            conversation.send(b"AUTH", self._sentinels.password.encode())
+        if self._sentinels.credentials:
+            conversation.send(b"AUTH", *self._sentinels.credentials)
 
     def _not_connected(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
@@ -301,7 +302,7 @@ class _Sentinel:
 
     def _heard_reply(self, reply: Any) -> None:
         self._replies.append(reply)
-        if len(self._replies) < 2 + (self._sentinels.password is not None):
+        if len(self._replies) < 2 + bool(self._sentinels.credentials):
             return
         self._asked_at = None
         self.answers = True

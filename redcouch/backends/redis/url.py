@@ -17,12 +17,13 @@ DEFAULT_TIMEOUT = 1.0
 
 _COMMON = ("prefix", "encoding", "layout", "flush", "timeout")
 _TLS = ("ca", "cert", "key")
+_SENTINEL = ("sentinel_user", "sentinel_password", "cache")
 _PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "redis": ("cache",),
     "rediss": (*_TLS, "cache"),
     "redis+unix": ("db", "cache"),
-    "redis+sentinel": ("sentinel_password", "cache"),
-    "rediss+sentinel": (*_TLS, "sentinel_password", "cache"),
+    "redis+sentinel": _SENTINEL,
+    "rediss+sentinel": (*_TLS, *_SENTINEL),
     "redis+cluster": ("map", "cache"),
     "rediss+cluster": (*_TLS, "map", "tls_name", "cache"),
 }
@@ -61,6 +62,7 @@ class RedisLocation:
     master: str | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    sentinel_user: str | None = None
     sentinel_password: str | None = field(default=None, repr=False)
     database: int = 0
     tls: bool = False
@@ -93,8 +95,8 @@ def read_location(url: str) -> RedisLocation:
      - C{redis+cluster://[[user]:password@]host[:port],...}, C{rediss+cluster://} for TLS
 
     with parameters C{prefix}, C{encoding}, C{layout}, C{flush}, C{timeout}, C{cache};
-    C{ca}, C{cert}, C{key} for TLS; C{sentinel_password}; C{map} for a cluster, and C{tls_name}
-    for one with TLS. Percent-encoding is undone everywhere.
+    C{ca}, C{cert}, C{key} for TLS; C{sentinel_user}, C{sentinel_password}; C{map} for a
+    cluster, and C{tls_name} for one with TLS. Percent-encoding is undone everywhere.
 
     @raise ConfigurationError: it is none of these.
     """
@@ -130,11 +132,14 @@ def read_location(url: str) -> RedisLocation:
     if scheme.endswith("+sentinel"):
         if not path or not path[0] or len(path) > 2:
             raise ConfigurationError(f"{shown}: name the master: {scheme}://host,host/master")
+        if "sentinel_user" in given and "sentinel_password" not in given:
+            raise ConfigurationError(f"{shown}: sentinel_user: write sentinel_password= too")
         return replace(
             common,
             addresses=_read_addresses(hosts, DEFAULT_SENTINEL_PORT, shown),
             master=path[0],
             database=_read_database(path[1] if len(path) > 1 else "", shown),
+            sentinel_user=given.get("sentinel_user"),
             sentinel_password=given.get("sentinel_password"),
         )
     addresses = _read_addresses(hosts, DEFAULT_PORT, shown)

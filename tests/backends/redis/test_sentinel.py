@@ -363,6 +363,23 @@ class SentinelTests(RedisCase):
         shown = [line for line in lines if "SECRET" in line or "HIDDEN" in line]
         self.assertEqual(shown, [])
 
+    async def test_user(self) -> None:
+        """Of sentinels with users, one may have no more rights than are needed."""
+        users = ("default off", "root on >ROOT &* +@all", "me on >HIDDEN &* +psubscribe +sentinel")
+        master = self.start_redis()
+        (watching,) = self.sentinels(master.port, *(f"user {user}" for user in users))
+        url = f"redis+sentinel://127.0.0.1:{watching.port}/main?sentinel_password=HIDDEN&timeout=20"
+        await self.connect(f"{url}&sentinel_user=me")
+        await self.set(b"v")
+        with watching.client(username="root", password="ROOT") as root:
+            await eventually_in_reactor(
+                lambda: {one["user"] for one in root.client_list() if one["psub"] == "1"} == {"me"}
+            )
+        await self.connect(f"{url}&sentinel_user=other")
+        with self.assertRaises(BackendError):
+            await self.get()
+        self.assertRegex(self.storage.health().reason, "sentinel 127.* says NOAUTH")
+
     async def test_some_sentinels_are_down(self) -> None:
         """One sentinel that answers is enough."""
         master = self.start_redis()

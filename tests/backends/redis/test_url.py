@@ -73,7 +73,7 @@ def _cluster(*addresses: tuple[str, int]) -> RedisLocation:
             RedisLocation("", (("a", 26379), ("b", 7), ("::1", 8)), master="main"),
         ),
         (
-            "redis+sentinel://u:pw@a/main/3?sentinel_password=s%26",
+            "redis+sentinel://u:pw@a/main/3?sentinel_user=me&sentinel_password=s%26",
             RedisLocation(
                 "",
                 (("a", 26379),),
@@ -81,6 +81,7 @@ def _cluster(*addresses: tuple[str, int]) -> RedisLocation:
                 database=3,
                 username="u",
                 password="pw",
+                sentinel_user="me",
                 sentinel_password="s&",
             ),
         ),
@@ -178,6 +179,7 @@ def test_wrong_url(url: str, words: str) -> None:
         "redis+sentinel://:SECRET@a,b",
         "redis+sentinel://a,b?sentinel_password=SECRET",
         "redis+sentinel://a/m?sentinel_password=SECRET&x=1",
+        "redis+sentinel://:SECRET@a/m?sentinel_user=me",
     ],
 )
 def test_wrong_url_with_a_password(url: str) -> None:
