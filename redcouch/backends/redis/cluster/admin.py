@@ -55,6 +55,10 @@ _OF_EACH = ("role", "version", "replicas", "memory", "memory_limit", "operations
 """What is said of each master."""
 
 
+_COUNTED = {"evictions", "reclaimed"}
+"""What of a master's statistics is counted up, and not as it is now."""
+
+
 class ClusterAdmin(Flushing):
     """See the module. What a node refuses is raised as a L{BackendError}."""
 
@@ -67,6 +71,9 @@ class ClusterAdmin(Flushing):
     ) -> None:
         super().__init__(exchange, codec, context)
         self._router = router
+        #: What masters have counted, of those as well that are away or no masters any more.
+        self._counted: Counter[str] = Counter()
+        self._last_counts: Counter[tuple[Address, str]] = Counter()
 
     def _masters(self) -> list[tuple[Address, RedisConnection]]:
         """All masters; raises L{BackendError} where none is known."""
@@ -145,7 +152,10 @@ class ClusterAdmin(Flushing):
         return ListedPage(read_page(keys, replies), further, self._now())
 
     async def statistics(self) -> Mapping[str, int]:
-        """The sums over all masters that can be asked, and how many there are."""
+        """
+        The sums over all masters that can be asked, and how many there are. What is counted up
+        does not go back with one that is away.
+        """
         own = (*self._codec.system_keys, *SYSTEM_KEYS)
         table = self._router.table
         answers = await ask_masters(
@@ -155,18 +165,31 @@ class ClusterAdmin(Flushing):
             ),
         )
         sums: Counter[str] = Counter()
-        for replies in answers.values():
+        for address, replies in answers.items():
             if not isinstance(replies, BackendError):
-                sums.update(read_statistics(replies))
+                found = read_statistics(replies)
+                self._count(address, found)
+                sums.update(found)
         if not sums:
             raise BackendError(ErrorKind.UNAVAILABLE, "storage not reachable")
         silent = sum(isinstance(one, BackendError) for one in answers.values())
         return {
             **sums,
+            **self._counted,
             "cluster_masters": len(answers),
             "cluster_masters_down": silent,
             "cluster_slots_unserved": self._router.count_slots()[None],
         }
+
+    def _count(self, address: Address, found: Mapping[str, int]) -> None:
+        """
+        Add what a master has counted since it last told, or all where it has begun anew: a sum
+        of what masters say now would go back without one, which looks like a burst in a rate.
+        """
+        for name in _COUNTED & found.keys():
+            before, now = self._last_counts[address, name], found[name]
+            self._last_counts[address, name] = now
+            self._counted[name] += now - before if now >= before else now
 
     async def probe_writes(self) -> None:
         """Raises L{BackendError} where one of the masters refuses reads or writes."""
