@@ -169,6 +169,8 @@ def _count_meta_get(counters: Counters, command: MetaGet, result: Result) -> Non
 def _count_invalidate(counters: Counters, command: Invalidate, result: Result) -> None:
     if result is not Outcome.OK:
         counters.delete_misses += 1
+    elif not command.stale:  # as in memcached, what is only marked is not deleted
+        counters.delete_hits += 1
 
 
 def _count_discard(counters: Counters, command: Discard, result: Result) -> None:

@@ -100,6 +100,7 @@ COUNTED: list[tuple[Command, Result, dict[str, int]]] = [
     (MetaGet(b"a", touch=5), META, {"cmd_touch": 1, "touch_hits": 1}),
     (Invalidate(b"a", True), Outcome.OK, {}),
     (Invalidate(b"a", True), Outcome.NOT_FOUND, {"delete_misses": 1}),
+    (Invalidate(b"a", False, True), Outcome.OK, {"delete_hits": 1}),
     (Flush(), Outcome.OK, {"cmd_flush": 1}),
     (Discard(b"a"), Outcome.DELETED, {"store_too_large": 1}),
     (Inspect(b"a"), None, {}),
