@@ -26,14 +26,17 @@ class Signs:
     @ivar trouble: why clients cannot be served as they should; nothing, if they can.
     @ivar items: how many the storage has; C{None} where it does not tell.
     @ivar strings: whether they are plain strings.
-    @ivar warm: the share of hits that Redis had itself; C{None} without an
-        old memcached behind it.
+    @ivar filled: C{--storage} names an old memcached behind it.
+    @ivar asked: that one is asked for what Redis lacks.
+    @ivar warm: the share of hits that Redis had itself; C{None} before there was any.
     """
 
     clients: int
     quiet: float | None
     watched: float
     natives: int | None
+    filled: bool = False
+    asked: bool = True
     warm: float | None = None
     reachable: bool = True
     trouble: str = ""
@@ -66,7 +69,7 @@ def phase(signs: Signs) -> Phase:
 
 def _next_command(number: int, signs: Signs) -> str:
     if number == 1:
-        if not signs.items and signs.warm is None:
+        if not signs.items and not signs.filled:
             return "redcouch import memcached://HOST:PORT --to URL"
         return "redcouch ls" if signs.strings else "redcouch functions load"
     if number == 2:
@@ -78,7 +81,7 @@ def _next_command(number: int, signs: Signs) -> str:
 
 def _phase(signs: Signs) -> Phase:
     silence = signs.watched if signs.quiet is None else min(signs.quiet, signs.watched)
-    if silence >= QUIET and signs.warm is None:
+    if silence >= QUIET and not signs.filled:
         return _native(signs, silence)
     if signs.natives:
         return Phase(
@@ -136,9 +139,12 @@ def _loneliness(signs: Signs) -> list[str]:
 
 
 def _read_through(signs: Signs) -> list[str]:
-    if signs.warm is None:
+    if not signs.filled:
         return []
-    return [f"The old memcached is still asked: Redis itself had {signs.warm:.1%} of the hits."]
+    if not signs.asked:
+        return ["The old memcached is not asked any more: --storage without warm: will do."]
+    share = "" if signs.warm is None else f": Redis itself had {signs.warm:.1%} of the hits"
+    return [f"The old memcached is still asked{share}."]
 
 
 def _some(number: int, what: str) -> str:

@@ -172,7 +172,7 @@ def _signs(view: View, history: History, options: Mapping[str, Any], now: float)
         watched = max(0.0, looked - max(view.traffic["since"], recorded))
         used = (one for one in view.traffic["command"] if one["name"] not in _WATCHING)
         last = max((last or 0.0, *(one["last"] for one in used))) or None
-    warm = view.snapshot.warm
+    said = view.statistics
     return Signs(
         clients=view.snapshot.counters.curr_connections,
         quiet=None if last is None else max(0.0, now - last),
@@ -180,9 +180,11 @@ def _signs(view: View, history: History, options: Mapping[str, Any], now: float)
         natives=history.natives,
         reachable=bool(view.facts) or not view.trouble,
         trouble=view.trouble,
-        items=view.statistics.get("curr_items"),
+        items=said.get("curr_items"),
         strings="layout=string" in options["storage"],
-        warm=1.0 if view.snapshot.filled and warm is None else warm,
+        filled=view.snapshot.filled,
+        asked=said.get("warm_stage") != Stage.REDIS_ONLY.number and not said.get("warm_ended"),
+        warm=view.snapshot.warm,
     )
 
 

@@ -63,11 +63,14 @@ def test_native() -> None:
 
 
 def test_an_old_memcached() -> None:
-    """While one is asked, it is part of what blocks, and silence is not the end."""
-    found = phase(replace(BUSY, warm=0.873))
+    """One behind the storage is part of what blocks, asked or not, and silence is not the end."""
+    filled = replace(BUSY, filled=True)
+    found = phase(replace(filled, warm=0.873))
     assert found.blockers[0].endswith("Redis itself had 87.3% of the hits.")
-    assert phase(replace(BUSY, natives=1, warm=0.5)).blockers[-1].endswith("50.0% of the hits.")
-    assert phase(Signs(0, None, 2 * QUIET, 0, warm=1.0)).number == 1
+    assert phase(replace(filled, natives=1, warm=0.5)).blockers[-1].endswith("50.0% of the hits.")
+    assert phase(filled).blockers[0] == "The old memcached is still asked."
+    assert "not asked any more" in phase(replace(filled, asked=False, warm=0.5)).blockers[0]
+    assert phase(Signs(0, None, 2 * QUIET, 0, filled=True)).number == 1
 
 
 def test_what_comes_next() -> None:

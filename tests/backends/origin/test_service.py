@@ -431,17 +431,19 @@ def test_page_and_metrics(redis: RedisServer, old: Memcached) -> None:
     port = servers.free_port()
     url = f"warm:{redis.url}?{source(old)}"
     with servers.redcouch(url, "--http", str(port)) as bridge:
-        assert say(bridge, b"get k\r\n", b"END\r\n").startswith(b"VALUE")
-        assert say(bridge, b"get k\r\n", b"END\r\n").startswith(b"VALUE")
 
         def status() -> Any:
             return json.loads(urlopen(f"http://{servers.LOOPBACK}:{port}/api/status").read())
 
+        assert say(bridge, b"stats reset\r\n") == b"RESET\r\n"
+        assert "The old memcached is still asked." in status()["phase"]["blockers"]
+        assert say(bridge, b"get k\r\n", b"END\r\n").startswith(b"VALUE")
+        assert say(bridge, b"get k\r\n", b"END\r\n").startswith(b"VALUE")
         eventually(lambda: (status()["warm"] or {}).get("share") == 0.5)
         assert status()["warm"]["warm_pulled"] == 1
         assert status()["warm"]["stage"] == "redis-first"
         assert status()["warm"]["no_way_back"] is None
-        assert any("old memcached is still asked" in one for one in status()["phase"]["blockers"])
+        assert any("had 50.0% of the hits" in one for one in status()["phase"]["blockers"])
         metrics = urlopen(f"http://{servers.LOOPBACK}:{port}/metrics").read().decode()
         assert "redcouch_warm_pulled_total 1.0" in metrics
         assert "redcouch_warm_ended 0.0" in metrics
@@ -450,6 +452,7 @@ def test_page_and_metrics(redis: RedisServer, old: Memcached) -> None:
         assert run("stage", "redis-only", "-s", url).status == 0
         eventually(lambda: status()["warm"]["stage"] == "redis-only")
         assert "no change" in status()["warm"]["no_way_back"]
+        assert any("not asked any more" in one for one in status()["phase"]["blockers"])
         old.kill()  # who is not asked any more may go
         eventually(lambda: stats(bridge)["warm_old_up"] == 0)
         assert urlopen(f"http://{servers.LOOPBACK}:{port}/readyz").status == 200
