@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain
@@ -32,7 +32,7 @@ from redcouch.cli.verify import Report, compare, kinds_of
 from redcouch.errors import ServerError
 from redcouch.limits import MAX_KEY, Limits, is_key
 from redcouch.memcached_client.address import Address, ring_of
-from redcouch.memcached_client.node import BATCH, WEIGHT, BlockingNode
+from redcouch.memcached_client.node import BATCH, BlockingNode
 from redcouch.memcached_client.rings import Ring
 from redcouch.results import Item
 
@@ -220,9 +220,10 @@ class _Exporter:
 
     def export(self, keys: Sequence[bytes]) -> None:
         """Copy up to L{BATCH} items, and count what became of each."""
-        for several in self._by_weight(keys):
+        for several in self._storage.by_weight(keys):
+            possible = [key for key, size in several.items() if self._may_go(key, size)]
             owned: dict[int, list[tuple[bytes, Item, float | None]]] = {}
-            for key, stored in zip(several, self._storage.read(several), strict=True):
+            for key, stored in zip(possible, self._storage.read(possible), strict=True):
                 if stored.fault is not None:
                     self._tally.fail(key, stored.fault)
                 elif stored.fresh is None:
@@ -233,24 +234,15 @@ class _Exporter:
             for place, items in owned.items():
                 self._store(self._targets[place], items)
 
-    def _by_weight(self, keys: Sequence[bytes]) -> Iterator[list[bytes]]:
-        """Those that a memcached can hold, so many at a time as memory should hold."""
-        several: list[bytes] = []
-        weight = 0
-        for key, said in zip(keys, self._storage.describe(keys), strict=True):
-            size = said[0] if isinstance(said, list) else 0
-            if not is_key(key):
-                self._tally.fail(key, _LONG_KEY)
-            elif not self._targets[self._ring.owner(key)].limits.fits(key, 0, size):
-                self._tally.fail(key, _LARGE)
-            else:
-                if several and weight + size > WEIGHT:
-                    yield several
-                    several, weight = [], 0
-                several.append(key)
-                weight += size
-        if several:
-            yield several
+    def _may_go(self, key: bytes, size: int) -> bool:
+        """Whether its memcached can hold such an item; it has failed otherwise."""
+        if not is_key(key):
+            self._tally.fail(key, _LONG_KEY)
+        elif not self._targets[self._ring.owner(key)].limits.fits(key, 0, size):
+            self._tally.fail(key, _LARGE)
+        else:
+            return True
+        return False
 
     def _store(self, target: _Target, items: Sequence[tuple[bytes, Item, float | None]]) -> None:
         whys = target.ask(lambda node: node.store(items)) or ["its memcached has failed"] * len(

@@ -34,6 +34,9 @@ from redcouch.errors import ServerError
 
 _EXAMPLES = 10
 
+_WEIGHT = 256 * 1024
+"""Bytes of values that Redis is given to turn together: it serves nobody else meanwhile."""
+
 _LEFT = {
     "present": "there is such a key already",
     "stale": "marked stale, a client has to renew it first",
@@ -219,8 +222,12 @@ class _Promotion:
 
     def promote(self, keys: Sequence[bytes]) -> None:
         """Promote those that may be, and count what became of each. One may be named twice."""
+        for several in self._storage.by_weight([*dict.fromkeys(keys)], _WEIGHT):
+            self._promote([*several])
+
+    def _promote(self, keys: Sequence[bytes]) -> None:
         pairs = []
-        for key in dict.fromkeys(keys):
+        for key in keys:
             new = self._renaming(key)
             if self._may_be(new):
                 pairs.append((key, new))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, ClassVar
 
 import click
@@ -389,8 +390,8 @@ class _Change:
         assert self.opened.origin is not None
         owner = self.opened.origin.ring.owner
         with progress("comparing") as advance:
-            for keys in storage.scan():
-                stored = dict(zip(keys, storage.read(keys), strict=True))
+            for keys in chain.from_iterable(map(storage.by_weight, storage.scan())):
+                stored = dict(zip(keys, storage.read([*keys]), strict=True))
                 of_node: dict[int, list[bytes]] = {}
                 for key in filter(is_key, keys):
                     of_node.setdefault(owner(key), []).append(key)

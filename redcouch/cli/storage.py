@@ -67,6 +67,9 @@ NOT_AN_ITEM = "not an item"
 BATCH = 200
 """Keys that go to Redis together."""
 
+WEIGHT = 4 * 1024 * 1024
+"""Bytes of values that are asked for together, if they are more than one."""
+
 PATIENCE = 10
 """How many times the URL's timeout Redis may take: the commands ask for more at a time."""
 
@@ -338,6 +341,18 @@ class Storage:
     def describe(self, keys: Sequence[bytes]) -> list[Any]:
         """What C{list.lua} says of each of these keys, or the error."""
         return self.run(self._list, [[self.redis_key(key)] for key in keys])
+
+    def by_weight(self, keys: Sequence[bytes], most: int = WEIGHT) -> Iterator[dict[bytes, int]]:
+        """These keys, with the sizes of their values: so many at a time as have C{most} bytes."""
+        several: dict[bytes, int] = {}
+        for key, said in zip(keys, self.describe(keys), strict=True):
+            size = said[0] if isinstance(said, list) else 0
+            if several and sum(several.values()) + size > most:
+                yield several
+                several = {}
+            several[key] = size
+        if several:
+            yield several
 
     def store(self, calls: Sequence[tuple[bytes, Call]]) -> list[Any]:
         """What C{store.lua} says of each of these keys, given these arguments; or the error."""

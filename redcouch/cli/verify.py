@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from redcouch.backends.redis.replies import is_wrong_type
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
     NO,
@@ -30,7 +31,7 @@ from redcouch.cli.common import (
 from redcouch.cli.fleet import NodeKeys, in_turn, listed
 from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
-from redcouch.cli.storage import NOT_AN_ITEM, Storage, StoredItem, batches, open_storage
+from redcouch.cli.storage import Storage, StoredItem, batches, check, open_storage
 from redcouch.errors import ServerError
 from redcouch.memcached_client.address import Address, ring_of
 from redcouch.memcached_client.item_reading import Copy, Fault
@@ -349,10 +350,11 @@ class _Comparison:
 
     def _name_extras(self, keys: Sequence[bytes]) -> None:
         unknown = self._unknown(self._unknown(keys))
-        for key, stored in zip(unknown, self._storage.read(unknown), strict=True):
-            gone = stored.fresh is None and stored.fault is None
-            ending = _is_ending(stored.ttl, self._tolerance)
-            if not (gone or stored.fault == NOT_AN_ITEM or ending):
+        for key, said in zip(unknown, self._storage.describe(unknown), strict=True):
+            if said is None or is_wrong_type(said):
+                continue
+            _, _, _, left, _, _, stale = check(said)
+            if not (stale or _is_ending(None if left < 0 else left / 1000, self._tolerance)):
                 self._report.add(Difference("extra", key))
 
     def _unknown(self, keys: Sequence[bytes]) -> Sequence[bytes]:

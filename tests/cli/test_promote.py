@@ -6,10 +6,14 @@ import hashlib
 import random
 import signal
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import redis
 
+from redcouch.backends.redis.scripts import PROMOTE, READ, Script
+from redcouch.cli.storage import Call, Storage
 from tests.cli.filling import Given, fill, fill_many, get
 from tests.cli.running import finish, run, start
 from tests.support.polling import eventually
@@ -38,6 +42,26 @@ def test_every_byte(
         assert client.get(key) == value
         assert 90_000 < client.pttl(key) <= 100_000
     assert client.keys("rc:*") == []
+
+
+@pytest.mark.over("redis", "cluster")
+def test_large_values(
+    any_redis: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis is asked to turn few of them together, as it serves nobody else meanwhile."""
+    together: list[int] = []
+    run_with_keys = Storage.run_with_keys
+
+    def counted(self: Storage, script: Script, calls: Sequence[tuple[Call, Call]]) -> list[Any]:
+        together.append(len(calls) if script in (PROMOTE, READ) else 0)
+        return run_with_keys(self, script, calls)
+
+    monkeypatch.setattr(Storage, "run_with_keys", counted)
+    for place in range(12):
+        client.hset(f"rc:k{place}", "v", b"61" * 100_000)
+    said = run("promote", "--force", "*", "--to", "string", "-s", any_redis.url, "--json")
+    assert (said.status, said.json["promoted"]) == (0, 12)
+    assert max(together) == 2
 
 
 @pytest.mark.over("redis", "cluster")

@@ -138,6 +138,23 @@ def test_large_values_that_differ(
 
 
 @pytest.mark.over("redis", "cluster")
+def test_large_values_that_only_redis_has(
+    old: str, storage: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are named, and not read: all of a batch would be in Redis' memory once more."""
+    client.hset("rc:k", mapping={"v": "61", "f": 0})
+    client.hset("rc:stale", mapping={"v": "61", "s": 1})
+    client.hset("rc:nothing", "f", 0)
+    client.hset("rc:ending", mapping={"r": "a"})
+    client.expire("rc:ending", 4)
+    client.hset("rc:broken", "v", "no hex")
+    client.lpush("rc:list", "a")
+    monkeypatch.setattr(Storage, "read", None)
+    said = run("verify", old, storage, "--json").json
+    assert {one["key"] for one in said["named"]} == {"k", "broken"}
+    assert said["differences"]["extra"] == 2
+
+
 def test_a_fleet(
     memcached: Memcached, old: str, client: redis.Redis, any_redis: RedisServer
 ) -> None:

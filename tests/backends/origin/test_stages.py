@@ -19,7 +19,7 @@ from redcouch.backends.origin.backend import origin_digest
 from redcouch.backends.origin.url import read_location as read_origin
 from redcouch.backends.redis.fill_leases import members_key, state_key
 from redcouch.backends.redis.layout import CAS_COUNTER, Layout
-from redcouch.cli.storage import read_storage
+from redcouch.cli.storage import Storage, StoredItem, read_storage
 from redcouch.cli.warm_storage import WarmLocation, WarmStorage, open_warm_storage
 from redcouch.memcached_client.node import BlockingNode
 from tests.backends.origin.conftest import PATIENT
@@ -291,6 +291,27 @@ def test_others_over_a_unix_socket(redis: RedisServer | Cluster, tmp_path: Path)
                 eventually(lambda: change(url, "redis-first")["reason"] == used)
     finally:
         node.stop()
+
+
+def test_large_items(
+    url: str, redis: RedisServer | Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are compared a few at a time: all of a batch would be in Redis' memory once more."""
+    most: list[int] = []
+    read = Storage.read
+
+    def counted(self: Storage, keys: Sequence[bytes]) -> list[StoredItem]:
+        most.append(len(keys))
+        return read(self, keys)
+
+    with servers.redcouch(url) as bridge:
+        go(url, "origin-first")
+        for place in range(12):
+            said = say(bridge, b"set k%d 0 0 900000\r\n%b\r\n" % (place, b"x" * 900_000))
+            assert said == b"STORED\r\n"
+        monkeypatch.setattr(Storage, "read", counted)
+        go(url, "redis-first")
+    assert sum(most) >= 12 and max(most) <= 4
 
 
 def test_what_others_have_changed(url: str, nodes: list[Memcached]) -> None:
