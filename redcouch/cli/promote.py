@@ -28,7 +28,7 @@ from redcouch.cli.common import (
 from redcouch.cli.progress import Stop, progress
 from redcouch.cli.promote_across_slots import promote_across_slots
 from redcouch.cli.rate_limit import Pace
-from redcouch.cli.recent_use import force_option, refuse_recent_use
+from redcouch.cli.recent_use import force_option, literals, read_glob, refuse_recent_use
 from redcouch.cli.storage import BATCH, Storage, explain, open_storage
 from redcouch.errors import ServerError
 
@@ -175,6 +175,12 @@ def command(
     renaming = _read_renaming(rename, ctx)
     if with_flags and storage.cluster:
         raise click.UsageError("--with-flags: is for one Redis: see docs/cluster.md", ctx)
+    if overwrite and not literals(read_glob(os.fsencode(pattern)))[0].startswith(renaming.old):
+        raise click.UsageError(
+            "--overwrite with --rename: PATTERN has to begin with OLD, as two items could get one "
+            "key otherwise, and one of them be lost",
+            ctx,
+        )
     counts = PromoteCounts()
     began = time.monotonic()
     trouble = ""

@@ -148,6 +148,21 @@ def test_rename(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis)
     )
 
 
+@pytest.mark.parametrize(
+    ("pattern", "status"), [("*", 2), ("?:*", 2), ("a*", 2), ("a:*", 0), (r"[a]\:?", 0)]
+)
+def test_rename_to_a_key_of_another(
+    pattern: str, status: int, any_redis: RedisServer, client: redis.Redis
+) -> None:
+    """With --overwrite, no item is put in the place of another that is promoted as well."""
+    client.hset("rc:a:1", "v", "61")
+    client.hset("rc:b:1", "v", "62")
+    options = ("--to", "string", "--force", "--rename", "a:=b:", "--overwrite")
+    said = run("promote", pattern, *options, "-s", any_redis.url)
+    assert (said.status, "--overwrite with --rename" in said.err) == (status, status == 2)
+    assert client.exists("rc:b:1")
+
+
 @pytest.mark.over("redis", "cluster")
 def test_what_stays(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """Each item that cannot be promoted is as it was, and is named; status 1."""

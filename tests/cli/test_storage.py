@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from redcouch.backends.redis.replies import error_code
 from redcouch.cli.storage import open_storage, read_storage
 from redcouch.errors import ConfigurationError, ServerError
 from tests.backends.redis import access
@@ -275,6 +276,18 @@ def test_the_rights_of_a_redis_user(memcached: Memcached, old: str) -> None:
         assert run("cleanup", "--force", "--yes", "--system", "-s", url).status == 0
         with server.client() as native:
             assert native.keys("r*") == []
+
+
+def test_a_right_that_is_missing(memcached: Memcached, old: str) -> None:
+    """An import without SCARD says what is missing, and not that the old side is out of date."""
+    with servers.redis_server() as server:
+        with server.client() as native:
+            rights = ("on", ">pw", "~*", "+@all", "-scard")
+            native.execute_command("ACL", "SETUSER", "tools", *rights)
+        fill_many(memcached.address, b"k", 10)
+        said = run("import", old, "--to", f"redis://tools:pw@127.0.0.1:{server.port}", "--json")
+        ((why, count),) = said.json["reasons"].items()
+        assert (said.status, count, error_code(why)) == (1, 10, "NOPERM")
 
 
 def test_the_rights_for_stages_and_functions(memcached: Memcached, old: str) -> None:

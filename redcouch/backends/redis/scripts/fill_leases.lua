@@ -11,13 +11,18 @@ local function epoch()
   return redis.call('HGET', state, 'epoch') or '0'
 end
 
--- Why this client key must not be filled in: NS (nothing may be), NF (not now); or nil.
+-- Why this client key must not be filled in: NS (nothing may be), NF (not now), the error of a
+-- user who may not look; or nil.
 -- A set that has fewer keys than were denied has been evicted: then nobody knows which, no more
 -- than where what stands there makes no sense.
 local function closed(key, now)
   local known = redis.pcall('HMGET', state, 'all', 'keys', 'from', 'until', 'stage')
   local many = redis.pcall('SCARD', denied)
-  if known.err or type(many) == 'table' or known[1] then
+  local refused = known.err and known or type(many) == 'table' and many
+  if refused and not string.find(refused.err, '^WRONGTYPE') then
+    return refused
+  end
+  if refused or known[1] then
     return 'NS'
   end
   if known[5] == 'redis-only' then
