@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from redcouch.backends.redis.fill_leases import state_key
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
     NO,
@@ -136,10 +137,11 @@ def command(
     Then both sides are compared as by redcouch verify, and the differences named: "missing" is
     what only a memcached has. It was there before, and clients that go back would find it: see
     --flush. What clients change meanwhile may differ. So end what writes before the last run.
-    To go on after Ctrl-C or a lost connection, run it again.
+    To go on after Ctrl-C or a lost connection, run it again. In the stage origin-first of a warm:
+    storage, Redis may be out of date, and nothing is exported.
 
-    Exit status 1: some items failed or were evicted, or the sides differ. 3: a memcached or
-    the storage failed; the others have what is theirs.
+    Exit status 1: some items failed or were evicted, the sides differ, or the stage does not allow
+    it. 3: a memcached or the storage failed; the others have what is theirs.
     """
     owners = ring_of(nodes, ring)
     counts = ExportCounts(show)
@@ -149,6 +151,7 @@ def command(
     with Stop() as stop:
         try:
             with open_storage(storage) as opened:
+                _refuse_outdated(opened)
                 pace = Pace(rate, stop)
                 with ExitStack() as stack, progress("exporting") as advance:
                     targets = [_Target(address, stack, counts.troubles) for address in nodes]
@@ -177,6 +180,17 @@ def command(
         raise CommandError("; ".join(counts.troubles))
     undone = counts.counts["failed"] or counts.evicted or report.counts
     raise click.exceptions.Exit(stop.status or (NO if undone else 0))
+
+
+def _refuse_outdated(storage: Storage) -> None:
+    """What clients have changed on the old memcacheds by themselves is not to be replaced."""
+    if storage.pipeline([("HGET", state_key(storage.layout), "stage")]) == [b"origin-first"]:
+        click.echo(
+            "redcouch: in the stage origin-first the old memcacheds are right, and what Redis has "
+            "may be out of date: nothing is exported",
+            err=True,
+        )
+        raise click.exceptions.Exit(NO)
 
 
 class _Target:

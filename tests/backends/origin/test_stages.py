@@ -293,6 +293,26 @@ def test_others_over_a_unix_socket(redis: RedisServer | Cluster, tmp_path: Path)
         node.stop()
 
 
+def test_no_export_while_the_old_side_is_right(
+    url: str, redis: RedisServer | Cluster, nodes: list[Memcached]
+) -> None:
+    """What a client has changed there by itself is not replaced by what Redis has of it."""
+    export = ["export", "-s", url, "--ring", "ketama"]
+    for node in nodes:
+        export += ["--to", f"memcached://{servers.LOOPBACK}:{node.port}"]
+    with servers.redcouch(url) as bridge:
+        go(url, "origin-first")
+        assert say(bridge, b"set k 0 0 3\r\nold\r\n") == b"STORED\r\n"
+        owner = owner_of(nodes, b"k")
+        assert say(owner, b"set k 0 0 5\r\nnewer\r\n") == b"STORED\r\n"
+        said = run(*export)
+        assert (said.status, "origin-first" in said.err) == (1, True)
+        go(url, "redis-first")
+        for side in (owner, bridge):
+            assert say(side, b"get k\r\n", b"END\r\n") == b"VALUE k 0 5\r\nnewer\r\nEND\r\n"
+    assert run(*export).status == 0
+
+
 def test_large_items(
     url: str, redis: RedisServer | Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
