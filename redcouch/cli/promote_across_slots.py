@@ -73,7 +73,7 @@ def promote_across_slots(
             _place(storage, [one for one in left if one.answer is None], overwrite, dry_run)
             if not (keep or dry_run):
                 _remove(storage, [one for one in left if one.answer == [b"promoted", one.flags]])
-        _retract(storage, [one for one in several if one.answer is None])
+        _retract(storage, [one for one in several if not isinstance(one.answer, list)])
         answers += [_RESTLESS if one.answer is None else one.answer for one in several]
     return answers
 

@@ -299,6 +299,36 @@ def test_promoting_what_is_touched(
     assert not client.exists("rc:k")
 
 
+def test_promoting_what_there_is_no_room_for(
+    any_redis: Cluster, client: redis.RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    An item that is changed behind its string's back while Redis gets full stays, and the string,
+    which has the value from before, does not.
+    """
+    items = Items(client)
+    items.set("k", "before")
+
+    def limit(memory: int) -> None:
+        for node in any_redis.masters:
+            node.ask("CONFIG SET", "maxmemory", str(memory))
+
+    def place_and_change(*arguments: Any) -> None:
+        monkeypatch.undo()
+        place(*arguments)
+        items.set("k", "now")
+        limit(1)
+
+    place = promote_across_slots._place
+    monkeypatch.setattr(promote_across_slots, "_place", place_and_change)
+    try:
+        said = run("promote", "k", "--to", "string", "--force", "-s", any_redis.url, "--json")
+    finally:
+        limit(0)
+    assert (said.status, said.json["failed"]) == (1, 1)
+    assert (items.get("k"), client.get("k")) == (b"now", None)
+
+
 def test_promote_with_flags(any_redis: Cluster) -> None:
     """There are no side keys on a cluster."""
     said = run("promote", "*", "--to", "string", "--with-flags", "-s", any_redis.url)
