@@ -26,7 +26,7 @@ from redcouch.cli.common import (
     show_key,
 )
 from redcouch.cli.progress import progress
-from redcouch.cli.storage import Storage, StoredItem
+from redcouch.cli.storage import NOT_AN_ITEM, Storage, StoredItem, check
 from redcouch.cli.verify import difference_of
 from redcouch.cli.warm_storage import (
     HOLD,
@@ -526,11 +526,13 @@ def _compare_some(
     removals = []
     for entry, found in node.fetch([ListedKey(key, NEVER) for key in keys]):
         there = stored[entry.key]
-        if there.item is None or isinstance(found, Fault):
+        nothing = there.item is None and there.fault in (None, NOT_AN_ITEM)
+        if nothing or isinstance(found, Fault):
             continue
         if found is not None and not difference_of(entry.key, found, there, _TTL_TOLERANCE):
             continue
-        token = b"" if there.item.cas < 0 else b"%d" % there.item.cas
+        token = b"%d" % there.item.cas if there.item and there.item.cas >= 0 else b""
         removals.append((entry.key, token))
-    if removals:
-        storage.remove(removals)
+    for reply in storage.remove(removals) if removals else ():
+        if not is_wrong_type(reply):  # by now
+            check(reply)

@@ -293,6 +293,20 @@ def test_others_over_a_unix_socket(redis: RedisServer | Cluster, tmp_path: Path)
         node.stop()
 
 
+def test_what_cannot_be_read(url: str, redis: RedisServer | Cluster) -> None:
+    """What the owner has comes in its place: an item that nobody can read is not as it has it."""
+    with servers.redcouch(url) as bridge, redis.client() as client:
+        go(url, "origin-first")
+        say(bridge, b"set value 0 0 1\r\n1\r\nset flags 0 0 1\r\n2\r\n", b"STORED\r\nSTORED\r\n")
+        client.hset("rc:value", "v", "no hex")
+        client.hset("rc:flags", "f", "none")
+        client.rpush("rc:list", "x")
+        go(url, "redis-first")
+        found = say(bridge, b"get value flags\r\n", b"END\r\n")
+        assert found == b"VALUE value 0 1\r\n1\r\nVALUE flags 0 1\r\n2\r\nEND\r\n"
+        assert client.exists("rc:list")
+
+
 def test_no_export_while_the_old_side_is_right(
     url: str, redis: RedisServer | Cluster, nodes: list[Memcached]
 ) -> None:
@@ -771,12 +785,16 @@ def test_a_signal(how: signal.Signals, url: str, redis: RedisServer | Cluster) -
         assert not announced()
 
 
-@pytest.mark.parametrize("command", ["set", "unlink"])
+@pytest.mark.parametrize("command", ["set", "unlink", "hexists"])
 def test_a_command_that_is_forbidden(command: str, nodes: list[Memcached]) -> None:
-    """A change that Redis refuses in its last step leaves the stage as it was."""
+    """
+    A change that Redis refuses in its last step, or where it keeps what is out of date, leaves the
+    stage as it was.
+    """
     with servers.redis_server() as redis, redis.client() as client:
         assert run("stage", "origin-first", "-s", warm(redis, nodes)).status == 0
         client.set(CAS_COUNTER, 1)
+        client.hset("rc:k", "v", "61")
         client.execute_command("ACL", "SETUSER", "default", f"-{command}")
         said = run("stage", "redis-first", "-s", warm(redis, nodes))
         assert (said.status, said.out) == (3, "")
