@@ -75,6 +75,10 @@ def _in_one_line() -> Iterator[None]:
         yield
     except KeyboardInterrupt as interrupt:
         raise Interrupted(interrupt) from None
+    except click.Abort as abort:  # in place of an answer: the end of input is one, a Ctrl-C is none
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            raise Interrupted(abort.__context__) from None
+        raise
     except OSError as error:
         if error.errno == errno.EPIPE:  # the reader of our output has gone
             raise

@@ -93,6 +93,34 @@ def test_it_asks(items: Mapping[bytes, bytes], any_redis: RedisServer, client: r
     assert (said.status, said.out.strip()) == (0, "removed 1001 of 1001 keys under rc:")
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_place_of_an_answer(
+    number: signal.Signals, status: int, any_redis: RedisServer, client: redis.Redis
+) -> None:
+    """The status is that of a command that was ended, and not that of a no."""
+    client.hset("rc:k", "v", "61")
+    ours, theirs = pty.openpty()
+    try:
+        process = start("cleanup", "--force", "-s", any_redis.url, terminal=theirs)
+        assert process.stderr is not None
+        asked = b""
+        while b"[y/N]" not in asked:
+            asked += (more := os.read(process.stderr.fileno(), 1024))
+            assert more, asked
+
+        def ended() -> bool:  # Python may not see a signal that comes just before it reads
+            process.send_signal(number)
+            return process.poll() is not None
+
+        eventually(ended)
+        said = finish(process)
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert (said.status, "redcouch: interrupted" in said.err) == (status, True)
+    assert client.exists("rc:k")
+
+
 def test_glob_characters_in_the_prefix(any_redis: RedisServer, client: redis.Redis) -> None:
     """They are escaped: only what begins with just these bytes goes."""
     client.mset({"a*b?[c]\\:1": "x", "axbxc:1": "y", "a*b?c\\:1": "z"})
