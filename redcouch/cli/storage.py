@@ -345,12 +345,14 @@ class Storage:
     def by_weight(self, keys: Sequence[bytes], most: int = WEIGHT) -> Iterator[dict[bytes, int]]:
         """These keys, with the sizes of their values: so many at a time as have C{most} bytes."""
         several: dict[bytes, int] = {}
+        weight = 0
         for key, said in zip(keys, self.describe(keys), strict=True):
             size = said[0] if isinstance(said, list) else 0
-            if several and sum(several.values()) + size > most:
+            if several and weight + size > most:
                 yield several
-                several = {}
+                several, weight = {}, 0
             several[key] = size
+            weight += size
         if several:
             yield several
 
