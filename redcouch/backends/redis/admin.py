@@ -41,18 +41,18 @@ class RedisAdmin(Flushing):
             if not cursor:
                 return
 
-    async def _scan(self, cursor: bytes) -> tuple[bytes, list[bytes]]:
+    async def _scan(self, bound: bytes) -> tuple[bytes, list[bytes]]:
         """Some keys in Redis that are items, and the cursor to go on with, C{b""} at the end."""
+        begun, cursor = split_cursor(bound)
         reply = await self._exchange.ask(*scan_command(self._layout, cursor))
-        return read_scanned(self._layout, reply)
+        cursor, names = read_scanned(self._layout, reply)
+        return bound_cursor(self._exchange.link, begun, cursor), names
 
     # -- listing -----------------------------------------------------------------------------
 
     async def dump(self, command: Dump) -> ListedPage:
         """Some of the items, as they are listed."""
-        begun, cursor = split_cursor(command.cursor)
-        cursor, names = await self._scan(cursor)
-        further = bound_cursor(self._exchange.link, begun, cursor)
+        further, names = await self._scan(command.cursor)
         keys = [name[len(self._layout.prefix) :] for name in names]
         replies = await self._exchange.run([*map(self._codec.pack_inspection, keys)])
         return ListedPage(read_page(keys, replies), further, self._now())

@@ -11,13 +11,14 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 
+from redcouch.backends.redis import admin as admin_module
 from redcouch.backends.redis import connection as connection_module
 from redcouch.backends.redis import sentinel as sentinel_module
 from redcouch.backends.redis.connection import State
 from redcouch.backends.redis.resp import bulks
-from redcouch.commands import Get, Store, StoreMode
+from redcouch.commands import Flush, Get, Store, StoreMode
 from redcouch.errors import BackendError
-from redcouch.results import ErrorKind, Stored
+from redcouch.results import ErrorKind, Failed, Outcome, Stored
 from tests.backends.redis.case import RedisCase
 from tests.backends.redis.fake import FakeRedisFactory
 from tests.support import servers
@@ -220,6 +221,30 @@ class SentinelTests(RedisCase):
         await store_all()
         self.assertEqual(self.native(old).dbsize(), 0)
         self.assertEqual(self.native(new).exists(*(f"rc:k{n}" for n in range(100))), 100)
+
+    async def test_standstill_in_a_flush(self) -> None:
+        """What is removed is all that the new master has, or else nobody is told so."""
+        old, new = self.start_redis(), self.start_redis()
+        sentinel = await self.heard_of(old)
+        for server in (old, new):
+            with self.native(server).pipeline() as pipe:
+                for number in range(3000):
+                    pipe.hset(f"rc:k{number}", "v", "61")
+                pipe.execute()
+        read_scanned = admin_module.read_scanned
+
+        def stand_still(*scanned: Any) -> Any:
+            if sentinel.port == old.port:
+                sentinel.promote(new.port)
+                time.sleep(0.5)
+            return read_scanned(*scanned)
+
+        self.patch(admin_module, "read_scanned", stand_still)
+        (flushed,) = await self.storage.execute([Flush(0)])
+        lost = Failed(ErrorKind.UNAVAILABLE, "storage connection lost")
+        self.assertEqual(flushed, lost)
+        self.assertEqual(await self.storage.execute([Flush(0)]), [Outcome.OK])
+        self.assertFalse([*self.native(new).scan_iter("rc:*")])
 
     async def test_standstill_without_sentinels(self) -> None:
         """Where they were all away before, nobody waits for them: the master is served on."""

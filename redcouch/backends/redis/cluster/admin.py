@@ -122,9 +122,11 @@ class ClusterAdmin(Flushing):
             if not cursor:
                 return
 
-    async def _scan(self, link: RedisConnection, cursor: bytes) -> tuple[bytes, list[bytes]]:
+    async def _scan(self, link: RedisConnection, bound: bytes) -> tuple[bytes, list[bytes]]:
+        begun, cursor = split_cursor(bound)
         (reply,) = await send(link, [scan_command(self._layout, cursor)])
-        return read_scanned(self._layout, check(reply))
+        cursor, names = read_scanned(self._layout, check(reply))
+        return bound_cursor(link, begun, cursor), names
 
     async def dump(self, command: Dump) -> ListedPage:
         """
@@ -136,9 +138,7 @@ class ClusterAdmin(Flushing):
         link = dict(masters).get(address)
         if link is None:
             raise BackendError(ErrorKind.UNAVAILABLE, "storage connection lost")
-        begun, cursor = split_cursor(bound)
-        cursor, names = await self._scan(link, cursor)
-        further = bound_cursor(link, begun, cursor)
+        further, names = await self._scan(link, bound)
         if further:
             further = _cursor(address, further)
         elif behind := [other for other, _ in masters if other > address]:
