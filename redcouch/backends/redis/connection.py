@@ -763,6 +763,7 @@ class RedisConnection:
 
     def _flush(self) -> None:
         """Write what this turn of the reactor has brought, of all clients together."""
+        self._make_sure(self.reactor.seconds())  # it may be in this turn that we stood still
         if self._outgoing and self._protocol is not None and not self._unsure:
             payload = b"".join(self._outgoing)
             self._outgoing.clear()

@@ -222,6 +222,20 @@ class SentinelTests(RedisCase):
         self.assertEqual(self.native(old).dbsize(), 0)
         self.assertEqual(self.native(new).exists(*(f"rc:k{n}" for n in range(100))), 100)
 
+    async def test_standstill_within_a_turn(self) -> None:
+        """What was about to be sent, to a master that was replaced meanwhile, is not."""
+        self.patch(sentinel_module, "ASK_AGAIN", 1000.0)
+        old, new = self.start_redis(), self.start_redis()
+        sentinel = await self.heard_of(old)
+        stores = [Store(StoreMode.SET, b"k%d" % number, b"v") for number in range(3)]
+        answers = [self.storage.execute([store]) for store in stores]
+        sentinel.promote(new.port)
+        time.sleep(0.5)
+        for answer in answers:
+            with self.assertRaisesRegex(BackendError, "storage connection lost"):
+                await answer
+        self.assertFalse(self.native(old).exists("rc:k0", "rc:k1", "rc:k2"))
+
     async def test_standstill_in_a_flush(self) -> None:
         """What is removed is all that the new master has, or else nobody is told so."""
         old, new = self.start_redis(), self.start_redis()
