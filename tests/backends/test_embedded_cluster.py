@@ -52,7 +52,7 @@ def test_one_command(workers: str) -> None:
 
 
 def test_a_directory_keeps_them(tmp_path: Path) -> None:
-    """What was stored is there after a restart, at other ports, and after a crash."""
+    """What was stored is there after a restart, at other ports: what expires, and what is large."""
     url = f"embedded+cluster://{tmp_path / 'kept'}"
     for turn in range(2):
         with servers.redcouch(url) as service:
@@ -60,7 +60,10 @@ def test_a_directory_keeps_them(tmp_path: Path) -> None:
                 request = b"get k%d\r\n" % number
                 there = ask(service.address, request, b"END\r\n") != b"END\r\n"
                 assert there == (turn > 0)
-                ask(service.address, b"set k%d 0 0 1\r\nv\r\n" % number, b"STORED\r\n")
+                exptime, length = number % 3 * 1000, number % 2 * 9000
+                request = b"set k%d 0 %d %d\r\n%s\r\n"
+                request %= number, exptime, length, b"v" * length
+                ask(service.address, request, b"STORED\r\n")
 
 
 def test_a_master_that_ends(tmp_path: Path) -> None:

@@ -152,7 +152,8 @@ def _as_master(port: int, password: str) -> list[str]:
     return [
         *("--port", str(port), "--bind", _LOOPBACK),
         *("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"),
-        *("--user", "default", "off"),
+        # Redis 7 and later reads the transactions in its file with the rights of this one.
+        *("--user", "default", "off", "~*", "&*", "+@all"),
         *("--user", USER, "on", f"#{hashed}", "~*", "&*", "+@all"),
     ]
 
