@@ -43,8 +43,8 @@ _PREPARATION: tuple[tuple[Any, ...], ...] = (
     ("PING",),
 )
 
-_ELSEWHERE = ("MOVED ", "CLUSTERDOWN ")
-"""How the answer of a cluster's node begins that allows the command."""
+_ALLOWED = ("MOVED ", "ASK ", "CLUSTERDOWN ", "MISCONF ")
+"""How an error begins with a command that is allowed: another node has the key, or that passes."""
 
 _POLICY = (b"INFO", b"memory")
 _POLICY_STAYS = 10.0
@@ -89,7 +89,7 @@ class TrackedProtocol(RedisConnectionProtocol):
         await super()._prepare()
         *replies, policy = await self._ask(*_PREPARATION, _POLICY)
         for command, said in zip(_PREPARATION, replies, strict=True):
-            if isinstance(said, RedisError) and not str(said).startswith(_ELSEWHERE):
+            if isinstance(said, RedisError) and not str(said).startswith(_ALLOWED):
                 self.link.tell_untracked(command[0], said)
                 return
         self.table = Table(self.link.room)

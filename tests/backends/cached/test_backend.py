@@ -381,3 +381,14 @@ def test_redis_that_does_not_track(name: str) -> None:
         redis.say(item_of(b"v"))
         assert values(results) == [[b"v"]]
     assert redis.counts["cache_hits"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("PING", b"-MISCONF cannot write\r\n"), ("PTTL", b"-ASK 7 127.0.0.1:7000\r\n")],
+)
+def test_error_that_passes(name: str, error: bytes) -> None:
+    """A Redis whose disk is full, or whose slot moves, when it is connected to, is cached."""
+    redis = Conversation(refused={name: error})
+    redis.fill()
+    assert hit(redis) == [b"PING"]
