@@ -291,7 +291,8 @@ class Supervisor(MultiService):
     async def _start_in_order(self) -> None:
         if self._storage is not None:
             await maybeDeferred(self._storage.start)
-            await deferLater(self._reactor, 0)  # if it could not start, we are stopping by then
+            for _ in range(2):  # turns, after which we are stopping if it could not start
+                await deferLater(self._reactor, 0)
         for slot in self._slots:
             if not self._stopping:
                 slot.fill()
