@@ -119,8 +119,7 @@ def test_sentinel() -> None:
         assert unknown.err.endswith(knows)
         refused = run("ls", "-s", f"{url}?sentinel_password=x")
         assert f"sentinel 127.0.0.1:{sentinel.port} says " in refused.err
-        with sentinel.client() as client:
-            client.sentinel_set("main", "down-after-milliseconds", 200)
+        sentinel.take_for_dead_after(200)
         master.stop()
         replacing = "its sentinels are replacing the master of main\n"
         eventually(lambda: run("ls", "-s", url).err.endswith(replacing))

@@ -62,6 +62,12 @@ def test_failover() -> None:
                 take_for_dead_after(url, 300)
                 master.kill()
                 eventually(lambda: native.info("replication")["role"] == "master")
+                take_for_dead_after(url, 60_000)
+                eventually(
+                    lambda: all(
+                        one.sentinel_master("main")["flags"] == "master" for one in sentinels(url)
+                    )
+                )
                 _until_stored(loads, 20)  # each key twice at least: what is there is known again
                 for load in loads:
                     load.strict = True
@@ -77,7 +83,7 @@ def test_failover() -> None:
                     load.check(key, bytes.fromhex(field.decode()))
 
 
-def sentinels(url: str) -> Iterator[redis.Redis]:
+def sentinels(url: str) -> Iterator[Any]:
     """A client of each of those in a URL."""
     for host in url.removeprefix("redis+sentinel://").partition("/")[0].split(","):
         with redis.Redis(host=LOOPBACK, port=int(host.rpartition(":")[2])) as client:
@@ -136,7 +142,7 @@ def fails_over_well(services: int) -> bool:
         bridges = [running.enter_context(servers.redcouch(url)) for _ in range(services)]
         with historians([bridge.address for bridge in bridges]) as clients:
             wait_for_more(clients, 40)
-            leader: Any = next(sentinels(url))
+            leader = next(sentinels(url))
             leader.execute_command("SENTINEL", "FAILOVER", "main")
             offsets = [0]
 

@@ -215,7 +215,11 @@ class RedisServer(Server):
 
 
 class Sentinel(Server):
-    """One of those who watch a master, under the name C{main}."""
+    """
+    One of those who watch a master, under the name C{main}.
+
+    @ivar options: what its clients need.
+    """
 
     name = "redis-sentinel"
 
@@ -224,6 +228,7 @@ class Sentinel(Server):
         self._master = f"sentinel monitor main {LOOPBACK} {master} {quorum}"
         self._rules = rules
         self._tls = any(rule.startswith("tls-") for rule in rules)
+        self.options: dict[str, Any] = {}
 
     def command(self) -> Sequence[str]:
         file = self.folder / "sentinel.conf"
@@ -245,17 +250,31 @@ class Sentinel(Server):
 
     def client(self, **options: Any) -> redis.Redis:
         """For the caller to close."""
-        return redis.Redis(host=LOOPBACK, port=self.port, **options)
+        return redis.Redis(host=LOOPBACK, port=self.port, **self.options, **options)
 
-    def knows(self, **options: Any) -> dict[str, int]:
+    def take_for_dead_after(self, milliseconds: int) -> None:
+        """
+        How long the master may be silent. For long again once it has been replaced: the next one
+        may stand still, too.
+        """
+        with self.client() as client:
+            client.sentinel_set("main", "down-after-milliseconds", milliseconds)
+
+    def knows(self) -> dict[str, int]:
         """How many replicas and other sentinels, and which master."""
-        with self.client(**options) as client:
+        with self.client() as client:
             state = client.sentinel_master("main")
         return {
             "replicas": int(state["num-slaves"]),
             "sentinels": int(state["num-other-sentinels"]),
             "port": int(state["port"]),
         }
+
+    def names(self, port: int) -> bool:
+        """Whether it finds nothing wrong with the master, which is this one."""
+        with self.client() as client:
+            state = client.sentinel_master("main")
+        return (int(state["port"]), state["flags"]) == (port, "master")
 
 
 class RedCouch(Server):

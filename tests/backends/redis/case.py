@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, TypeVar
@@ -22,7 +23,7 @@ from redcouch.telemetry.latency import Meter
 from tests.support.polling import PATIENCE, eventually_in_reactor
 from tests.support.requirements import OnRedis
 from tests.support.results import named
-from tests.support.servers import RedisServer, patient, redis_server, shared_redis
+from tests.support.servers import RedisServer, Sentinel, patient, redis_server, shared_redis
 
 T = TypeVar("T")
 
@@ -82,6 +83,20 @@ class RedisCase(TestCase):
         if storage in self._started:
             self._started.remove(storage)
             await storage.stop()
+
+    async def replaced_for_good(
+        self, replica: redis.Redis, port: int, watching: Sequence[Sentinel]
+    ) -> None:
+        """
+        Wait until a replica has taken the place of its master, and nobody takes it for dead.
+
+        @param port: by which the sentinels name it.
+        """
+        await eventually_in_reactor(lambda: replica.info("replication")["role"] == "master")
+        for sentinel in watching:
+            sentinel.take_for_dead_after(60_000)
+        await eventually_in_reactor(lambda: all(one.names(port) for one in watching))
+        await eventually_in_reactor(lambda: self.storage.health().ready)
 
     async def all(self, *commands: Command) -> list[Result]:
         """A batch's results."""

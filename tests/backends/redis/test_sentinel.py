@@ -108,14 +108,13 @@ class SentinelTests(RedisCase):
         token = await self.set(b"before", b"a")
         await eventually_in_reactor(lambda: native.exists("rc:a"))
         for one in watching:
-            with one.client() as client:
-                client.sentinel_set("main", "down-after-milliseconds", 300)
+            one.take_for_dead_after(300)
         answer = self.storage.execute([Get([b"a"])])  # which waits when the connection is lost
         master.kill()
         with self.assertRaises(BackendError):
             await answer
         self.assertFalse(self.storage.health().ready)
-        await eventually_in_reactor(lambda: self.storage.health().ready)
+        await self.replaced_for_good(native, replica.port, watching)
         self.assertEqual(await self.value(b"a"), b"before")
         self.assertGreater(await self.set(b"after", b"b"), token)
         self.assertEqual(native.hget("rc:b", "v"), b"after".hex().encode())

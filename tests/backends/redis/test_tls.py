@@ -118,11 +118,12 @@ class TLSTests(RedisCase):
     async def test_sentinel(self) -> None:
         """Sentinels are spoken to over TLS, and so is each master that they name."""
         both = ("--tls-replication", "yes", "--repl-diskless-sync-delay", "0")
-        replica = self.native(self.behind_tls(*both))
+        native = self.native(self.behind_tls(*both))
+        its_port = self.port
         master = self.behind_tls(*both)
-        replica.replicaof("127.0.0.1", self.port)
+        native.replicaof("127.0.0.1", self.port)
         await eventually_in_reactor(
-            lambda: replica.info("replication")["master_link_status"] == "up"
+            lambda: native.info("replication")["master_link_status"] == "up"
         )
         certificate, key = self.authority.issue("client")
         watching = self.enterContext(
@@ -138,29 +139,24 @@ class TLSTests(RedisCase):
         await self.connect(f"rediss+sentinel://127.0.0.1:{watching.port}/main?{tls}")
         await eventually_in_reactor(lambda: self.storage.health().ready)
         await self.is_served()
-        await eventually_in_reactor(lambda: replica.exists("rc:k"))
-        client = watching.client(
-            ssl=True,
-            ssl_ca_certs=str(self.authority.path),
-            ssl_certfile=str(certificate),
-            ssl_keyfile=str(key),
-        )
-        self.addCleanup(client.close)
-        await eventually_in_reactor(lambda: client.sentinel_slaves("main"))
-        client.sentinel_set("main", "down-after-milliseconds", 300)
+        await eventually_in_reactor(lambda: native.exists("rc:k"))
+        watching.options = {
+            "ssl": True,
+            "ssl_ca_certs": str(self.authority.path),
+            "ssl_certfile": str(certificate),
+            "ssl_keyfile": str(key),
+        }
+        await eventually_in_reactor(lambda: watching.knows()["replicas"])
+        watching.take_for_dead_after(300)
         master.kill()
-        await eventually_in_reactor(lambda: replica.info("replication")["role"] == "master")
-        await eventually_in_reactor(lambda: self.storage.health().ready)
+        await self.replaced_for_good(native, its_port, [watching])
         await self.is_served()
-        self.assertTrue(replica.hexists("rc:k", "c"))
-        for url, words in (
-            (f"redis+sentinel://127.0.0.1:{watching.port}/main", "it speaks TLS|clean|lost|closed"),
-            (
-                f"rediss+sentinel://127.0.0.1:{watching.port}/main",
-                "verify failed. If it speaks no TLS",
-            ),
+        self.assertTrue(native.hexists("rc:k", "c"))
+        for scheme, words in (
+            ("redis+sentinel", "it speaks TLS|clean|lost|closed"),
+            ("rediss+sentinel", "certificate verify failed. If it speaks no TLS, write"),
         ):
-            await self.connect(url)
+            await self.connect(f"{scheme}://127.0.0.1:{watching.port}/main")
             await self.is_refused(words)
 
     async def test_restart(self) -> None:
