@@ -210,9 +210,9 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         await self._check_version(greeting)
         loads = [("SCRIPT", "LOAD", script.text) for script in self.link.scripts]
         looks = [_look(b"0")] if FRESH in self.link.scripts else []
-        replies = await self._ask(*loads, ("EVALSHA", "0" * 40, 0), *looks)
+        replies = await self._ask(*loads, *_TRIALS, *looks)
         _refuse_errors(replies[: len(loads)])
-        _check_commands(replies[len(loads)])
+        _check_commands(replies[len(loads) :])
         if looks:
             await self._look_for_items(replies[-1])
 
@@ -350,6 +350,10 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         self.replyReceived(reply)
 
 
+_TRIALS = (("EVALSHA", "0" * 40, 0), ("MULTI",), ("EXEC",))
+"""Commands that change nothing, with which it is tried whether they are there."""
+
+
 def _look(cursor: bytes) -> tuple[Any, ...]:
     """The command that looks through a page of keys for items, see L{FRESH}."""
     return ("EVALSHA", FRESH.sha, 2, CAS_COUNTER, CAS_COUNTER, cursor)
@@ -361,12 +365,15 @@ def _refuse_errors(replies: Sequence[Any]) -> None:
             raise reply
 
 
-def _check_commands(said: Any) -> None:
-    """Refuse a Redis that does not run scripts: nothing could be stored."""
-    if isinstance(said, RedisError) and not str(said).startswith("NOSCRIPT"):
-        words = str(said).partition(", with args")[0]
+def _check_commands(replies: Sequence[Any]) -> None:
+    """
+    Refuse a Redis that does not run scripts: nothing could be stored. And one without transactions:
+    a large set would be told as failed when it is not, or leave the connection in its middle.
+    """
+    for (name, *_), said in zip(_TRIALS, replies, strict=False):
+        words = str(said).partition(", with args")[0] if isinstance(said, RedisError) else ""
         if "unknown command" in words or "NOPERM" in words:
-            raise RedisError(f"it does not let RedCouch use EVALSHA ({words})")
+            raise RedisError(f"it does not let RedCouch use {name} ({words})")
 
 
 class RedisConnectionFactory(txredisapi.RedisFactory):  # type: ignore[misc]

@@ -111,18 +111,22 @@ class RefusedTests(RedisCase):
         await self.set(b"v")
 
     async def test_without_scripts(self) -> None:
-        """EVALSHA or SCRIPT renamed away, or forbidden to the user: said at the connection."""
-        for name in ("EVALSHA", "SCRIPT"):
+        """
+        EVALSHA, SCRIPT, MULTI or EXEC renamed away, or forbidden to the user: said at the
+        connection. A large set would be done and told as failed, or all that follows it fail.
+        """
+        for name in ("EVALSHA", "SCRIPT", "MULTI", "EXEC"):
             server = self.start_redis("--rename-command", name, "")
             line = await self.refused(server.url, "unknown command", name)
             self.assertNotIn("start it", line)
         server = self.start_redis()
-        self.native(server).execute_command(
-            "ACL", "SETUSER", "couch", "on", ">secret", "~*", "+@all", "-evalsha"
-        )
         url = f"redis://couch:secret@127.0.0.1:{server.port}"
-        line = await self.refused(url, "EVALSHA", "NOPERM", "docs/storage.md")
-        self.assertNotIn("start it", line)
+        for name in ("EVALSHA", "MULTI", "EXEC"):
+            self.native(server).execute_command(
+                "ACL", "SETUSER", "couch", "on", ">secret", "~*", "+@all", f"-{name}"
+            )
+            line = await self.refused(url, name, "NOPERM", "docs/storage.md")
+            self.assertNotIn("start it", line)
 
     async def test_closed_with_a_word(self) -> None:
         """What Redis says before it closes, as to one client too many, is told."""
