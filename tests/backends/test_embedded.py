@@ -799,6 +799,20 @@ def test_broken_file(host: StartHost, short: Path) -> None:
     assert failing.process.wait(PATIENCE) == 0
 
 
+def test_server_older_than_the_items(host: StartHost, short: Path) -> None:
+    """A Redis before 7 would look for them elsewhere, and begin with none: it is refused."""
+    url = f"embedded://{short}/data"
+    running = host(url).up()
+    with running.client() as client:
+        client.set("k", "v")
+    running.end()
+    old = script(short / "redis-server", "echo Redis server v=6.2.14")
+    context = BackendContext(reactor, Limits(), time.time, lambda reason: None)
+    with pytest.raises(ConfigurationError, match=r"version 6\.2; 7\.0 or later is needed, which"):
+        make_backend(f"{url}?server={old}", context)
+    make_backend(f"embedded://{short}/new?server={old}", context)
+
+
 def test_make_backend(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plugin's way in gives the backend around the real Redis backend."""
     monkeypatch.setattr(tempfile, "tempdir", str(short))

@@ -78,7 +78,7 @@ class EmbeddedBackend(BackendWrapper):
             places = [choose_directory(options.directory)]
         for place in places:
             place.check()
-        program = find_server(options.server)
+        program = find_server(options.server, max(place.oldest for place in places))
 
         def command(place: ServerDirectory) -> list[str]:
             return [program, *settings(options, place)]

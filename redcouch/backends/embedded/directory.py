@@ -15,10 +15,14 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 
+from redcouch.backends.redis.server_info import OLDEST
 from redcouch.errors import ConfigurationError
 
 LOCK = "redcouch.lock"
 SOCKET = "redis.sock"
+
+AOF = "appendonlydir"
+"""Where Redis 7 and later has its append-only file."""
 
 SOCKET_PATH_MAX = 100
 """
@@ -47,6 +51,11 @@ class ServerDirectory:
     def volatile(self) -> bool:
         """Whether the items go when the service ends."""
         return self.directory == self.temporary
+
+    @property
+    def oldest(self) -> tuple[int, int]:
+        """The first version of Redis that finds what is kept here. Before 7, it looks elsewhere."""
+        return (7, 0) if os.path.exists(os.path.join(self.directory, AOF)) else OLDEST
 
     def check(self) -> None:
         """
