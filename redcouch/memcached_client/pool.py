@@ -73,13 +73,17 @@ class OriginPool:
     async def find(self, keys: Iterable[bytes], time_budget: TimeBudget) -> Places:
         """Which of these are there, and on which node."""
         named = _named(keys)
-        found: dict[bytes, tuple[OriginNode, int]] = {}
+        sizes: dict[bytes, int] = {}
         looks = [(key, look(name)) for key, name in named.items()]
         for key, reply in zip(named, await self.tell(looks, time_budget), strict=True):
             size = reply.number(b"s") if reply is not None and reply.code == b"HD" else None
             if size is not None and size <= self._largest:
-                found[key] = self.nodes[self.owner(key)], size
-        return found
+                sizes[key] = size
+        return self.places(sizes)
+
+    def places(self, sizes: Mapping[bytes, int]) -> Places:
+        """Where keys are, of which the values have these sizes."""
+        return {key: (self.nodes[self.owner(key)], size) for key, size in sizes.items()}
 
     async def read(
         self, node: OriginNode, keys: Iterable[bytes], time_budget: TimeBudget

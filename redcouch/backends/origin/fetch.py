@@ -60,9 +60,7 @@ class Fetcher:
         self, sizes: Mapping[bytes, int], time_budget: TimeBudget
     ) -> dict[bytes, Item]:
         """The same for keys that the old side is known to have, with the sizes of their values."""
-        nodes, owner = self._old.nodes, self._old.owner
-        places = {key: (nodes[owner(key)], size) for key, size in sizes.items()}
-        return await self._fetch(places, time_budget)
+        return await self._fetch(self._old.places(sizes), time_budget)
 
     async def _fetch(self, places: Places, time_budget: TimeBudget) -> dict[bytes, Item]:
         leases = await self._lease(list(places))

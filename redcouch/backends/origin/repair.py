@@ -9,7 +9,7 @@ again. A key of which the owner cannot be told goes, too: it would stand there f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -19,7 +19,7 @@ from redcouch.commands import Get, Inspect
 from redcouch.expiry import lasting
 from redcouch.limits import is_key
 from redcouch.memcached_client import protocol as wire
-from redcouch.memcached_client.pool import OriginPool
+from redcouch.memcached_client.pool import OriginPool, portions
 from redcouch.memcached_client.time_budget import TimeBudget
 from redcouch.results import Failed, Listed, Outcome, is_no_item
 
@@ -59,8 +59,24 @@ class Repairer:
         (denied,) = await self._ask([ListDenied(AT_A_TIME)])
         if isinstance(denied, Failed):
             return 0
-        done = await self._pass_over([key for key in denied if wire.name(key) is None])
-        done += await self._tell([key for key in denied if self._is_tellable(key)], time_budget)
+        right = await self._allow(
+            await self._pass_over([key for key in denied if wire.name(key) is None])
+        )
+        for portion in await self._portions([key for key in denied if self._is_tellable(key)]):
+            right += await self._allow(await self._tell(portion, time_budget))
+        return right
+
+    async def _portions(self, keys: Sequence[bytes]) -> Iterator[list[bytes]]:
+        """The same keys, so many together as one owner can be told of in time."""
+        listed = await self._ask([*map(Inspect, keys)]) if keys else []
+        sizes = {
+            key: item.size if isinstance(item, Listed) else 0
+            for key, item in zip(keys, listed, strict=True)
+        }
+        return (portion for _, portion in portions(self._old.places(sizes)))
+
+    async def _allow(self, done: Sequence[_Done]) -> int:
+        """Let these go, and note what their owners lack. How many have gone."""
         if not done:
             return 0
         if any(lacks for _, lacks in done):
@@ -83,7 +99,7 @@ class Repairer:
 
     async def _tell(self, keys: Sequence[bytes], time_budget: TimeBudget) -> list[_Done]:
         """Those of which the owner has been told."""
-        found = await self._ask([Get(keys, cas=True), *map(Inspect, keys)]) if keys else [[]]
+        found = await self._ask([Get(keys, cas=True), *map(Inspect, keys)])
         if isinstance(found[0], Failed):
             return []
         requests: dict[bytes, tuple[bytes, int | None]] = {}

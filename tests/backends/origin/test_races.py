@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from redcouch.backends.fill_leases import FillState
 from redcouch.backends.origin.stages import Stage
 from redcouch.commands import Arithmetic, Command, Delete, Flush, Get, Store, StoreMode, Touch
+from redcouch.memcached_client.pool import OriginPool
 from redcouch.results import Number, Outcome, Result, Stored
 from tests.backends.origin.cluster_world import BlockingRedis, SharedCluster
 from tests.backends.origin.world import SharedMemory, World, every_schedule
@@ -334,3 +335,23 @@ def test_together(there: int) -> None:
     (found,) = world.ask(0, Get(keys))
     assert len(asked) == (2 if there else 1)  # which there are, and then those
     assert sum(one is not None for one in found) == there
+
+
+def test_repairs_of_large_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read and put there a few at a time: all together they would fill the memory."""
+    world = World(1)
+    world.nodes[0].up = False
+    keys = [b"%d" % number for number in range(8)]
+    for key in keys:
+        assert isinstance(world.ask(0, Store(StoreMode.SET, key, b"x" * 200_000))[0], Stored)
+    told: list[int] = []
+    tell = OriginPool.tell
+
+    def counted(self: OriginPool, requests: Sequence[tuple[bytes, bytes]], budget: Any) -> Any:
+        told.append(sum(len(request) for _, request in requests))
+        return tell(self, requests, budget)
+
+    monkeypatch.setattr(OriginPool, "tell", counted)
+    world.repair()
+    assert world.shelf.items.keys() == {*keys} and world.items.count_denied() == 0
+    assert max(told) < 300_000
