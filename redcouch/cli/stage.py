@@ -406,6 +406,8 @@ class _Change:
         opened = self.opened
         began = opened.status().returning
         strange: set[bytes] = set()
+        with self._nodes(None) as nodes:
+            opened.pass_flush_on([node for node in nodes if node is not None])
         with progress("bringing back") as advance:
             for keys in opened.storage.scan():
                 self._until_pending(lambda pending: pending < _AT_A_TIME)

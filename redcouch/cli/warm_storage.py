@@ -5,27 +5,30 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any, TypeVar
 
 import click
+from redis.exceptions import ResponseError
 
 from redcouch.backends.fill_leases import MOST_DENIED
-from redcouch.backends.origin.backend import origin_digest
+from redcouch.backends.origin.backend import AROUND_FLUSH, origin_digest
 from redcouch.backends.origin.stages import ATTENTIVE, DEFAULT, HELD, SENSELESS, Stage
 from redcouch.backends.origin.url import SCHEME, OriginLocation
 from redcouch.backends.origin.url import read_location as read_origin
 from redcouch.backends.redis import scripts
 from redcouch.backends.redis.fill_leases import changing_key, denied_key, members_key, state_key
-from redcouch.backends.redis.layout import CAS_COUNTER
+from redcouch.backends.redis.flushing import due_time
+from redcouch.backends.redis.layout import CAS_COUNTER, FLUSH_AT
 from redcouch.backends.redis.replies import error_code, failed_by
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import read_storage_url, storage_url_option
 from redcouch.cli.storage import ClusterStorage, Storage, at_once, check, open_storage
 from redcouch.errors import ConfigurationError, ServerError
 from redcouch.memcached_client.node import BlockingNode
+from redcouch.memcached_client.protocol import LAST_SECOND
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -304,6 +307,17 @@ class WarmStorage:
 
         client: Any = self.storage.client
         return bool(client.transaction(forget, self._state, value_from_callable=True))
+
+    def pass_flush_on(self, nodes: Sequence[BlockingNode]) -> None:
+        """Let these carry out a delayed flush with Redis, which they have not been told of."""
+        due = None
+        with suppress(ResponseError):  # of another type: no time, either
+            due = due_time(self.storage.client.get(FLUSH_AT + self._layout.prefix))
+        if due is not None:
+            before, after = AROUND_FLUSH
+            for node in nodes:
+                node.flush(min(int(due) + 1, LAST_SECOND))
+            self.note(**{"from": b"%.3f" % (due - before), "until": b"%.3f" % (due + after)})
 
     def pend(self, keys: Sequence[bytes]) -> None:
         """Let these keys be repaired on the old memcacheds."""

@@ -183,9 +183,9 @@ class BlockingNode:
         assert named is not None, "or it would have to be named in binary"
         return store(named, value, flags, exptime)
 
-    def flush(self) -> None:
-        """Remove all items."""
-        (reply,) = self._connection.ask(flush(0), 1, read_line)
+    def flush(self, exptime: int = 0) -> None:
+        """Remove all items, or do that later."""
+        (reply,) = self._connection.ask(flush(exptime), 1, read_line)
         if reply.code != b"OK":
             raise self._connection.fault(f"answered flush_all with {show(reply)}")
 

@@ -71,7 +71,7 @@ from redcouch.results import Failed, Listed, Outcome, Result
 from redcouch.urls import redact
 from redcouch.value_lines import Lines
 
-_AROUND_FLUSH = (1.0, 5.0)
+AROUND_FLUSH = (1.0, 5.0)
 """Seconds before and after a delayed flush in which the two sides may not be equally empty."""
 
 _REMOVALS = 3
@@ -568,7 +568,7 @@ class OriginBackend(BackendWrapper):
         if due is None:
             await self._ask([RevokeAllLeases(), PauseFills(0.0, 0.0), command])
         else:
-            before, after = _AROUND_FLUSH
+            before, after = AROUND_FLUSH
             await self._ask([PauseFills(due - before, due + after)])
         return result
 

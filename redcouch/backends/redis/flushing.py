@@ -39,6 +39,11 @@ _NO_FLUSH = Failed(
 )
 
 
+def due_time(noted: Any) -> float | None:
+    """When a delayed flush is due, as it is noted; C{None} where that makes no sense."""
+    return float(noted) if isinstance(noted, bytes) and _WHEN.fullmatch(noted) else None
+
+
 class Flushing:
     """See the module. What Redis refuses is raised as a L{BackendError}."""
 
@@ -93,15 +98,16 @@ class Flushing:
         noted = await self._asks.ask(b"GET", self._codec.flush_key)
         if noted is None:
             return
-        if not isinstance(noted, bytes) or not _WHEN.fullmatch(noted):
+        due = due_time(noted)
+        if due is None:
             self._tell(_SENSELESS)
             return
         lease = b"%.3f" % (self._now() + _LEASE)
         if noted == self._lease:
             self._lease = lease
             await self._replace(noted, lease)
-        elif float(noted) > self._now():
-            self._look_at(float(noted))
+        elif due > self._now():
+            self._look_at(due)
         elif not self._lease and await self._replace(noted, lease):
             await self._flush_under(lease)
 

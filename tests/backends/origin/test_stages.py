@@ -499,6 +499,18 @@ def all_items(nodes: list[Memcached]) -> set[bytes]:
     return {line.split()[0] for line in lines if line != b"END"}
 
 
+def test_a_delayed_flush_on_the_way_back(url: str, nodes: list[Memcached]) -> None:
+    """It empties the old memcacheds as well, which were not told when it was asked for."""
+    with servers.redcouch(url) as bridge:
+        go(url, "redis-only", "--force")
+        assert say(bridge, b"set k 0 0 1\r\n1\r\n") == b"STORED\r\n"
+        assert say(bridge, b"flush_all 6\r\n") == b"OK\r\n"
+        go(url, "redis-first")
+        eventually(lambda: not all_items(nodes))
+        eventually(lambda: say(bridge, b"get k\r\n", b"END\r\n") == b"END\r\n")
+        assert say(bridge, b"get k\r\n", b"END\r\n") == b"END\r\n"
+
+
 def test_what_is_no_item(redis: RedisServer | Cluster, nodes: list[Memcached]) -> None:
     """On the way back it keeps nothing else out, is named, and is never told as requests."""
     url = warm(redis, nodes)
