@@ -53,6 +53,7 @@ from redcouch.backends.origin.replicate import (
     ReplicatedChange,
     effect_of,
     missed,
+    not_removed,
     replicated_changes,
 )
 from redcouch.backends.origin.rollback import LACKING
@@ -492,12 +493,15 @@ class OriginBackend(BackendWrapper):
             if noted:
                 await self._ask([BeginChanges(noted)])
             had = await self._remove_old(keys, time_budget)
-            made = iter(await self._remove_here(removing, keys, time_budget))
+            removed = await self._remove_here(removing, keys, time_budget)
+            if left := [*not_removed(removing, removed)]:
+                await self._deny(left, time_budget.began)
         except BackendError:  # it may have still what the old side has not any more
             self._note_unsure(names, time_budget)
             raise
         finally:
             self._end_changes(noted)
+        made = iter(removed)
         results = [Outcome.EXISTS if place in refused else next(made) for place in range(len(run))]
         for place, command in enumerate(run):
             if isinstance(command, Delete):

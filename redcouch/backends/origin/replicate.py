@@ -16,6 +16,7 @@ from redcouch.commands import (
     Command,
     Effect,
     GetAndTouch,
+    Invalidate,
     MetaGet,
     Store,
     StoreMode,
@@ -45,6 +46,19 @@ def missed(command: Command, result: Result) -> Iterator[bytes]:
         yield from (key for key, found in pairs if found is None)
     elif result in (None, Outcome.NOT_FOUND, Outcome.NOT_STORED):
         yield from command.keys
+
+
+_NOT_REMOVED = (Outcome.EXISTS, Outcome.NOT_STORED, Outcome.NON_NUMERIC)
+
+
+def not_removed(commands: Iterable[Command], results: Iterable[Result]) -> Iterator[bytes]:
+    """The keys of which there may be an item still after commands that were to remove it."""
+    for command, result in zip(commands, results, strict=True):
+        emptied = isinstance(command, Invalidate) and not command.stale and result is Outcome.OK
+        for place, key in enumerate(command.keys):
+            part = _part(result, place)
+            if emptied or isinstance(part, Failed) or part in _NOT_REMOVED:
+                yield key
 
 
 _LACKING = frozenset((b"NF", b"EN", b"NS"))

@@ -16,7 +16,17 @@ from twisted.internet.defer import Deferred
 
 from redcouch.backends.fill_leases import FillState
 from redcouch.backends.origin.stages import Stage
-from redcouch.commands import Arithmetic, Command, Delete, Flush, Get, Store, StoreMode, Touch
+from redcouch.commands import (
+    Arithmetic,
+    Command,
+    Delete,
+    Flush,
+    Get,
+    Invalidate,
+    Store,
+    StoreMode,
+    Touch,
+)
 from redcouch.memcached_client.pool import OriginPool
 from redcouch.results import Number, Outcome, Result, Stored
 from tests.backends.origin.cluster_world import BlockingRedis, SharedCluster
@@ -355,3 +365,21 @@ def test_repairs_of_large_items(monkeypatch: pytest.MonkeyPatch) -> None:
     world.repair()
     assert world.shelf.items.keys() == {*keys} and world.items.count_denied() == 0
     assert max(told) < 300_000
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        store(b"x", StoreMode.ADD, -1),
+        Arithmetic(K, 1, touch=-1),
+        Invalidate(K, stale=False, drop_value=True),
+    ],
+    ids=repr,
+)
+def test_what_a_removal_leaves(command: Command) -> None:
+    """What was to be removed, and was not, the old side gets again."""
+    world = World(1)
+    assert isinstance(world.ask(0, store(b"no number"))[0], Stored)
+    world.ask(0, command)
+    world.repair()
+    assert world.shelf.items.get(K) == in_storage(world) is not None
