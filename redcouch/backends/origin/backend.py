@@ -493,21 +493,18 @@ class OriginBackend(BackendWrapper):
             if noted:
                 await self._ask([BeginChanges(noted)])
             had = await self._remove_old(keys, time_budget)
-            removed = await self._remove_here(removing, keys, time_budget)
-            if left := [*not_removed(removing, removed)]:
-                await self._deny(left, time_budget.began)
+            made = iter(await self._remove_here(removing, keys, time_budget))
         except BackendError:  # it may have still what the old side has not any more
             self._note_unsure(names, time_budget)
             raise
         finally:
             self._end_changes(noted)
-        made = iter(removed)
         results = [Outcome.EXISTS if place in refused else next(made) for place in range(len(run))]
         for place, command in enumerate(run):
-            if isinstance(command, Delete):
-                if results[place] is Outcome.NOT_FOUND and command.key in had:
-                    results[place] = Outcome.DELETED
-                had.discard(command.key)
+            there = isinstance(command, Delete) and command.key in had
+            if there and results[place] is Outcome.NOT_FOUND:
+                results[place] = Outcome.DELETED
+            had.difference_update(command.keys)
         return results
 
     async def _remove_here(
@@ -516,10 +513,14 @@ class OriginBackend(BackendWrapper):
         """
         Remove in the storage what the old side does not have any more. If somebody was at such
         an item, it may be there again, from a repair: then it is removed once more, on both sides.
+        What stays here all the same, the old side gets again.
         """
         revoked, *results = await self._ask([RevokeLeases(keys), *removing])
+        if left := [*not_removed(removing, results)]:
+            await self._deny(left, time_budget.began)
+        keys = [key for key in keys if key not in left]
         for _ in range(_REMOVALS):
-            if revoked is not Outcome.DELETED:
+            if not keys or revoked is not Outcome.DELETED:
                 return results
             await self._remove_old(keys, time_budget)
             (revoked, *_) = await self._ask([RevokeLeases(keys), *map(Discard, keys)])
