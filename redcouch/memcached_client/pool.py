@@ -15,10 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from redcouch.expiry import lasting
 from redcouch.memcached_client.protocol import Reply, delete, look, name, read
 from redcouch.memcached_client.time_budget import TimeBudget
-from redcouch.memcached_client.twisted_client import AwayError, OriginNode
-
-_PORTION = 256 * 1024
-"""Bytes of values that are asked for together: what one timeout is meant for."""
+from redcouch.memcached_client.twisted_client import PORTION, AwayError, OriginNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +193,12 @@ def portions(places: Places) -> Iterator[tuple[OriginNode, list[bytes]]]:
         nodes.setdefault(node, []).append(key)
     for node, keys in nodes.items():
         portion: list[bytes] = []
-        room = _PORTION
+        room = PORTION
         for key in keys:
             size = places[key][1]
             if portion and size > room:
                 yield node, portion
-                portion, room = [], _PORTION
+                portion, room = [], PORTION
             portion.append(key)
             room -= size
         yield node, portion

@@ -47,6 +47,9 @@ _GOOD = 10.0
 _SETTLED = 0.5
 """Seconds after which a connection that is closed while nobody waits is made again at once."""
 
+PORTION = 256 * 1024
+"""Bytes of values that are asked for, or sent, together: what one timeout is meant for."""
+
 _MOST_TIMEOUTS = 10
 """However steadily it sends: an answer takes no more than so many timeouts."""
 
@@ -163,14 +166,15 @@ class MemcachedClientProtocol(Protocol):
         now = self._clock.seconds()
         asked = self._queue.pending[0].asked
         quiet = now - max(asked, self._heard)
-        if now - asked >= self._timeout * _MOST_TIMEOUTS:
+        timeout = self._timeout * (1 + self._pending // PORTION)
+        if now - asked >= timeout * _MOST_TIMEOUTS:
             self.end("it takes too long to answer")
         elif now - self._due > self._timeout / 4:
             self._wait(self._timeout)
-        elif quiet >= self._timeout:
+        elif quiet >= timeout:
             self.end("it does not answer in time")
         else:
-            self._wait(self._timeout - quiet)
+            self._wait(timeout - quiet)
 
 
 class OriginNode:

@@ -187,3 +187,16 @@ def test_pending_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         talk.ask(b"x" * 60, 1).addErrback(failures.append)
     assert [failure.type for failure in failures] == [AwayError, AwayError]
+
+
+def test_large_values_take_longer() -> None:
+    """One that is being sent a large value is not away: it would be so again at each attempt."""
+    clock = Clock()
+    talk = MemcachedClientProtocol(1, 1000, clock)
+    talk.makeConnection(Wire())
+    failures: list[Any] = []
+    talk.ask(b"x" * (4 * node.PORTION), 1).addErrback(failures.append)
+    clock.pump([1] * 4)
+    assert not failures
+    clock.advance(1)
+    assert failures
