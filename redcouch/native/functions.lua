@@ -1,5 +1,5 @@
--- What native clients call. FCALL name 1 KEY ...: KEY with its prefix. A second key may name
--- the CAS counter, where it is not the usual one (COUNTER). On a cluster there is none.
+-- What native clients call. FCALL name 1 KEY ...: KEY with its prefix. A second key may be the CAS
+-- counter (COUNTER), and nothing else. On a cluster there is none.
 
 -- While a library is loaded Lua's own functions are not there: what needs them waits for a call.
 
@@ -61,7 +61,7 @@ local function expiry(exptime)
 end
 
 local function with_counter(keys)
-  return {keys[1], COUNTER and (keys[2] or COUNTER)}
+  return {keys[1], COUNTER}
 end
 
 local function wrong()
@@ -179,7 +179,7 @@ end
 
 local function register(name, callback, ...)
   local function checked(keys, args)
-    if #keys < 1 or #keys > (COUNTER and 2 or 1) then
+    if #keys < 1 or #keys > 2 or (keys[2] and keys[2] ~= COUNTER) then
       return wrong()
     end
     return callback(keys, args)

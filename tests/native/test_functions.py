@@ -208,3 +208,18 @@ def test_the_command(both: Both) -> None:
     assert run("functions", "dump", "--storage", both.url).out.startswith("#!lua name=redcouch\n")
     assert both.cli("FUNCTION", "DELETE", "redcouch").strip() == "OK"
     assert both.cli("FUNCTION", "LIST", "LIBRARYNAME", "redcouch").strip() == ""
+
+
+def test_another_second_key(both: Both) -> None:
+    """A key that is not the CAS counter is never counted up in its place, nor passed over."""
+    both.call("set", "rc:one", "1")
+    calls = (("set", "v"), ("touch", 60), ("delete",), ("incr",), ("append", "x"), ("get",))
+    with both.server.client() as client:
+        client.set("visits", 7)
+        for name, *arguments in calls:
+            for other in ("visits", "rc:two"):
+                with pytest.raises(redis.ResponseError, match="wrong arguments"):
+                    client.fcall(f"redcouch_{name}", 2, "rc:one", other, *arguments)
+        assert (client.get("visits"), client.exists("rc:two")) == (b"7", 0)
+        counter = "redcouch:sys:cas_counter"
+        assert client.fcall("redcouch_set", 2, "rc:one", counter, "v") == client.get(counter)
