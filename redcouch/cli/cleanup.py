@@ -62,7 +62,8 @@ def command(
     RedCouch keeps beside them: flags and CAS tokens, at redcouch:sys:item:PREFIX*.
 
     If memcached clients have used keys within the last hour, through any RedCouch on this
-    database, nothing is removed without --force.
+    database, nothing is removed without --force; nor if one with warm: would bring items back from
+    the old memcacheds.
 
     Exit status 1: keys were found and not removed, since you said no or clients use them.
     """

@@ -194,6 +194,17 @@ def json_option(function: Function) -> Function:
     )(function)
 
 
+def refuse(why: str) -> None:
+    """
+    Say why nothing is done, where there is a reason.
+
+    @raise click.exceptions.Exit: there is one: with status 1.
+    """
+    if why:
+        click.echo(f"redcouch: {why}", err=True)
+        raise click.exceptions.Exit(NO)
+
+
 def echo_json(value: Any) -> None:
     """Print a value as one line of JSON, in ASCII, which any locale has."""
     click.echo(json.dumps(value))

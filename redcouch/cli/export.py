@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import click
 
-from redcouch.backends.redis.fill_leases import state_key
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
     NO,
@@ -21,6 +20,7 @@ from redcouch.cli.common import (
     json_option,
     rate_option,
     read_nodes,
+    refuse,
     ring_option,
     show_key,
     show_option,
@@ -151,7 +151,7 @@ def command(
     with Stop() as stop:
         try:
             with open_storage(storage) as opened:
-                _refuse_outdated(opened)
+                refuse(opened.why_outdated())
                 pace = Pace(rate, stop)
                 with ExitStack() as stack, progress("exporting") as advance:
                     targets = [_Target(address, stack, counts.troubles) for address in nodes]
@@ -180,17 +180,6 @@ def command(
         raise CommandError("; ".join(counts.troubles))
     undone = counts.counts["failed"] or counts.evicted or report.counts
     raise click.exceptions.Exit(stop.status or (NO if undone else 0))
-
-
-def _refuse_outdated(storage: Storage) -> None:
-    """What clients have changed on the old memcacheds by themselves is not to be replaced."""
-    if storage.pipeline([("HGET", state_key(storage.layout), "stage")]) == [b"origin-first"]:
-        click.echo(
-            "redcouch: in the stage origin-first the old memcacheds are right, and what Redis has "
-            "may be out of date: nothing is exported",
-            err=True,
-        )
-        raise click.exceptions.Exit(NO)
 
 
 class _Target:

@@ -23,6 +23,7 @@ from redcouch.cli.common import (
     hash_storage_option,
     json_option,
     rate_option,
+    refuse,
     show_key,
 )
 from redcouch.cli.progress import Stop, progress
@@ -162,7 +163,9 @@ def command(
     type stays always. An item that is marked stale (md with I) stays an item.
 
     From then on, memcached clients of the hash layout do not have the item. If they have used
-    such keys within the last hour, nothing is done without --force. --with-flags keeps
+    such keys within the last hour, or a RedCouch with warm: would bring items back from the old
+    memcacheds, nothing is done without --force; in the stage origin-first nothing at all, as
+    Redis may be out of date. --with-flags keeps
     what a plain string has no room for: flags and CAS token. To go on after
     Ctrl-C or a lost connection, run it again.
 
@@ -187,6 +190,7 @@ def command(
     with Stop() as stop:
         try:
             with open_storage(storage) as opened, progress("promoting") as advance:
+                refuse(opened.why_outdated())
                 if not force:
                     refuse_recent_use(opened, os.fsencode(pattern))
                 promotion = _Promotion(

@@ -33,14 +33,15 @@ def force_option(function: Function) -> Function:
     return click.option(
         "--force",
         is_flag=True,
-        help="Do it though memcached clients have used such keys within the last hour.",
+        help="Do it though memcached clients have used such keys within the last hour, or "
+        "items would come back from old memcacheds.",
     )(function)
 
 
 def refuse_recent_use(storage: Storage, pattern: bytes) -> None:
     """
     Name the prefixes that clients have used within the last hour, and that a key which
-    matches the pattern may have.
+    matches the pattern may have; and say so where items would come back.
 
     @raise click.exceptions.Exit: there are some: with status 1.
     """
@@ -50,6 +51,8 @@ def refuse_recent_use(storage: Storage, pattern: bytes) -> None:
     recorded = usage.recorded.get("prefix", usage.looked or 0)
     if usage.since is not None and recorded > max(usage.since + LAPSE + 1, now - RECENT):
         doubts.append(f"the record of prefixes has been lost, and begins at {at(recorded)}")
+    if refilled := storage.why_refilled():
+        doubts.append(refilled)
     for doubt in doubts:
         click.echo(f"redcouch: {doubt}", err=True)
     if not (used or doubts):

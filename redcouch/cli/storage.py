@@ -35,7 +35,13 @@ from redcouch.backends.redis import scripts
 from redcouch.backends.redis.cluster.fills import FillRecords
 from redcouch.backends.redis.cluster.slots import SLOTS, slot_of
 from redcouch.backends.redis.cluster.topology import AddressMap
-from redcouch.backends.redis.fill_leases import denied_key, is_paused, lease_key, state_key
+from redcouch.backends.redis.fill_leases import (
+    denied_key,
+    is_paused,
+    lease_key,
+    members_key,
+    state_key,
+)
 from redcouch.backends.redis.layout import (
     SIDE,
     SYSTEM_PREFIX,
@@ -77,6 +83,9 @@ _REDIS = (
     *("redis", "rediss", "redis+unix", "redis+sentinel", "rediss+sentinel"),
     *("redis+cluster", "rediss+cluster"),
 )
+
+GONE = 10.0
+"""Seconds without word after which a RedCouch serves no more, see C{members.lua}."""
 
 T = TypeVar("T")
 
@@ -411,6 +420,32 @@ class Storage:
         if is_paused(begin, end, time.time()):
             fields = f"fields from and until of {state.decode(errors='backslashreplace')}"
             return f"nothing is brought over while a flush_all is due: see the {fields}"
+        return ""
+
+    def why_outdated(self) -> str:
+        """Why what is here may be out of date; C{""} where it is right."""
+        if self.pipeline([("HGET", state_key(self.layout), "stage")]) == [b"origin-first"]:
+            return (
+                "in the stage origin-first the old memcacheds are right, and what Redis has may be "
+                "out of date: nothing is done"
+            )
+        return ""
+
+    def why_refilled(self) -> str:
+        """Why an item that is taken away may come back; C{""} where it does not."""
+        layout, now = self.layout, self.clock()
+        stage, members = self.pipeline(
+            [("HGET", state_key(layout), "stage"), ("HGETALL", members_key(layout))]
+        )
+        records = members.values() if isinstance(members, dict) else ()  # or it is no hash
+        beats = (record.partition(b" ")[0] for record in records)
+        if stage != b"redis-only" and any(
+            beat.isdigit() and int(beat) / 1000 > now - GONE for beat in beats
+        ):
+            return (
+                "a RedCouch with warm: brings items back that the old memcacheds have: "
+                "see redcouch stage redis-only"
+            )
         return ""
 
     def take_leases(self, keys: Sequence[bytes]) -> list[Any]:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 import click
 
 from redcouch.backends.origin.url import OriginLocation
-from redcouch.cli.common import NO, json_option, rate_option
+from redcouch.cli.common import NO, json_option, rate_option, refuse
 from redcouch.cli.import_items import Copier, ImportCounts, show_counts
 from redcouch.cli.progress import Stop
 from redcouch.cli.rate_limit import Pace
@@ -114,7 +114,5 @@ def _begin(opened: WarmStorage, origin: OriginLocation) -> tuple[int, list[int]]
     why = opened.storage.why_closed() or why_unlike(status.members, origin)
     if status.pending is None:
         why = "the old memcacheds have missed too much to be believed"
-    if why:
-        click.echo(f"redcouch: {why}", err=True)
-        raise click.exceptions.Exit(NO)
+    refuse(why)
     return status.version, items

@@ -25,7 +25,7 @@ from redcouch.backends.redis.layout import CAS_COUNTER, FLUSH_AT
 from redcouch.backends.redis.replies import error_code, failed_by
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import read_storage_url, storage_url_option
-from redcouch.cli.storage import ClusterStorage, Storage, at_once, check, open_storage
+from redcouch.cli.storage import GONE, ClusterStorage, Storage, at_once, check, open_storage
 from redcouch.errors import ConfigurationError, ServerError
 from redcouch.memcached_client.node import BlockingNode
 from redcouch.memcached_client.protocol import LAST_SECOND
@@ -39,9 +39,6 @@ FRESH = 1.0
 
 HOLD = 2.0
 """Seconds that clients wait at most while a stage changes."""
-
-GONE = 10.0
-"""The same after which one serves no more, see C{members.lua}."""
 
 _DIGITS = 15
 """A number with more makes no sense, as in C{members.lua}."""

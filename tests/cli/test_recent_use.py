@@ -19,6 +19,7 @@ from tests.cli.running import run
 from tests.differential.binary import GETKQ, NOOP, frame
 from tests.support import servers
 from tests.support.polling import eventually
+from tests.support.requirements import needs
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import Wire, ask
 
@@ -105,6 +106,38 @@ def test_a_lost_record(own_redis: RedisServer) -> None:
         assert run(*promote).status == 1
         client.hset("redcouch:sys:traffic:prefix", RECORDED, now - 600)
         assert run(*promote).status == 0
+
+
+@needs("memcached")
+@pytest.mark.parametrize("command", [("promote", "*", "--to", "string"), ("cleanup", "--yes")])
+def test_what_would_come_back(own_redis: RedisServer, command: tuple[str, ...]) -> None:
+    """While a RedCouch would bring items back from an old memcached, none is taken away."""
+    with servers.memcached() as old:
+        url = f"warm:{own_redis.url}?from=memcached://127.0.0.1:{old.port}"
+        with servers.redcouch(url) as bridge:
+            use(bridge, own_redis, b"k")
+            long_ago(own_redis)
+            refused = run(*command, "--storage", own_redis.url)
+            assert refused.status == 1
+            assert "brings items back that the old memcacheds have" in refused.err
+            assert run("sweep", "--storage", url).status == 0
+            assert run("stage", "redis-only", "--storage", url).status == 0
+            assert run(*command, "--storage", own_redis.url).status == 0
+            assert ask(bridge.address, b"get k\r\n", b"END\r\n") == b"END\r\n"
+
+
+@needs("memcached")
+def test_old_memcacheds_that_are_right(own_redis: RedisServer) -> None:
+    """In origin-first Redis may be out of date: no item becomes a string, with --force either."""
+    with servers.memcached() as old:
+        url = f"warm:{own_redis.url}?from=memcached://127.0.0.1:{old.port}"
+        assert run("stage", "origin-first", "--storage", url).status == 0
+        with servers.redcouch(url) as bridge, own_redis.client() as client:
+            use(bridge, own_redis, b"k")
+            assert ask(old.address, b"set k 0 0 5\r\nnewer\r\n", b"\r\n") == b"STORED\r\n"
+            refused = run("promote", "k", "--to", "string", "--force", "--storage", own_redis.url)
+            assert (refused.status, client.exists("k")) == (1, 0)
+            assert "may be out of date" in refused.err
 
 
 def test_cleanup(own_redis: RedisServer) -> None:
