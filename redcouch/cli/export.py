@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import click
@@ -110,7 +110,8 @@ class ExportCounts:
 @click.option(
     "--flush",
     is_flag=True,
-    help="Empty the memcacheds first, so that they keep nothing that the storage does not have.",
+    help="Empty the memcacheds first, so that they keep nothing that the storage does not have. "
+    "Where it has nothing, they are left alone.",
 )
 @show_option("How many failures, and how many differences, to name; all are counted.")
 @rate_option
@@ -152,6 +153,10 @@ def command(
         try:
             with open_storage(storage) as opened:
                 refuse(opened.why_outdated())
+                found = chain.from_iterable(opened.scan())
+                first = [*islice(found, 1)]
+                if flush and not first:
+                    refuse("there are no items under this prefix: no memcached is emptied")
                 pace = Pace(rate, stop)
                 with ExitStack() as stack, progress("exporting") as advance:
                     targets = [_Target(address, stack, counts.troubles) for address in nodes]
@@ -159,7 +164,7 @@ def command(
                         for target in targets:
                             target.ask(BlockingNode.flush)
                     exporter = _Exporter(opened, owners, targets, counts)
-                    for keys in pace.portions(chain.from_iterable(opened.scan()), BATCH):
+                    for keys in pace.portions(chain(first, found), BATCH):
                         exporter.export(keys)
                         advance(len(keys))
                     counts.evicted = sum(target.evicted for target in targets)

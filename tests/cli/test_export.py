@@ -128,6 +128,16 @@ def test_what_is_left_on_the_memcached(
     assert get(memcached.address, b"kept") == (b"1", 0)
 
 
+def test_a_storage_without_items(memcached: Memcached, any_redis: RedisServer) -> None:
+    """Where nothing is under the prefix, which may be a wrong one, --flush empties no memcached."""
+    fill(memcached.address, {b"kept": Given(b"1")})
+    url = f"{any_redis.url}?prefix=mistyped:"
+    said = run("export", "--to", url_of(memcached), "-s", url, "--flush")
+    assert (said.status, said.out) == (1, "")
+    assert "no memcached is emptied" in said.err
+    assert get(memcached.address, b"kept") == (b"1", 0)
+
+
 @needs("memcached")
 def test_fleet(redcouch: RedCouch, any_redis: RedisServer) -> None:
     """Each item goes to the memcached where its clients look for it, and to no other."""
