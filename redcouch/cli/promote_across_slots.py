@@ -35,7 +35,8 @@ class _PendingString:
 
     @ivar left: milliseconds to live; -1 for ever.
     @ivar over_at: when it will be over, in milliseconds of the UNIX time of its node.
-    @ivar placed: SHA-1 of the string that has been put in place; empty where none has.
+    @ivar placed: SHA-1 of the string that has been put in place, and when it will be over, by its
+        node; empty where none has.
     """
 
     item: bytes
@@ -45,7 +46,7 @@ class _PendingString:
     token: bytes = b""
     left: int = -1
     over_at: int = -1
-    placed: str = ""
+    placed: tuple[str, int] | tuple[()] = ()
     answer: Promoted = None
 
 
@@ -115,14 +116,15 @@ def _place(
             b"=" + one.value,
             b"" if one.left < 0 else b"%d" % max(one.left, 1),
             "1" if overwrite else "",
-            one.placed,
+            *(one.placed or ("", "")),
         ]
         for one in several
     ]
     for one, reply in zip(several, storage.run(scripts.PLACE, calls), strict=True):
+        if isinstance(reply, int):
+            one.placed = sha1(one.value, usedforsecurity=False).hexdigest(), reply
+            reply = b"promoted"
         one.answer = reply if isinstance(reply, Exception) else [reply, one.flags]
-        if reply == b"promoted":
-            one.placed = sha1(one.value, usedforsecurity=False).hexdigest()
 
 
 def _remove(storage: Storage, several: Sequence[_PendingString]) -> None:
@@ -141,5 +143,5 @@ def _remove(storage: Storage, several: Sequence[_PendingString]) -> None:
 def _retract(storage: Storage, several: Sequence[_PendingString]) -> None:
     """Take the strings away again."""
     placed = [one for one in several if one.placed]
-    for reply in storage.run(scripts.PLACE, [[one.new, "", "", "", one.placed] for one in placed]):
+    for reply in storage.run(scripts.PLACE, [[one.new, "", "", "", *one.placed] for one in placed]):
         check(reply)

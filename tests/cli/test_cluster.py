@@ -329,6 +329,25 @@ def test_promoting_what_there_is_no_room_for(
     assert (items.get("k"), client.get("k")) == (b"now", None)
 
 
+def test_promoting_what_is_written_as_a_string(
+    any_redis: Cluster, client: redis.RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A string that a service writes meanwhile stays, though it has the bytes of the item's."""
+    Items(client).set("k", "same", ttl=60)
+
+    def place_and_write(*arguments: Any) -> None:
+        place(*arguments)
+        client.set("k", "same", ex=3600)
+        client.delete("rc:k")
+
+    place = promote_across_slots._place
+    monkeypatch.setattr(promote_across_slots, "_place", place_and_write)
+    said = run("promote", "k", "--to", "string", "--force", "-s", any_redis.url, "--json")
+    assert (said.status, said.json["promoted"]) == (0, 0)
+    assert (client.get("k"), client.exists("rc:k")) == (b"same", 0)
+    assert client.ttl("k") > 60
+
+
 def test_promote_with_flags(any_redis: Cluster) -> None:
     """There are no side keys on a cluster."""
     said = run("promote", "*", "--to", "string", "--with-flags", "-s", any_redis.url)

@@ -1,11 +1,16 @@
 -- Put a plain string at a key, which is KEYS[1], or take it away again. ARGV: value ('' to take it
 -- away), milliseconds to live ('' for ever), whether a string that is there is replaced ('1' or
--- ''), and the SHA-1 of what was put there before ('' for nothing): that is always replaced.
+-- ''), and of what was put there before the SHA-1 ('' for nothing) and when it was to be over: that
+-- is always replaced. The same bytes with another expiry are somebody else's.
 -- The value stands behind a letter, so that an empty one is another thing than none.
--- Gives 'promoted', or 'present' where there is something else.
+-- Gives when the string will be over, or 'present' where there is something else.
+
+-- Milliseconds by which that may differ: it is reckoned from two looks at the clock.
+local NEARLY = 100
 
 local there = redis.call('TYPE', item)['ok']
 local ours = there == 'string' and redis.sha1hex(redis.call('GET', item)) == ARGV[4]
+  and math.abs(over_at() - ARGV[5]) <= NEARLY
 if ARGV[1] == '' then
   if ours then
     redis.call('UNLINK', item)
@@ -17,4 +22,4 @@ elseif ARGV[2] == '' then
 else
   redis.call('SET', item, string.sub(ARGV[1], 2), 'PX', ARGV[2])
 end
-return 'promoted'
+return over_at()
