@@ -129,8 +129,11 @@ local function counting(mode)
   end
 end
 
-local function read(key)
-  local now = redis.call('HMGET', key, 'v', 'r', 'f', 'c')
+local function read(keys, args)
+  if #args > 0 then
+    return nil, wrong()
+  end
+  local now = redis.call('HMGET', keys[1], 'v', 'r', 'f', 'c')
   if now[1] then
     now[2] = decode(now[1])
     if not now[2] then
@@ -141,13 +144,13 @@ local function read(key)
 end
 
 local function get(keys, args)
-  local now, unreadable = read(keys[1])
+  local now, unreadable = read(keys, args)
   return unreadable or now[2]
 end
 
 -- {value, flags, token, seconds to live or -1}; a token of 0 compares with nothing.
 local function gets(keys, args)
-  local now, unreadable = read(keys[1])
+  local now, unreadable = read(keys, args)
   if unreadable or not now[2] then
     return unreadable or false
   end

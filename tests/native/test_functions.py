@@ -175,6 +175,8 @@ def test_what_is_wrong(both: Both) -> None:
         ("touch",),
         ("delete", "x"),
         ("append",),
+        ("get", "rc:other"),
+        ("gets", "rc:other"),
     ):
         with pytest.raises(redis.ResponseError):
             call(name, "rc:k", *arguments)
