@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from secrets import token_hex
 from typing import Any, TypeVar
 
 import click
@@ -30,7 +31,7 @@ from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
 from redcouch.cli.storage import Storage, open_storage
 from redcouch.cli.verify import Report, compare, kinds_of
-from redcouch.errors import ServerError
+from redcouch.errors import ConfigurationError, ServerError
 from redcouch.limits import MAX_KEY, Limits, is_key
 from redcouch.memcached_client.address import Address, ring_of
 from redcouch.memcached_client.node import BATCH, BlockingNode
@@ -160,6 +161,8 @@ def command(
                 pace = Pace(rate, stop)
                 with ExitStack() as stack, progress("exporting") as advance:
                     targets = [_Target(address, stack, counts.troubles) for address in nodes]
+                    for target in targets:
+                        target.ask(lambda node: _refuse_itself(opened, node))
                     if flush:
                         for target in targets:
                             target.ask(BlockingNode.flush)
@@ -185,6 +188,25 @@ def command(
         raise CommandError("; ".join(counts.troubles))
     undone = counts.counts["failed"] or counts.evicted or report.counts
     raise click.exceptions.Exit(stop.status or (NO if undone else 0))
+
+
+def _refuse_itself(storage: Storage, node: BlockingNode) -> None:
+    """
+    A RedCouch over this storage would empty it, and take what clients change meanwhile back.
+
+    @raise ConfigurationError: it is one, as it shows an item that is put into the storage.
+    """
+    if not node.is_redcouch:
+        return
+    layout, key = storage.layout, b"redcouch:probe:" + token_hex(8).encode()
+    item = (layout.field, layout.other_field, b"", 0, "PEXPIRE", 10_000, "set", "", "")
+    try:
+        storage.store([(key, item)])
+        (shown,) = node.present([key])
+    finally:
+        storage.unlink(layout.keys_of_item(storage.redis_key(key)))
+    if shown:
+        raise ConfigurationError(f"{node.address.shown} is a RedCouch over this very storage")
 
 
 class _Target:

@@ -69,6 +69,7 @@ class BlockingNode:
         self._clients: list[BlockingClient] = []
         #: By L{process_of<redcouch.memcached_client.protocol.process_of>}.
         self.process: str | None = None
+        self.is_redcouch = False
         self._binary: BlockingClient | None = None
         self._without_binary = ""  # why, once that is known
 
@@ -91,6 +92,7 @@ class BlockingNode:
         # Meta commands of 1.5 were an experiment with another syntax.
         before = stats.get("version", "").startswith(("1.4.", "1.5."))
         self.process = process_of(stats)
+        self.is_redcouch = "redcouch_version" in stats
         self.has_meta = not before and next(self._connection.ask(PROBE, 1, read_line)).code == b"MN"
 
     def _look_again(self, connection: BlockingClient) -> None:

@@ -138,6 +138,18 @@ def test_a_storage_without_items(memcached: Memcached, any_redis: RedisServer) -
     assert get(memcached.address, b"kept") == (b"1", 0)
 
 
+@pytest.mark.everywhere
+def test_a_redcouch_over_the_storage(any_storage: tuple[str, RedCouch]) -> None:
+    """It is no other side: --flush would empty the storage, and find no differences."""
+    storage, bridge = any_storage
+    fill(bridge.address, {b"k": Given(b"1")})
+    said = run("export", "--to", f"memcached://127.0.0.1:{bridge.port}", "--flush", "-s", storage)
+    assert (said.status, said.out) == (2, "")
+    assert "is a RedCouch over this very storage" in said.err
+    assert get(bridge.address, b"k") == (b"1", 0)
+    assert run("ls", "-s", storage, "--json").out.count("\n") == 1
+
+
 @needs("memcached")
 def test_fleet(redcouch: RedCouch, any_redis: RedisServer) -> None:
     """Each item goes to the memcached where its clients look for it, and to no other."""
