@@ -34,7 +34,7 @@ from redcouch.cli.verify import Report, compare, kinds_of
 from redcouch.errors import ConfigurationError, ServerError
 from redcouch.limits import MAX_KEY, Limits, is_key
 from redcouch.memcached_client.address import Address, ring_of
-from redcouch.memcached_client.node import BATCH, BlockingNode
+from redcouch.memcached_client.node import BATCH, WEIGHT, BlockingNode
 from redcouch.memcached_client.rings import Ring
 from redcouch.results import Item
 
@@ -250,7 +250,7 @@ class _Exporter:
 
     def export(self, keys: Sequence[bytes]) -> None:
         """Copy up to L{BATCH} items, and count what became of each."""
-        for several in self._storage.by_weight(keys):
+        for several in self._storage.by_weight(keys, WEIGHT):
             possible = [key for key, size in several.items() if self._may_go(key, size)]
             owned: dict[int, list[tuple[bytes, Item, float | None]]] = {}
             for key, stored in zip(possible, self._storage.read(possible), strict=True):

@@ -46,7 +46,7 @@ from redcouch.errors import ServerError
 from redcouch.limits import MAX_KEY, is_key
 from redcouch.memcached_client.item_reading import Fault
 from redcouch.memcached_client.key_listing import NEVER, ListedKey
-from redcouch.memcached_client.node import BATCH, BlockingNode
+from redcouch.memcached_client.node import BATCH, WEIGHT, BlockingNode
 
 _TOKENS = 2**24
 """How far the tokens of the two sides are kept apart."""
@@ -390,7 +390,8 @@ class _Change:
         assert self.opened.origin is not None
         owner = self.opened.origin.ring.owner
         with progress("comparing") as advance:
-            for keys in chain.from_iterable(map(storage.by_weight, storage.scan())):
+            several = (storage.by_weight(keys, WEIGHT) for keys in storage.scan())
+            for keys in chain.from_iterable(several):
                 stored = dict(zip(keys, storage.read([*keys]), strict=True))
                 of_node: dict[int, list[bytes]] = {}
                 for key in filter(is_key, keys):

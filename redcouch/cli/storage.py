@@ -73,9 +73,6 @@ NOT_AN_ITEM = "not an item"
 BATCH = 200
 """Keys that go to Redis together."""
 
-WEIGHT = 4 * 1024 * 1024
-"""Bytes of values that are asked for together, if they are more than one."""
-
 PATIENCE = 10
 """How many times the URL's timeout Redis may take: the commands ask for more at a time."""
 
@@ -351,7 +348,7 @@ class Storage:
         """What C{list.lua} says of each of these keys, or the error."""
         return self.run(self._list, [[self.redis_key(key)] for key in keys])
 
-    def by_weight(self, keys: Sequence[bytes], most: int = WEIGHT) -> Iterator[dict[bytes, int]]:
+    def by_weight(self, keys: Sequence[bytes], most: int) -> Iterator[dict[bytes, int]]:
         """These keys, with the sizes of their values: so many at a time as have C{most} bytes."""
         several: dict[bytes, int] = {}
         weight = 0

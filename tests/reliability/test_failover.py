@@ -9,21 +9,20 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
-import redis
 
 from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError, Survivor
 from tests.reliability.historians import historians, judge, wait_for_more
 from tests.support import servers
 from tests.support.polling import eventually
-from tests.support.servers import LOOPBACK, RedisServer
+from tests.support.servers import LOOPBACK, RedisServer, Sentinel
 from tests.support.wire import Address
 
 pytestmark = pytest.mark.once
 
 
 @contextmanager
-def watched(master: RedisServer) -> Iterator[str]:
-    """The URL of a master that three sentinels watch, with its replica."""
+def watched(master: RedisServer) -> Iterator[tuple[str, list[Sentinel]]]:
+    """The URL of a master that three sentinels watch, with its replica; and they."""
     with ExitStack() as running:
         sentinels = [
             running.enter_context(servers.sentinel(master.port, quorum=2)) for _ in range(3)
@@ -32,7 +31,7 @@ def watched(master: RedisServer) -> Iterator[str]:
         for sentinel in sentinels:
             eventually(lambda sentinel=sentinel: sentinel.knows() == complete)  # type: ignore[misc]
         hosts = ",".join(f"{LOOPBACK}:{sentinel.port}" for sentinel in sentinels)
-        yield f"redis+sentinel://{hosts}/main?timeout=10"
+        yield f"redis+sentinel://{hosts}/main?timeout=10", sentinels
 
 
 def test_failover() -> None:
@@ -45,7 +44,7 @@ def test_failover() -> None:
         native.replicaof(LOOPBACK, master.port)
         eventually(lambda: native.info("replication")["master_link_status"] == "up")
         with (
-            watched(master) as url,
+            watched(master) as (url, sentinels),
             servers.redcouch(url, "--workers", "2") as server,
         ):
             kinds = (Client, Client, MetaClient, BinaryClient)
@@ -59,15 +58,11 @@ def test_failover() -> None:
                 _until_stored(loads, 20)
                 for load in loads:
                     load.strict = False
-                take_for_dead_after(url, 300)
+                take_for_dead_after(sentinels, 300)
                 master.kill()
                 eventually(lambda: native.info("replication")["role"] == "master")
-                take_for_dead_after(url, 60_000)
-                eventually(
-                    lambda: all(
-                        one.sentinel_master("main")["flags"] == "master" for one in sentinels(url)
-                    )
-                )
+                take_for_dead_after(sentinels, 60_000)
+                eventually(lambda: all(one.names(replica.port) for one in sentinels))
                 _until_stored(loads, 20)  # each key twice at least: what is there is known again
                 for load in loads:
                     load.strict = True
@@ -83,22 +78,15 @@ def test_failover() -> None:
                     load.check(key, bytes.fromhex(field.decode()))
 
 
-def sentinels(url: str) -> Iterator[Any]:
-    """A client of each of those in a URL."""
-    for host in url.removeprefix("redis+sentinel://").partition("/")[0].split(","):
-        with redis.Redis(host=LOOPBACK, port=int(host.rpartition(":")[2])) as client:
-            yield client
-
-
-def take_for_dead_after(url: str, milliseconds: int) -> None:
+def take_for_dead_after(sentinels: Sequence[Sentinel], milliseconds: int) -> None:
     """How long a master may be silent: for long, but where one is to be replaced."""
-    for sentinel in sentinels(url):
-        sentinel.sentinel_set("main", "down-after-milliseconds", milliseconds)
+    for sentinel in sentinels:
+        sentinel.take_for_dead_after(milliseconds)
 
 
 @contextmanager
-def master_and_replica() -> Iterator[tuple[RedisServer, RedisServer, str]]:
-    """A master, its replica, and their URL, with three sentinels behind it."""
+def master_and_replica() -> Iterator[tuple[RedisServer, RedisServer, str, list[Sentinel]]]:
+    """A master, its replica, their URL, and the three sentinels behind it."""
     with (
         servers.redis_server("--repl-diskless-sync-delay", "0") as master,
         servers.redis_server("--repl-diskless-sync-delay", "0") as replica,
@@ -106,8 +94,8 @@ def master_and_replica() -> Iterator[tuple[RedisServer, RedisServer, str]]:
     ):
         native.replicaof(LOOPBACK, master.port)
         eventually(lambda: native.info("replication")["master_link_status"] == "up")
-        with watched(master) as url:
-            yield master, replica, url
+        with watched(master) as (url, sentinels):
+            yield master, replica, url, sentinels
 
 
 def role(server: RedisServer) -> str:
@@ -138,11 +126,11 @@ UNDECIDED = ("wait_start", "select_slave", "send_slaveof_noone")
 
 def fails_over_well(services: int) -> bool:
     """Have the sentinels do it; whether Redis has lost nothing, and then, neither may RedCouch."""
-    with master_and_replica() as (master, replica, url), ExitStack() as running:
+    with master_and_replica() as (master, replica, url, sentinels), ExitStack() as running:
         bridges = [running.enter_context(servers.redcouch(url)) for _ in range(services)]
         with historians([bridge.address for bridge in bridges]) as clients:
             wait_for_more(clients, 40)
-            leader = next(sentinels(url))
+            leader: Any = running.enter_context(sentinels[0].client())
             leader.execute_command("SENTINEL", "FAILOVER", "main")
             offsets = [0]
 
@@ -184,7 +172,7 @@ def test_unplanned_failover(harm: signal.Signals, services: int) -> None:
     count goes on from what the replica had when it was cut off. A master that wakes up again
     is not gone back to.
     """
-    with master_and_replica() as (master, replica, url), ExitStack() as running:
+    with master_and_replica() as (master, replica, url, sentinels), ExitStack() as running:
         bridges = [running.enter_context(servers.redcouch(url)) for _ in range(services)]
         counts = [Count(bridge.address, f"count-{place}") for place, bridge in enumerate(bridges)]
         for count in counts:
@@ -192,10 +180,10 @@ def test_unplanned_failover(harm: signal.Signals, services: int) -> None:
             for _ in range(50):
                 assert count.up()
         with replica.client() as native:
-            take_for_dead_after(url, 300)
+            take_for_dead_after(sentinels, 300)
             os.kill(master.pid, harm)
             eventually(lambda: native.info("replication")["role"] == "master")
-            take_for_dead_after(url, 60_000)
+            take_for_dead_after(sentinels, 60_000)
             had = [
                 int(bytes.fromhex(native.hget(f"rc:{one.name}", "v").decode())) for one in counts
             ]

@@ -87,6 +87,9 @@ _ADVICE = {
 }
 """Until when Redis refuses, by a word of its reason."""
 
+_TRIALS = (("EVALSHA", "0" * 40, 0), ("MULTI",), ("EXEC",))
+"""Commands that change nothing, with which it is tried whether they are there."""
+
 _NO_MASTER = frozenset({"READONLY", "MASTERDOWN"})
 """Error codes of a replica; reads may go on."""
 
@@ -348,10 +351,6 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         if self.link.is_in_use(self):
             raise txredisapi.InvalidData("a reply to nothing")
         self.replyReceived(reply)
-
-
-_TRIALS = (("EVALSHA", "0" * 40, 0), ("MULTI",), ("EXEC",))
-"""Commands that change nothing, with which it is tried whether they are there."""
 
 
 def _look(cursor: bytes) -> tuple[Any, ...]:
@@ -703,11 +702,10 @@ class RedisConnection:
             self.drop(f"no answer for {timeout:g} s")
 
     def _on_beat(self) -> None:
-        now = self.reactor.seconds()
-        self._make_sure(now)
-        self._beat_at = now
+        self._make_sure()
+        self._beat_at = self.reactor.seconds()
 
-    def _make_sure(self, now: float) -> None:
+    def _make_sure(self) -> None:
         """
         Where this process has stood still, the master may have been replaced meanwhile, and
         acknowledge all the same: nothing is sent before the sentinels have named it again. If
@@ -715,7 +713,8 @@ class RedisConnection:
         """
         if self._sentinels is None or self._protocol is None or self._unsure:
             return
-        if now - self._beat_at > 2 * _BEAT and self._sentinels.believed():
+        stood_still = self.reactor.seconds() - self._beat_at > 2 * _BEAT
+        if stood_still and self._sentinels.believed():
             self._unsure = True
             self._sentinels.find().addBoth(self._named_again)
 
@@ -762,7 +761,7 @@ class RedisConnection:
         """Something is to be sent in this turn of the reactor."""
         self._turn = self.reactor.seconds()
         self.reactor.callLater(0, self._end_turn)
-        self._make_sure(self._turn)
+        self._make_sure()
 
     def _end_turn(self) -> None:
         self._turn = 0.0
@@ -770,7 +769,7 @@ class RedisConnection:
 
     def _flush(self) -> None:
         """Write what this turn of the reactor has brought, of all clients together."""
-        self._make_sure(self.reactor.seconds())  # it may be in this turn that we stood still
+        self._make_sure()  # it may be in this turn that we stood still
         if self._outgoing and self._protocol is not None and not self._unsure:
             payload = b"".join(self._outgoing)
             self._outgoing.clear()

@@ -65,7 +65,6 @@ class Sentinels:
         assert location.master is not None
         self.name = location.master
         self.location = location
-        self.timeout = location.timeout
         given = (location.sentinel_user, location.sentinel_password)
         self.credentials = [word.encode() for word in given if word is not None]
         self.reactor = reactor
@@ -153,7 +152,7 @@ class _Search:
         self._sentinels = sentinels
         self._missing = set(missing)
         later = sentinels.reactor.callLater
-        self._timers = [later(sentinels.timeout, self._give_up)]
+        self._timers = [later(sentinels.location.timeout, self._give_up)]
         self._later = later
 
     def heard(self, sentinel: _Sentinel) -> None:
@@ -229,8 +228,9 @@ class _Sentinel:
             self._send_question()
             return
         self._ask_again = True
-        if self._sentinels.reactor.seconds() - self._asked_at > self._sentinels.timeout:
-            self._fail(f"no answer for {self._sentinels.timeout:g} s")
+        timeout = self._sentinels.location.timeout
+        if self._sentinels.reactor.seconds() - self._asked_at > timeout:
+            self._fail(f"no answer for {timeout:g} s")
 
     def disconnect(self) -> None:
         """Let go of it."""
