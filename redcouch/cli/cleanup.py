@@ -13,7 +13,7 @@ from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
     NO,
     CommandError,
-    echo_json,
+    give_json,
     json_option,
     rate_option,
     show_key,
@@ -85,7 +85,7 @@ def command(
             trouble = str(error)
     if as_json:
         facts = {"found": removal.found, "removed": removal.removed}
-        echo_json(facts | {"dry_run": dry_run, "interrupted": stop.requested})
+        give_json(facts | {"dry_run": dry_run, "interrupted": stop.requested})
     else:
         click.echo(("interrupted: " if stop.requested else "") + removal.text(dry_run))
     if trouble:

@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -26,6 +27,9 @@ NO = 1
 FAILED = 3
 """Exit status: a server cannot be reached, or failed."""
 
+_FACTS = "redcouch.facts"
+"""Where a command's context keeps what is to be printed as JSON; nowhere without C{--json}."""
+
 _SPAN = re.compile(r"([0-9]+)([smhd]?)")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -38,7 +42,18 @@ class CommandError(click.ClickException):
     exit_code = FAILED
 
     def show(self, file: Any = None) -> None:
-        click.echo("redcouch: " + " ".join(self.message.split()), file=file, err=True)
+        with suppress(OSError):  # of a full disk: the status is to be this one all the same
+            click.echo("redcouch: " + " ".join(self.message.split()), file=file, err=True)
+
+
+class Refusal(CommandError):  # noqa: N818 - nothing went wrong
+    """Ends the command with status 1, and with what may be several lines: the answer is no."""
+
+    exit_code = NO
+
+    def show(self, file: Any = None) -> None:
+        with suppress(OSError):
+            click.echo(f"redcouch: {self.message}", file=file, err=True)
 
 
 class Interrupted(CommandError):  # noqa: N818 - nothing went wrong
@@ -188,21 +203,44 @@ def rate_option(function: Function) -> Function:
 
 
 def json_option(function: Function) -> Function:
-    """C{--json}, for the argument C{as_json}."""
+    """C{--json}, for the argument C{as_json}; L{end_json} says the rest."""
     return click.option(
-        "--json", "as_json", is_flag=True, help="Print JSON, for programs to read."
+        "--json",
+        "as_json",
+        is_flag=True,
+        is_eager=True,
+        callback=_begin_json,
+        help='Print JSON, for programs to read. What goes wrong is its "error".',
     )(function)
+
+
+def _begin_json(ctx: click.Context, param: click.Parameter, wanted: bool) -> bool:
+    if wanted:
+        ctx.meta[_FACTS] = {}
+    return wanted
+
+
+def end_json(ctx: click.Context, error: str | None) -> None:
+    """Print what a command has told by L{give_json}, if it had C{--json}, and what went wrong."""
+    if _FACTS in ctx.meta:
+        facts = ctx.meta[_FACTS] | ({} if error is None else {"error": error})
+        if facts:
+            echo_json(facts)
 
 
 def refuse(why: str) -> None:
     """
     Say why nothing is done, where there is a reason.
 
-    @raise click.exceptions.Exit: there is one: with status 1.
+    @raise Refusal: there is one.
     """
     if why:
-        click.echo(f"redcouch: {why}", err=True)
-        raise click.exceptions.Exit(NO)
+        raise Refusal(why)
+
+
+def give_json(facts: dict[str, Any]) -> None:
+    """Have this printed when the command ends, with what went wrong, if something did."""
+    click.get_current_context().meta[_FACTS] = facts
 
 
 def echo_json(value: Any) -> None:

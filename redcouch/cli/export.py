@@ -17,7 +17,7 @@ from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
     NO,
     CommandError,
-    echo_json,
+    give_json,
     json_option,
     rate_option,
     read_nodes,
@@ -180,7 +180,7 @@ def command(
     report.seconds = time.monotonic() - began - counts.seconds
     if as_json:
         differences = report.json | {"complete": verified, "same": verified and not report.counts}
-        echo_json(counts.json | {"interrupted": stop.requested, "verify": differences})
+        give_json(counts.json | {"interrupted": stop.requested, "verify": differences})
     else:
         click.echo(("interrupted: " if stop.requested else "") + counts.text)
         click.echo(("" if verified else "not verified: ") + report.text)

@@ -17,10 +17,11 @@ from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
     NO,
     CommandError,
-    echo_json,
+    give_json,
     json_option,
     nodes_argument,
     rate_option,
+    refuse,
     ring_option,
     storage_url_option,
 )
@@ -159,9 +160,8 @@ def command(
             counts.troubles.append(str(error))
     counts.seconds = time.monotonic() - began
     show_counts(counts, stop, as_json)
-    if refused:
-        click.echo(f"redcouch: {refused}", err=True)
-    raise click.exceptions.Exit(stop.status or (NO if refused or counts.counts["failed"] else 0))
+    refuse("" if stop.requested else refused)
+    raise click.exceptions.Exit(stop.status or (NO if counts.counts["failed"] else 0))
 
 
 def show_counts(counts: ImportCounts, stop: Stop, as_json: bool) -> None:
@@ -171,7 +171,7 @@ def show_counts(counts: ImportCounts, stop: Stop, as_json: bool) -> None:
     @raise CommandError: a server has failed.
     """
     if as_json:
-        echo_json(counts.json | {"interrupted": stop.requested})
+        give_json(counts.json | {"interrupted": stop.requested})
     else:
         click.echo(("interrupted: " if stop.requested else "") + counts.text)
     if counts.troubles:

@@ -10,9 +10,9 @@ import click
 from redcouch.backends.redis.layout import NO_CAS
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
-    NO,
     CommandError,
-    echo_json,
+    Refusal,
+    give_json,
     json_option,
     key_argument,
     show_key,
@@ -52,12 +52,11 @@ def command(
     if stored.fault is not None:
         raise CommandError(f"{show_key(name)}: {stored.fault}")
     if stored.item is None:
-        click.echo(f"redcouch: {show_key(name)}: there is no such item", err=True)
-        raise click.exceptions.Exit(NO)
+        raise Refusal(f"{show_key(name)}: there is no such item")
     if raw:
         click.echo(stored.item.value, nl=False)
     elif as_json:
-        echo_json(_json(name, redis_key, stored, stored.item))
+        give_json(_json(name, redis_key, stored, stored.item))
     else:
         click.echo(_text(name, redis_key, stored, stored.item, full))
 

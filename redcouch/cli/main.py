@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from redcouch import __version__
-from redcouch.cli.common import CommandError, Interrupted
+from redcouch.cli.common import CommandError, Interrupted, end_json
 from redcouch.errors import ConfigurationError, ServerError
 
 COMMANDS = {
@@ -59,13 +59,26 @@ class Program(click.Group):
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            with _in_one_line():
-                return super().invoke(ctx)
-        except ConfigurationError as error:
-            raise click.UsageError(str(error), ctx) from None
-        except ServerError as error:
-            raise CommandError(str(error)) from None
+        with _in_one_line():
+            why = None
+            try:
+                with _in_one_line(), _as_exceptions_of_click(ctx):
+                    return super().invoke(ctx)
+            except click.ClickException as error:
+                why = error.format_message()
+                raise
+            finally:
+                end_json(ctx, why)
+
+
+@contextmanager
+def _as_exceptions_of_click(ctx: click.Context) -> Iterator[None]:
+    try:
+        yield
+    except ConfigurationError as error:
+        raise click.UsageError(str(error), ctx) from None
+    except ServerError as error:
+        raise CommandError(str(error)) from None
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
     NO,
     CommandError,
-    echo_json,
+    give_json,
     hash_storage_option,
     json_option,
     rate_option,
@@ -204,7 +204,7 @@ def command(
             trouble = str(error)
     counts.seconds = time.monotonic() - began
     if as_json:
-        echo_json(counts.json | {"dry_run": dry_run, "interrupted": stop.requested})
+        give_json(counts.json | {"dry_run": dry_run, "interrupted": stop.requested})
     else:
         click.echo(("interrupted: " if stop.requested else "") + counts.text(dry_run, with_flags))
     if trouble:

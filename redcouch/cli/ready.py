@@ -8,7 +8,7 @@ import click
 
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.backends.redis.usage_store import tell_senseless
-from redcouch.cli.common import NO, echo_json, json_option, read_span, show_key, storage_option
+from redcouch.cli.common import NO, give_json, json_option, read_span, show_key, storage_option
 from redcouch.cli.storage import open_storage
 from redcouch.cli.traffic import ago, at, fetch, show_gap
 from redcouch.telemetry.client_names import Network, plain_host
@@ -65,7 +65,7 @@ def command(
     reason = _why_not(inventory, speakers, quiet_for, now)
     if as_json:
         clients = [{"client": show_key(one.name), "last": one.last} for one in speakers]
-        echo_json(
+        give_json(
             {"ready": reason is None, "reason": reason, "clients": clients, "gap": inventory.gap}
         )
     elif reason is None:

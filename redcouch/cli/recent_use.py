@@ -13,7 +13,7 @@ from typing import TypeAlias, TypeVar
 import click
 
 from redcouch.backends.redis.usage_store import tell_senseless
-from redcouch.cli.common import NO, show_key
+from redcouch.cli.common import Refusal, show_key
 from redcouch.cli.storage import Storage
 from redcouch.cli.traffic import ago, at, fetch
 from redcouch.telemetry.usage import LAPSE, MOST, SEPARATOR, Usage, UsageSample
@@ -43,7 +43,7 @@ def refuse_recent_use(storage: Storage, pattern: bytes) -> None:
     Name the prefixes that clients have used within the last hour, and that a key which
     matches the pattern may have; and say so where items would come back.
 
-    @raise click.exceptions.Exit: there are some: with status 1.
+    @raise Refusal: there are some.
     """
     usage, now = fetch(storage), storage.clock()
     used = [one for one in recently_used(usage, pattern) if one.last > now - RECENT]
@@ -53,20 +53,16 @@ def refuse_recent_use(storage: Storage, pattern: bytes) -> None:
         doubts.append(f"the record of prefixes has been lost, and begins at {at(recorded)}")
     if refilled := storage.why_refilled():
         doubts.append(refilled)
-    for doubt in doubts:
-        click.echo(f"redcouch: {doubt}", err=True)
     if not (used or doubts):
         return
     if used:
-        click.echo(
-            "redcouch: memcached clients have used such keys within the last hour:", err=True
-        )
+        doubts.append("memcached clients have used such keys within the last hour:")
     for one in used[:_NAMED]:
         prefix = show_key(one.name) or "(without a prefix)"
-        click.echo(f"{ago(now - one.last) + ' ago':>12}  {prefix}", err=True)
+        doubts.append(f"{ago(now - one.last) + ' ago':>12}  {prefix}")
     more = f"and {len(used) - _NAMED} more; " if len(used) > _NAMED else ""
-    click.echo(f"{more}nothing is changed without --force", err=True)
-    raise click.exceptions.Exit(NO)
+    doubts.append(f"{more}nothing is changed without --force")
+    raise Refusal("\n".join(doubts))
 
 
 def recently_used(usage: Usage, pattern: bytes) -> Iterator[UsageSample]:

@@ -21,7 +21,7 @@ from redcouch.cli.common import (
     CommandError,
     Finite,
     Interrupted,
-    echo_json,
+    give_json,
     json_option,
     show_key,
 )
@@ -133,7 +133,7 @@ def command(
         except (Refused, NotFollowed) as error:
             loses = error.loses if isinstance(error, Refused) else None
             if as_json:
-                echo_json({"changed": False, "reason": str(error), "force": loses})
+                give_json({"changed": False, "reason": str(error), "force": loses})
             else:
                 click.echo(f"Not changed: {error}.")
                 if loses:
@@ -143,7 +143,7 @@ def command(
             text = f"interrupted: the stage is {opened.status().stage.value}"
             raise Interrupted(interrupt, text) from None
         if as_json:
-            echo_json({"changed": True, **_as_json(opened.status(), _why_not(opened))})
+            give_json({"changed": True, **_as_json(opened.status(), _why_not(opened))})
         else:
             click.echo(f"The stage is {stage} now, for {_count(opened)}.")
 
@@ -195,7 +195,7 @@ def _show(opened: WarmStorage, as_json: bool) -> None:
     why_not = _why_not(opened)
     status = opened.status()
     if as_json:
-        echo_json(_as_json(status, why_not))
+        give_json(_as_json(status, why_not))
     else:
         names = ", ".join(one.name for one in status.members) or "none"
         click.echo(f"stage          {status.stage.value}")

@@ -12,10 +12,11 @@ import click
 from redcouch.cli.common import (
     NO,
     CommandError,
-    echo_json,
+    give_json,
     json_option,
     nodes_argument,
     rate_option,
+    refuse,
     ring_option,
     show_key,
     show_option,
@@ -107,13 +108,12 @@ def command(
         except ServerError as error:
             trouble = str(error)
     if as_json:
-        echo_json(counts.json | {"complete": not (trouble or stop.requested)})
+        give_json(counts.json | {"complete": not (trouble or stop.requested)})
     else:
         click.echo(("interrupted: " if stop.requested else "") + counts.text)
     if trouble:
         raise CommandError(trouble)
-    if refused:
-        click.echo(f"redcouch: {refused}", err=True)
+    refuse("" if stop.requested else refused)
     left = counts.elsewhere - counts.deleted
     raise click.exceptions.Exit(stop.status or (NO if left else 0))
 

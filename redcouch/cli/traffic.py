@@ -11,7 +11,7 @@ import click
 
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS, read_replies, tell_senseless
-from redcouch.cli.common import NO, echo_json, json_option, show_key, storage_option
+from redcouch.cli.common import NO, give_json, json_option, show_key, storage_option
 from redcouch.cli.storage import Storage, check, open_storage
 from redcouch.errors import ConfigurationError
 from redcouch.telemetry.client_names import ClientNames
@@ -61,7 +61,7 @@ def command(names: ClientNames, storage: RedisLocation, as_json: bool) -> None:
     for key in inventory.senseless:
         click.echo(f"redcouch: {tell_senseless(key)}", err=True)
     if as_json:
-        echo_json(_as_json(inventory, names))
+        give_json(_as_json(inventory, names))
     else:
         _show(inventory, names, now)
     if inventory.since is None:

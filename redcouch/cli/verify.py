@@ -18,7 +18,7 @@ from redcouch.cli.common import (
     NO,
     CommandError,
     Finite,
-    echo_json,
+    give_json,
     json_option,
     rate_option,
     read_node,
@@ -194,7 +194,7 @@ def command(
     whole = not (trouble or stop.requested)
     if as_json:
         same = {"complete": whole, "same": whole and not report.counts}
-        echo_json(report.json | same)
+        give_json(report.json | same)
     else:
         click.echo(("" if whole else "not complete: ") + report.text)
     if trouble:

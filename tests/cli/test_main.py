@@ -59,6 +59,35 @@ def test_output_that_is_lost(words: str, output: str, why: str) -> None:
     assert why in said.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "cleanup --yes",
+        "export --to memcached://127.0.0.1:1",
+        "import memcached://127.0.0.1:1",
+        "inspect k",
+        "ls",
+        "promote * --to string",
+        "ready --quiet-for 1h",
+        "stage",
+        "traffic",
+        "verify memcached://127.0.0.1:1",
+    ],
+)
+def test_a_failure_as_json(words: str) -> None:
+    """Whatever fails, who has asked for JSON can read it, and why; and has the same status."""
+    said = run(*words.split(), "--json", env={"REDCOUCH_STORAGE": "redis://127.0.0.1:1"})
+    assert said.status == 3
+    assert said.err == f"redcouch: {said.json['error']}\n"
+    assert "Connection refused" in said.err
+
+
+def test_a_full_disk_for_what_is_wrong() -> None:
+    """The status is that of what is wrong, also where there is no room to say it."""
+    told = f"{shlex.quote(str(REDCOUCH))} ls -s redis://127.0.0.1:1 >/dev/full 2>&1"
+    assert subprocess.run(told, shell=True).returncode == 3
+
+
 def test_interrupted_while_it_begins(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,7 +189,8 @@ def test_a_wrong_storage_url(url: str, why: str) -> None:
 def test_an_option_without_effect(words: str, why: str) -> None:
     """It is refused, before anything is asked of anybody."""
     said = run(*words.split(), env={"REDCOUCH_STORAGE": "redis://127.0.0.1:1"})
-    assert (said.status, said.out) == (2, "")
+    assert said.status == 2
+    assert why in said.json["error"] if "--json" in words else said.out == ""
     assert why in said.err
 
 

@@ -68,7 +68,9 @@ def test_promote(own_redis: RedisServer) -> None:
     assert "  session:\n" in refused.err
     assert "user:" not in refused.err
     assert refused.err.endswith("nothing is changed without --force\n")
-    assert run("promote", "session:*", "--dry-run", *string).status == 1
+    as_json = run("promote", "session:*", "--dry-run", "--json", *string)
+    assert as_json.status == 1
+    assert as_json.err == f"redcouch: {as_json.json['error']}\n"
     with own_redis.client() as client:
         assert client.exists("rc:session:1", "rc:user:1") == 2
         assert run("promote", "other:*", *string).status == 0
