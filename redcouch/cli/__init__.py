@@ -14,9 +14,11 @@ from types import FrameType
 
 def run() -> None:
     """
-    The program: Ctrl-C and SIGTERM end it in one line, also while it begins, and once it has ended.
+    The program: Ctrl-C, SIGTERM and a terminal that goes away (SIGHUP, but not under C{nohup}) end
+    it in one line, also while it begins, and once it has ended.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in endings()[1:]:
+        signal.signal(number, _terminate)
     try:
         from redcouch.cli.main import main
 
@@ -25,8 +27,14 @@ def run() -> None:
         print("redcouch: interrupted", file=sys.stderr)
         raise SystemExit(status_of(interrupt)) from None
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in endings():
             signal.signal(number, signal.SIG_IGN)
+
+
+def endings() -> list[signal.Signals]:
+    """The signals by which somebody ends it."""
+    under_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if under_nohup else [signal.SIGHUP])]
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -34,5 +42,5 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def status_of(interrupt: KeyboardInterrupt) -> int:
-    """The exit status of what was ended so: 130, or 143."""
+    """The exit status of what was ended so: 130, 143 or 129."""
     return 128 + next(iter(interrupt.args), signal.SIGINT)

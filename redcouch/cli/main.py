@@ -105,8 +105,8 @@ def _in_one_line() -> Iterator[None]:
     epilog=(
         "Exit status: 0 it is done, or the answer is yes; 1 the answer is no, or something was "
         "left undone (with --dry-run: would be); 2 the command line is wrong; 3 a server cannot be "
-        "reached, or failed; 130 and 143 ended by Ctrl-C or SIGTERM, after saying what had been "
-        "done."
+        "reached, or failed; 130, 143 and 129 ended by Ctrl-C, SIGTERM or SIGHUP, after saying "
+        "what had been done."
     ),
 )
 @click.version_option(__version__, prog_name="redcouch", message="RedCouch %(version)s")

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from redcouch.cli import endings
+
 
 class Stop:
     """
-    Whether somebody has told the command to end, by Ctrl-C or SIGTERM. The work
+    Whether somebody has told the command to end, by Ctrl-C, SIGTERM or SIGHUP. The work
     looks at L{requested} between its batches, so that each is done or not begun.
     A second Ctrl-C ends it at once. Use it in a C{with} statement.
     """
@@ -22,7 +24,7 @@ class Stop:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stop:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in endings():
             self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -50,7 +52,7 @@ class Stop:
 
     @property
     def status(self) -> int:
-        """The exit status that says so: 130 or 143; 0 if nobody has."""
+        """The exit status that says so: 130, 143 or 129; 0 if nobody has."""
         return 128 + self._signal if self._signal else 0
 
 

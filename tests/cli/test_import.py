@@ -223,7 +223,7 @@ def test_a_memcached_that_goes_away(any_redis: RedisServer, client: redis.Redis)
 
 
 @pytest.mark.everywhere
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c(
     how: signal.Signals, memcached: Memcached, old: str, any_redis: RedisServer, client: redis.Redis
 ) -> None:

@@ -30,7 +30,7 @@ def test_help_lists_the_commands_and_the_statuses() -> None:
     assert said.status == 0
     for name in COMMANDS:
         assert f"\n  {name} " in said.out
-    assert "130 and 143" in said.out
+    assert "130, 143 and 129" in said.out
 
 
 def test_a_command_imports_only_what_it_needs() -> None:
@@ -133,12 +133,28 @@ def test_numbers_to_reckon_with(words: str, number: str) -> None:
     assert f"Invalid value for '{words.split()[-1]}': {number} is" in ended.err
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("words", ["ls", "inspect k", "ready --quiet-for 1h", "traffic"])
-def test_terminated(words: str) -> None:
-    """SIGTERM ends what waits for a Redis that says nothing, with a word and its own status."""
+def test_terminated(words: str, number: signal.Signals) -> None:
+    """It ends what waits for a Redis that says nothing, with a word and its own status."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         process = start(*words.split(), "-s", f"redis://127.0.0.1:{silent.getsockname()[1]}")
         with silent.accept()[0]:
+            process.send_signal(number)
+            assert finish(process) == (128 + number, "", "redcouch: interrupted\n")
+
+
+def test_nohup() -> None:
+    """Who has it ignore that its terminal goes away is obeyed."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            process = start("ls", "-s", url)
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        with silent.accept()[0]:
+            process.send_signal(signal.SIGHUP)
             process.send_signal(signal.SIGTERM)
             assert finish(process) == (143, "", "redcouch: interrupted\n")
 
