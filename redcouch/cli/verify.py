@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from redcouch.backends.redis.replies import is_wrong_type
-from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
     NO,
     CommandError,
@@ -26,7 +26,7 @@ from redcouch.cli.common import (
     ring_option,
     show_key,
     show_option,
-    storage_option,
+    storage_url_option,
 )
 from redcouch.cli.fleet import NodeKeys, in_turn, listed
 from redcouch.cli.progress import Stop, progress
@@ -38,6 +38,7 @@ from redcouch.memcached_client.item_reading import Copy, Fault
 from redcouch.memcached_client.key_listing import ListedKey
 from redcouch.memcached_client.node import BATCH, BlockingNode, ReadItem, by_weight
 from redcouch.memcached_client.rings import Ring
+from redcouch.urls import redact
 
 TOLERANCE = 5.0
 """Seconds by which times to live may differ: they are rounded, and not read at once."""
@@ -145,7 +146,7 @@ class Report:
 @show_option("How many differences to name; all are counted.")
 @ring_option
 @rate_option
-@storage_option
+@storage_url_option("-s", "--storage", read=lambda ctx, param, url: (url, ctx, param))
 @json_option
 @click.pass_context
 def command(
@@ -156,7 +157,7 @@ def command(
     show: int,
     ring: str | None,
     rate: float | None,
-    storage: RedisLocation,
+    storage: tuple[str, click.Context, click.Parameter],
     as_json: bool,
 ) -> None:
     """
@@ -173,8 +174,12 @@ def command(
 
     Exit status 1: they differ.
     """
-    if not sides[-1].lower().startswith("memcached:"):
-        storage = read_storage_url(sides[-1], ctx)
+    if sides[-1].lower().startswith("memcached:"):
+        location = read_storage_url(*storage)
+    elif ctx.get_parameter_source("storage") is ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"name one storage: {redact(sides[-1])} or --storage", ctx)
+    else:
+        location = read_storage_url(sides[-1], ctx)
         sides = sides[:-1]
     addresses = [read_node(url, ctx) for url in sides]
     if not addresses:
@@ -185,7 +190,7 @@ def command(
     trouble = ""
     with Stop() as stop:
         try:
-            with open_storage(storage) as opened:
+            with open_storage(location) as opened:
                 pace = Pace(rate, stop)
                 compare(opened, addresses, owners, pace, stop, report, ttl_tolerance, sample)
         except ServerError as error:

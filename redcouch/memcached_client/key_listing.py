@@ -62,12 +62,16 @@ class ListedKeys:
     def __len__(self) -> int:
         return self._count
 
+    def rewind(self) -> None:
+        """Write what is not written yet, and go to the first."""
+        self._file.seek(0)
+
     def add(self, entry: ListedKey) -> None:
         self._file.write(b"%d %s\n" % (entry.expires, quote_from_bytes(entry.key).encode()))
         self._count += 1
 
     def __iter__(self) -> Iterator[ListedKey]:
-        self._file.seek(0)
+        self.rewind()
         for line in self._file:
             expires, _, key = line.rstrip(b"\n").partition(b" ")
             yield ListedKey(unquote_to_bytes(key), int(expires))
@@ -127,7 +131,12 @@ def list_keys(connection: BlockingClient, stopped: Callable[[], bool]) -> Listed
     for form in _FORMS:
         first, lines = _ask(connection, form.request, stopped)
         if first.code not in _REFUSALS:
-            return _read(connection, form, chain([first], lines), stopped)
+            try:
+                return _read(connection, form, chain([first], lines), stopped)
+            except OSError as error:  # not of the connection, whose errors are faults
+                raise connection.fault(
+                    f"no room for the list of its keys (TMPDIR): {error}"
+                ) from None
         refusal = show(first)
     raise connection.fault(f"gives no list of its keys (lru_crawler metadump): {refusal}")
 
@@ -158,6 +167,7 @@ def _read(
                 raise connection.fault(f"cannot read the list of its keys: {show(reply)}")
             if stopped():
                 break
+        keys.rewind()
     except BaseException:
         keys.__exit__()
         raise

@@ -275,6 +275,19 @@ def test_a_redis_that_goes_away(memcached: Memcached, old: str) -> None:
     assert said.err.startswith(f"redcouch: {target.url}: ")
 
 
+@pytest.mark.everywhere
+def test_no_room_for_the_list(
+    memcached: Memcached, old: str, any_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said where, and what had been done is told all the same."""
+    fill_many(memcached.address, b"k", 10)
+    place = "redcouch.memcached_client.key_listing.TemporaryFile"
+    monkeypatch.setattr(place, lambda: open("/dev/full", "w+b"))  # noqa: SIM115
+    said = run("import", old, "--to", any_redis.url, "--json")
+    assert (said.status, said.json["copied"]) == (3, 0)
+    assert f"{old}: no room for the list of its keys (TMPDIR): " in said.json["error"]
+
+
 def test_a_redis_that_is_full(memcached: Memcached, old: str) -> None:
     """Each item that does not fit is counted, with the reason; what is there stays."""
     fill(memcached.address, {b"k%d" % place: Given(b"x" * 500_000) for place in range(20)})

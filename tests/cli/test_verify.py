@@ -209,6 +209,13 @@ def test_what_cannot_be_compared(old: str, any_redis: RedisServer) -> None:
     assert run("verify", any_redis.url).status == 2
 
 
+def test_which_storage(memcached: Memcached, old: str, storage: str) -> None:
+    """What is named counts, whatever the service's environment has; and one only may be."""
+    assert run("verify", old, storage, env={"REDCOUCH_STORAGE": "memory:"}).status == 0
+    both = run("verify", old, storage, "--storage", storage)
+    assert (both.status, f"name one storage: {storage} or --storage" in both.err) == (2, True)
+
+
 def test_choose() -> None:
     """Each thing has the same chance."""
     random.seed(7)
