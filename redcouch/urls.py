@@ -142,7 +142,7 @@ def read_parameters(query: str, known: Iterable[str], url: str) -> dict[str, byt
         name, _, value = part.partition("=")
         if name in parameters:
             raise ConfigurationError(f"{redact(url)} gives {name!r} twice")
-        parameters[name] = unquote_to_bytes(value)
+        parameters[name] = unquote_to_bytes(value.encode(errors="surrogateescape"))
     return parameters
 
 

@@ -169,6 +169,10 @@ def _check_escapes(url: str, parts: SplitResult, shown: str) -> None:
         raise ConfigurationError(
             f"{shown}: write {parts.scheme}:// and what follows it, with two slashes"
         )
+    try:
+        unquote(parts.netloc, errors="strict").encode()
+    except UnicodeError:
+        raise ConfigurationError(f"{shown}: user, password and hosts have to be UTF-8") from None
 
 
 def _unix(

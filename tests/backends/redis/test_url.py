@@ -37,6 +37,10 @@ def _cluster(*addresses: tuple[str, int]) -> RedisLocation:
             "redis://a%3ab:p%40%2f%3f%23%25@host",
             RedisLocation("", (("host", 6379),), username="a:b", password="p@/?#%"),
         ),
+        (
+            "redis://?prefix=\udce4%E4:",  # bytes that are no UTF-8, as Python has them
+            RedisLocation("", (("127.0.0.1", 6379),), layout=Layout(b"\xe4\xe4:")),
+        ),
         ("redis://:p:w@host", RedisLocation("", (("host", 6379),), password="p:w")),
         ("redis://host?cache=64m", RedisLocation("", (("host", 6379),), cache=64 * 2**20)),
         ("redis://host?timeout=2.5", RedisLocation("", (("host", 6379),), timeout=2.5)),
@@ -119,6 +123,9 @@ def test_certificates(tmp_path: Path) -> None:
         ("redis://host:65536", "is no host:port"),
         ("redis://host:-1", "is no host:port"),
         ("redis://[::1", "cannot read its hosts"),
+        ("redis://:p\udce4@host", "have to be UTF-8"),
+        ("redis://:p%E4@host", "have to be UTF-8"),
+        ("redis://h\udce4", "have to be UTF-8"),
         ("redis://a,b", "write redis://host:port/database"),
         ("redis://host/0/1", "write redis://host:port/database"),
         ("redis://host/one", "'one' is no database number"),
