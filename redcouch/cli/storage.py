@@ -105,6 +105,9 @@ _NAMELESS = (
 _MOVING = 0.05
 """Seconds between two looks whether slots of a cluster still move."""
 
+_IDLE = 1.0
+"""Seconds after which a connection that is needed later is used for a word."""
+
 _AT_REST = 2
 """Words about a slot that is not on its way."""
 
@@ -317,11 +320,16 @@ class Storage:
         """
         Whole keys, of any type or of one. Each Redis is asked over one connection, and fails with
         it: to one that has been started again, or has become the master, the cursor means nothing,
-        and it would leave keys out.
+        and it would leave keys out. So it is not left idle, which a Redis may end (C{timeout}).
         """
         for node in self._masters():
             with node.client() as connected:
-                yield from connected.scan_iter(match=match, count=BATCH * 5, _type=kind)
+                spoken = time.monotonic()
+                for key in connected.scan_iter(match=match, count=BATCH * 5, _type=kind):
+                    yield key
+                    if time.monotonic() > spoken + _IDLE:
+                        connected.ping()
+                        spoken = time.monotonic()
 
     def _masters(self) -> list[redis.Redis]:
         if isinstance(self.client, RedisCluster):

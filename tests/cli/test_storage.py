@@ -61,6 +61,22 @@ def test_a_redis_that_is_started_again() -> None:
             list(keys)
 
 
+def test_a_list_that_is_read_slowly(
+    any_redis: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is used for a word now and then, by the very client that lists."""
+    monkeypatch.setattr("redcouch.cli.storage._IDLE", 0.0)
+    for number in range(10):
+        client.hset(f"rc:{number}", "v", "61")
+    before = {one["id"] for one in client.client_list()}
+    with open_storage(read_storage(any_redis.url)) as opened:
+        keys = opened.scan_keys(b"rc:*")
+        found = [next(keys), next(keys)]
+        said = {one["id"]: one["cmd"] for one in client.client_list()}
+        assert [said[one] for one in said.keys() - before] == ["ping"]
+        assert {*found, *keys} == {b"rc:%d" % number for number in range(10)}
+
+
 def test_a_password(memcached: Memcached, old: str) -> None:
     with servers.redis_server("--requirepass", "s3cret/@") as server:
         fill_many(memcached.address, b"k", 3)
