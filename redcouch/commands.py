@@ -261,10 +261,14 @@ class Arithmetic(OneKeyCommand):
 
 @dataclass(slots=True)
 class Delete(OneKeyCommand):
-    """Remove an item. The result is the outcome DELETED, NOT_FOUND or EXISTS."""
+    """
+    Remove an item. The result is the outcome DELETED, NOT_FOUND or EXISTS, which counts as a miss
+    or not (C{exists_is_miss}).
+    """
 
     key: bytes
     compare: int | None = None
+    exists_is_miss: bool = field(default=True, compare=False)
 
     effect: ClassVar = Effect.REMOVE
 

@@ -266,7 +266,8 @@ def _read_count(frame: Frame, quiet: bool, decrement: bool) -> Request:
 
 
 def _read_delete(frame: Frame, quiet: bool) -> Request:
-    return Request(Delete(frame.key, frame.cas or None), partial(_say_done, frame, quiet))
+    command = Delete(frame.key, frame.cas or None, exists_is_miss=False)
+    return Request(command, partial(_say_done, frame, quiet))
 
 
 def _refuse_flush(frame: Frame, quiet: bool) -> Request:

@@ -25,7 +25,7 @@ from redcouch.commands import (
     StoreMode,
     Touch,
 )
-from redcouch.results import ErrorKind, Failed, Number, Outcome, Result, Stored, Touched
+from redcouch.results import ErrorKind, Failed, MetaItem, Number, Outcome, Result, Stored, Touched
 from redcouch.value_lines import Lines
 
 
@@ -133,6 +133,7 @@ def _count_store(counters: Counters, command: Store, result: Result) -> None:
 def _count_arithmetic(counters: Counters, command: Arithmetic, result: Result) -> None:
     hit = isinstance(result, Number) and not result.created  # that is neither, as in memcached
     missed = result is Outcome.NOT_FOUND
+    counters.total_items += isinstance(result, Number) and result.created
     if command.decrement:
         counters.decr_hits += hit
         counters.decr_misses += missed
@@ -144,7 +145,7 @@ def _count_arithmetic(counters: Counters, command: Arithmetic, result: Result) -
 def _count_delete(counters: Counters, command: Delete, result: Result) -> None:
     if result is Outcome.DELETED:
         counters.delete_hits += 1
-    else:
+    elif result is Outcome.NOT_FOUND or command.exists_is_miss:
         counters.delete_misses += 1
 
 
@@ -164,12 +165,15 @@ def _count_meta_get(counters: Counters, command: MetaGet, result: Result) -> Non
         counters.cmd_get += 1
         counters.get_hits += result is not None
         counters.get_misses += result is None
+    counters.total_items += isinstance(result, MetaItem) and result.created
 
 
 def _count_invalidate(counters: Counters, command: Invalidate, result: Result) -> None:
     if result is not Outcome.OK:
         counters.delete_misses += 1
-    elif not command.stale:  # as in memcached, what is only marked is not deleted
+        return
+    counters.total_items += command.drop_value
+    if not command.stale:  # as in memcached, what is only marked is not deleted
         counters.delete_hits += 1
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 
 import pytest
 
+from tests.differential.binary import DECRQ, DELETE, DELETEQ, INCR, SET, _count, frame
 from tests.support.comparison import Listener, Subject, Transcript, assert_alike
 from tests.support.polling import eventually
 from tests.support.wire import Wire, ask, slices
@@ -34,6 +36,48 @@ def _kind(value: bytes) -> str:
     if value.isdigit():
         return "whole number"
     return "number" if value.replace(b".", b"").isdigit() else "word"
+
+
+_COUNTED = [
+    (b"get a a no\r\ngets no\r\n",),
+    (b"gat 0 a a no\r\ntouch a 0\r\ntouch no 0\r\ntouch a x\r\n",),
+    (b"set a 0 0 1\r\nx\r\nadd a 0 0 1\r\nx\r\nreplace no 0 0 1\r\nx\r\nappend a 0 0 1\r\nx\r\n",),
+    (b"cas a 0 0 1 1\r\nx\r\ncas no 0 0 1 1\r\nx\r\nms a 1 C1\r\nx\r\nms a 1 C1 MA\r\nx\r\n",),
+    (b"incr a 1\r\ndecr a 1\r\nincr no 1\r\nma no\r\nma no MD N0 J7\r\nma no T9\r\nma a C1\r\n",),
+    (b"md a C1\r\nmd a\r\nmd no\r\nmd no q\r\ndelete no\r\ndelete a 5\r\n",),
+    (b"md a I T30\r\nmg a v\r\nmg a T30\r\nmg a R90\r\nmg no\r\nmg no N30\r\nmg no N30 T30\r\n",),
+    (b"flush_all\r\nflush_all 3000\r\n",),
+    (frame(DELETE, b"a", cas=1), frame(DELETEQ, b"a", cas=1), frame(DELETE, b"no", cas=1)),
+    (
+        frame(INCR, b"no", extras=_count(1, 5)),
+        frame(DECRQ, b"no", extras=_count(1, 5)),
+        frame(INCR, b"a", extras=_count(1, 5), cas=1),
+        frame(INCR, b"no2", extras=_count(1, 5, 0xFFFFFFFF)),
+    ),
+]
+
+
+@pytest.mark.parametrize("steps", _COUNTED, ids=range(len(_COUNTED)))
+def test_counts(steps: tuple[bytes, ...], theirs: Subject, ours: Subject) -> None:
+    """What a client asks moves the same counts by as much."""
+    binary = steps[0].startswith(b"\x80")
+    first = frame(SET, b"a", b"5", bytes(8)) if binary else b"set a 0 0 1\r\n5\r\n"
+    said = Transcript((first, *steps), binary, clock=True)  # so that it is asked each time
+    assert _moved(ours, said) == _moved(theirs, said)
+
+
+_COUNTS = re.compile(
+    rb"cmd_(get|set|touch|flush)|(get|delete|incr|decr|touch|cas)_(hits|misses|badval)|total_items"
+)
+
+
+def _moved(server: Subject, transcript: Transcript) -> dict[bytes, int]:
+    before = _statistics(server, b"")
+    server.replies(transcript)
+    after = _statistics(server, b"")
+    return {
+        name: int(after[name]) - int(before[name]) for name in filter(_COUNTS.fullmatch, before)
+    }
 
 
 @pytest.mark.parametrize("flags", [0, 1])

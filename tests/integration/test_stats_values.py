@@ -93,7 +93,10 @@ def frame(opcode: int, key: bytes = b"", extras: bytes = b"", value: bytes = b""
         (b"cas no 0 0 1 1\r\nx\r\n", {"cmd_set": 1, "cas_misses": 1}),
         (b"delete a\r\n", {"delete_hits": 1}),
         (b"delete no\r\nmd no\r\n", {"delete_misses": 2}),
-        (b"md a x\r\nmd a x I\r\nmd a I\r\nmd no x\r\n", {"delete_hits": 1, "delete_misses": 1}),
+        (
+            b"md a x\r\nmd a x I\r\nmd a I\r\nmd no x\r\n",
+            {"delete_hits": 1, "delete_misses": 1, "total_items": 2},
+        ),
         (b"incr n 1\r\nma n\r\n", {"incr_hits": 2}),
         (b"incr no 1\r\n", {"incr_misses": 1}),
         (b"decr n 1\r\nma n MD\r\n", {"decr_hits": 2}),
