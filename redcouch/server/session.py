@@ -509,8 +509,7 @@ class Session:
             if following is not None:
                 self._queue.appendleft(following)
         elif isinstance(request.command, Authenticate):
-            if result is True:
-                self.user = request.command.user
+            self.user = request.command.user if result is True else None
             self._on_authenticated(result is True)
         self._advance()
 
