@@ -68,7 +68,11 @@ class Reading:
     def read(self) -> None:
         """Read what is there now, if anything is."""
         transport: Any = socket_transport(self._transport)
-        if transport.connected and transport.doRead() is not None:
+        why = transport.doRead() if transport.connected else None
+        if why is CONNECTION_DONE:
+            transport.stopReading()
+            transport.readConnectionLost(Failure(why))
+        elif why is not None:
             end_now(transport)
 
 

@@ -19,7 +19,8 @@ from OpenSSL.SSL import NO_OVERLAPPING_PROTOCOLS, Connection, WantReadError, Zer
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet import ssl
 from twisted.internet.interfaces import IHalfCloseableProtocol, IOpenSSLServerConnectionCreator
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.components import registerAdapter
 from zope.interface import implementer
 
 from redcouch.errors import ConfigurationError
@@ -34,22 +35,54 @@ Contents = dict[str, str]
 """What stands in the files, by the option that names them."""
 
 
+@implementer(IHalfCloseableProtocol)
 class _Connection(Connection):
-    """One that a client may end on its side alone, and still have its answers, as without TLS."""
+    """
+    One that a client may end on its side alone, by TLS, by TCP or by both, and still have its
+    answers, as without TLS.
+    """
 
     def __init__(self, context: Any, protocol: Any) -> None:
         super().__init__(context, None)
         self._protocol = protocol
+        #: Nothing more comes from the client's system.
+        self._half_closed = False
+
+    @property
+    def half_closeable(self) -> bool:
+        """Whether the client may have answers still."""
+        protocol = self._protocol
+        speaks = protocol._handshakeDone and not protocol.disconnecting
+        return speaks and IHalfCloseableProtocol.providedBy(protocol.wrappedProtocol)
 
     def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
         try:
             return super().recv(bufsiz, flags)
         except ZeroReturnError:
-            client = self._protocol.wrappedProtocol
-            if not IHalfCloseableProtocol.providedBy(client):
+            if not self.half_closeable:
                 raise
-            client.readConnectionLost()
+            self._protocol.wrappedProtocol.readConnectionLost()
             raise WantReadError from None
+
+    def shutdown(self) -> bool:
+        """Whether both sides have ended: one of which nothing comes is not waited for."""
+        return super().shutdown() or self._half_closed
+
+    def readConnectionLost(self) -> None:
+        self._half_closed = True
+        self._protocol.wrappedProtocol.readConnectionLost()
+
+    def writeConnectionLost(self) -> None:
+        """See L{redcouch.server.connection.Connection}."""
+
+
+def _who_hears_of_its_end(protocol: Any) -> _Connection | None:
+    """For a transport: what it tells that nothing more comes; C{None} where it is to close."""
+    connection = protocol._tlsConnection
+    return connection if isinstance(connection, _Connection) and connection.half_closeable else None
+
+
+registerAdapter(_who_hears_of_its_end, TLSMemoryBIOProtocol, IHalfCloseableProtocol)
 
 
 @implementer(IOpenSSLServerConnectionCreator)

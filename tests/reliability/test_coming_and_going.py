@@ -76,6 +76,28 @@ def test_who_is_gone_over_tls(tmp_path: Path) -> None:
         assert ask_over_tls(server.port, context_for(authority), b"mn\r\n") == b"MN\r\n"
 
 
+def test_who_waits_for_answers_over_tls(tmp_path: Path) -> None:
+    """Who has ended its side, and waits for answers, is not gone when its place is wanted."""
+    authority = Authority(tmp_path, "authority")
+    certificate, key = map(str, authority.issue("server"))
+    options = ("--tls-cert", certificate, "--tls-key", key, "--max-connections", "1")
+    with (
+        servers.redis_server() as storage,
+        servers.redcouch_over_tls(f"{storage.url}?timeout=60", *options) as server,
+    ):
+        ask_over_tls(server.port, context_for(authority), b"set k 0 0 1\r\nv\r\n")
+        servers.hold(storage.pid)
+        plain = servers.plain(server.port)
+        with context_for(authority).wrap_socket(plain, server_hostname=servers.LOOPBACK) as client:
+            client.sendall(b"get k\r\n")
+            socket.socket.shutdown(client, socket.SHUT_WR)  # by TCP alone
+            with servers.plain(server.port) as another:
+                another.sendall(b"version\r\n")  # no TLS: it is closed
+                servers.read_all(another)
+            os.kill(storage.pid, signal.SIGCONT)
+            assert servers.read_all(client) == b"VALUE k 0 1\r\nv\r\nEND\r\n"
+
+
 def test_at_the_limit(any_redis: RedisServer) -> None:
     """Clients that come and go at the limit for a while: one line says so, and no more."""
     with (
