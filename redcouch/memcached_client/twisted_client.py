@@ -64,6 +64,13 @@ _MOST_PENDING = 64 * 1024 * 1024
 """Bytes of questions without an answer: one that is so far behind is away."""
 
 
+_IN_WORDS = {
+    b"ERROR": "it does not speak the meta commands of memcached 1.6",
+    b"CLIENT_ERROR authentication failure": "it refuses the password",
+}
+"""What it means that it answers a greeting like that."""
+
+
 class AwayError(Exception):
     """The memcached is away. The text says why, in a few words."""
 
@@ -288,14 +295,14 @@ class OriginNode:
         return HostnameEndpoint(self._reactor, address.host, address.port, timeout)
 
     async def _greet(self, client: MemcachedClientProtocol) -> None:
+        greetings = [(PROBE, b"MN")]
         if self.address.password is not None:
             secret = authenticate(self.address.username or "", self.address.password)
-            (reply,) = await client.ask(secret, 1)
-            if reply.code != b"STORED":
-                raise AwayError("it refuses the password")
-        (reply,) = await client.ask(PROBE, 1)
-        if reply.code != b"MN":
-            raise AwayError("it does not speak the meta commands of memcached 1.6")
+            greetings.insert(0, (secret, b"STORED"))
+        for request, expected in greetings:
+            (reply,) = await client.ask(request, 1)
+            if reply.code != expected:
+                raise AwayError(_IN_WORDS.get(reply.line) or f"it says {_printable(reply.line)}")
         told = [line.words for line in await client.ask(STATS, None) if len(line.words) == 2]
         self._process = process_of(
             {name.decode(errors="replace"): value.decode(errors="replace") for name, value in told}
@@ -362,6 +369,10 @@ class OriginNode:
             )
         self._next = self._reactor.callLater(self._pause, self._connect)
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+
+def _printable(line: bytes) -> str:
+    return "".join(filter(str.isprintable, line.decode("ascii", "replace")))[:100]
 
 
 def _in_short(error: Exception) -> str:

@@ -297,6 +297,19 @@ def test_password(redis: RedisServer, tmp_path: Path) -> None:
         with servers.redcouch(f"warm:{redis.url}?{PATIENT}&from=memcached://a:b@{at}") as bridge:
             assert say(bridge, b"get k\r\n", b"END\r\n") == b"END\r\n"
             assert "is away (it refuses the password)" in bridge.log
+        with servers.redcouch(f"warm:{redis.url}?{PATIENT}&from=memcached://{at}") as bridge:
+            assert "is away (it says CLIENT_ERROR unauthenticated)" in bridge.log
+
+
+@needs("memcached")
+def test_no_place(redis: RedisServer) -> None:
+    """A memcached that has no place for more connections (-c) is away, and says itself why."""
+    with servers.memcached("-c", "40") as old, ExitStack() as clients:
+        while clients.enter_context(Wire(old.address)).say([b"mn\r\n"], b"\r\n").reply == b"MN\r\n":
+            pass
+        url = f"warm:{redis.url}?{PATIENT}&from=memcached://{servers.LOOPBACK}:{old.port}"
+        with servers.redcouch(url) as bridge:
+            assert "is away (it says ERROR Too many open connections)" in bridge.log
 
 
 @needs("memcached")
