@@ -218,6 +218,8 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         _check_commands(replies[len(loads) :])
         if looks:
             await self._look_for_items(replies[-1])
+        if self.link.check_cluster is not None:
+            self.link.check_cluster(*await self._ask(("CLUSTER", "SLOTS")))
 
     async def _check_version(self, greeting: Any) -> None:
         """
@@ -462,6 +464,9 @@ class RedisConnection:
         self._watch.clock = self._beat.clock = reactor
         #: Called each time a connection is ready.
         self.when_up: Callable[[], None] = lambda: None
+        #: In a cluster, is given what a node says to CLUSTER SLOTS before its connection is ready;
+        #: raises L{RedisError} where that is not to be used.
+        self.check_cluster: Callable[[Any], None] | None = None
         #: Is told how long Redis takes, and of connections.
         self.meter: Meter | None = None
 

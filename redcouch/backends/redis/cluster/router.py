@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from random import choice, random
@@ -228,6 +229,7 @@ class Router:
             link = self._make_link(location, self._reactor, self._scripts)
             link.meter = self._meter
             link.when_up = partial(self._is_up, link)
+            link.check_cluster = partial(self._check_cluster, address)
             self._links[address] = link
             self._addresses[link] = address
             link.start()
@@ -253,6 +255,18 @@ class Router:
             self.ask_topology(link)
         else:
             self.when_up()
+
+    def _check_cluster(self, address: Address, slots: Any) -> None:
+        """
+        Refuse a node of another cluster, which has got an address that one of ours had. Where no
+        master of ours can be reached any more, it may be that ours was made anew.
+        """
+        known = self._topology
+        if known is None or not known.masters & self._up:
+            return
+        with suppress(TopologyError):
+            if read_topology(slots, address, self._reached_at).is_of_another_cluster(known):
+                raise RedisError("it is a node of another cluster")
 
     # -- topology ----------------------------------------------------------------------------
 
@@ -313,6 +327,8 @@ class Router:
             topology.owners = [mine if mine in up else its for mine, its in pairs]
         if known is None or topology.owners != known.owners:
             self._adopt(topology)
+        elif asked in known.masters:
+            known.nodes = topology.nodes
         if known is None:
             self._log.info(
                 "{location} has {masters} masters",

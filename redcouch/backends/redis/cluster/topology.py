@@ -6,7 +6,7 @@ correct it. Sends nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,10 +66,16 @@ class Topology:
     """
     @ivar owners: the address of the master of each slot; C{None} for a slot that
         has none.
+    @ivar nodes: the names of the masters and of their replicas, by which they know each other.
     """
 
-    def __init__(self, owners: list[Address | None]) -> None:
+    def __init__(self, owners: list[Address | None], nodes: Set[bytes] = frozenset()) -> None:
         self.owners = owners
+        self.nodes = nodes
+
+    def is_of_another_cluster(self, other: Topology) -> bool:
+        """Whether both name nodes, and no node is in both."""
+        return bool(self.nodes and other.nodes) and self.nodes.isdisjoint(other.nodes)
 
     @property
     def masters(self) -> set[Address]:
@@ -89,8 +95,9 @@ def read_topology(reply: Any, asked: Address, reached_at: AddressMap) -> Topolog
     @raise TopologyError: it makes no sense, or has no slot.
     """
     owners: list[Address | None] = [None] * SLOTS
+    nodes: set[bytes] = set()
     try:
-        for first, last, master, *_ in reply:
+        for first, last, master, *replicas in reply:
             host, port = master[0], master[1]
             if not 0 <= first <= last < SLOTS or not isinstance(port, int):
                 raise ValueError
@@ -102,11 +109,12 @@ def read_topology(reply: Any, asked: Address, reached_at: AddressMap) -> Topolog
             else:
                 address = reached_at((_bare(host.decode("utf-8", "surrogateescape")), port))
             owners[first : last + 1] = [address] * (last + 1 - first)
+            nodes.update(node[2] for node in (master, *replicas) if len(node) > 2)
     except (TypeError, ValueError, LookupError, AttributeError):
         raise TopologyError("it answers CLUSTER SLOTS with something unknown") from None
     if owners.count(None) == SLOTS:
         raise TopologyError("no node of its cluster serves a slot")
-    return Topology(owners)
+    return Topology(owners, nodes)
 
 
 def show(address: Address) -> str:

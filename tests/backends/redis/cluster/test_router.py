@@ -176,6 +176,8 @@ class LeftBehindTests(RedisCase):
         self.patch(router_module, "_SPARE", 0.5)
         #: Who serves the lower half of the slots, and the upper one, as each node says.
         self.says: dict[FakeRedisFactory, tuple[int, int]] = {}
+        #: Those of another cluster.
+        self.strangers: set[FakeRedisFactory] = set()
         self.asked: Counter[FakeRedisFactory] = Counter()
         self.listening: dict[FakeRedisFactory, Any] = {}
 
@@ -192,7 +194,8 @@ class LeftBehindTests(RedisCase):
         if command[0] != b"CLUSTER":
             return nothing(command)
         self.asked[fake] += 1
-        half = b"*3\r\n:%d\r\n:%d\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n"
+        name = b"theirs" if fake in self.strangers else b"ours"
+        half = b"*3\r\n:%d\r\n:%d\r\n*3\r\n$9\r\n127.0.0.1\r\n:%d\r\n+" + name + b"\r\n"
         low, high = self.says[fake]
         return b"*2\r\n" + half % (0, 8191, low) + half % (8192, 16383, high)
 
@@ -236,3 +239,32 @@ class LeftBehindTests(RedisCase):
 
         await eventually_in_reactor(asked_again)
         self.assertEqual(seen, {(new_port, away)})
+
+    async def test_strangers(self) -> None:
+        """A node of another cluster that has the address of a dead one is given no requests."""
+        (left, left_port), (away, away_port) = self.node(), self.node()
+        self.says = dict.fromkeys((left, away), (left_port, away_port))
+        await self.begin(left_port)
+        await eventually_in_reactor(lambda: self.router.health().ready)
+        self.strangers = {away}
+        self.says[away] = (away_port, away_port)
+        away.connections[0].transport.abortConnection()
+        before = away.made
+        await eventually_in_reactor(lambda: away.made > before + 2)
+        self.assertEqual(self.masters(), (left_port, away_port))
+        self.assertIn("it is a node of another cluster", self.router.health().reason)
+        self.strangers = set()
+        await eventually_in_reactor(lambda: self.router.health().ready)
+
+    async def test_a_cluster_made_anew(self) -> None:
+        """Where no master of the old one is left, its addresses are those of the new one."""
+        (first, first_port), (second, second_port) = nodes = self.node(), self.node()
+        self.says = dict.fromkeys((first, second), (first_port, second_port))
+        await self.begin(first_port)
+        await eventually_in_reactor(lambda: self.router.health().ready)
+        self.strangers = {first, second}
+        self.says = dict.fromkeys((first, second), (second_port, first_port))
+        for fake, _ in nodes:
+            fake.connections[0].transport.abortConnection()
+        await eventually_in_reactor(lambda: self.masters() == (second_port, first_port))
+        await eventually_in_reactor(lambda: self.router.health().ready)
