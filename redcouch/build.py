@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial, reduce
 from pathlib import Path
 from time import perf_counter
@@ -43,7 +43,7 @@ from redcouch.server.discovery import Discovery
 from redcouch.server.passwords import Authenticator
 from redcouch.server.session import Shared
 from redcouch.server.tls import Contents, ServerTLS, over_tls
-from redcouch.telemetry.counters import Counters
+from redcouch.telemetry.counters import CountedUp, Counters
 from redcouch.telemetry.latency import Meter
 from redcouch.telemetry.prefixes import PrefixCounts
 from redcouch.telemetry.service_status import OwnStatus
@@ -71,6 +71,7 @@ class Role:
     @ivar count_all: counts the clients of the whole service.
     @ivar stats_source: the books of the whole service; C{None} where those of this
         process are.
+    @ivar count_up: see L{BackendContext<redcouch.interfaces.BackendContext>}.
     @ivar limit_memory: asks who started the storage to bound its memory.
     @ivar users: who may come in, if that has been read from the file already.
     @ivar certificates: what stands in the files of certificates, if that has been read already.
@@ -85,6 +86,7 @@ class Role:
     users: dict[bytes, bytes] | None = None
     limit_memory: Callable[[int], Deferred[bool]] | None = None
     certificates: Contents | None = None
+    count_up: Callable[..., Any] = field(default_factory=lambda: CountedUp().take)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     limits = _limits(options)
     counters = Counters()
     meter = None if options["http"] is None else Meter(perf_counter)
-    context = BackendContext(reactor, limits, time.time, role.fail, meter)
+    context = BackendContext(reactor, limits, time.time, role.fail, meter, count_up=role.count_up)
     storage = make_storage(options, context)
     _check_take_over(options, storage)
     backend = storage.outermost

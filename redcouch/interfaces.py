@@ -22,6 +22,7 @@ from zope.interface import Attribute, Interface
 from redcouch.commands import Command
 from redcouch.limits import Limits
 from redcouch.results import Result
+from redcouch.telemetry.counters import CountedUp
 from redcouch.telemetry.latency import Meter
 from redcouch.telemetry.usage import Usage, UsageSample
 
@@ -58,6 +59,8 @@ class BackendContext:
         nobody looks.
     @ivar counts: what the backend counts itself, for C{stats}: by name, and
         summed up over all processes that serve.
+    @ivar count_up: adds up what the parts of a storage have counted, as L{CountedUp.take} does, for
+        all processes together; perhaps later.
     """
 
     reactor: Any
@@ -66,6 +69,9 @@ class BackendContext:
     fail: Callable[[str], None]
     meter: Meter | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    count_up: Callable[[dict[str, dict[str, int]]], Any] = field(
+        default_factory=lambda: CountedUp().take
+    )
 
 
 class IStorageBackend(Interface):

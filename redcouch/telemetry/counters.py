@@ -7,7 +7,7 @@ connections add to it, L{redcouch.telemetry.stats_command} reads it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -184,6 +184,33 @@ def _count_discard(counters: Counters, command: Discard, result: Result) -> None
 
 def _count_flush(counters: Counters, command: Flush, result: Result) -> None:
     counters.cmd_flush += 1
+
+
+class CountedUp:
+    """
+    What the parts of a storage have counted, of those as well that are away or have begun anew: a
+    sum of what they say now would go back then, which looks like a burst in a rate.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, int] = {}
+        self._last: dict[str, Mapping[str, int]] = {}
+
+    def take(self, told: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+        """
+        The sums, after what parts have told of each count. Their C{at} is when, by the part's own
+        clock: what comes here behind something newer is nothing new.
+        """
+        for part, counts in told.items():
+            last = self._last.get(part, {})
+            if counts["at"] < last.get("at", 0):
+                continue
+            self._last[part] = counts
+            for name in counts.keys() - {"at"}:
+                before, now = last.get(name, 0), counts[name]
+                more = now - before if now >= before else now
+                self._sums[name] = self._sums.get(name, 0) + more
+        return dict(self._sums)
 
 
 _COUNT: dict[type[Command], Callable[[Counters, Any, Any], None]] = {

@@ -28,7 +28,7 @@ from redcouch.process.systemd import Tell, nobody
 from redcouch.server.listeners import opening, server_endpoint, with_port
 from redcouch.server.passwords import Authenticator
 from redcouch.server.tls import ServerTLS
-from redcouch.telemetry.counters import Counters
+from redcouch.telemetry.counters import CountedUp, Counters
 from redcouch.telemetry.snapshot import Clients, OwnStats, StatsSnapshot
 from redcouch.urls import redact
 from redcouch.workers.acceptor import SHAREABLE
@@ -247,6 +247,8 @@ class Supervisor(MultiService):
         #: Of passwords at the pages; those of clients are the workers'.
         counters = Counters() if authenticator is None else authenticator.counters
         self.stats_source = AllStats(self._slots, self._beside, OwnStats(counters, list, reactor))
+        #: What the workers have heard from the parts of the storage.
+        self._counted_up = CountedUp()
         self.status_source = AllStatus(self._slots, self.stats_source)
         self._drain_timeout: float = options["drain-timeout"]
         self._one_was_ready = False
@@ -319,6 +321,7 @@ class Supervisor(MultiService):
             "clients": lambda _: Deferred.fromCoroutine(stats_source.clients()),
             "reset": lambda _: Deferred.fromCoroutine(stats_source.reset()),
             "detail": lambda on: Deferred.fromCoroutine(stats_source.detail(on)),
+            "count_up": self._counted_up.take,
             "limit_memory": self._limit_memory,
             "ready": lambda _: self._on_ready(),
             "able": partial(setattr, slot, "adopters"),

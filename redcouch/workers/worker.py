@@ -90,6 +90,10 @@ class ServiceStats:
     async def detail(self, on: bool) -> None:
         await self._ask("detail", on)
 
+    async def count_up(self, told: dict[str, dict[str, int]]) -> Any:
+        """See L{BackendContext<redcouch.interfaces.BackendContext>}."""
+        return await self._ask("count_up", told)
+
 
 @implementer(ILogObserver)
 class TellingObserver:
@@ -212,12 +216,14 @@ class Worker:
             client_counts.set(place, clients)
             return client_counts.total()
 
+        service_stats = ServiceStats(self.channel)
         role = Role(
             fail=partial(self.channel.tell, "fail"),
             listen=listen,
             reload=Reload(),  # of what the parent reads
             count_all=count_all,
-            stats_source=ServiceStats(self.channel),
+            stats_source=service_stats,
+            count_up=service_stats.count_up,
             limit_memory=self._limit_memory,
             users=None if what["users"] is None else read_users(what["users"]),
             certificates=what["certificates"],

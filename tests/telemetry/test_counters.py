@@ -32,7 +32,7 @@ from redcouch.results import (
     Stored,
     Touched,
 )
-from redcouch.telemetry.counters import Counters, count
+from redcouch.telemetry.counters import CountedUp, Counters, count
 
 SET, REPLACE, APPEND = StoreMode.SET, StoreMode.REPLACE, StoreMode.APPEND
 X = Item(b"x", 0, 1)
@@ -136,3 +136,12 @@ def test_add() -> None:
     counters = Counters(cmd_get=3, curr_connections=1)
     counters.add(Counters(cmd_get=4, curr_connections=2, cmd_set=1))
     assert differences(counters) == {"cmd_get": 7, "curr_connections": 3, "cmd_set": 1}
+
+
+def test_counted_up() -> None:
+    """Sums go on from where they were; what is told late is nothing new."""
+    counted = CountedUp()
+    assert counted.take({"a": {"at": 5, "x": 10}, "b": {"at": 1, "x": 7, "y": 1}})["x"] == 17
+    assert counted.take({"a": {"at": 6, "x": 12}}) == {"x": 19, "y": 1}  # the other is away
+    assert counted.take({"a": {"at": 5, "x": 11}}) == {"x": 19, "y": 1}  # who had asked before
+    assert counted.take({"a": {"at": 7, "x": 3}}) == {"x": 22, "y": 1}  # it has begun anew

@@ -137,13 +137,13 @@ def statistics_commands(own: Sequence[bytes]) -> list[tuple[bytes, ...]]:
         same go as all: one that came in between would be taken off without having been counted.
     """
     there = [(b"EXISTS", key) for key in own]
-    return [(b"INFO", b"memory"), (b"INFO", b"stats"), (b"DBSIZE",), *there]
+    return [(b"INFO",), (b"DBSIZE",), *there]
 
 
 def read_statistics(replies: Sequence[Any]) -> dict[str, int]:
     """Their replies, under memcached's names."""
-    memory, counts, size, *own = replies
-    facts = {**read_info(memory), **read_info(counts)}
+    info, size, *own = replies
+    facts = read_info(info)
     found = {
         name: int(facts[there])
         for name, there in (

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Set
 from itertools import count
 from typing import Any
 
+from twisted.internet.defer import maybeDeferred
+
 from redcouch.backends.redis.admin import (
     CLIENT_LIST,
     PROBE_KEY,
@@ -71,9 +73,7 @@ class ClusterAdmin(Flushing):
     ) -> None:
         super().__init__(exchange, codec, context)
         self._router = router
-        #: What masters have counted, of those as well that are away or no masters any more.
-        self._counted: Counter[str] = Counter()
-        self._last_counts: Counter[tuple[Address, str]] = Counter()
+        self._count_up = context.count_up
 
     def _masters(self) -> list[tuple[Address, RedisConnection]]:
         """All masters; raises L{BackendError} where none is known."""
@@ -165,31 +165,24 @@ class ClusterAdmin(Flushing):
             ),
         )
         sums: Counter[str] = Counter()
+        told: dict[str, dict[str, int]] = {}
         for address, replies in answers.items():
             if not isinstance(replies, BackendError):
                 found = read_statistics(replies)
-                self._count(address, found)
                 sums.update(found)
+                counts = {name: found[name] for name in _COUNTED & found.keys()}
+                at = read_info(replies[0]).get("server_time_usec", "0")
+                told[show(address)] = {"at": int(at), **counts}
         if not sums:
             raise BackendError(ErrorKind.UNAVAILABLE, "storage not reachable")
         silent = sum(isinstance(one, BackendError) for one in answers.values())
         return {
             **sums,
-            **self._counted,
+            **await maybeDeferred(self._count_up, told),
             "cluster_masters": len(answers),
             "cluster_masters_down": silent,
             "cluster_slots_unserved": self._router.count_slots()[None],
         }
-
-    def _count(self, address: Address, found: Mapping[str, int]) -> None:
-        """
-        Add what a master has counted since it last told, or all where it has begun anew: a sum
-        of what masters say now would go back without one, which looks like a burst in a rate.
-        """
-        for name in _COUNTED & found.keys():
-            before, now = self._last_counts[address, name], found[name]
-            self._last_counts[address, name] = now
-            self._counted[name] += now - before if now >= before else now
 
     async def probe_writes(self) -> None:
         """Raises L{BackendError} where one of the masters refuses reads or writes."""
