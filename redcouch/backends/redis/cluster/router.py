@@ -153,6 +153,8 @@ class Router:
         self._addresses: dict[RedisConnection, Address] = {}
         #: When each node was looked for; those that serve no slot are not kept for ever.
         self._looked_for: dict[Address, float] = {}
+        #: Those that were nodes of another cluster when last connected to.
+        self._strangers: set[Address] = set()
         self._stopping: list[Deferred[None]] = []
         self._topology: Topology | None = None
         self._begun = False
@@ -259,14 +261,21 @@ class Router:
     def _check_cluster(self, address: Address, slots: Any) -> None:
         """
         Refuse a node of another cluster, which has got an address that one of ours had. Where no
-        master of ours can be reached any more, it may be that ours was made anew.
+        master of ours is left, ours was made anew: one that is away may come back if the URL
+        names it, and else nobody knows.
         """
         known = self._topology
-        if known is None or not known.masters & self._up:
+        if known is None:
             return
+        self._strangers.discard(address)
         with suppress(TopologyError):
             if read_topology(slots, address, self._reached_at).is_of_another_cluster(known):
-                raise RedisError("it is a node of another cluster")
+                self._strangers.add(address)
+                left = known.masters & {*self._up, *self._location.addresses} - self._strangers
+                if left:
+                    raise RedisError("it is a node of another cluster")
+                self._strangers.clear()
+                self._topology = None
 
     # -- topology ----------------------------------------------------------------------------
 
@@ -319,12 +328,14 @@ class Router:
                     reason=self._reason,
                 )
             return
-        self._wanted = False
         known = self._topology
         if known is not None and asked not in known.masters:
+            if topology.is_of_another_cluster(known):
+                return
             up = self._up  # who serves nothing may be behind: these know better what is theirs
             pairs = zip(known.owners, topology.owners, strict=True)
             topology.owners = [mine if mine in up else its for mine, its in pairs]
+        self._wanted = False
         if known is None or topology.owners != known.owners:
             self._adopt(topology)
         elif asked in known.masters:

@@ -256,6 +256,20 @@ class LeftBehindTests(RedisCase):
         self.strangers = set()
         await eventually_in_reactor(lambda: self.router.health().ready)
 
+    async def test_strangers_among_the_seeds(self) -> None:
+        """Nor while no other node can be reached: the master that the URL names may come back."""
+        (ours, port), (freed, freed_port) = self.node(), self.node()
+        self.says = dict.fromkeys((ours, freed), (port, port))
+        await self.begin(port, freed_port)
+        await eventually_in_reactor(lambda: freed.made and not freed.connections)
+        self.strangers = {freed}
+        self.says[freed] = (freed_port, freed_port)
+        await self.listening[ours].stopListening()
+        ours.connections[0].transport.abortConnection()
+        before = freed.made
+        await eventually_in_reactor(lambda: freed.made > before + 2)
+        self.assertEqual(self.masters(), (port, port))
+
     async def test_a_cluster_made_anew(self) -> None:
         """Where no master of the old one is left, its addresses are those of the new one."""
         (first, first_port), (second, second_port) = nodes = self.node(), self.node()
