@@ -14,7 +14,7 @@ from tests.support.cluster import QUICKLY, redis_cluster
 from tests.support.polling import eventually
 from tests.support.requirements import needs
 from tests.support.wire import ask
-from tests.support.workers import worker_pids
+from tests.support.workers import all_serve, worker_pids
 
 pytestmark = pytest.mark.once
 
@@ -57,6 +57,9 @@ def test_a_dead_node_is_seen(workers: str) -> None:
             eventually(lambda: metrics(server)[restarts] == 1)
             name = "redcouch_storage_expired_total"
             assert eventually(lambda: metrics(server).get(name, -1.0), lambda told: told >= 0) >= 1
+            eventually(lambda: all_serve(server.address))
+            os.kill(server.pid, signal.SIGUSR2)  # which does not wait for the dead one
+            eventually(lambda: "All workers are new" in server.log)
         status = fetch(server, "/api/status").json()
         down = [node for node in status["storage"]["facts"]["nodes"] if "trouble" in node]
         assert [node["address"] for node in down] == [f"127.0.0.1:{dead.port}"]

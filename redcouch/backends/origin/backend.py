@@ -20,6 +20,7 @@ the old one has, of each key, either what the storage has or nothing:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import sha1
 from itertools import count, groupby
@@ -224,8 +225,9 @@ class OriginBackend(BackendWrapper):
         asked = not self._ended and self._stages.stage is not Stage.REDIS_ONLY
         if health.ready and away and asked:
             reason = f"the old memcached is away: {', '.join(away)}"
-            return Health(False, reason, impaired=self._waiting is None and self._stages.is_open)
-        return health
+            health = Health(False, reason, impaired=True)
+        served = self._waiting is None and self._stages.is_open
+        return replace(health, impaired=health.impaired and served)
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
         """See L{IStorageBackend}."""

@@ -189,16 +189,22 @@ class Router:
         return gatherResults(self._stopping).addCallback(lambda _: None)
 
     def health(self) -> Health:
-        """Whether every slot is served by a node that can be reached; otherwise, which is not."""
+        """
+        Whether every slot is served by a node that can be reached; otherwise, which is not. It is
+        impaired where others are: no process of ours could do more.
+        """
         topology = self._topology
         if topology is None:
             return Health(False, f"no topology of {self._location.shown}: {self._why_unknown()}")
         healths = [(address, self._links[address].health()) for address in topology.masters]
         away = sorted(health.reason for _, health in healths if not health.ready)
+        others = len(away) < len(healths) and not self.is_early
         if away:
-            return Health(False, f"{len(away)} of {len(healths)} masters: " + "; ".join(away))
+            reason = f"{len(away)} of {len(healths)} masters: " + "; ".join(away)
+            return Health(False, reason, impaired=others)
         if topology.uncovered:
-            return Health(False, f"{topology.uncovered} slots of the cluster are served by no node")
+            reason = f"{topology.uncovered} slots of the cluster are served by no node"
+            return Health(False, reason, impaired=others)
         return Health(True)
 
     def _why_unknown(self) -> str:
