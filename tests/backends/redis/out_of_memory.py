@@ -5,6 +5,8 @@ from __future__ import annotations
 from redcouch.commands import Arithmetic, Command, Delete, Flush, Get, Store, StoreMode, Touch
 from redcouch.results import ErrorKind, Item, Outcome, Stored, Touched
 from tests.backends.redis.case import SharedRedisCase
+from tests.contract import redis_storage
+from tests.support.polling import eventually_in_reactor
 
 COUNTER = b"redcouch:sys:cas_counter"
 
@@ -105,6 +107,16 @@ class OutOfMemoryTests(SharedRedisCase):
         self.assertIs(await self.do(Delete(b"a")), Outcome.DELETED)
         self.assertIs(await self.do(Flush()), Outcome.OK)
         self.assertEqual(await self.do(Get([b"a", b"b"])), [None, None])
+
+    async def test_delayed_flush(self) -> None:
+        """One that is due by now makes room."""
+        bridge = redis_storage.RedisStorage(self.url, self.client)
+        await self.set(b"v")
+        self.client.set("redcouch:sys:flush_at:rc:", bridge.now() - 1)
+        self.use_up()
+        await bridge.storage.start()
+        self.addCleanup(bridge.storage.stop)
+        await eventually_in_reactor(lambda: not self.client.keys("*rc:*"))
 
     async def test_native_item(self) -> None:
         """An item that has no token yet can be read and touched; only the token fails."""

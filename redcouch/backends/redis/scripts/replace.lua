@@ -3,9 +3,9 @@
 
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
-elseif ARGV[2] == '' then
-  redis.call('DEL', KEYS[1])
-else
+end
+redis.call('DEL', KEYS[1]) -- which a full Redis takes, and after it, in a script, a SET
+if ARGV[2] ~= '' then
   redis.call('SET', KEYS[1], ARGV[2])
 end
 return 1
