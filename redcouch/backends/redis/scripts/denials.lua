@@ -10,6 +10,7 @@ end
 
 -- Deny keys, from this place in a list on. Gives 1, or NS where all are denied.
 local function deny(keys, from, most)
+  redis.call('PERSIST', denied) -- which a full Redis takes, and after it, in a script, the others
   local all = redis.pcall('HEXISTS', state, 'all')
   if is_senseless(all) then
     redis.call('UNLINK', state)

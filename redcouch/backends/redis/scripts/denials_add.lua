@@ -4,6 +4,7 @@
 -- keys are denied}.
 
 local denied = KEYS[1]
+redis.call('PERSIST', denied) -- which a full Redis takes, and after it, in a script, the others
 redis.call('HSETNX', denied, '', ARGV[1])
 for place = 3, #ARGV do
   redis.call('HSET', denied, ARGV[place], ARGV[2])

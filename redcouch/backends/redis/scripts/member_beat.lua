@@ -5,6 +5,7 @@
 
 local members = KEYS[1]
 if ARGV[1] ~= '' then
+  redis.pcall('PERSIST', members) -- which a full Redis takes, and after it, in a script, the other
   redis.pcall('HSET', members, ARGV[1], string.format('%.0f %s %s', now, ARGV[2], ARGV[3]))
 end
 local forgotten = {}

@@ -47,6 +47,7 @@ end
 -- See to what is lost, over or senseless in the state. A member that knows the stage ('' for none)
 -- puts it back; where nobody does, it is an error, since another one would lose something.
 local function mend(state, stage, version)
+  redis.pcall('PERSIST', state) -- which a full Redis takes, and after it, in a script, the others
   local there = redis.pcall('HGET', state, 'stage')
   if is_senseless(there) or (type(there) == 'string' and not STAGES[there]) then
     if stage == '' then
@@ -61,7 +62,7 @@ local function mend(state, stage, version)
     end
     senseless[#senseless + 1] = state .. ' stage'
   end
-  -- Where Redis is full nothing can be noted, but it is told all the same.
+  -- Where nothing can be noted, it is told all the same.
   if stage ~= '' and (redis.pcall('HSETNX', state, 'stage', stage) == 1 or is_forgotten(state, stage, version)) then
     redis.pcall('HSET', state, 'stage', stage, 'version', version)
   end
