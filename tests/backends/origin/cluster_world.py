@@ -168,7 +168,7 @@ class StagedCluster:
         return [await self._ask_one(command) for command in commands]
 
     async def _ask_one(self, command: tuple[bytes, ...]) -> Any:
-        key = command[3 if command[0] == b"EVALSHA" else 1]
+        key = command[3 if command[0].startswith(b"EVAL") else 1]
         if command[0] == b"HDEL" and key == changing_key(_LAYOUT):  # for which nobody waits
             return self._shared.ask(*command)
         where = "item" if key.startswith(_LAYOUT.prefix) else key.decode()

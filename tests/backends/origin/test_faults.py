@@ -273,16 +273,3 @@ def test_redis_full(redis: RedisServer, old: Memcached) -> None:
         assert say(bridge, b"delete k\r\n") == b"DELETED\r\n"
         client.config_set("maxmemory", "0")
         assert say(bridge, b"get k\r\n", b"END\r\n") == b"END\r\n"
-
-
-def test_redis_full_and_away(redis: RedisServer, old: Memcached) -> None:
-    """What an old memcached has missed is noted in a full Redis, too, and nothing ends by it."""
-    say(old, b"set k 0 0 1\r\nx\r\n")
-    with servers.redcouch(url(redis, old.port, PATIENT)) as bridge, redis.client() as client:
-        assert stats(bridge)["warm_old_up"] == 1
-        client.config_set("maxmemory", "1")
-        old.kill()
-        assert say(bridge, b"delete k\r\n") in (b"NOT_FOUND\r\n", b"DELETED\r\n")
-        assert client.smembers("redcouch:sys:warm_barred:rc:") == {b"k"}
-        told = eventually(lambda: stats(bridge), lambda now: now["warm_barred"])
-        assert (told["warm_barred"], told["warm_ended"]) == (1, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -203,3 +204,17 @@ def test_types(warm: Warm, place: int) -> None:
             serves(bridge)
             assert warm.stage().err == ""
         assert 1 <= len(told(bridge, f"What stands at {key}")) <= 4
+
+
+def test_full(redis: RedisServer | Cluster, warm: Warm, old: Memcached) -> None:
+    """A full Redis takes what is noted there: nothing ends by what an old memcached has missed."""
+    nodes = redis.masters if isinstance(redis, Cluster) else [redis]
+    with servers.redcouch(warm.url) as bridge, ExitStack() as stack:
+        assert stats(bridge)["warm_old_up"] == 1
+        for client in [stack.enter_context(node.client()) for node in nodes]:
+            stack.callback(client.config_set, "maxmemory", "0")
+            client.config_set("maxmemory", "1")
+        old.kill()
+        assert say(bridge, b"delete cold\r\n") in (b"NOT_FOUND\r\n", b"DELETED\r\n")
+        told = eventually(lambda: stats(bridge), lambda now: now["warm_barred"])
+    assert (told["warm_barred"], told["warm_ended"]) == (1, 0)

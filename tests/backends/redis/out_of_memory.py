@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redcouch.backends.fill_leases import Beat
+from redcouch.backends.fill_leases import Beat, DenyAllFills, DenyFill, NoteLack
 from redcouch.commands import Arithmetic, Command, Delete, Flush, Get, Store, StoreMode, Touch
 from redcouch.results import ErrorKind, Item, Outcome, Stored, Touched
 from tests.backends.redis.case import SharedRedisCase
@@ -119,13 +119,15 @@ class OutOfMemoryTests(SharedRedisCase):
         self.addCleanup(bridge.storage.stop)
         await eventually_in_reactor(lambda: not self.client.keys("*rc:*"))
 
-    async def test_leader(self) -> None:
-        """Of those that fill in items, one repairs the other side."""
+    async def test_filling(self) -> None:
+        """What those note who fill in items is taken; and so one of them leads."""
         self.use_up()
         beats = [Beat(name, b"{}", b"0", b"redis-first", 0) for name in (b"a", b"b", b"a")]
         states = await self.all(*beats)
         self.assertEqual([state.leads for state in states], [True, False, True])
         self.assertEqual(self.client.hlen("redcouch:sys:warm_members:rc:"), 2)
+        noted = await self.all(NoteLack(), DenyFill([b"k"]), DenyAllFills())
+        self.assertEqual(noted, [Outcome.OK, Outcome.OK, Outcome.NOT_STORED])
 
     async def test_native_item(self) -> None:
         """An item that has no token yet can be read and touched; only the token fails."""

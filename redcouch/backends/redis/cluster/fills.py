@@ -56,6 +56,7 @@ from redcouch.backends.redis.fill_leases import (
     is_paused,
     members_key,
     state_key,
+    write,
 )
 from redcouch.backends.redis.layout import LEASE, Layout
 from redcouch.backends.redis.replies import check, is_wrong_type, read_hash
@@ -153,7 +154,7 @@ class FillRecords:
             name, many = await self._run(DENIALS_ADD, self._denied, *names, *some)
         known = await self._denials()
         if not known.name:
-            await self.ask(b"HSETNX", self._state, b"denials", name)
+            await self.ask(*write(self._state, b"HSETNX", b"denials", name))
             known = await self._denials()
         done = known.name == name and not known.all and many <= MOST_DENIED
         if not done:
@@ -164,7 +165,7 @@ class FillRecords:
 
     async def deny_all(self) -> None:
         """Deny all keys. Leases are as they were."""
-        await self.ask(b"HSET", self._state, b"all", b"1")
+        await self.ask(*write(self._state, b"HSET", b"all", b"1"))
 
     async def drop_leases(self, keys: Sequence[bytes]) -> None:
         """Make leases on these keys void."""
@@ -284,7 +285,7 @@ class FillRecords:
 
     async def note_lack(self) -> None:
         """See L{NoteLack}."""
-        await self.ask(b"HINCRBY", self._state, b"returning", b"1")
+        await self.ask(*write(self._state, b"HINCRBY", b"returning", b"1"))
 
     async def pause(self, command: PauseFills) -> None:
         """See L{PauseFills}."""

@@ -105,7 +105,7 @@ BEGIN = load("begin")
 SETTLE = load("settle")
 """These two are always sent whole: in a transaction, they must not be found missing."""
 
-WATCH, NOTE, REPLACE = _read("watch"), _read("note"), _read("replace")
+WATCH, NOTE, REPLACE, WRITE = map(_read, ("watch", "note", "replace", "write"))
 """These are about no item, and always sent whole."""
 
 _READ = (GAT, ASSIGN, META, WIN, PROBE, LIST)
