@@ -76,6 +76,7 @@ class Proxy:
                 if len(data) > 1 and self._armed.acquire(blocking=False):
                     client.sendall(data[: len(data) // 2])
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    client.shutdown(socket.SHUT_RD)  # or who reads from it keeps it open
                     self.cuts += 1
                     return
                 self._pass(client, data)
