@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from redcouch.backends.redis.replies import read_hash, unexpected
+from redcouch.backends.redis.scripts import write
 from redcouch.backends.redis.usage_store import Asks
 
 _BASE = b"base"
@@ -22,13 +23,13 @@ async def list_version(asks: Asks, key: bytes, nodes: bytes, now: int) -> int:
     The number of this list, which becomes the last one if it is not. Raises
     L{BackendError<redcouch.errors.BackendError>}.
     """
-    await asks.ask(b"HSETNX", key, _BASE, b"%d" % now)
+    await asks.ask(*write(key, b"HSETNX", _BASE, b"%d" % now))
     while True:
         base, lists = _read(await asks.ask(b"HGETALL", key))
         last = max(lists, default=0)
         if lists.get(last) == nodes:
             return base + last
-        await asks.ask(b"HSETNX", key, b"%d" % (last + 1), nodes)
+        await asks.ask(*write(key, b"HSETNX", b"%d" % (last + 1), nodes))
         earlier = [b"%d" % place for place in lists if place < last]
         if earlier:
             await asks.ask(b"HDEL", key, *earlier)

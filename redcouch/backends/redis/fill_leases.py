@@ -85,11 +85,6 @@ def lease_key(layout: Layout, key: bytes) -> bytes:
     return _root(layout) + b"_claim:" + layout.prefix + key
 
 
-def write(key: bytes, *command: bytes) -> tuple[bytes, ...]:
-    """A command that writes there, and its arguments behind the key; a full Redis takes it, too."""
-    return (b"EVAL", scripts.WRITE, b"1", key, *command)
-
-
 def is_paused(begin: bytes | None, end: bytes | None, now: float) -> bool:
     """Whether nothing may be brought over now; for good, where one of these makes no sense."""
     try:
@@ -170,10 +165,10 @@ class FillCodec:
         return packed, 1, _read_ok
 
     def _pack_deny_all(self, command: DenyAllFills) -> Packed:
-        return pack_command(write(self._state, b"HSET", b"all", b"1")), 1, _read_all_denied
+        return pack_command(scripts.write(self._state, b"HSET", b"all", b"1")), 1, _read_all_denied
 
     def _pack_note_lack(self, command: NoteLack) -> Packed:
-        packed = pack_command(write(self._state, b"HINCRBY", b"returning", b"1"))
+        packed = pack_command(scripts.write(self._state, b"HINCRBY", b"returning", b"1"))
         return packed, 1, _read_ok
 
     def _pack_pause(self, command: PauseFills) -> Packed:

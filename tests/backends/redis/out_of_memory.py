@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from redcouch.backends.fill_leases import Beat, DenyAllFills, DenyFill, NoteLack
 from redcouch.commands import Arithmetic, Command, Delete, Flush, Get, Store, StoreMode, Touch
 from redcouch.results import ErrorKind, Item, Outcome, Stored, Touched
@@ -126,6 +128,13 @@ class OutOfMemoryTests(SharedRedisCase):
         self.assertEqual(self.client.hlen(members), 2)
         noted = await self.all(NoteLack(), DenyFill([b"k"]), DenyAllFills())
         self.assertEqual(noted, [Outcome.OK, Outcome.OK, Outcome.NOT_STORED])
+
+    async def test_discovery(self) -> None:
+        """Clients are told where to connect, by a service that has just been started, too."""
+        self.use_up()
+        storage: Any = self.storage
+        for nodes, version in ((b"a:1", 6), (b"a:1", 6), (b"b:1", 7)):
+            self.assertEqual(await storage.list_version(nodes, 5), version)
 
     async def test_native_item(self) -> None:
         """An item that has no token yet can be read and touched; only the token fails."""

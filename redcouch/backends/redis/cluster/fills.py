@@ -56,7 +56,6 @@ from redcouch.backends.redis.fill_leases import (
     is_paused,
     members_key,
     state_key,
-    write,
 )
 from redcouch.backends.redis.layout import LEASE, Layout
 from redcouch.backends.redis.replies import check, is_wrong_type, read_hash
@@ -66,6 +65,7 @@ from redcouch.backends.redis.scripts import (
     MEMBER_BEAT,
     STATE_BEAT,
     Script,
+    write,
 )
 from redcouch.commands import Command, Inspect
 from redcouch.errors import BackendError

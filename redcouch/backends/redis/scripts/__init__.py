@@ -108,6 +108,12 @@ SETTLE = load("settle")
 WATCH, NOTE, REPLACE, WRITE = map(_read, ("watch", "note", "replace", "write"))
 """These are about no item, and always sent whole."""
 
+
+def write(key: bytes, *command: bytes) -> tuple[bytes, ...]:
+    """A command that writes there, and its arguments behind the key; a full Redis takes it, too."""
+    return (b"EVAL", WRITE, b"1", key, *command)
+
+
 _READ = (GAT, ASSIGN, META, WIN, PROBE, LIST)
 _CHANGE = (SET, STORE, CONCAT, ARITHMETIC, TOUCH, DELETE, INVALIDATE)
 
