@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from redcouch.backends.redis.script_codec import ScriptCodec
-from redcouch.backends.redis.scripts import REPLACE
+from redcouch.backends.redis.scripts import REPLACE, write
 from redcouch.backends.redis.usage_store import Asks
 from redcouch.commands import Flush
 from redcouch.errors import BackendError
@@ -73,7 +73,7 @@ class Flushing:
             await self._asks.ask(b"DEL", self._codec.flush_key)
             await self._unlink_all()
         else:
-            await self._asks.ask(b"SET", self._codec.flush_key, b"%.3f" % when)
+            await self._asks.ask(*write(self._codec.flush_key, b"SET", b"%.3f" % when))
             self._look_at(when)
         return Outcome.OK
 

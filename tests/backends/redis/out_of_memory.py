@@ -111,10 +111,13 @@ class OutOfMemoryTests(SharedRedisCase):
         self.assertEqual(await self.do(Get([b"a", b"b"])), [None, None])
 
     async def test_delayed_flush(self) -> None:
-        """One that is due by now makes room."""
+        """It is taken; and one that is due by now makes room."""
         await self.set(b"v")
-        self.client.set("redcouch:sys:flush_at:rc:", "1")
         self.use_up()
+        self.assertIs(await self.do(Flush(1000)), Outcome.OK)
+        self.client.config_set("maxmemory", 0)
+        self.client.set("redcouch:sys:flush_at:rc:", "1")
+        self.client.config_set("maxmemory", 1)
         self.storage._admin.look_for_flush()  # type: ignore[attr-defined]
         await eventually_in_reactor(lambda: not self.client.keys("*rc:*"))
 
