@@ -159,51 +159,22 @@ class _Collected(Collector):
         yield family
 
     def _workers(self) -> Iterator[Metric]:
-        places = self._view.places
-        here = [
-            (place, place.worker_status) for place, _ in places if place.worker_status is not None
-        ]
-        used = [(place, usage) for place, usage in places if usage is not None]
-        yield _gauges(
-            "redcouch_worker_up",
-            "1 if it answers.",
-            ((place.number, int(place.worker_status is not None)) for place, _ in places),
-        )
-        yield _counts(
-            "redcouch_worker_restarts",
-            "Times that it was started again.",
-            ((place.number, place.restarts) for place, _ in places),
-        )
-        yield _gauges(
-            "redcouch_storage_up",
-            "1 if the worker reaches the storage.",
-            ((place.number, int(worker_status.ready)) for place, worker_status in here),
-        )
-        yield _gauges(
-            "redcouch_worker_connections",
-            "Clients connected to it.",
-            ((place.number, worker_status.connections) for place, worker_status in here),
-        )
-        yield _gauges(
-            "redcouch_in_flight",
-            "Clients whose requests are being answered.",
-            ((place.number, worker_status.in_flight) for place, worker_status in here),
-        )
-        yield _counts(
-            "redcouch_worker_cpu_seconds",
-            "CPU time, user and system.",
-            ((place.number, usage.cpu) for place, usage in used),
-        )
-        yield _gauges(
-            "redcouch_worker_resident_memory_bytes",
-            "Resident memory.",
-            ((place.number, usage.memory) for place, usage in used),
-        )
-        yield _gauges(
-            "redcouch_worker_open_fds",
-            "Open file descriptors.",
-            ((place.number, usage.files) for place, usage in used),
-        )
+        families = {name: _of_workers(name) for name in _WORKERS}
+        for place, usage in self._view.places:
+            status = place.worker_status
+            figures: dict[str, float] = {"worker_up": status is not None}
+            figures["worker_restarts"] = place.restarts
+            if status is not None:
+                figures["storage_up"] = status.ready
+                figures["worker_connections"] = status.connections
+                figures["in_flight"] = status.in_flight
+            if usage is not None:
+                figures["worker_cpu_seconds"] = usage.cpu
+                figures["worker_resident_memory_bytes"] = usage.memory
+                figures["worker_open_fds"] = usage.files
+            for name, figure in figures.items():
+                families[name].add_metric((str(place.number),), figure)
+        yield from families.values()
 
     def _storage(self) -> Iterator[Metric]:
         """Nothing where it cannot be asked: a zero would look like an empty Redis."""
@@ -244,6 +215,20 @@ class _Collected(Collector):
             names.add_metric((kind,), traffic["known"].get(kind, 0))
         yield names
 
+
+_WORKERS = {
+    "worker_up": "1 if it answers.",
+    "worker_restarts": "Times that it was started again.",
+    "storage_up": "1 if the worker reaches the storage.",
+    "worker_connections": "Clients connected to it.",
+    "in_flight": "Clients whose requests are being answered.",
+    "worker_cpu_seconds": "CPU time, user and system.",
+    "worker_resident_memory_bytes": "Resident memory.",
+    "worker_open_fds": "Open file descriptors.",
+}
+"""What is told of each worker, by its number."""
+
+_COUNTED_OF_WORKERS = ("worker_restarts", "worker_cpu_seconds")
 
 _STORAGE = {
     "curr_items": ("storage_items", "Keys in the database of the items."),
@@ -302,22 +287,9 @@ def _count(name: str, documentation: str, value: float) -> Metric:
     return CounterMetricFamily(name, documentation, value=value)
 
 
-def _gauges(name: str, documentation: str, values: Iterable[tuple[int, float]]) -> Metric:
-    """Of each worker, by its number."""
-    return _each(GaugeMetricFamily(name, documentation, labels=("worker",)), values)
-
-
-def _counts(name: str, documentation: str, values: Iterable[tuple[int, float]]) -> Metric:
-    """The same of what is counted up."""
-    return _each(CounterMetricFamily(name, documentation, labels=("worker",)), values)
-
-
-def _each(
-    family: CounterMetricFamily | GaugeMetricFamily, values: Iterable[tuple[int, float]]
-) -> Metric:
-    for number, value in values:
-        family.add_metric((str(number),), value)
-    return family
+def _of_workers(name: str) -> CounterMetricFamily | GaugeMetricFamily:
+    make = CounterMetricFamily if name in _COUNTED_OF_WORKERS else GaugeMetricFamily
+    return make(f"redcouch_{name}", _WORKERS[name], labels=("worker",))
 
 
 def _histogram(name: str, documentation: str, distribution: Distribution) -> Metric:
