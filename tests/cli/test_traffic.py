@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,12 +16,12 @@ import pytest
 from redcouch.telemetry.usage import LAPSE, MOST
 from tests.cli.running import Ended, run
 from tests.support import servers
+from tests.support.frames import frame
 from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import ask
 
 HOST = servers.LOOPBACK
-NOOP = struct.pack(">BBHBBHIIQ", 0x80, 0x0A, 0, 0, 0, 0, 0, 0, 0)
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def test_traffic(redis: RedisServer, workers: str) -> None:
     with servers.redcouch(redis.url, "--workers", workers) as bridge:
         speak(bridge)
         with socket.create_connection((HOST, bridge.port)) as client:
-            client.sendall(NOOP)
+            client.sendall(frame(0x0A))
             assert client.recv(24)[0] == 0x81
     assert names(redis, "client")[HOST] >= before
     assert set(names(redis, "dialect")) == {"text", "binary"}

@@ -20,6 +20,7 @@ from redcouch.dialects.text import TextDialect
 from redcouch.limits import Limits
 from tests.dialects.reading import receive
 from tests.fuzz.feeding import Heard, Make, feed, in_any_pieces, split
+from tests.support.frames import frame, reply
 
 LIMITS = Limits()
 
@@ -30,7 +31,6 @@ FAILURE = b"CLIENT_ERROR authentication failure\r\n"
 
 (GET, SET, QUIT, NOOP, VERSION, STAT, QUITQ) = (0x00, 0x01, 0x07, 0x0A, 0x0B, 0x10, 0x17)
 (LIST, AUTH, STEP) = (0x20, 0x21, 0x22)
-OPAQUE = 0xDEADBEEF
 
 
 def text_gate() -> Dialect:
@@ -195,22 +195,11 @@ def test_a_line_without_end() -> None:
 # -- binary ------------------------------------------------------------------------------------
 
 
-def frame(opcode: int, key: bytes = b"", value: bytes = b"", extras: bytes = b"") -> bytes:
-    body = len(extras) + len(key) + len(value)
-    head = struct.pack(">BBHBBHIIQ", 0x80, opcode, len(key), len(extras), 0, 0, body, OPAQUE, 0)
-    return head + extras + key + value
-
-
-def reply(opcode: int, status: int = 0, value: bytes = b"") -> bytes:
-    head = struct.pack(">BBHBBHIIQ", 0x81, opcode, 0, 0, 0, status, len(value), OPAQUE, 0)
-    return head + value
-
-
 def refusal(opcode: int) -> bytes:
     return reply(opcode, 0x20, b"Auth failure.")
 
 
-PLAIN = frame(AUTH, b"PLAIN", b"\0user\0secret")
+PLAIN = frame(AUTH, b"PLAIN", value=b"\0user\0secret")
 
 
 def test_what_binary_answers_before() -> None:
@@ -257,7 +246,7 @@ def test_sasl_plain() -> None:
 
 def test_sasl_plain_for_somebody_else() -> None:
     """An authorization identity (RFC 4616's authzid) is passed over: there is but one to act as."""
-    heard, _ = in_any_pieces(binary_gate, frame(AUTH, b"PLAIN", b"admin\0user\0secret"))
+    heard, _ = in_any_pieces(binary_gate, frame(AUTH, b"PLAIN", value=b"admin\0user\0secret"))
     assert commands(heard) == [Authenticate(b"user", b"secret")]
 
 
@@ -289,14 +278,14 @@ def test_who_is_in_can_be_thrown_out() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        frame(AUTH, b"CRAM-MD5", b"\0user\0secret"),
-        frame(AUTH, b"plain", b"\0user\0secret"),
-        frame(AUTH, b"PLAIN", b"user secret"),
-        frame(AUTH, b"PLAIN", b"\0user"),
-        frame(AUTH, b"PLAIN", b"\0user\0secret\0"),
+        frame(AUTH, b"CRAM-MD5", value=b"\0user\0secret"),
+        frame(AUTH, b"plain", value=b"\0user\0secret"),
+        frame(AUTH, b"PLAIN", value=b"user secret"),
+        frame(AUTH, b"PLAIN", value=b"\0user"),
+        frame(AUTH, b"PLAIN", value=b"\0user\0secret\0"),
         frame(AUTH, b"PLAIN"),
-        frame(STEP, b"PLAIN", b"\0user\0secret"),
-        frame(STEP, b"SCRAM-SHA-1", b"x"),
+        frame(STEP, b"PLAIN", value=b"\0user\0secret"),
+        frame(STEP, b"SCRAM-SHA-1", value=b"x"),
     ],
 )
 def test_sasl_that_is_none(data: bytes) -> None:
@@ -309,15 +298,15 @@ def test_sasl_that_is_none(data: bytes) -> None:
 @pytest.mark.parametrize("opcode", [AUTH, STEP])
 def test_a_secret_that_is_too_long(opcode: int) -> None:
     """Nobody's password has a kilobyte: it is refused, skipped, and the client may go on."""
-    data = frame(opcode, b"PLAIN", b"\0u\0" + b"p" * 1022)
+    data = frame(opcode, b"PLAIN", value=b"\0u\0" + b"p" * 1022)
     heard, broken = in_any_pieces(binary_gate, data + frame(NOOP))
     assert said(heard) == [reply(opcode, 3, b"Too large."), reply(NOOP)]
     assert not broken
-    heard, _ = in_any_pieces(binary_gate, frame(AUTH, b"PLAIN", b"\0u\0" + b"p" * 1021))
+    heard, _ = in_any_pieces(binary_gate, frame(AUTH, b"PLAIN", value=b"\0u\0" + b"p" * 1021))
     assert commands(heard) == [Authenticate(b"u", b"p" * 1021)]
 
 
-@pytest.mark.parametrize("data", [frame(AUTH), frame(LIST, b"k"), frame(AUTH, b"PLAIN", b"", b"x")])
+@pytest.mark.parametrize("data", [frame(AUTH), frame(LIST, b"k"), frame(AUTH, b"PLAIN", b"x")])
 def test_wrong_lengths_end_the_connection(data: bytes) -> None:
     """A frame that is no good is no better for asking to be let in."""
     heard, broken = in_any_pieces(binary_gate, data + frame(NOOP))
@@ -331,9 +320,9 @@ def test_the_size_of_a_value_is_still_minded() -> None:
     gate.receive(PLAIN)
     gate.authenticated(True)
     extras = struct.pack(">II", 0, 0)
-    (request,) = gate.receive(frame(SET, b"k", bytes(200), extras))
+    (request,) = gate.receive(frame(SET, b"k", extras, bytes(200)))
     assert request.encode(None) == reply(SET, 3, b"Too large.")
-    (request,) = gate.receive(frame(SET, b"k", b"v", extras))
+    (request,) = gate.receive(frame(SET, b"k", extras, b"v"))
     assert request.command == Store(StoreMode.SET, b"k", b"v")
 
 

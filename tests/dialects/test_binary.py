@@ -38,6 +38,7 @@ from redcouch.limits import Limits
 from redcouch.results import ErrorKind, Failed, Item, Number, Outcome, Result, Stored, Touched
 from tests.dialects.reading import receive
 from tests.fuzz.feeding import feed, in_any_pieces, split
+from tests.support.frames import HEADER, OPAQUE, frame
 
 LIMITS = Limits(max_item_size=200)
 ROOM = LIMITS.value_room(b"k")
@@ -46,7 +47,6 @@ AWAY = Failed(ErrorKind.UNAVAILABLE, "storage not available")
 FULL = Failed(ErrorKind.OUT_OF_MEMORY, "Redis says OOM")
 ODD = Failed(ErrorKind.WRONG_TYPE, "key in Redis is not an item")
 
-OPAQUE = 0xDEADBEEF
 K250, K251 = b"k" * 250, b"k" * 251
 
 (GET, SET, ADD, REPLACE, DELETE, INCREMENT, DECREMENT, QUIT, FLUSH, GETQ) = range(10)
@@ -78,20 +78,6 @@ TEXTS = {
 }
 
 
-def frame(
-    opcode: int,
-    key: bytes = b"",
-    extras: bytes = b"",
-    value: bytes = b"",
-    cas: int = 0,
-    magic: int = 0x80,
-    length: int | None = None,
-) -> bytes:
-    body = len(extras) + len(key) + len(value) if length is None else length
-    head = struct.pack(">BBHBBHIIQ", magic, opcode, len(key), len(extras), 0, 0, body, OPAQUE, cas)
-    return head + extras + key + value
-
-
 @dataclass
 class Answer:
     """One answer, taken apart."""
@@ -108,9 +94,7 @@ def read(data: bytes) -> list[Answer]:
     """The answers in these bytes, each of which must carry the opaque that was sent."""
     answers = []
     while data:
-        magic, opcode, key, extras, kind, status, body, opaque, cas = struct.unpack(
-            ">BBHBBHIIQ", data[:24]
-        )
+        magic, opcode, key, extras, kind, status, body, opaque, cas = HEADER.unpack(data[:24])
         assert (magic, kind, opaque) == (0x81, 0, OPAQUE)
         rest, data = data[24 : 24 + body], data[24 + body :]
         parts = rest[:extras], rest[extras : extras + key], rest[extras + key :]
@@ -238,7 +222,7 @@ def test_storing(
 ) -> None:
     """A client that stores learns the new token, or why not; a quiet one only why not."""
     for code in (opcode, QUIET[opcode]):
-        asked = frame(code, b"k", extras, b"v\r\n", cas)
+        asked = frame(code, b"k", extras, b"v\r\n", cas=cas)
         done = [Answer(code, 0, cas=5)] if code == opcode else []
         assert answer(asked, command, Stored(5)) == done
         assert answer(asked, command, FULL) == [refusal(code, Status.OUT_OF_MEMORY)]

@@ -10,13 +10,9 @@ from redcouch.dialects.detect import dialect_of
 from redcouch.dialects.request import Dialect
 from redcouch.limits import Limits
 from tests.dialects.reading import asked, receive, said
+from tests.support.frames import frame
 
 LIMITS = Limits(max_item_size=1024)
-
-
-def frame(opcode: int, key: bytes, extras: bytes = b"", value: bytes = b"") -> bytes:
-    lengths = (len(key), len(extras), 0, 0, len(extras) + len(key) + len(value))
-    return struct.pack(">BBHBBHIIQ", 0x80, opcode, *lengths, 0xABCD, 3) + extras + key + value
 
 
 TEXT = (
@@ -27,12 +23,12 @@ TEXT = (
 )
 STORE = struct.pack(">II", 7, 0)
 BINARY = (
-    frame(0x01, b"a", STORE, b"value" * 9)
+    frame(0x01, b"a", STORE, b"value" * 9, cas=3)
     + frame(0x00, b"a")
     + frame(0x01, b"large", STORE, b"x" * 3000)
     + frame(0x0E, b"a", b"", b"more")
     + frame(0x7E, b"odd", b"", b"?" * 20)
-    + frame(0x0A, b"")
+    + frame(0x0A)
 )
 
 
@@ -69,7 +65,7 @@ def test_moved_anywhere(name: str, data: bytes, pieces: int) -> None:
             "text",
             b"get x\r\nset big 0 0 5000\r\n" + b"x" * 5000 + b"\r\nset x 0 0 9\r\nme secret\r\n",
         ),
-        ("binary", frame(0x20, b"") + frame(0x21, b"PLAIN", b"", b"\0me\0secret")),
+        ("binary", frame(0x20) + frame(0x21, b"PLAIN", b"", b"\0me\0secret")),
     ],
 )
 def test_moved_before_it_is_known(name: str, data: bytes) -> None:

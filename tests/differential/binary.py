@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import struct
 
+from tests.support import frames
 from tests.support.comparison import Transcript
 
 MIB = 1024 * 1024
@@ -17,20 +18,10 @@ def _largest(key: bytes, flags: int) -> int:
 
 
 def frame(
-    opcode: int,
-    key: bytes = b"",
-    value: bytes = b"",
-    extras: bytes = b"",
-    cas: int = 0,
-    opaque: int = 0x01020304,
-    magic: int = 0x80,
+    opcode: int, key: bytes = b"", value: bytes = b"", extras: bytes = b"", **rest: int
 ) -> bytes:
-    """A request of the binary protocol."""
-    length = len(extras) + len(key) + len(value)
-    header = struct.pack(
-        ">BBHBBHIIQ", magic, opcode, len(key), len(extras), 0, 0, length, opaque, cas
-    )
-    return header + extras + key + value
+    """A request: what most have stands before what few have."""
+    return frames.frame(opcode, key, extras, value, **rest)
 
 
 def _store(flags: int = 0, exptime: int = 0) -> bytes:

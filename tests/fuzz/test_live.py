@@ -14,6 +14,7 @@ import pytest
 
 from tests.fuzz.mutations import conversation
 from tests.support import servers
+from tests.support.frames import frame, reply
 from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import Wire, ask
@@ -109,22 +110,15 @@ class Tame(Client):
 
     def binary(self, wire: Wire, keys: list[bytes], values: list[bytes]) -> None:
         newest = dict(zip(keys, values, strict=True))
-        asked = [_frame(0x11, key, struct.pack(">II", 7, 0), newest[key]) for key in newest]
-        asked += [_frame(0x0D, key) for key in keys]
-        end = struct.pack(">BBHBBHIIQ", 0x81, 0x0A, 0, 0, 0, 0, 0, 0, 0)
-        heard = wire.say([b"".join(asked) + _frame(0x0A)], end).reply
+        asked = [frame(0x11, key, struct.pack(">II", 7, 0), newest[key]) for key in newest]
+        asked += [frame(0x0D, key) for key in keys]
+        heard = wire.say([b"".join(asked) + frame(0x0A)], reply(0x0A)).reply
         for key in keys:
             size, body = struct.unpack_from(">xxHxxxxI", heard)
             assert heard[24 + 4 : 24 + 4 + size] == key
             assert heard[24 + 4 + size : 24 + body] == newest[key]
             heard = heard[24 + body :]
-        assert heard == end
-
-
-def _frame(opcode: int, key: bytes = b"", extras: bytes = b"", value: bytes = b"") -> bytes:
-    body = len(extras) + len(key) + len(value)
-    head = struct.pack(">BBHBBHIIQ", 0x80, opcode, len(key), len(extras), 0, 0, body, 0, 0)
-    return head + extras + key + value
+        assert heard == reply(0x0A)
 
 
 def test_wild_and_tame(bridge: RedCouch) -> None:

@@ -8,8 +8,8 @@ would take the service for down or an answer for damaged.
 from __future__ import annotations
 
 import re
-import struct
 
+from tests.support import frames
 from tests.support.wire import Address, Wire
 
 Stats = dict[str, str]
@@ -39,17 +39,13 @@ def text(address: Address, group: str = "") -> Stats:
 
 def binary(address: Address, group: str = "") -> Stats:
     """One packet with key and value for each, then an empty one."""
-    key = group.encode()
-    head = struct.pack(">BBHBBHIIQ", 0x80, 0x10, len(key), 0, 0, 0, len(key), 7, 0)
-    end = struct.pack(">BBHBBHIIQ", 0x81, 0x10, 0, 0, 0, 0, 0, 7, 0)
+    end = frames.reply(0x10)
     with Wire(address) as wire:
-        reply = wire.say([head + key], end).reply
+        reply = wire.say([frames.frame(0x10, group.encode())], end).reply
     found: Stats = {}
     while len(reply) > len(end):
-        magic, opcode, name, extras, _, status, body, opaque, _ = struct.unpack(
-            ">BBHBBHIIQ", reply[:24]
-        )
-        if (magic, opcode, extras, status, opaque) != (0x81, 0x10, 0, 0, 7) or not name:
+        magic, opcode, name, extras, _, status, body, opaque, _ = frames.HEADER.unpack(reply[:24])
+        if (magic, opcode, extras, status, opaque) != (0x81, 0x10, 0, 0, frames.OPAQUE) or not name:
             raise DownError(f"unexpected packet {reply[:24]!r}")
         found[reply[24 : 24 + name].decode()] = reply[24 + name : 24 + body].decode()
         reply = reply[24 + body :]

@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from tests.support import prefork, servers
+from tests.support.frames import frame, reply
 from tests.support.polling import PATIENCE, eventually
 from tests.support.requirements import installed, needs
 from tests.support.servers import LOOPBACK, RedCouch, RedisServer
@@ -60,19 +61,9 @@ def words(user: bytes, password: bytes) -> bytes:
     return b"set auth 0 0 %d\r\n%b\r\n" % (len(block), block)
 
 
-def frame(opcode: int, key: bytes = b"", value: bytes = b"", extras: bytes = b"") -> bytes:
-    body = len(extras) + len(key) + len(value)
-    head = struct.pack(">BBHBBHIIQ", 0x80, opcode, len(key), len(extras), 0, 0, body, 7, 0)
-    return head + extras + key + value
-
-
-def reply(opcode: int, status: int = 0, value: bytes = b"") -> bytes:
-    return struct.pack(">BBHBBHIIQ", 0x81, opcode, 0, 0, 0, status, len(value), 7, 0) + value
-
-
 def plain(user: bytes, password: bytes) -> bytes:
     """How a binary client proves who it is."""
-    return frame(SASL_AUTH, b"PLAIN", b"\0" + user + b"\0" + password)
+    return frame(SASL_AUTH, b"PLAIN", b"", b"\0" + user + b"\0" + password)
 
 
 LET_IN = reply(SASL_AUTH, value=b"Authenticated")
@@ -180,7 +171,7 @@ def test_a_thousand_commands_before(guarded: RedCouch, native: redis.Redis) -> N
     store = struct.pack(">II", 0, 0)
     for opcode in (*range(0x07), 0x08, 0x09, *range(0x0C, 0x17), 0x18, 0x19, 0x1A, 0x1C, 0x24):
         with Wire(guarded.address) as wire:
-            refused = wire.say([frame(opcode, b"k1", b"x", store) * 40], b"\0\0")
+            refused = wire.say([frame(opcode, b"k1", store, b"x") * 40], b"\0\0")
             assert refused.closed
             assert refused.reply == reply(opcode, 0x20, b"Auth failure.")
     assert native.keys("rc:*") == [b"rc:k1"]
@@ -198,7 +189,7 @@ def test_commands_right_behind_the_password(guarded: RedCouch) -> None:
     )
     store = struct.pack(">II", 0, 0)
     with Wire(guarded.address) as wire:
-        data = plain(b"bert", b"hashed") + frame(0x11, b"a", b"y", store) + frame(NOOP)
+        data = plain(b"bert", b"hashed") + frame(0x11, b"a", store, b"y") + frame(NOOP)
         assert wire.say([data], reply(NOOP)).reply == LET_IN + reply(NOOP)
     with Wire(guarded.address) as wire:
         data = words(b"bert", b"no") + b"get a\r\nget a\r\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from tests.backends.redis import access
 from tests.integration.clients.programs import HERE, seen
 from tests.support import servers
 from tests.support.documents import STORAGE
+from tests.support.frames import frame, reply
 from tests.support.polling import eventually
 from tests.support.requirements import installed, needs
 from tests.support.servers import LOOPBACK, RedCouch, RedisServer
@@ -101,10 +101,6 @@ def test_names(storage: str) -> None:
         assert told(server)[1].split(" ")[1] == "no-such-host.invalid|no-such-host.invalid|11211"
 
 
-def frame(opcode: int, key: bytes) -> bytes:
-    return struct.pack(">BBHBBHIIQ", 0x80, opcode, len(key), 0, 0, 0, len(key), 7, 0) + key
-
-
 def test_binary(storage: str) -> None:
     """ElastiCache's opcode, and the older key, in binary; both only where nodes are advertised."""
     older = b"AmazonElastiCache:cluster"
@@ -113,9 +109,7 @@ def test_binary(storage: str) -> None:
         value = f"{number}\n{nodes}\n".encode()
         for opcode, key in ((0x60, b"cluster"), (0x00, older), (0x0C, older)):
             shown = older if opcode == 0x0C else b""
-            length = 4 + len(shown) + len(value)
-            expected = struct.pack(">BBHBBHIIQ", 0x81, opcode, len(shown), 4, 0, 0, length, 7, 0)
-            expected += bytes(4) + shown + value
+            expected = reply(opcode, 0, value, shown, bytes(4))
             assert ask(server.address, frame(opcode, key), value) == expected
         missing = ask(server.address, frame(0x60, b"other"), b"Not found")
         assert missing[6:8] == b"\0\x01"

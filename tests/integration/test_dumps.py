@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from tests.support import servers
+from tests.support.frames import frame, reply
 from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import Wire, ask
@@ -244,7 +245,7 @@ def test_no_dump_and_no_flush(any_redis: RedisServer) -> None:
     """
     with servers.redcouch(any_redis.url, "--no-dump", "--no-flush") as server:
         with Wire(server.address) as wire:
-            for line, reply in (
+            for line, expected in (
                 (b"set a 0 0 1\r\nx\r\n", b"STORED\r\n"),
                 (METADUMP, b"ERROR metadump not allowed\r\n"),
                 (MGDUMP, b"ERROR key dump not allowed\r\n"),
@@ -255,14 +256,12 @@ def test_no_dump_and_no_flush(any_redis: RedisServer) -> None:
                 (b"get a\r\n", b"VALUE a 0 1\r\nx\r\nEND\r\n"),
                 (b"me a\r\n", None),
             ):
-                heard = wire.say([line], reply or b"\r\n").reply
-                assert heard == (reply or heard)
+                heard = wire.say([line], expected or b"\r\n").reply
+                assert heard == (expected or heard)
         with Wire(server.address) as wire:
             for opcode in (0x08, 0x18):
-                asked = struct.pack(">BBHBBHIIQ", 0x80, opcode, 0, 0, 0, 0, 0, 7, 0)
-                refused = struct.pack(">BBHBBHIIQ", 0x81, opcode, 0, 0, 0, 0x20, 13, 7, 0)
-                heard = wire.say([asked], b"failure.").reply
-                assert heard == refused + b"Auth failure."
+                heard = wire.say([frame(opcode)], b"failure.").reply
+                assert heard == reply(opcode, 0x20, b"Auth failure.")
         assert ask(server.address, b"get a\r\n", b"END\r\n") == b"VALUE a 0 1\r\nx\r\nEND\r\n"
 
 

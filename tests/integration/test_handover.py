@@ -21,6 +21,7 @@ import pytest
 from redcouch.handover.succession import find
 from tests.backends.redis.certificates import Authority
 from tests.support import servers
+from tests.support.frames import frame
 from tests.support.over_tls import context_for
 from tests.support.polling import PATIENCE, eventually
 from tests.support.servers import LOOPBACK, TWISTD, RedCouch, RedisServer
@@ -71,11 +72,6 @@ def closed(wire: Wire) -> bool:
     return wire._socket.recv(1) == b""
 
 
-def frame(opcode: int, key: bytes, extras: bytes = b"", value: bytes = b"") -> bytes:
-    lengths = (len(key), len(extras), 0, 0, len(extras) + len(key) + len(value))
-    return struct.pack(">BBHBBHIIQ", 0x80, opcode, *lengths, 7, 0) + extras + key + value
-
-
 @pytest.mark.parametrize(("before", "after"), [("1", "1"), ("1", "2"), ("2", "1"), ("2", "2")])
 def test_clients_go_on(any_redis: RedisServer, before: str, after: str) -> None:
     """
@@ -83,7 +79,7 @@ def test_clients_go_on(any_redis: RedisServer, before: str, after: str) -> None:
     other half; whatever they have asked for is answered, in order.
     """
     large = os.urandom(500_000)
-    noop = frame(0x0A, b"")
+    noop = frame(0x0A)
     texts = [
         (b"", b"get none\r\n", b"END\r\n"),
         (b"get no", b"ne\r\n", b"END\r\n"),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Callable
 
 import pytest
 
 from tests.integration import monitors
 from tests.support import servers
+from tests.support.frames import frame, reply
 from tests.support.polling import eventually
 from tests.support.servers import Memcached, RedCouch, RedisServer
 from tests.support.wire import Address, Wire, ask
@@ -81,20 +81,14 @@ def test_meta_and_binary_count_alike(redcouch: RedCouch) -> None:
             [b"ms p:a 1\r\nx\r\nmg p:a v\r\nmg p:b\r\nmd p:a\r\nmd p:b I\r\nmn\r\n"], b"MN\r\n"
         )
 
-    def frame(opcode: int, key: bytes, extras: bytes = b"", value: bytes = b"") -> bytes:
-        body = extras + key + value
-        head = (0x80, opcode, len(key), len(extras), 0, 0, len(body), 0, 0)
-        return struct.pack(">BBHBBHIIQ", *head) + body
-
-    noop = frame(0x0A, b"")
     with Wire(redcouch.address) as wire:
         frames = [
             frame(1, b"p:a", bytes(8), b"v"),
             *(frame(opcode, b"p:a") for opcode in (0x00, 0x09, 0x0C, 0x0D, 0x04)),
             frame(0x1D, b"p:b", bytes(4)),
-            noop,
+            frame(0x0A),
         ]
-        wire.say(frames, b"\x81" + noop[1:])
+        wire.say(frames, reply(0x0A))
     assert _read(in_text(redcouch.address, "dump")) == {"p": (7, 5, 2, 3)}
     ask(redcouch.address, b"stats detail off\r\nstats reset\r\n", b"RESET\r\n")
 

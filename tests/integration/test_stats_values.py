@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration import monitors
 from tests.support import servers
+from tests.support.frames import frame, reply
 from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import Wire, ask
@@ -70,12 +71,6 @@ def moved_by(server: RedCouch, lines: bytes) -> Moved:
     return {key: count for key, count in moved.items() if count}
 
 
-def frame(opcode: int, key: bytes = b"", extras: bytes = b"", value: bytes = b"") -> bytes:
-    body = len(extras) + len(key) + len(value)
-    head = struct.pack(">BBHBBHIIQ", 0x80, opcode, len(key), len(extras), 0, 0, body, 0, 0)
-    return head + extras + key + value
-
-
 @pytest.mark.parametrize(
     ("lines", "moved"),
     [
@@ -128,7 +123,7 @@ def test_binary_moves_the_same(bridge: RedCouch) -> None:
     with Wire(bridge.address) as wire:
         asked = frame(0x09, b"a") * 3 + frame(0x0D, b"no") + frame(0x11, b"b", store, b"v")
         asked += frame(0x14, b"b") + frame(0x1C, b"a", struct.pack(">I", 50)) + frame(0x0A)
-        wire.say([asked], struct.pack(">BBHBBHIIQ", 0x81, 0x0A, 0, 0, 0, 0, 0, 0, 0))
+        wire.say([asked], reply(0x0A))
     after = monitors.binary(bridge.address)
     moved = {key: int(after[key]) - int(before[key]) for key in after if key not in _RESTLESS}
     assert {key: count for key, count in moved.items() if count} == {
@@ -248,7 +243,7 @@ def test_reset(bridge: RedCouch, binary: bool) -> None:
     with Wire(bridge.address) as wire:
         wire.say([b"get a\r\n"], b"END\r\n")
         if binary:
-            end = struct.pack(">BBHBBHIIQ", 0x81, 0x10, 0, 0, 0, 0, 0, 0, 0)
+            end = reply(0x10)
             with Wire(bridge.address) as other:
                 assert other.say([frame(0x10, b"reset")], end).reply == end
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 from pathlib import Path
 
 import pymemcache
@@ -13,6 +12,7 @@ from redcouch.options import VERSION
 from tests.integration import monitors
 from tests.integration.clients.programs import run
 from tests.support import servers
+from tests.support.frames import frame, reply
 from tests.support.requirements import installed, needs
 from tests.support.servers import LOOPBACK, RedCouch, RedisServer
 from tests.support.wire import Address, Wire, ask
@@ -29,13 +29,9 @@ def in_text(address: Address, line: bytes) -> str:
 
 def in_binary(address: Address) -> str:
     """The same of the binary opcode."""
-    ask_version, noop = (
-        struct.pack(">BBHBBHIIQ", 0x80, opcode, 0, 0, 0, 0, 0, 0, 0) for opcode in (0x0B, 0x0A)
-    )
-    answered = b"\x81" + noop[1:]
     with Wire(address) as wire:
-        reply = wire.say([ask_version + noop], answered).reply
-    return reply[24 : -len(answered)].decode()
+        said = wire.say([frame(0x0B) + frame(0x0A)], reply(0x0A)).reply
+    return said[24 : -len(reply(0x0A))].decode()
 
 
 @needs("nc")

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from tests.support.frames import HEADER, frame
 from tests.support.polling import PACE, eventually
 from tests.support.wire import Address, Wire
 
@@ -122,8 +123,6 @@ class MetaClient(Client):
 class BinaryClient(Client):
     """The same in the binary protocol, with an opaque of its own for each request."""
 
-    _HEADER = struct.Struct(">BBHBBHIIQ")
-
     def __init__(self, address: Address, name: str, time_budget: float = 0.0) -> None:
         super().__init__(address, name, time_budget)
         self._opaque = 0
@@ -146,12 +145,9 @@ class BinaryClient(Client):
     def _exchange(self, opcode: int, key: str, extras: bytes, value: bytes) -> tuple[int, bytes]:
         """Status and body of the reply, which has to be the one to this request."""
         self._opaque += 1
-        body = extras + key.encode() + value
-        request = self._HEADER.pack(
-            0x80, opcode, len(key), len(extras), 0, 0, len(body), self._opaque, 0
-        )
-        reply = self.ask(request + body, self._is_whole_frame)
-        magic, answered, _, _, _, status, _, opaque, _ = self._HEADER.unpack_from(reply)
+        request = frame(opcode, key.encode(), extras, value, opaque=self._opaque)
+        reply = self.ask(request, self._is_whole_frame)
+        magic, answered, _, _, _, status, _, opaque, _ = HEADER.unpack_from(reply)
         assert (magic, answered, opaque) == (0x81, opcode, self._opaque), reply
         return status, reply[24:]
 

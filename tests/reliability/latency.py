@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import select
 import socket
-import struct
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from statistics import quantiles
 
 from tests.support import servers
+from tests.support.frames import frame
 from tests.support.servers import RedCouch
 from tests.support.wire import Wire
 
@@ -38,13 +38,6 @@ def fill(words: bytes, size: int = 65536) -> bytes:
     return words * (size // len(words))
 
 
-def frame(opcode: int, extras: bytes = b"", key: bytes = b"", value: bytes = b"") -> bytes:
-    """A request of the binary protocol."""
-    body = extras + key + value
-    head = struct.pack(">BBHBBHIIQ", 0x80, opcode, len(key), len(extras), 0, 0, len(body), 0, 0)
-    return head + body
-
-
 _MANY_KEYS = b" ".join(b"key-%d" % number for number in range(200))
 
 #: What 64 clients say at once, each again when it has all its answers.
@@ -60,7 +53,7 @@ FLOODS = {
     "increments": fill(b"incr number 1\r\n"),
     "binary no-ops": fill(frame(0x0A)),
     "quiet binary misses": fill(frame(0x09, key=b"absent")) + frame(0x0A),
-    "binary sets": fill(frame(0x01, bytes(8), b"key", b"value")),
+    "binary sets": fill(frame(0x01, b"key", bytes(8), b"value")),
 }
 _CROWD = 64
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.reliability.clients import BinaryClient, Client, MetaClient, RefusedError
 from tests.support import servers
+from tests.support.frames import frame
 from tests.support.polling import eventually
 from tests.support.servers import RedisServer
 from tests.support.wire import Wire, ask
@@ -80,12 +81,6 @@ def test_a_password_is_changed(workers: str) -> None:
         assert SECRET not in server.log
 
 
-def frame(opcode: int, extras: bytes, key: bytes, value: bytes) -> bytes:
-    body = extras + key + value
-    head = struct.pack(">BBHBBHIIQ", 0x80, opcode, len(key), len(extras), 0, 0, len(body), 0, 0)
-    return head + body
-
-
 @pytest.mark.parametrize(("form", "workers"), [("text", "1"), ("json", "1"), ("json", "2")])
 def test_nothing_of_clients_is_logged(
     form: str, workers: str, any_redis: RedisServer, tmp_path: Path
@@ -131,11 +126,11 @@ def test_nothing_of_clients_is_logged(
             wrong = forged.strip() + b" x"
             wire.say([b"set auth 0 0 %d\r\n%b\r\nquit\r\n" % (len(wrong), wrong)], b"never")
         with Wire(server.address) as wire:
-            login = frame(0x21, b"", b"PLAIN", b"\0ann\0" + mark)
-            broken = frame(0x01, bytes(8), forged, mark) + frame(0x55, b"", mark, mark)
+            login = frame(0x21, b"PLAIN", b"", b"\0ann\0" + mark)
+            broken = frame(0x01, forged, bytes(8), mark) + frame(0x55, mark, b"", mark)
             wire.say([login, broken, b"\x99" + mark * 9], b"never")
         with Wire(server.address) as wire:
-            wire.say([frame(0x21, b"", b"PLAIN", b"\0" + forged + b"\0x"), b"\x99" * 24], b"never")
+            wire.say([frame(0x21, b"PLAIN", b"", b"\0" + forged + b"\0x"), b"\x99" * 24], b"never")
         log = server.log
         native.flushall()
     assert SECRET not in log
@@ -168,7 +163,7 @@ def test_keys_are_no_commands(any_redis: RedisServer) -> None:
                 (0x05, delta, b""),  # increment, which finds no number
             ):
                 with Wire(server.address) as wire:
-                    reply = wire.exchange(frame(opcode, extras, key, value), lambda said: True)
+                    reply = wire.exchange(frame(opcode, key, extras, value), lambda said: True)
                 assert reply is not None
                 status = struct.unpack_from(">H", reply, 6)[0]
                 assert status == (6 if opcode == 0x05 else 0), (key, opcode)

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import socketserver
-import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from tests.reliability.clients import (
 )
 from tests.reliability.proxy import in_front_of
 from tests.support import servers
+from tests.support.frames import HEADER, frame
 from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
 from tests.support.wire import Wire
@@ -241,29 +241,26 @@ def test_strange_answers(answer: bytes | None) -> None:
         assert [status in FAILURES for status in statuses(server)] == [True] * 5 + [False]
 
 
-_HEAD = struct.Struct(">BBHBBHIIQ")
-
 FAILURES = (0x82, 0x84, 0x86)
 """Out of memory, internal error, temporary failure."""
 
 
 def statuses(server: RedCouch) -> list[int]:
     """The statuses of six requests in the binary protocol, the last of which is a noop."""
-    storing, counting = bytes(8), bytes(20)
-    asked = [(0x00, b"k"), (0x01, storing + b"kv"), (0x05, counting + b"k"), (0x04, b"k")]
-    asked += [(0x0E, b"kv"), (0x0A, b"")]
-    extras = {0x01: 8, 0x05: 20}
-    request = b"".join(
-        _HEAD.pack(0x80, opcode, bool(body), extras.get(opcode, 0), 0, 0, len(body), place, 0)
-        + body
-        for place, (opcode, body) in enumerate(asked)
-    )
+    asked = [
+        frame(0x00, b"k", opaque=0),
+        frame(0x01, b"k", bytes(8), b"v", opaque=1),
+        frame(0x05, b"k", bytes(20), opaque=2),
+        frame(0x04, b"k", opaque=3),
+        frame(0x0E, b"k", b"", b"v", opaque=4),
+        frame(0x0A, opaque=5),
+    ]
     with Wire(server.address) as wire:
-        said = wire.say([request], _HEAD.pack(0x81, 0x0A, 0, 0, 0, 0, 0, len(asked) - 1, 0)).reply
+        said = wire.say([b"".join(asked)], b"\x81" + asked[-1][1:]).reply
     found = []
-    for place, (opcode, _) in enumerate(asked):
-        magic, answered, _, _, _, status, body, opaque, _ = _HEAD.unpack_from(said)
-        assert (magic, answered, opaque) == (0x81, opcode, place)
+    for place, request in enumerate(asked):
+        magic, answered, _, _, _, status, body, opaque, _ = HEADER.unpack_from(said)
+        assert (magic, answered, opaque) == (0x81, request[1], place)
         found.append(status)
         said = said[24 + body :]
     assert said == b""

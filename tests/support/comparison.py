@@ -10,11 +10,11 @@ time.
 from __future__ import annotations
 
 import re
-import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from tests.support.frames import frame
 from tests.support.wire import TEXT_ENDING, Address, Ending, Wire, whole
 
 CLOSED = b"<CLOSED>"
@@ -37,11 +37,7 @@ _TOKEN = re.compile(
     rb"(?P<before>VALUE (?P<key>[^ ]+) [0-9]+ [0-9]+ |(?:HD|VA|NS|EX|NF)\b[^\r\n]*? c)"
     rb"(?P<token>[0-9]+)(?=[ \r])"
 )
-_NOOP = struct.Struct(">BBHBBHIIQ")
-_BINARY_ENDING = Ending(
-    _NOOP.pack(0x80, 0x0A, 0, 0, 0, 0, 0, 0xFEEDBEEF, 0),
-    _NOOP.pack(0x81, 0x0A, 0, 0, 0, 0, 0, 0xFEEDBEEF, 0),
-)
+_BINARY_ENDING = Ending(frame(0x0A, opaque=0xFEEDBEEF), frame(0x0A, opaque=0xFEEDBEEF, magic=0x81))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +10,7 @@ from tests.differential.binary import BINARY
 from tests.differential.classic import CLASSIC
 from tests.support import servers
 from tests.support.comparison import Cut, Listener, Subject, Transcript, differences
+from tests.support.frames import frame
 from tests.support.servers import Memcached
 from tests.support.wire import ask, whole
 
@@ -56,10 +56,7 @@ def test_tokens_are_compared() -> None:
 
 def test_tokens_of_frames_are_compared() -> None:
     """In the binary protocol too, where 0 stands for none."""
-    hear = [
-        struct.pack(">BBHBBHIIQ", 0x81, 0, 0, 0, 0, 0, 3, 1, token) + b"\x81xy"
-        for token in (7, 0, 9, 7)
-    ]
+    hear = [frame(0, value=b"\x81xy", magic=0x81, cas=token) for token in (7, 0, 9, 7)]
     first, none, second, again = (Listener().hear_frames(hear[0] + each) for each in hear)
     assert len({first, none, second}) == 3
     assert first == again
