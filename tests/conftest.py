@@ -114,6 +114,21 @@ def running_memcached() -> Iterator[Memcached]:
         yield server
 
 
+@pytest.fixture
+@fixture_needs("memcached")
+def own_memcached() -> Iterator[Memcached]:
+    """A real memcached that no other test has spoken to."""
+    with servers.memcached() as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis that is the test's own."""
+    with servers.redis_server() as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def any_redis() -> Iterator[RedisServer]:
     """The Redis behind L{running_redcouch}."""

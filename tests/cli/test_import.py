@@ -6,7 +6,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -23,7 +23,7 @@ from tests.cli.stand_in import stand_in
 from tests.support import servers
 from tests.support.cluster import Cluster
 from tests.support.polling import eventually
-from tests.support.requirements import fixture_needs, needs
+from tests.support.requirements import needs
 from tests.support.servers import Memcached, RedCouch, RedisServer, free_port
 from tests.support.wire import ask
 
@@ -672,32 +672,17 @@ def test_where_nothing_is_filled_in(
     client.delete(state_key)  # others have this Redis too
 
 
-@pytest.fixture
-def small_redis() -> Iterator[RedisServer]:
-    """A Redis whose memory is limited by the test."""
-    with servers.redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-@fixture_needs("memcached")
-def fresh_memcached() -> Iterator[Memcached]:
-    """One that still counts nothing that was flushed."""
-    with servers.memcached() as server:
-        yield server
-
-
 @pytest.mark.parametrize("query", ["encoding=hex", "encoding=raw", "layout=string"])
-def test_the_estimate(query: str, fresh_memcached: Memcached, small_redis: RedisServer) -> None:
+def test_the_estimate(query: str, own_memcached: Memcached, own_redis: RedisServer) -> None:
     """What the items take in Redis is told within a fifth, and what is left of maxmemory."""
-    old = f"memcached://127.0.0.1:{fresh_memcached.port}"
+    old = f"memcached://127.0.0.1:{own_memcached.port}"
     for begin in range(0, 4000, 1000):
         numbers = range(begin, begin + 1000)
         items = {b"key:%d" % n: Given(b"v" * 300, n % 3, 500) for n in numbers}
-        fill(fresh_memcached.address, items)
-    with small_redis.client() as client:
+        fill(own_memcached.address, items)
+    with own_redis.client() as client:
         before = client.info("memory")["used_memory"]
-        url = f"{small_redis.url}?{query}"
+        url = f"{own_redis.url}?{query}"
         told = run("import", old, "--to", url, "--json").json
         took = client.info("memory")["used_memory"] - before
         assert told["copied"] == 4000
@@ -713,32 +698,32 @@ def test_the_estimate(query: str, fresh_memcached: Memcached, small_redis: Redis
         assert client.keys("redcouch:sys:weighed*") == []
 
 
-def test_no_room(old: str, memcached: Memcached, small_redis: RedisServer) -> None:
+def test_no_room(old: str, memcached: Memcached, own_redis: RedisServer) -> None:
     """What does not fit is refused before anything is copied, unless it is wanted: status 1."""
     fill(memcached.address, {b"key:%d" % n: Given(b"v" * 1000) for n in range(3000)})
-    with small_redis.client() as client:
+    with own_redis.client() as client:
         client.config_set("maxmemory", client.info("memory")["used_memory"] + 2**20)
-        refused = run("import", old, "--to", small_redis.url)
+        refused = run("import", old, "--to", own_redis.url)
         assert refused.status == 1
         assert " items, which take " in refused.err
         assert refused.err.endswith("nothing is copied without --force\n")
         assert client.keys("rc:*") == []
-        forced = run("import", old, "--to", small_redis.url, "--force")
+        forced = run("import", old, "--to", own_redis.url, "--force")
         assert forced.status == 1
         assert "Redis is out of memory" in forced.out
 
 
-def test_evictions(old: str, memcached: Memcached, small_redis: RedisServer) -> None:
+def test_evictions(old: str, memcached: Memcached, own_redis: RedisServer) -> None:
     """A Redis that throws away keys meanwhile ends it, and that is said: status 3."""
     fill(memcached.address, {b"key:%d" % n: Given(b"v" * 1000) for n in range(3000)})
-    with small_redis.client() as client:
+    with own_redis.client() as client:
         client.config_set("maxmemory", client.info("memory")["used_memory"] + 2**20)
         client.config_set("maxmemory-policy", "allkeys-lru")
-        said = run("import", old, "--to", small_redis.url, "--force", "--json")
+        said = run("import", old, "--to", own_redis.url, "--force", "--json")
         assert said.status == 3
         assert "keys meanwhile: it has too little memory" in said.err
         assert said.json["troubles"] != []
-        with open_storage(read_storage(small_redis.url)) as opened:
+        with open_storage(read_storage(own_redis.url)) as opened:
             evictions = Evictions(opened)
             client.config_resetstat()  # as a start does it
             evictions.check(now=True)
@@ -762,13 +747,13 @@ def test_two_that_measure_at_once(any_redis: RedisServer, client: redis.Redis) -
     assert client.keys("redcouch:sys:weighed*") == []
 
 
-def test_who_may_not_measure(old: str, memcached: Memcached, small_redis: RedisServer) -> None:
+def test_who_may_not_measure(old: str, memcached: Memcached, own_redis: RedisServer) -> None:
     """A user of Redis without MEMORY imports without an estimate."""
     fill(memcached.address, {b"k": Given(b"v")})
-    with small_redis.client() as client:
+    with own_redis.client() as client:
         client.acl_setuser(
             "some", enabled=True, nopass=True, keys="*", commands=["+@all", "-memory"]
         )
-        url = small_redis.url.replace("//", "//some:x@")
+        url = own_redis.url.replace("//", "//some:x@")
         told = run("import", old, "--to", url, "--json")
         assert (told.status, told.json["copied"], told.json["estimate"]) == (0, 1, None)

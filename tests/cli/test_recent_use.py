@@ -25,13 +25,6 @@ from tests.support.wire import Wire, ask
 
 
 @pytest.fixture
-def own_redis() -> Iterator[RedisServer]:
-    """A Redis whose record of clients is the test's own."""
-    with servers.redis_server() as server:
-        yield server
-
-
-@pytest.fixture
 def bridge(own_redis: RedisServer) -> Iterator[RedCouch]:
     with servers.redcouch(own_redis.url) as bridge:
         yield bridge

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,6 @@ from tests.support.servers import Memcached, RedCouch, RedisServer
 PROTOCOLS = ("binary", "text")
 
 
-@pytest.fixture(scope="module")
-def bridge(any_redis: RedisServer) -> Iterator[RedCouch]:
-    with servers.redcouch(any_redis.url) as server:
-        yield server
-
-
 @pytest.fixture
 @fixture_needs("php", "php memcached")
 def php() -> str:
@@ -29,12 +22,12 @@ def php() -> str:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_the_library(bridge: RedCouch, memcached: Memcached, php: str, protocol: str) -> None:
+def test_the_library(redcouch: RedCouch, memcached: Memcached, php: str, protocol: str) -> None:
     """
     A PHP program changes host and port: every type comes back as it was, failures have
     the codes it knows, getAllKeys lists the keys, and all is as it was with memcached.
     """
-    found = seen([php, str(HERE / "library.php"), str(bridge.port), protocol])
+    found = seen([php, str(HERE / "library.php"), str(redcouch.port), protocol])
     before = seen([php, str(HERE / "library.php"), str(memcached.port), protocol])
     before["version"] = MEMCACHED_VERSION  # libmemcached keeps the three numbers
     before["all keys"] = found["all keys"]  # memcached lists what a flush has not yet swept away
@@ -66,12 +59,12 @@ def test_the_library(bridge: RedCouch, memcached: Memcached, php: str, protocol:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_sessions(bridge: RedCouch, php: str, protocol: str) -> None:
+def test_sessions(redcouch: RedCouch, php: str, protocol: str) -> None:
     """
     A PHP site keeps its sessions here, with locks and in strict mode: what one request
     writes the next one reads, an invented session is not taken, a destroyed one is gone.
     """
-    assert seen([php, str(HERE / "session.php"), str(bridge.port), protocol]) == {
+    assert seen([php, str(HERE / "session.php"), str(redcouch.port), protocol]) == {
         "begun": True,
         "closed": True,
         "again": True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +15,13 @@ from tests.integration.clients.programs import HERE, seen
 from tests.support import servers
 from tests.support.requirements import installed, needs
 from tests.support.servers import RedCouch, RedisServer
-from tests.support.wire import ask
 
 ANY = b"any \r\n bytes \0\xff"
 
 
-@pytest.fixture(scope="module")
-def running(any_redis: RedisServer) -> Iterator[RedCouch]:
-    with servers.redcouch(any_redis.url) as server:
-        yield server
-
-
-@pytest.fixture
-def bridge(running: RedCouch) -> RedCouch:
-    assert ask(running.address, b"flush_all\r\n", b"\r\n") == b"OK\r\n"
-    return running
-
-
-def test_python_binary_memcached(bridge: RedCouch) -> None:
+def test_python_binary_memcached(redcouch: RedCouch) -> None:
     """A user of python-binary-memcached changes host and port, and everything is as it was."""
-    name = f"127.0.0.1:{bridge.port}"
+    name = f"127.0.0.1:{redcouch.port}"
     client = bmemcached.Client((name,), socket_timeout=10)
     for value in (ANY, "text ☃", 42, 1.5, None, [1, {"a": (2,)}], b"", "x" * 200_000):
         assert client.set("k", value) is True
@@ -92,12 +78,12 @@ def test_python_binary_memcached_with_a_password(any_redis: RedisServer, tmp_pat
 
 @needs("pylibmc")
 @pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
-def test_pylibmc(bridge: RedCouch, binary: bool) -> None:
+def test_pylibmc(redcouch: RedCouch, binary: bool) -> None:
     """A user of pylibmc (libmemcached) changes host and port, and everything is as it was."""
     import pylibmc
 
     behaviors = {"cas": True, "tcp_nodelay": True}
-    client: Any = pylibmc.Client([f"127.0.0.1:{bridge.port}"], binary=binary, behaviors=behaviors)
+    client: Any = pylibmc.Client([f"127.0.0.1:{redcouch.port}"], binary=binary, behaviors=behaviors)
     for value in (ANY, "text ☃", 42, 1.5, None, True, [1, {"a": (2,)}], b""):
         assert client.set("k", value) is True
         assert client.get("k") == value

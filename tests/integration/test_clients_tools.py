@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
 from redcouch.options import VERSION
 from tests.integration.clients.programs import run
-from tests.support import servers
 from tests.support.requirements import installed, needs
-from tests.support.servers import LOOPBACK, RedCouch, RedisServer
+from tests.support.servers import LOOPBACK, RedCouch
 from tests.support.wire import Wire, ask
-
-
-@pytest.fixture(scope="module")
-def running(any_redis: RedisServer) -> Iterator[RedCouch]:
-    with servers.redcouch(any_redis.url) as server:
-        yield server
-
-
-@pytest.fixture
-def bridge(running: RedCouch) -> RedCouch:
-    assert ask(running.address, b"flush_all\r\n", b"\r\n") == b"OK\r\n"
-    return running
 
 
 @needs("memccapable")
 @pytest.mark.parametrize(("protocol", "count"), [("-a", 27), ("-b", 27)], ids=["text", "binary"])
-def test_memccapable(bridge: RedCouch, protocol: str, count: int) -> None:
+def test_memccapable(redcouch: RedCouch, protocol: str, count: int) -> None:
     """libmemcached's conformance test passes, every single one of its tests."""
     program = installed("memccapable")
-    printed = run([program, "-h", LOOPBACK, "-p", str(bridge.port), "-t", "60", protocol])
+    printed = run([program, "-h", LOOPBACK, "-p", str(redcouch.port), "-t", "60", protocol])
     results = re.findall(r"^(\S.*?) +\[(\w+)\]$", printed, re.MULTILINE)
     assert [name for name, result in results if result != "pass"] == []
     assert len(results) == count
@@ -41,13 +27,13 @@ def test_memccapable(bridge: RedCouch, protocol: str, count: int) -> None:
 
 @needs("memcaslap")
 @pytest.mark.parametrize("options", [[], ["-B"], ["-d", "20"]], ids=["text", "binary", "multi-get"])
-def test_memcaslap(bridge: RedCouch, options: list[str]) -> None:
+def test_memcaslap(redcouch: RedCouch, options: list[str]) -> None:
     """
     A load of sets and gets, of which each value is looked at: nothing is lost, changed,
     mistaken for another, or alive after its time.
     """
     program = installed("memcaslap")
-    server = f"--servers={LOOPBACK}:{bridge.port}"
+    server = f"--servers={LOOPBACK}:{redcouch.port}"
     load = ["--threads=1", "--concurrency=16", "--execute_number=8000"]
     printed = run([program, server, *load, "--verify=1", "--exp_verify=1", *options])
     counts = {name: int(count) for name, count in re.findall(r"^(\w+): (\d+)$", printed, re.M)}
@@ -59,9 +45,9 @@ def test_memcaslap(bridge: RedCouch, options: list[str]) -> None:
 
 
 @needs("memcping")
-def test_memcping(bridge: RedCouch) -> None:
+def test_memcping(redcouch: RedCouch) -> None:
     """libmemcached finds the server alive: it can read what version it is."""
-    run([installed("memcping"), f"--servers={LOOPBACK}:{bridge.port}"])
+    run([installed("memcping"), f"--servers={LOOPBACK}:{redcouch.port}"])
 
 
 class Tool:
@@ -80,17 +66,17 @@ class Tool:
 
 
 @needs("memcached-tool", "perl")
-def test_memcached_tool(bridge: RedCouch) -> None:
+def test_memcached_tool(redcouch: RedCouch) -> None:
     """memcached-tool shows statistics and settings, lists keys, and dumps what can be put back."""
-    tool = Tool(bridge.port)
-    with Wire(bridge.address) as wire:
+    tool = Tool(redcouch.port)
+    with Wire(redcouch.address) as wire:
         wire.say([b"set a 5 0 2\r\nab\r\nset b 0 1000 3\r\nx\ny\r\n"], b"STORED\r\nSTORED\r\n")
     stats = tool.table("stats")
     assert stats["version"] == VERSION
     assert int(stats["cmd_set"]) >= 2
     settings = tool.table("settings")
     assert settings["maxconns"] == "1024"
-    assert settings["tcpport"] == str(bridge.port)
+    assert settings["tcpport"] == str(redcouch.port)
     assert tool.table("sizes") == {"sizes_status": "disabled"}
     head, *classes = tool("display").splitlines()
     assert head.split()[:3] == ["#", "Item_Size", "Max_age"]
@@ -105,8 +91,8 @@ def test_memcached_tool(bridge: RedCouch) -> None:
     assert "add a 5 0 2\r\nab\r\n" in printed or "add a 5 -1 2\r\nab\r\n" in printed
     put_back = re.findall(r"^add .*?\r\n.*?\r\n", printed, re.DOTALL | re.MULTILINE)
     assert len(put_back) == 2
-    assert ask(bridge.address, b"flush_all\r\n", b"\r\n") == b"OK\r\n"
-    with Wire(bridge.address) as wire:
+    assert ask(redcouch.address, b"flush_all\r\n", b"\r\n") == b"OK\r\n"
+    with Wire(redcouch.address) as wire:
         wire.say(["".join(put_back).encode()], b"STORED\r\nSTORED\r\n")
         heard = wire.say([b"get b\r\nmg b t\r\n"], b"\r\n").reply
         assert heard.startswith(b"VALUE b 0 3\r\nx\ny\r\nEND\r\n")

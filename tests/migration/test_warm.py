@@ -28,14 +28,8 @@ def old() -> Iterator[Memcached]:
         yield server
 
 
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    with servers.redis_server() as server:
-        yield server
-
-
-def warm_url(redis: RedisServer, old: Memcached) -> str:
-    return f"warm:{redis.url}?from=memcached://{servers.LOOPBACK}:{old.port}&{PATIENT}"
+def warm_url(own_redis: RedisServer, old: Memcached) -> str:
+    return f"warm:{own_redis.url}?from=memcached://{servers.LOOPBACK}:{old.port}&{PATIENT}"
 
 
 def together(mode: str, *instances: Instance) -> None:
@@ -48,11 +42,11 @@ def together(mode: str, *instances: Instance) -> None:
 
 @pytest.mark.everywhere
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.once)])
-def test_on(redis: RedisServer, old: Memcached, workers: str, tmp_path: Path) -> None:
+def test_on(own_redis: RedisServer, old: Memcached, workers: str, tmp_path: Path) -> None:
     """From memcached to a warm storage, and when that has all, to a plain one."""
     with (
-        servers.redcouch(warm_url(redis, old), "--workers", workers) as warm,
-        servers.redcouch(redis.url) as plain,
+        servers.redcouch(warm_url(own_redis, old), "--workers", workers) as warm,
+        servers.redcouch(own_redis.url) as plain,
         application(tmp_path, f"memcached {old.port}") as (one, two),
     ):
         together(f"kept {warm.port}", one, two)
@@ -64,10 +58,10 @@ def test_on(redis: RedisServer, old: Memcached, workers: str, tmp_path: Path) ->
         eventually(lambda: stats(warm).get("warm_pulled"))
 
 
-def test_back(redis: RedisServer, old: Memcached, tmp_path: Path) -> None:
+def test_back(own_redis: RedisServer, old: Memcached, tmp_path: Path) -> None:
     """From memcached to a warm storage, and back, in the middle of it and without a warning."""
     with (
-        servers.redcouch(warm_url(redis, old)) as warm,
+        servers.redcouch(warm_url(own_redis, old)) as warm,
         application(tmp_path, f"memcached {old.port}") as (one, two),
     ):
         together(f"kept {warm.port}", one, two)

@@ -15,7 +15,6 @@ from tests.backends.origin.conftest import PATIENT
 from tests.backends.origin.conversation import say, stats
 from tests.support import servers
 from tests.support.polling import PACE, eventually
-from tests.support.requirements import fixture_needs
 from tests.support.servers import Memcached, RedisServer
 from tests.support.wire import Wire
 
@@ -23,21 +22,8 @@ SOON = "from-timeout=0.3"
 """Long enough for a memcached that works, on most days: no test with it is wrong if not."""
 
 
-@pytest.fixture
-@fixture_needs("memcached")
-def old() -> Iterator[Memcached]:
-    with servers.memcached() as server:
-        yield server
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    with servers.redis_server() as server:
-        yield server
-
-
-def url(redis: RedisServer, port: int, timeout: str = SOON) -> str:
-    return f"warm:{redis.url}?{timeout}&from=memcached://{servers.LOOPBACK}:{port}"
+def url(own_redis: RedisServer, port: int, timeout: str = SOON) -> str:
+    return f"warm:{own_redis.url}?{timeout}&from=memcached://{servers.LOOPBACK}:{port}"
 
 
 def conversation(number: int) -> tuple[bytes, bytes]:
@@ -51,10 +37,10 @@ def conversation(number: int) -> tuple[bytes, bytes]:
     )
 
 
-def test_killed(redis: RedisServer, old: Memcached) -> None:
+def test_killed(own_redis: RedisServer, own_memcached: Memcached) -> None:
     """It ends in the middle of everything, stays away, and comes back empty."""
-    with servers.redcouch(url(redis, old.port)) as bridge:
-        say(old, b"set k 0 0 1\r\nx\r\n")
+    with servers.redcouch(url(own_redis, own_memcached.port)) as bridge:
+        say(own_memcached, b"set k 0 0 1\r\nx\r\n")
         stop = threading.Event()
         wrong: list[bytes] = []
 
@@ -73,18 +59,18 @@ def test_killed(redis: RedisServer, old: Memcached) -> None:
             worker.start()
         try:
             eventually(lambda: stats(bridge)["warm_hits"] > 50)
-            old.kill()
+            own_memcached.kill()
             eventually(lambda: "is away" in bridge.log)
             before = stats(bridge)["warm_hits"]
             eventually(lambda: stats(bridge)["warm_hits"] > before + 50)
-            old.start()
+            own_memcached.start()
             eventually(lambda: "answers again" in bridge.log)
         finally:
             stop.set()
             for worker in workers:
                 worker.join(60)
         assert wrong == []
-        say(old, b"set later 0 0 1\r\ny\r\n")
+        say(own_memcached, b"set later 0 0 1\r\ny\r\n")
         eventually(
             lambda: say(bridge, b"get later\r\n", b"END\r\n") == b"VALUE later 0 1\r\ny\r\nEND\r\n"
         )
@@ -92,54 +78,54 @@ def test_killed(redis: RedisServer, old: Memcached) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_held(redis: RedisServer, old: Memcached, workers: str) -> None:
+def test_held(own_redis: RedisServer, own_memcached: Memcached, workers: str) -> None:
     """It stops to answer; what is deleted and written meanwhile does not come back from it."""
-    say(old, b"set gone 0 0 1\r\nx\r\nset new 0 0 3\r\nold\r\n", b"STORED\r\nSTORED\r\n")
-    with servers.redcouch(url(redis, old.port), "--workers", workers) as bridge:
-        servers.hold(old.pid)
+    say(own_memcached, b"set gone 0 0 1\r\nx\r\nset new 0 0 3\r\nold\r\n", b"STORED\r\nSTORED\r\n")
+    with servers.redcouch(url(own_redis, own_memcached.port), "--workers", workers) as bridge:
+        servers.hold(own_memcached.pid)
         try:
             assert say(bridge, b"get gone\r\n", b"END\r\n") == b"END\r\n"
             assert say(bridge, b"delete gone\r\n") == b"NOT_FOUND\r\n"
             assert say(bridge, b"set new 0 0 3\r\nnew\r\n") == b"STORED\r\n"
             assert say(bridge, b"incr gone 1\r\n") == b"NOT_FOUND\r\n"
             eventually(lambda: stats(bridge)["warm_barred"] >= 2)
-            with redis.client() as client:
+            with own_redis.client() as client:
                 client.delete("rc:new")  # as Redis evicts
         finally:
-            os.kill(old.pid, signal.SIGCONT)
+            os.kill(own_memcached.pid, signal.SIGCONT)
         eventually(lambda: stats(bridge)["warm_old_up"] == 1)
         for _ in range(20):
             assert say(bridge, b"get gone new\r\n", b"END\r\n") == b"END\r\n"
         # And it is told, so that it is right for whoever goes back.
-        eventually(lambda: say(old, b"get gone new\r\n", b"END\r\n") == b"END\r\n")
+        eventually(lambda: say(own_memcached, b"get gone new\r\n", b"END\r\n") == b"END\r\n")
 
 
-def test_barred_for_all(redis: RedisServer, old: Memcached) -> None:
+def test_barred_for_all(own_redis: RedisServer, own_memcached: Memcached) -> None:
     """A service that was not there when a deletion was missed knows of it."""
-    say(old, b"set gone 0 0 1\r\nx\r\nset here 0 0 1\r\ny\r\n", b"STORED\r\nSTORED\r\n")
+    say(own_memcached, b"set gone 0 0 1\r\nx\r\nset here 0 0 1\r\ny\r\n", b"STORED\r\nSTORED\r\n")
     nowhere = servers.free_port()
-    with servers.redcouch(url(redis, nowhere)) as bridge:
+    with servers.redcouch(url(own_redis, nowhere)) as bridge:
         assert say(bridge, b"delete gone\r\n") == b"NOT_FOUND\r\n"
         eventually(lambda: "it cannot be reached" in bridge.log)
-    with servers.redcouch(url(redis, old.port)) as bridge:
+    with servers.redcouch(url(own_redis, own_memcached.port)) as bridge:
         eventually(
             lambda: say(bridge, b"get here\r\n", b"END\r\n") == b"VALUE here 0 1\r\ny\r\nEND\r\n"
         )
         assert say(bridge, b"get gone\r\n", b"END\r\n") == b"END\r\n"
 
 
-def test_missed_flush(redis: RedisServer, old: Memcached) -> None:
+def test_missed_flush(own_redis: RedisServer, own_memcached: Memcached) -> None:
     """After a flush_all that did not reach it, it is not asked any more; nor after a restart."""
-    say(old, b"set k 0 0 1\r\nx\r\n")
-    with servers.redcouch(url(redis, servers.free_port())) as bridge:
+    say(own_memcached, b"set k 0 0 1\r\nx\r\n")
+    with servers.redcouch(url(own_redis, servers.free_port())) as bridge:
         assert say(bridge, b"flush_all\r\n") == b"OK\r\n"
         assert "Nothing is fetched from the old memcached any more" in bridge.log
         assert stats(bridge)["warm_ended"] == 1
         assert say(bridge, b"set a 0 0 1\r\n1\r\nget a\r\n", b"END\r\n").endswith(b"1\r\nEND\r\n")
-    with servers.redcouch(url(redis, old.port)) as bridge:
+    with servers.redcouch(url(own_redis, own_memcached.port)) as bridge:
         assert say(bridge, b"get k\r\n", b"END\r\n") == b"END\r\n"
         assert stats(bridge)["warm_ended"] == 1
-        assert say(old, b"get k\r\n", b"END\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+        assert say(own_memcached, b"get k\r\n", b"END\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
 
 
 @contextmanager
@@ -203,9 +189,9 @@ def impostor(reply: bytes, answers: int = 0) -> Iterator[int]:
         (b"", 1),
     ],
 )
-def test_nonsense(redis: RedisServer, reply: bytes, answers: int) -> None:
+def test_nonsense(own_redis: RedisServer, reply: bytes, answers: int) -> None:
     """Whatever it says, clients are served by Redis."""
-    with impostor(reply, answers) as port, servers.redcouch(url(redis, port)) as bridge:
+    with impostor(reply, answers) as port, servers.redcouch(url(own_redis, port)) as bridge:
         for number in range(5):
             request, expected = conversation(number)
             assert say(bridge, request, expected[-30:]) == expected
@@ -213,9 +199,9 @@ def test_nonsense(redis: RedisServer, reply: bytes, answers: int) -> None:
         assert say(bridge, *conversation(9)) == conversation(9)[1]
 
 
-def test_told_once(redis: RedisServer) -> None:
+def test_told_once(own_redis: RedisServer) -> None:
     """However often it is tried, the log has one line about it."""
-    with servers.redcouch(url(redis, servers.free_port())) as bridge:
+    with servers.redcouch(url(own_redis, servers.free_port())) as bridge:
         with Wire(bridge.address) as wire:
             for _ in range(300):
                 wire.say([b"get x\r\nset y 0 0 1\r\nz\r\n"], b"STORED\r\n")
@@ -223,51 +209,56 @@ def test_told_once(redis: RedisServer) -> None:
         assert bridge.log.count("is away") == 1
 
 
-def test_redis_away(redis: RedisServer, old: Memcached) -> None:
+def test_redis_away(own_redis: RedisServer, own_memcached: Memcached) -> None:
     """Where Redis is away, nothing is served from the old side alone, and no change is made up."""
-    say(old, b"set k 0 0 1\r\nx\r\n")
-    with servers.redcouch(url(redis, old.port, PATIENT)) as bridge:
-        redis.kill()
+    say(own_memcached, b"set k 0 0 1\r\nx\r\n")
+    with servers.redcouch(url(own_redis, own_memcached.port, PATIENT)) as bridge:
+        own_redis.kill()
         eventually(lambda: say(bridge, b"get k\r\n").startswith(b"SERVER_ERROR"))
         assert say(bridge, b"set k 0 0 1\r\ny\r\n").startswith(b"SERVER_ERROR")
         assert say(bridge, b"delete k\r\n").startswith(b"SERVER_ERROR")
-        redis.start()
+        own_redis.start()
         eventually(lambda: say(bridge, b"get other\r\n") == b"END\r\n")
         assert say(bridge, b"get k\r\n", b"END\r\n") == b"END\r\n"
 
 
-def test_removed_while_redis_is_away(redis: RedisServer, old: Memcached) -> None:
+def test_removed_while_redis_is_away(own_redis: RedisServer, own_memcached: Memcached) -> None:
     """What could not be removed in Redis, the old side gets again."""
     here = b"VALUE k 0 1\r\nx\r\nEND\r\n"
-    with servers.redcouch(url(redis, old.port, PATIENT)) as bridge:
+    with servers.redcouch(url(own_redis, own_memcached.port, PATIENT)) as bridge:
         assert say(bridge, b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
-        with redis.client() as client:
+        with own_redis.client() as client:
             client.save()
-        redis.kill()
+        own_redis.kill()
         assert say(bridge, b"delete k\r\n").startswith(b"SERVER_ERROR")
-        redis.start()
+        own_redis.start()
         eventually(lambda: say(bridge, b"get k\r\n", b"\r\n").startswith(b"VALUE"))
-        eventually(lambda: say(old, b"get k\r\n", b"END\r\n") == here)
+        eventually(lambda: say(own_memcached, b"get k\r\n", b"END\r\n") == here)
 
 
-def test_misses_on_outage(redis: RedisServer, old: Memcached) -> None:
+def test_misses_on_outage(own_redis: RedisServer, own_memcached: Memcached) -> None:
     """With --on-outage=miss, that is a miss; and what failed then has left nothing behind."""
-    say(old, b"set k 0 0 1\r\nx\r\nset l 0 0 1\r\ny\r\n", b"STORED\r\nSTORED\r\n")
-    with servers.redcouch(url(redis, old.port, PATIENT), "--on-outage", "miss") as bridge:
-        redis.kill()
+    say(own_memcached, b"set k 0 0 1\r\nx\r\nset l 0 0 1\r\ny\r\n", b"STORED\r\nSTORED\r\n")
+    with servers.redcouch(
+        url(own_redis, own_memcached.port, PATIENT), "--on-outage", "miss"
+    ) as bridge:
+        own_redis.kill()
         eventually(lambda: say(bridge, b"set k 0 0 1\r\nz\r\n").startswith(b"SERVER_ERROR"))
         assert say(bridge, b"get k l\r\n", b"END\r\n") == b"END\r\n"
         assert say(bridge, b"gat 0 k\r\n", b"END\r\n") == b"END\r\n"
         assert say(bridge, b"delete k\r\n").startswith(b"SERVER_ERROR")
-        redis.start()
+        own_redis.start()
         eventually(lambda: say(bridge, b"get l\r\n", b"END\r\n") != b"END\r\n")
         assert say(bridge, b"get k\r\n", b"END\r\n") == b"END\r\n"
 
 
-def test_redis_full(redis: RedisServer, old: Memcached) -> None:
+def test_redis_full(own_redis: RedisServer, own_memcached: Memcached) -> None:
     """Where Redis has no memory left, nothing is fetched: it could not be leased."""
-    say(old, b"set k 0 0 1\r\nx\r\n")
-    with servers.redcouch(url(redis, old.port, PATIENT)) as bridge, redis.client() as client:
+    say(own_memcached, b"set k 0 0 1\r\nx\r\n")
+    with (
+        servers.redcouch(url(own_redis, own_memcached.port, PATIENT)) as bridge,
+        own_redis.client() as client,
+    ):
         client.config_set("maxmemory", "1")
         assert say(bridge, b"get k\r\n", b"END\r\n") == b"END\r\n"
         assert say(bridge, b"delete k\r\n") == b"DELETED\r\n"

@@ -7,7 +7,6 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from itertools import combinations
 
 import pytest
@@ -20,7 +19,7 @@ from tests.http.pages import fetch, metrics
 from tests.support import servers
 from tests.support.cluster import shared_cluster
 from tests.support.polling import eventually
-from tests.support.requirements import fixture_needs, needs
+from tests.support.requirements import needs
 from tests.support.servers import Memcached, RedisServer
 from tests.support.wire import Wire
 
@@ -28,31 +27,20 @@ ITEMS = 600
 
 
 @pytest.fixture
-@fixture_needs("memcached")
-def old() -> Iterator[Memcached]:
-    with servers.memcached() as server:
-        yield server
+def url(own_redis: RedisServer, own_memcached: Memcached) -> str:
+    return (
+        f"warm:{own_redis.url}?from=memcached://{servers.LOOPBACK}:{own_memcached.port}&{PATIENT}"
+    )
 
 
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    with servers.redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-def url(redis: RedisServer, old: Memcached) -> str:
-    return f"warm:{redis.url}?from=memcached://{servers.LOOPBACK}:{old.port}&{PATIENT}"
-
-
-def test_rate(url: str, redis: RedisServer, old: Memcached) -> None:
+def test_rate(url: str, own_redis: RedisServer, own_memcached: Memcached) -> None:
     """
     In no span of time does the storage get more than the rate allows, and what is late: a batch
     from before it, and one at its beginning.
     """
     rate, batch = 200, 20
-    fill_many(old.address, b"k", ITEMS)
-    with redis.client() as client:
+    fill_many(own_memcached.address, b"k", ITEMS)
+    with own_redis.client() as client:
         sweep = start("sweep", "-s", url, "--rate", rate, "--json")
         # Of all looks that found so many items, when the last began, and when the first ended.
         began: dict[int, float] = {}
@@ -70,10 +58,10 @@ def test_rate(url: str, redis: RedisServer, old: Memcached) -> None:
         assert more - count <= (ended[more] - began[count]) * rate + 2 * batch
 
 
-def test_ctrl_c(url: str, redis: RedisServer, old: Memcached) -> None:
+def test_ctrl_c(url: str, own_redis: RedisServer, own_memcached: Memcached) -> None:
     """It ends between two batches, is no whole sweep, and the next one does the rest."""
-    fill_many(old.address, b"k", ITEMS)
-    with redis.client() as client:
+    fill_many(own_memcached.address, b"k", ITEMS)
+    with own_redis.client() as client:
         sweep = start("sweep", "-s", url, "--rate", 50, "--json")
         eventually(lambda: len(client.keys("rc:*")) > 20)
         sweep.send_signal(signal.SIGINT)
@@ -91,21 +79,21 @@ def test_ctrl_c(url: str, redis: RedisServer, old: Memcached) -> None:
     assert run("stage", "redis-only", "-s", url).status == 0
 
 
-def test_other_old_memcacheds(url: str, redis: RedisServer, old: Memcached) -> None:
+def test_other_old_memcacheds(url: str, own_redis: RedisServer, own_memcached: Memcached) -> None:
     """
     Nothing is brought over from other old memcacheds than RedCouch's own, and where none runs,
     their sweep is none of the right ones: what these alone have would be lost.
     """
-    fill_many(old.address, b"k", 3)
+    fill_many(own_memcached.address, b"k", 3)
     with servers.memcached() as wrong:
-        other = f"warm:{redis.url}?from=memcached://{servers.LOOPBACK}:{wrong.port}&{PATIENT}"
+        other = f"warm:{own_redis.url}?from=memcached://{servers.LOOPBACK}:{wrong.port}&{PATIENT}"
         assert run("sweep", "-s", other).status == 0  # nobody can know better
         refused = run("stage", "redis-only", "-s", url, "--json")
         assert "redcouch sweep brings it over" in refused.json["reason"]
         fill_many(wrong.address, b"wrong", 3)
         with servers.redcouch(url):
             refused = run("sweep", "-s", other)
-            with redis.client() as client:
+            with own_redis.client() as client:
                 assert (refused.status, client.keys("rc:*")) == (1, [])
             assert "has other old memcacheds" in refused.err
             shown = run("stage", "-s", other, "--json")
@@ -116,15 +104,15 @@ def test_other_old_memcacheds(url: str, redis: RedisServer, old: Memcached) -> N
 
 
 @pytest.mark.parametrize("on_cluster", [False, pytest.param(True, marks=needs("redis 7.0"))])
-def test_items_left(redis: RedisServer, old: Memcached, on_cluster: bool) -> None:
+def test_items_left(own_redis: RedisServer, own_memcached: Memcached, on_cluster: bool) -> None:
     """Who looks at RedCouch sees how many items are left to move, while a sweep runs and after."""
-    storage = redis.url
+    storage = own_redis.url
     if on_cluster:
         cluster = shared_cluster("7.0")
         cluster.clear()
         storage = cluster.url
-    url = f"warm:{storage}?from=memcached://{servers.LOOPBACK}:{old.port}&{PATIENT}"
-    fill_many(old.address, b"k", ITEMS)
+    url = f"warm:{storage}?from=memcached://{servers.LOOPBACK}:{own_memcached.port}&{PATIENT}"
+    fill_many(own_memcached.address, b"k", ITEMS)
     with servers.redcouch(url, "--http", "0") as bridge:
 
         def left() -> int | None:
@@ -146,12 +134,12 @@ def test_items_left(redis: RedisServer, old: Memcached, on_cluster: bool) -> Non
         eventually(lambda: left() is None)  # it was of another stage
 
 
-def test_started_again_after_a_sweep(url: str, old: Memcached) -> None:
+def test_started_again_after_a_sweep(url: str, own_memcached: Memcached) -> None:
     """What a sweep has brought over is missing where the memcached has been started again since."""
-    fill_many(old.address, b"k", 50)
+    fill_many(own_memcached.address, b"k", 50)
     assert run("sweep", "-s", url).status == 0
-    old.kill()
-    old.start()
+    own_memcached.kill()
+    own_memcached.start()
     said = run("stage", "-s", url, "--json")
     assert (said.status, said.json["rollback_safe"]) == (1, False)
     assert "started again" in said.json["because"]
@@ -159,21 +147,21 @@ def test_started_again_after_a_sweep(url: str, old: Memcached) -> None:
 
 @pytest.mark.parametrize("command", ["import", "sweep"])
 def test_what_is_deleted_meanwhile(
-    command: str, url: str, redis: RedisServer, old: Memcached
+    command: str, url: str, own_redis: RedisServer, own_memcached: Memcached
 ) -> None:
     """What clients delete while all is brought over does not come back."""
     keys = [b"k%d" % number for number in range(2000)]
     value = b"x" * 20_000
     for key in keys:
-        say(old, b"set %b 0 0 %d\r\n%b\r\n" % (key, len(value), value))
+        say(own_memcached, b"set %b 0 0 %d\r\n%b\r\n" % (key, len(value), value))
     gone = random.Random(5).sample(keys, 1500)
     begin = threading.Event()
     answers: list[bytes] = []
     words = {
-        "import": ("import", f"memcached://{servers.LOOPBACK}:{old.port}", "--to", url),
+        "import": ("import", f"memcached://{servers.LOOPBACK}:{own_memcached.port}", "--to", url),
         "sweep": ("sweep", "-s", url),
     }[command]
-    with servers.redcouch(url) as bridge, redis.client() as client:
+    with servers.redcouch(url) as bridge, own_redis.client() as client:
 
         def delete(mine: list[bytes]) -> None:
             begin.wait(60)
