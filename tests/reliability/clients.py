@@ -5,7 +5,9 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from tests.support.frames import HEADER, frame
 from tests.support.polling import PACE, eventually
@@ -283,6 +285,39 @@ class Load(threading.Thread):
 
     def _refused(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1
+
+
+@contextmanager
+def at_work(threads: Sequence[Any]) -> Iterator[None]:
+    """They work; when the block ends, so do they."""
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for thread in threads:
+            thread.finish()
+
+
+def until_more(threads: Sequence[Any], counted: Callable[[Any], int], many: int) -> None:
+    """Until each of them has so many more of what is counted, or has ended."""
+    goals = [counted(thread) + many for thread in threads]
+    eventually(
+        lambda: all(
+            counted(thread) >= goal or not thread.is_alive()
+            for thread, goal in zip(threads, goals, strict=True)
+        )
+    )
+
+
+def until_asked(loads: Sequence[Load]) -> None:
+    """Until each has asked some more, or has ended."""
+    until_more(loads, lambda load: load.asked, 40)
+
+
+def until_stored(loads: Sequence[Load], many: int) -> None:
+    """Until each has stored so many more, or has ended."""
+    until_more(loads, lambda load: load.stored, many)
 
 
 def _is_whole_meta(reply: bytes) -> bool:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import cycle
 
-from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, once_answered
+from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, at_work, once_answered
 from tests.reliability.soak import Report, look, tell, until_stored
 from tests.support import servers
 from tests.support.cluster import MOVES_AT_ONCE, Cluster, ClusterNode, redis_cluster
@@ -248,14 +248,8 @@ def _under_load(
         for kind in KINDS
     ]
     counters = [Counter(address, pause) for address in addresses]
-    threads: list[Load | Counter] = [*loads, *counters]
-    for thread in threads:
-        thread.start()
-    try:
+    with at_work([*loads, *counters]):
         yield loads, counters
-    finally:
-        for thread in threads:
-            thread.finish()
 
 
 def main() -> int:

@@ -12,8 +12,9 @@ from threading import Event, Thread
 from typing import Protocol
 
 from tests.reliability import history
+from tests.reliability.clients import until_more
 from tests.reliability.history import Operation, Step, is_linearizable
-from tests.support.polling import PACE, eventually
+from tests.support.polling import PACE
 from tests.support.wire import Address, Wire
 
 KEYS = 3
@@ -200,10 +201,4 @@ def judge(witnesses: Sequence[Witness]) -> None:
 
 
 def wait_for_more(clients: Sequence[Historian], many: int) -> None:
-    goals = [len(client.operations) + many for client in clients]
-    eventually(
-        lambda: all(
-            len(client.operations) >= goal or not client.is_alive()
-            for client, goal in zip(clients, goals, strict=True)
-        )
-    )
+    until_more(clients, lambda client: len(client.operations), many)

@@ -30,7 +30,7 @@ from itertools import cycle
 from pathlib import Path
 from statistics import linear_regression
 
-from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, once_answered
+from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, at_work, once_answered
 from tests.support import servers
 from tests.support.polling import PATIENCE, eventually
 from tests.support.servers import RedCouch, RedisServer
@@ -232,13 +232,8 @@ def _under_load(addresses: list[Address], pause: float) -> Iterator[list[Load]]:
         for place, address in enumerate(addresses)
         for kind in (Client, MetaClient, BinaryClient)
     ]
-    for load in loads:
-        load.start()
-    try:
+    with at_work(loads):
         yield loads
-    finally:
-        for load in loads:
-            load.finish()
 
 
 def until_stored(address: Address, key: str = "first") -> None:

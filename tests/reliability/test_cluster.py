@@ -21,6 +21,8 @@ from tests.reliability.clients import (
     MetaClient,
     RefusedError,
     Survivor,
+    at_work,
+    until_stored,
 )
 from tests.reliability.historians import KEYS, historians, judge, wait_for_more
 from tests.support import servers
@@ -59,29 +61,8 @@ def two_services(cluster: Cluster, parameters: str = "") -> Iterator[list[RedCou
         yield [running.enter_context(servers.redcouch(url)) for _ in range(2)]
 
 
-@contextmanager
-def under_load(loads: list[Load]) -> Iterator[None]:
-    for load in loads:
-        load.start()
-    try:
-        yield
-    finally:
-        for load in loads:
-            load.finish()
-
-
 def wait_until_master(node: ClusterNode) -> None:
     eventually(lambda: node.ask("ROLE")[0] == b"master")
-
-
-def wait_for_stored(loads: list[Load], many: int) -> None:
-    goals = [load.stored + many for load in loads]
-    eventually(
-        lambda: all(
-            load.stored >= goal or not load.is_alive()
-            for load, goal in zip(loads, goals, strict=True)
-        )
-    )
 
 
 def wait_for_each_key(loads: list[Load]) -> None:
@@ -113,7 +94,7 @@ def test_resharding(cluster: Cluster) -> None:
         keys = [b"rc:k%d" % number for number in range(KEYS)]
         keys += [b"rc:load-%d-0" % place for place in range(len(KINDS))]
         addresses = [bridge.address for bridge in bridges]
-        with under_load(loads), historians(addresses) as clients:
+        with at_work(loads), historians(addresses) as clients:
             targets = cycle(cluster.serving_masters())
             for slot in map(slot_of, keys):
                 target = next(targets)
@@ -123,7 +104,7 @@ def test_resharding(cluster: Cluster) -> None:
                 asks_in_order(bridges[0], tag)
                 with cluster.moving(slot, target):
                     wait_for_more(clients, 5)
-                    wait_for_stored(loads, 3)
+                    until_stored(loads, 3)
                     asks_in_order(bridges[1], tag)
                     asks_in_order(bridges[0], tag)
                 asks_in_order(bridges[0], tag)
@@ -148,14 +129,14 @@ def test_atomic_resharding(parameters: str) -> None:
         slots = [slot_of(b"rc:k%d" % number) for number in range(KEYS)]
         slots += [slot_of(b"rc:load-%d-0" % place) for place in range(len(KINDS))]
         addresses = [bridge.address for bridge in bridges]
-        with under_load(loads), historians(addresses) as clients:
+        with at_work(loads), historians(addresses) as clients:
             targets = cycle(cluster.serving_masters())
             for slot in slots * 2:
                 target = next(targets)
                 if target is cluster.serving(slot):
                     target = next(targets)
                 wait_for_more(clients, 5)
-                wait_for_stored(loads, 3)
+                until_stored(loads, 3)
                 cluster.move_at_once(range(slot, slot + 1), target)
             wait_for_more(clients, 5)
         judge(clients)
@@ -177,7 +158,7 @@ def test_growing(cluster: Cluster) -> None:
             Load(kind(bridges[place % 2].address, f"load-{place}"), names[place :: len(KINDS)])
             for place, kind in enumerate(KINDS)
         ]
-        with under_load(loads):
+        with at_work(loads):
             new = [cluster.grow() for _ in range(2)]
             for source in old:
                 for target in new:
@@ -255,8 +236,8 @@ def test_killed_master(cluster: Cluster) -> None:
         client = Client(bridges[0].address, "client")
         client.store("survivor-0", "before")
         client.store(other, "before")
-        with under_load(loads):
-            wait_for_stored(loads, 20)
+        with at_work(loads):
+            until_stored(loads, 20)
             for load in loads:
                 load.strict = False  # type: ignore[attr-defined]
             dead.kill()  # nobody takes over before the keys are seen to fail
@@ -275,7 +256,7 @@ def test_killed_master(cluster: Cluster) -> None:
             wait_for_each_key(loads)
             for load in loads:
                 load.strict = True  # type: ignore[attr-defined]
-            wait_for_stored(loads, 20)
+            until_stored(loads, 20)
         client.close()
         for load in loads:
             assert (load.wrong, load.failed, load.reconnected) == ([], [], 0)

@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from tests.reliability.clients import BinaryClient, Client, Load, MetaClient, RefusedError, Survivor
+from tests.reliability.clients import (
+    BinaryClient,
+    Client,
+    MetaClient,
+    RefusedError,
+    Survivor,
+    at_work,
+    until_stored,
+)
 from tests.reliability.historians import historians, judge, wait_for_more
 from tests.support import servers
 from tests.support.polling import eventually
@@ -52,10 +60,8 @@ def test_failover() -> None:
                 Survivor(kind(server.address, f"survivor-{number}"))
                 for number, kind in enumerate(kinds)
             ]
-            for load in loads:
-                load.start()
-            try:
-                _until_stored(loads, 20)
+            with at_work(loads):
+                until_stored(loads, 20)
                 for load in loads:
                     load.strict = False
                 take_for_dead_after(sentinels, 300)
@@ -63,13 +69,10 @@ def test_failover() -> None:
                 eventually(lambda: native.info("replication")["role"] == "master")
                 take_for_dead_after(sentinels, 60_000)
                 eventually(lambda: all(one.names(replica.port) for one in sentinels))
-                _until_stored(loads, 20)  # each key twice at least: what is there is known again
+                until_stored(loads, 20)  # each key twice at least: what is there is known again
                 for load in loads:
                     load.strict = True
-                _until_stored(loads, 20)
-            finally:
-                for load in loads:
-                    load.finish()
+                until_stored(loads, 20)
             for load in loads:
                 assert (load.wrong, load.failed, load.reconnected) == ([], [], 0)
                 for key in load.acknowledged:
@@ -245,13 +248,3 @@ def test_too_few_replicas() -> None:
             client.store(client.name, "after")
             assert client.get(client.name) == b"after"
             client.close()
-
-
-def _until_stored(loads: Sequence[Load], many: int) -> None:
-    goals = [load.stored + many for load in loads]
-    eventually(
-        lambda: all(
-            load.stored >= goal or not load.is_alive()
-            for load, goal in zip(loads, goals, strict=True)
-        )
-    )

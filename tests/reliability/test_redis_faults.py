@@ -19,7 +19,9 @@ from tests.reliability.clients import (
     Client,
     Load,
     MetaClient,
+    at_work,
     once_answered,
+    until_asked,
 )
 from tests.reliability.proxy import in_front_of
 from tests.support import servers
@@ -38,15 +40,10 @@ def under_load(server: RedCouch) -> Iterator[list[Load]]:
     loads = [Load(Client(server.address, f"client-{number}")) for number in range(2)]
     loads.append(Load(MetaClient(server.address, "meta-client")))
     loads.append(Load(BinaryClient(server.address, "binary-client")))
-    for load in loads:
-        load.start()
-    try:
+    with at_work(loads):
         until_asked(loads)
         yield loads
         until_asked(loads)
-    finally:
-        for load in loads:
-            load.finish()
     client = Client(server.address, "auditor")
     for load in loads:
         assert load.wrong == []
@@ -55,16 +52,6 @@ def under_load(server: RedCouch) -> Iterator[list[Load]]:
         for key in load.uncertain:
             load.check(key, once_answered(client, key))
     client.close()
-
-
-def until_asked(loads: list[Load]) -> None:
-    goal = [load.asked + 40 for load in loads]
-    eventually(
-        lambda: all(
-            load.asked >= least or not load.is_alive()
-            for load, least in zip(loads, goal, strict=True)
-        )
-    )
 
 
 def refusals(loads: list[Load]) -> set[str]:

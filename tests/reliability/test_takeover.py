@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.clients import Client, Load
+from tests.reliability.clients import Client, Load, at_work, until_asked
 from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.servers import RedCouch, RedisServer
@@ -39,25 +39,10 @@ def under_load(port: int) -> Iterator[list[Load]]:
     """Some clients that write and read; each has had answers when the block begins and ends."""
     address = (servers.LOOPBACK, port)
     loads = [Load(Client(address, f"client-{number}")) for number in range(4)]
-    for load in loads:
-        load.start()
-    try:
+    with at_work(loads):
         until_asked(loads)
         yield loads
         until_asked(loads)
-    finally:
-        for load in loads:
-            load.finish()
-
-
-def until_asked(loads: list[Load], more: int = 40) -> None:
-    goal = [load.asked + more for load in loads]
-    eventually(
-        lambda: all(
-            load.asked >= least or not load.is_alive()
-            for load, least in zip(loads, goal, strict=True)
-        )
-    )
 
 
 def check_books(loads: list[Load], reconnected: bool) -> None:
