@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from redcouch.cli.progress import Stop
-from redcouch.cli.storage import Call, Storage
+from redcouch.cli.storage import Storage
 from redcouch.errors import ServerError
 from redcouch.memcached_client.address import Address
 from redcouch.memcached_client.item_reading import Copy
@@ -69,12 +69,10 @@ def estimate(
     ring: Ring,
     if_absent: bool,
     stop: Stop,
-    written: Callable[[Copy], Call],
 ) -> Estimate | None:
     """
     Measure some items of each memcached that answers. C{None} where Redis does not tell.
 
-    @param written: what the script that stores an item is given of it.
     @raise ServerError: the storage fails.
     """
     items = needed = 0.0
@@ -88,7 +86,7 @@ def estimate(
                     entries = _some_keys(node, stop)
                     wanted = [one for one in entries if ring.owner(one.key) == place]
                     for copies in _copies(storage, node, wanted, if_absent):
-                        sizes += _weigh(storage, copies, written)
+                        sizes += _weigh(storage, copies)
             except ServerError:
                 continue  # of which the import says more
             if sizes:
@@ -118,10 +116,8 @@ def _copies(
             yield [(one.key, copy) for one, copy in found if isinstance(copy, Copy)]
 
 
-def _weigh(
-    storage: Storage, copies: Sequence[tuple[bytes, Copy]], written: Callable[[Copy], Call]
-) -> list[int]:
-    usages = storage.weigh([(*written(copy)[:4], "PEXPIRE", 60_000) for _, copy in copies])
+def _weigh(storage: Storage, copies: Sequence[tuple[bytes, Copy]]) -> list[int]:
+    usages = storage.weigh([replace(copy, ttl=60) for _, copy in copies])
     keys = len(storage.layout.keys_of_item(b""))  # for one item
     return [
         usage + keys * (len(key) + _PER_KEY + (0 if copy.ttl is None else _PER_EXPIRY))

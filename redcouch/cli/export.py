@@ -34,6 +34,7 @@ from redcouch.cli.verify import Report, compare, kinds_of
 from redcouch.errors import ConfigurationError, ServerError
 from redcouch.limits import MAX_KEY, Limits, is_key
 from redcouch.memcached_client.address import Address, ring_of
+from redcouch.memcached_client.item_reading import Copy
 from redcouch.memcached_client.node import BATCH, WEIGHT, BlockingNode
 from redcouch.memcached_client.rings import Ring
 from redcouch.results import Item
@@ -198,13 +199,12 @@ def _refuse_itself(storage: Storage, node: BlockingNode) -> None:
     """
     if not node.is_redcouch:
         return
-    layout, key = storage.layout, b"redcouch:probe:" + token_hex(8).encode()
-    item = (layout.field, layout.other_field, b"", 0, "PEXPIRE", 10_000, "set", "", "")
+    key = b"redcouch:probe:" + token_hex(8).encode()
     try:
-        storage.store([(key, item)])
+        storage.store([(key, Copy(b"", 0, 10))])
         (shown,) = node.present([key])
     finally:
-        storage.unlink(layout.keys_of_item(storage.redis_key(key)))
+        storage.unlink(storage.layout.keys_of_item(storage.redis_key(key)))
     if shown:
         raise ConfigurationError(f"{node.address.shown} is a RedCouch over this very storage")
 

@@ -29,7 +29,7 @@ from redcouch.cli.estimate import Estimate, Evictions, estimate
 from redcouch.cli.fleet import in_turn, listed
 from redcouch.cli.progress import Advance, Stop, progress
 from redcouch.cli.rate_limit import Pace
-from redcouch.cli.storage import Call, Storage, explain, open_storage
+from redcouch.cli.storage import Storage, explain, open_storage
 from redcouch.errors import ServerError
 from redcouch.memcached_client.address import Address, ring_of
 from redcouch.memcached_client.item_reading import Copy, Fault
@@ -148,9 +148,7 @@ def command(
                 copier = Copier(opened, owners, if_absent, stop, Pace(rate, stop), counts)
                 refused = opened.why_closed() if if_absent else ""
                 if not refused:
-                    counts.estimate = estimate(
-                        opened, nodes, owners, if_absent, stop, copier.written
-                    )
+                    counts.estimate = estimate(opened, nodes, owners, if_absent, stop)
                     if counts.estimate and counts.estimate.too_much and not force:
                         refused = f"{counts.estimate.text}: nothing is copied without --force"
                 if not refused:
@@ -205,13 +203,6 @@ class Copier:
         self._pace = pace
         self._tally = counts
 
-    def written(self, copy: Copy) -> Call:
-        """An item, as scripts that store one are given it."""
-        layout = self._storage.layout
-        expiry: Call = ("PERSIST", "") if copy.ttl is None else ("PEXPIRE", copy.ttl * 1000)
-        value = layout.encode(copy.value)
-        return (layout.field, layout.other_field, value, copy.flags, *expiry)
-
     def copy_node(self, place: int, address: Address) -> None:
         """Copy what the node of this place owns, or note in the tally why not all of it."""
         if self._stop.requested or self._evictions.count:
@@ -240,7 +231,7 @@ class Copier:
         if not self._if_absent:
             advance(len(entries) - len(wanted))
             for found in by_weight(node.fetch(wanted)):
-                self._store(self._copies(node, found))
+                self._count(self._storage.store(self._copies(node, found)))
                 advance(len(found))
             return
         for entry in self._fill_in(node, self._absent(wanted)):
@@ -257,8 +248,8 @@ class Copier:
         left: list[ListedKey] = []
         for found in by_weight(node.fetch([*claimed.values()])):
             copies = self._copies(node, found)
-            calls = [(key, (leases[key], *self.written(copy))) for key, copy in copies]
-            replies = self._storage.fill(calls)
+            written = [(key, self._storage.written(copy)) for key, copy in copies]
+            replies = self._storage.fill([(key, (leases[key], *rest)) for key, rest in written])
             self._count([reply for reply in replies if reply != b"NS"])
             answered = zip(copies, replies, strict=True)
             left += self._absent([claimed[key] for (key, _), reply in answered if reply == b"NS"])
@@ -303,10 +294,6 @@ class Copier:
             self._tally.counts["expired"] += 1
         else:
             self._tally.counts["gone"] += 1
-
-    def _store(self, copies: Sequence[tuple[bytes, Copy]]) -> None:
-        calls = [(key, (*self.written(copy), "set", "", "")) for key, copy in copies]
-        self._count(self._storage.store(calls))
 
     def _count(self, replies: Sequence[Any]) -> None:
         for reply in replies:

@@ -63,6 +63,7 @@ from redcouch.backends.redis.url import (
 )
 from redcouch.cli.sentinels import OneMaster
 from redcouch.errors import BackendError, ConfigurationError, ServerError
+from redcouch.memcached_client.item_reading import Copy
 from redcouch.native.items import served_by
 from redcouch.results import Failed, Item, Outcome
 from redcouch.urls import redact
@@ -370,25 +371,32 @@ class Storage:
         if several:
             yield several
 
-    def store(self, calls: Sequence[tuple[bytes, Call]]) -> list[Any]:
-        """What C{store.lua} says of each of these keys, given these arguments; or the error."""
-        return self.run(self._store, [[self.redis_key(key), *rest] for key, rest in calls])
+    def written(self, copy: Copy) -> Call:
+        """An item, as scripts that store one are given it."""
+        layout = self.layout
+        expiry: Call = ("PERSIST", "") if copy.ttl is None else ("PEXPIRE", copy.ttl * 1000)
+        return (layout.field, layout.other_field, layout.encode(copy.value), copy.flags, *expiry)
 
-    def weigh(self, calls: Sequence[Call]) -> list[int]:
+    def store(self, copies: Iterable[tuple[bytes, Copy]]) -> list[Any]:
+        """What C{store.lua} says of each of these keys, given its item; or the error."""
+        return self._store_at((self.redis_key(key), copy) for key, copy in copies)
+
+    def _store_at(self, copies: Iterable[tuple[bytes, Copy]]) -> list[Any]:
+        calls = [(redis_key, *self.written(copy), "set", "", "") for redis_key, copy in copies]
+        return self.run(self._store, calls)
+
+    def weigh(self, copies: Sequence[Copy]) -> list[int]:
         """
         Bytes that items take, beside the names of their keys. They are stored under names of
-        RedCouch's own, and removed again. C{calls}: as for C{store}, without the keys.
+        RedCouch's own, and removed again.
 
         @raise ResponseError: Redis refuses that.
         """
         own = SYSTEM_PREFIX + b"weighed:" + token_hex(4).encode()
-        names = [own + b":%d" % number for number in range(len(calls))]
+        names = [own + b":%d" % number for number in range(len(copies))]
         keys = [self.layout.keys_of_item(name) for name in names]
         try:
-            for reply in self.run(
-                self._store,
-                [(name, *call, "set", "", "") for name, call in zip(names, calls, strict=True)],
-            ):
+            for reply in self._store_at(zip(names, copies, strict=True)):
                 check(reply)
             usages = iter(
                 self.pipeline(

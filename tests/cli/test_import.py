@@ -17,6 +17,7 @@ from pymemcache.client.rendezvous import RendezvousHash
 
 from redcouch.cli.estimate import Evictions
 from redcouch.cli.storage import open_storage, read_storage
+from redcouch.memcached_client.item_reading import Copy
 from tests.cli.filling import Given, binary_get, fill, fill_many, get
 from tests.cli.running import REDCOUCH, Ended, finish, run, start
 from tests.cli.stand_in import stand_in
@@ -731,7 +732,7 @@ def test_evictions(old: str, memcached: Memcached, own_redis: RedisServer) -> No
 
 def test_two_that_measure_at_once(any_redis: RedisServer, client: redis.Redis) -> None:
     """One's measures are not taken away by the other."""
-    items = [("v", "r", b"61" * 100, 0, "PEXPIRE", 60_000)] * 3
+    items = [Copy(b"a" * 100, 0, 60)] * 3
     with open_storage(read_storage(any_redis.url)) as opened:
         other, once = opened.pipeline, opened.weigh(items)
 
