@@ -472,9 +472,9 @@ _FRAMES = st.builds(
     st.sampled_from([b"", b"k", K250, K251, b"\0\r\n", b"PLAIN"]),
     _EXTRAS,
     st.binary(max_size=40),
-    st.sampled_from([0, 1, 2**64 - 1]),
-    st.sampled_from([0x80] * 20 + [0x81, 0]),
-    st.one_of(st.none(), st.none(), st.none(), st.integers(0, 300)),
+    cas=st.sampled_from([0, 1, 2**64 - 1]),
+    magic=st.sampled_from([0x80] * 20 + [0x81, 0]),
+    length=st.one_of(st.none(), st.none(), st.none(), st.integers(0, 300)),
 )
 
 
