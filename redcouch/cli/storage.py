@@ -35,13 +35,7 @@ from redcouch.backends.redis import scripts
 from redcouch.backends.redis.cluster.fills import FillRecords
 from redcouch.backends.redis.cluster.slots import SLOTS, slot_of
 from redcouch.backends.redis.cluster.topology import AddressMap
-from redcouch.backends.redis.fill_leases import (
-    denied_key,
-    is_paused,
-    lease_key,
-    members_key,
-    state_key,
-)
+from redcouch.backends.redis.fill_leases import FillKeys, is_paused, lease_key
 from redcouch.backends.redis.layout import (
     SIDE,
     SYSTEM_PREFIX,
@@ -293,6 +287,7 @@ class Storage:
     def __init__(self, location: RedisLocation, client: Client) -> None:
         self.location = location
         self.layout = location.layout
+        self._fill_keys = FillKeys.of(self.layout)
         self.client = client
         self._loaded: set[str] = set()
 
@@ -425,7 +420,7 @@ class Storage:
 
     def why_closed(self) -> str:
         """Why nothing at all is filled in now, for who asks; C{""} where something may be."""
-        state = state_key(self.layout)
+        state = self._fill_keys.state
         known: Any = self.client.hmget(state, ("stage", "from", "until"))
         stage, begin, end = known
         if stage == b"redis-only":
@@ -437,7 +432,7 @@ class Storage:
 
     def why_outdated(self) -> str:
         """Why what is here may be out of date; C{""} where it is right."""
-        if self.pipeline([("HGET", state_key(self.layout), "stage")]) == [b"origin-first"]:
+        if self.pipeline([("HGET", self._fill_keys.state, "stage")]) == [b"origin-first"]:
             return (
                 "in the stage origin-first the old memcacheds are right, and what Redis has may be "
                 "out of date: nothing is done"
@@ -446,10 +441,8 @@ class Storage:
 
     def why_refilled(self) -> str:
         """Why an item that is taken away may come back; C{""} where it does not."""
-        layout, now = self.layout, self.clock()
-        stage, members = self.pipeline(
-            [("HGET", state_key(layout), "stage"), ("HGETALL", members_key(layout))]
-        )
+        keys, now = self._fill_keys, self.clock()
+        stage, members = self.pipeline([("HGET", keys.state, "stage"), ("HGETALL", keys.members)])
         records = members.values() if isinstance(members, dict) else ()  # or it is no hash
         beats = (record.partition(b" ")[0] for record in records)
         if stage != b"redis-only" and any(
@@ -471,8 +464,7 @@ class Storage:
         return self._run_filling(self._fill, calls)
 
     def _run_filling(self, script: Script, calls: Sequence[tuple[bytes, Call]]) -> list[Any]:
-        layout = self.layout
-        shared = (state_key(layout), denied_key(layout))
+        layout, shared = self.layout, self._fill_keys[:2]
         now = f"{time.time():.3f}"
         return self.run_with_keys(
             script,

@@ -19,7 +19,7 @@ from redcouch.backends.origin.stages import ATTENTIVE, DEFAULT, HELD, SENSELESS,
 from redcouch.backends.origin.url import SCHEME, OriginLocation
 from redcouch.backends.origin.url import read_location as read_origin
 from redcouch.backends.redis import scripts
-from redcouch.backends.redis.fill_leases import changing_key, denied_key, members_key, state_key
+from redcouch.backends.redis.fill_leases import FillKeys
 from redcouch.backends.redis.flushing import due_time
 from redcouch.backends.redis.layout import CAS_COUNTER, FLUSH_AT
 from redcouch.backends.redis.replies import error_code, failed_by
@@ -124,10 +124,8 @@ class WarmStorage:
         self.storage = storage
         self.origin = origin
         self._layout = storage.layout
-        self._state = state_key(self._layout)
-        self._denied = denied_key(self._layout)
-        self._members = members_key(self._layout)
-        self._changing = changing_key(self._layout)
+        self._keys = FillKeys.of(self._layout)
+        self._state, self._denied, self._members, self._changing = self._keys
         self._id = token_hex(8)
         self._told: set[bytes] = set()
 
@@ -157,8 +155,7 @@ class WarmStorage:
         )
 
     def _beat(self, processes: Sequence[str]) -> None:
-        keys = (self._state, self._denied, self._members, self._changing)
-        said = self._run(scripts.BEAT, keys, (MOST_DENIED, "", "", "", "", 0, *processes))
+        said = self._run(scripts.BEAT, self._keys, (MOST_DENIED, "", "", "", "", 0, *processes))
         self._tell(said[8])
 
     def _tell(self, senseless: Sequence[bytes]) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from redcouch.backends.fill_leases import (
     LATE,
@@ -60,24 +60,26 @@ def _root(layout: Layout) -> bytes:
     return SYSTEM_PREFIX + (b"{warm}" if layout.cluster else b"warm")
 
 
-def state_key(layout: Layout) -> bytes:
-    """How things stand."""
-    return _root(layout) + b"_state:" + layout.prefix
+class FillKeys(NamedTuple):
+    """
+    The keys that are there all the time.
 
+    @ivar state: how things stand.
+    @ivar denied: the keys that are denied.
+    @ivar members: the processes that fill.
+    @ivar changing: the changes that they are at.
+    """
 
-def denied_key(layout: Layout) -> bytes:
-    """The keys that are denied."""
-    return _root(layout) + b"_barred:" + layout.prefix
+    state: bytes
+    denied: bytes
+    members: bytes
+    changing: bytes
 
-
-def members_key(layout: Layout) -> bytes:
-    """The processes that fill."""
-    return _root(layout) + b"_members:" + layout.prefix
-
-
-def changing_key(layout: Layout) -> bytes:
-    """The changes that they are at."""
-    return _root(layout) + b"_changing:" + layout.prefix
+    @classmethod
+    def of(cls, layout: Layout) -> FillKeys:
+        """Those of a storage's items."""
+        names = (b"_state:", b"_barred:", b"_members:", b"_changing:")
+        return cls(*(_root(layout) + name + layout.prefix for name in names))
 
 
 def lease_key(layout: Layout, key: bytes) -> bytes:
@@ -98,7 +100,7 @@ class FillCodec:
     Packs and reads these commands for one layout.
 
     @ivar packers: how each command is packed.
-    @ivar keys: the keys that are there all the time.
+    @ivar keys: see L{FillKeys}.
     """
 
     def __init__(
@@ -113,9 +115,8 @@ class FillCodec:
             script(name).sha for name in ("lease", "fill", "deny", "allow", "beat")
         )
         self._now = now
-        self._state, self._denied = state_key(layout), denied_key(layout)
-        self._members, self._changing = members_key(layout), changing_key(layout)
-        self.keys = (self._state, self._denied, self._members, self._changing)
+        self.keys = FillKeys.of(layout)
+        self._state, self._denied, self._members, self._changing = self.keys
         self.packers: dict[type[Command], Pack] = {
             TakeLease: self._pack_lease,
             Fill: self._pack_fill,
@@ -242,8 +243,7 @@ class ItemFillCodec:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        named = (state_key, denied_key, members_key, changing_key)
-        self.keys = tuple(name(layout) for name in named)
+        self.keys = FillKeys.of(layout)
         self.packers: dict[type[Command], Pack] = {
             PlaceLease: self._pack_place,
             Fill: self._pack_fill,

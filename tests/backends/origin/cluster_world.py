@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from redcouch.backends.redis import make_codec
 from redcouch.backends.redis.cluster.fills import ClusterFills, FillRecords
-from redcouch.backends.redis.fill_leases import DropLease, changing_key, denied_key
+from redcouch.backends.redis.fill_leases import DropLease, FillKeys
 from redcouch.backends.redis.layout import Layout
 from redcouch.backends.redis.recovery import Completion, read_batch
 from redcouch.backends.redis.resp import pack_command
@@ -84,7 +84,7 @@ class SharedCluster:
         self.ask(b"DEL", _LAYOUT.prefix + key)
 
     def count_denied(self) -> int | None:
-        denied: int = self.ask(b"HLEN", denied_key(_LAYOUT))
+        denied: int = self.ask(b"HLEN", FillKeys.of(_LAYOUT).denied)
         return max(0, denied - 1)
 
     def ask(self, *command: bytes) -> Any:
@@ -169,7 +169,7 @@ class StagedCluster:
 
     async def _ask_one(self, command: tuple[bytes, ...]) -> Any:
         key = command[3 if command[0].startswith(b"EVAL") else 1]
-        if command[0] == b"HDEL" and key == changing_key(_LAYOUT):  # for which nobody waits
+        if command[0] == b"HDEL" and key == FillKeys.of(_LAYOUT).changing:  # for which nobody waits
             return self._shared.ask(*command)
         where = "item" if key.startswith(_LAYOUT.prefix) else key.decode()
         where += " reads" if command[0] in (b"HMGET", b"HGETALL", b"HGET", b"HLEN") else ""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis as redis_py
 
-from redcouch.backends.redis.fill_leases import changing_key, denied_key, members_key, state_key
+from redcouch.backends.redis.fill_leases import FillKeys
 from redcouch.backends.redis.layout import Layout
 from tests.backends.origin.conftest import PATIENT
 from tests.backends.origin.conversation import say, stats
@@ -52,9 +52,7 @@ class Warm:
 
     def __init__(self, redis: RedisServer | Cluster, old: Memcached, client: Any) -> None:
         layout = Layout(cluster=isinstance(redis, Cluster))
-        self.keys = [
-            name(layout).decode() for name in (state_key, denied_key, members_key, changing_key)
-        ]
+        self.keys = [key.decode() for key in FillKeys.of(layout)]
         self.state, self.denied, self.members, self.changing = self.keys
         self.url = f"warm:{redis.url}?from=memcached://{servers.LOOPBACK}:{old.port}&{PATIENT}"
         self.client = client

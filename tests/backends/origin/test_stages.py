@@ -17,7 +17,7 @@ import pytest
 
 from redcouch.backends.origin.backend import origin_digest
 from redcouch.backends.origin.url import read_location as read_origin
-from redcouch.backends.redis.fill_leases import members_key, state_key
+from redcouch.backends.redis.fill_leases import FillKeys
 from redcouch.backends.redis.layout import CAS_COUNTER, Layout
 from redcouch.cli.storage import Storage, StoredItem, read_storage
 from redcouch.cli.warm_storage import WarmLocation, WarmStorage, open_warm_storage
@@ -698,7 +698,7 @@ def test_redis_is_set_back(
     Where Redis has forgotten a stage, as when it is started again from an older copy, that counts
     still; redis-first does not, since who is followed before it is right then, too.
     """
-    state = state_key(Layout(cluster=isinstance(redis, Cluster)))
+    state = FillKeys.of(Layout(cluster=isinstance(redis, Cluster))).state
     with servers.redcouch(url) as bridge, redis.client() as client:
         say(bridge, b"set k 0 0 1\r\nx\r\n")
         for stage in stages:
@@ -717,7 +717,7 @@ def test_redis_is_set_back_while_the_stage_changes(
     url: str, redis: RedisServer | Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by a failover to a replica that has not heard of it: then it is not said to be so."""
-    state = state_key(Layout(cluster=isinstance(redis, Cluster)))
+    state = FillKeys.of(Layout(cluster=isinstance(redis, Cluster))).state
     go(url, "origin-first")
     with redis.client() as client, monkeypatch.context() as patch:
         commit = WarmStorage.commit
@@ -737,7 +737,7 @@ def test_one_whose_record_is_lost(
     url: str, redis: RedisServer | Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where Redis evicts it, or has no room for it for a while: it is waited for, too."""
-    members = members_key(Layout(cluster=isinstance(redis, Cluster)))
+    members = FillKeys.of(Layout(cluster=isinstance(redis, Cluster))).members
     announce, commit = WarmStorage._announce, WarmStorage.commit
     with servers.redcouch(url), redis.client() as client, monkeypatch.context() as patch:
         eventually(lambda: client.hlen(members))
@@ -779,14 +779,14 @@ def test_ctrl_c(url: str, when: str, counts: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal(how: signal.Signals, url: str, redis: RedisServer | Cluster) -> None:
     """Nobody waits any longer for a change that is ended so; the status says by what."""
-    layout = read_storage(url).layout
+    keys = FillKeys.of(read_storage(url).layout)
     about = json.dumps({"origin": origin_digest(read_origin(url).parameters)})
     with redis.client() as client:
 
         def announced() -> bool:
             """Whether it waits by now for a RedCouch that does not acknowledge."""
-            client.hset(members_key(layout), "silent", f"{time.time() * 1000:.0f} 0 {about}")
-            return bool(client.hget(state_key(layout), "next"))
+            client.hset(keys.members, "silent", f"{time.time() * 1000:.0f} 0 {about}")
+            return bool(client.hget(keys.state, "next"))
 
         assert not announced()
         process = start("stage", "origin-first", "-s", url, "--timeout", "600")
@@ -810,7 +810,8 @@ def test_a_command_that_is_forbidden(command: str, nodes: list[Memcached]) -> No
         client.execute_command("ACL", "SETUSER", "default", f"-{command}")
         said = run("stage", "redis-first", "-s", warm(redis, nodes))
         assert (said.status, said.out) == (3, "")
-        assert client.hget(state_key(read_storage(redis.url).layout), "stage") == b"origin-first"
+        state = FillKeys.of(read_storage(redis.url).layout).state
+        assert client.hget(state, "stage") == b"origin-first"
 
 
 def test_one_that_is_started_again_meanwhile(

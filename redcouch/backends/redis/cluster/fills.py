@@ -48,15 +48,7 @@ from redcouch.backends.fill_leases import (
     TakeLease,
     keys_of,
 )
-from redcouch.backends.redis.fill_leases import (
-    DropLease,
-    PlaceLease,
-    changing_key,
-    denied_key,
-    is_paused,
-    members_key,
-    state_key,
-)
+from redcouch.backends.redis.fill_leases import DropLease, FillKeys, PlaceLease, is_paused
 from redcouch.backends.redis.layout import LEASE, Layout
 from redcouch.backends.redis.replies import check, is_wrong_type, read_hash
 from redcouch.backends.redis.scripts import (
@@ -110,10 +102,7 @@ class FillRecords:
     def __init__(self, exchange: AsksEach, layout: Layout) -> None:
         self._exchange = exchange
         self._layout = layout
-        self._state = state_key(layout)
-        self._denied = denied_key(layout)
-        self._members = members_key(layout)
-        self._changing = changing_key(layout)
+        self._state, self._denied, self._members, self._changing = FillKeys.of(layout)
 
     async def ask(self, *command: bytes) -> Any:
         """One command's reply."""
