@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
 from urllib.parse import SplitResult, parse_qsl, unquote, unquote_to_bytes, urlsplit
 
@@ -144,6 +145,18 @@ def read_parameters(query: str, known: Iterable[str], url: str) -> dict[str, byt
             raise ConfigurationError(f"{redact(url)} gives {name!r} twice")
         parameters[name] = unquote_to_bytes(value.encode(errors="surrogateescape"))
     return parameters
+
+
+def read_seconds(name: str, text: str, most: int, shown: str) -> float:
+    """
+    The seconds that a parameter says.
+
+    @raise ConfigurationError: it says none, or they are too few or too many.
+    """
+    with suppress(ValueError):
+        if 0.01 <= (seconds := float(text)) <= most:
+            return seconds
+    raise ConfigurationError(f"{shown}: {name} has to be seconds, from 0.01 to {most}")
 
 
 def read_size(text: str) -> int | None:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from redcouch.errors import ConfigurationError
 from redcouch.memcached_client.address import Address, read_address, ring_of
 from redcouch.memcached_client.rings import ONE_NODE, PARAMETERS, Ring
-from redcouch.urls import redact
+from redcouch.urls import read_seconds, redact
 
 SCHEME = "warm:"
 
@@ -75,7 +75,7 @@ def read_location(url: str) -> OriginLocation:
         storage + ("?" + _join(others) if others else ""),
         _join(own),
         addresses,
-        _read_timeout(timeouts[0], shown) if timeouts else DEFAULT_TIMEOUT,
+        read_seconds("from-timeout", timeouts[0], 60, shown) if timeouts else DEFAULT_TIMEOUT,
         ring_of(addresses, "&".join(ring) if ring else None),
     )
 
@@ -107,13 +107,3 @@ def storage_of(url: str) -> str:
 
 def _join(parts: Iterable[Part]) -> str:
     return "&".join(map("".join, parts))
-
-
-def _read_timeout(text: str, shown: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0.01 <= seconds <= 60:
-        raise ConfigurationError(f"{shown}: from-timeout has to be seconds, from 0.01 to 60")
-    return seconds

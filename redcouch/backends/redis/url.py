@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, unquote
 
 from redcouch.backends.redis.layout import Layout, StringLayout
 from redcouch.errors import ConfigurationError
-from redcouch.urls import read_hosts, read_parameters, read_size, redact, split_url
+from redcouch.urls import read_hosts, read_parameters, read_seconds, read_size, redact, split_url
 
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
@@ -118,7 +118,7 @@ def read_location(url: str) -> RedisLocation:
         shown=shown,
         username=unquote(username) or None,
         password=unquote(password) if colon else None,
-        timeout=_read_timeout(given.get("timeout"), shown),
+        timeout=read_seconds("timeout", given.get("timeout", str(DEFAULT_TIMEOUT)), 3600, shown),
         cache=_read_cache(given.get("cache"), shown),
         layout=_read_layout(given, cluster),
         tls=scheme.startswith("rediss"),
@@ -221,18 +221,6 @@ def _read_database(text: str, shown: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise ConfigurationError(f"{shown}: {redact(text)!r} is no database number")
     return int(text)
-
-
-def _read_timeout(text: str | None, shown: str) -> float:
-    if text is None:
-        return DEFAULT_TIMEOUT
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0.01 <= seconds <= 3600:
-        raise ConfigurationError(f"{shown}: timeout has to be seconds, from 0.01 to 3600")
-    return seconds
 
 
 def _read_cache(text: str | None, shown: str) -> int:
