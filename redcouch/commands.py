@@ -459,8 +459,16 @@ class Version(Command):
     local: ClassVar[bool] = True
 
 
+class ServiceCommand(Command):
+    """A command about the service itself, or about its client."""
+
+    __slots__ = ()
+    local: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
+
+
 @dataclass(slots=True)
-class Statistics(Command):
+class Statistics(ServiceCommand):
     """
     Ask for statistics: C{group} is C{b""} for the general ones, or memcached's
     word for a group (C{b"settings"}). The result is a list of (name, value)
@@ -468,40 +476,30 @@ class Statistics(Command):
     """
 
     group: bytes = b""
-    local: ClassVar[bool] = True
-    exclusive: ClassVar[bool] = True
 
 
 @dataclass(slots=True)
-class Discover(Command):
+class Discover(ServiceCommand):
     """Ask for the nodes to connect to. The result is their list, in bytes."""
 
-    local: ClassVar[bool] = True
-    exclusive: ClassVar[bool] = True
-
 
 @dataclass(slots=True)
-class ResetStatistics(Command):
+class ResetStatistics(ServiceCommand):
     """Set the counters back to zero. The result is C{None}."""
 
-    local: ClassVar[bool] = True
-    exclusive: ClassVar[bool] = True
-
 
 @dataclass(slots=True)
-class LimitMemory(Command):
+class LimitMemory(ServiceCommand):
     """
     Set how much memory the items may take. The result is whether that is so now:
     where the memory is not the service's own, it is not.
     """
 
     megabytes: int
-    local: ClassVar[bool] = True
-    exclusive: ClassVar[bool] = True
 
 
 @dataclass(slots=True)
-class Authenticate(Command):
+class Authenticate(ServiceCommand):
     """
     Prove who the client is. The result is whether it has. Bytes as the client
     sent them; nothing about them is certain.
@@ -509,16 +507,11 @@ class Authenticate(Command):
 
     user: bytes
     password: bytes
-    local: ClassVar[bool] = True
-    exclusive: ClassVar[bool] = True
 
 
 @dataclass(slots=True)
-class Quit(Command):
+class Quit(ServiceCommand):
     """End the conversation once everything before is answered."""
-
-    local: ClassVar[bool] = True
-    exclusive: ClassVar[bool] = True
 
 
 def verb(kind: type[Command]) -> str:

@@ -100,7 +100,7 @@ def status(
             "statistics": dict(view.statistics),
         },
         "warm": _read_through(view),
-        "cache": _cache(view),
+        "cache": _named(view, "cache_") or None,
         "cluster": _named(view, "cluster_") or None,
         "workers": [
             {
@@ -151,11 +151,6 @@ def _read_through(view: View) -> dict[str, Any] | None:
         "stage": None if stage is None else stage.value,
         "no_way_back": None if stage is None else why_not_back(stage, pending, away, lacking),
     }
-
-
-def _cache(view: View) -> dict[str, int] | None:
-    """What is known of the items that the processes keep themselves; C{None} where they do not."""
-    return _named(view, "cache_") or None
 
 
 def _named(view: View, prefix: str) -> dict[str, int]:

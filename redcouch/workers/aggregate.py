@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -33,24 +34,20 @@ class AllStatus:
         return [place for _, place in await DeferredList(looks, fireOnOneErrback=True)]
 
     async def statistics(self) -> StorageStatistics:
-        said: dict[str, int] = await self._ask_one("statistics")
-        return said
+        return await self._ask_one("statistics")
 
     async def facts(self) -> Facts:
-        said: dict[str, Any] = await self._ask_one("facts")
-        return said
+        return await self._ask_one("facts")
 
     async def traffic(self) -> Traffic:
-        said: dict[str, Any] = await self._ask_one("traffic")
-        return said
+        return await self._ask_one("traffic")
 
-    async def _ask_one(self, name: str) -> Any:
+    async def _ask_one(self, name: str) -> dict[str, Any]:
         """What the first worker that can say it says."""
         for slot in self._slots:
-            try:
-                return await slot.ask(name)
-            except Unanswered:
-                continue
+            with suppress(Unanswered):
+                said: dict[str, Any] = await slot.ask(name)
+                return said
         raise BackendError(ErrorKind.UNAVAILABLE, "no worker can ask the storage")
 
 
