@@ -33,7 +33,7 @@ class CannedLink:
         self._reader = hiredis.Reader()
 
     def submit(self, payload: bytes, waiting: Waiting) -> None:
-        """As L{redcouch.backends.redis.connection.Link.submit}."""
+        """As L{redcouch.backends.redis.connection.RedisConnection.submit}."""
         gets = self._reader.gets
         self._reader.feed(self._exchange.replies)
         waiting.done([gets() for _ in range(self._exchange.count)])

@@ -2,7 +2,7 @@
 The C{redcouch} command: what a migration needs beside the service.
 
 L{run} is the program, L{main} the command, one module each holds a subcommand; L{common},
-L{storage} and L{work} are what they share. The service imports none of this.
+L{storage} and L{progress} are what they share. The service imports none of this.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Where the private redis-server lives: its directory, its socket, its lock.
 
-Deciding where touches nothing. L{Place.prepare} makes what has to outlast the
+Deciding where touches nothing. L{ServerDirectory.prepare} makes what has to outlast the
 service; the temporary directory is made and removed by the
 L{guard<redcouch.backends.embedded.guard>}, so that it is there exactly as long
 as the guard runs, and is at the same path each time.
