@@ -317,10 +317,10 @@ class Supervisor(MultiService):
     def _employ(self, slot: WorkerSlot) -> None:
         stats_source = self.stats_source
         responds: dict[str, Respond] = {
-            "figures": lambda _: Deferred.fromCoroutine(_as_message(stats_source.snapshot())),
-            "clients": lambda _: Deferred.fromCoroutine(stats_source.clients()),
-            "reset": lambda _: Deferred.fromCoroutine(stats_source.reset()),
-            "detail": lambda on: Deferred.fromCoroutine(stats_source.detail(on)),
+            "figures": lambda _: _as_message(stats_source.snapshot()),
+            "clients": lambda _: stats_source.clients(),
+            "reset": lambda _: stats_source.reset(),
+            "detail": stats_source.detail,
             "count_up": self._counted_up.take,
             "limit_memory": self._limit_memory,
             "ready": lambda _: self._on_ready(),

@@ -155,9 +155,9 @@ class Worker:
             "accept": self._accept,
             "figures": self._snapshot,
             "clients": self._clients,
-            "reset": self._reset,
-            "detail": self._detail,
-            "glance": self._worker_status,
+            "reset": lambda _: self._serving.stats_source.reset(),
+            "detail": lambda on: self._serving.stats_source.detail(on),
+            "glance": lambda _: asdict(self._serving.status_source.worker_status()),
             "statistics": lambda _: self._ask_storage(OwnStatus.statistics),
             "facts": lambda _: self._ask_storage(OwnStatus.facts),
             "traffic": lambda _: self._ask_storage(OwnStatus.traffic),
@@ -246,17 +246,11 @@ class Worker:
             for number, address in await self._serving.stats_source.clients()
         ]
 
-    def _worker_status(self, _: object) -> dict[str, Any]:
-        return asdict(self._serving.status_source.worker_status())
-
     async def _ask_storage(self, question: Callable[[OwnStatus], Awaitable[T]]) -> T:
         try:
             return await question(self._serving.status_source)
         except BackendError as error:
             raise Unanswered(str(error)) from None
-
-    async def _reset(self, _: object) -> None:
-        await self._serving.stats_source.reset()
 
     def _limit_memory(self, size: int) -> Deferred[bool]:
         """Ask the parent, which has started the storage, if anybody has."""
@@ -267,9 +261,6 @@ class Worker:
             return False
 
         return limited.addErrback(unanswered)
-
-    async def _detail(self, on: bool) -> None:
-        await self._serving.stats_source.detail(on)
 
     def _reload_files(self, files: dict[str, Any]) -> None:
         """Use what the parent has read; read again what each reads by itself."""
