@@ -22,8 +22,9 @@ from redcouch.cli.common import (
 from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
 from redcouch.cli.recent_use import force_option, refuse_recent_use
-from redcouch.cli.storage import BATCH, Storage, batches, open_storage
+from redcouch.cli.storage import BATCH, Storage, open_storage
 from redcouch.errors import ServerError
+from redcouch.native.items import batches
 
 
 @click.command("cleanup")
@@ -154,4 +155,4 @@ class _Removal:
         yield from storage.scan_own()
         if self.system:
             found = storage.scan_keys(SYSTEM_PREFIX + b"*")
-            yield from batches(key for key in found if not key.startswith(SIDE))
+            yield from batches((key for key in found if not key.startswith(SIDE)), BATCH)

@@ -11,9 +11,10 @@ import click
 from redis.exceptions import ResponseError
 
 from redcouch.backends.redis.layout import read_flags, read_number
+from redcouch.backends.redis.replies import is_wrong_type
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import NO, echo_json, json_option, show_key, storage_option
-from redcouch.cli.storage import Storage, explain, open_storage
+from redcouch.cli.storage import NOT_AN_ITEM, Storage, explain, open_storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def _lines(storage: Storage, pattern: bytes) -> Iterator[Line]:
 
 def _line(key: bytes, reply: Any) -> Line:
     if isinstance(reply, ResponseError):
-        fault = "not an item" if "WRONGTYPE" in str(reply) else explain(reply)
+        fault = NOT_AN_ITEM if is_wrong_type(reply) else explain(reply)
         return Line(key, fault=fault)
     size, flags, cas, ttl, *_ = reply
     try:

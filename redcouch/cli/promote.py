@@ -14,6 +14,7 @@ import click
 from redis.exceptions import RedisError, ResponseError
 
 from redcouch.backends.redis.layout import CAS_COUNTER, SIDE, SYSTEM_PREFIX
+from redcouch.backends.redis.replies import is_wrong_type
 from redcouch.backends.redis.scripts import PROMOTE
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
@@ -266,7 +267,7 @@ class _Promotion:
 
     def _note(self, key: bytes, new: bytes, reply: Any) -> None:
         if isinstance(reply, ResponseError):
-            kind = "wrong_type" if "WRONGTYPE" in str(reply) else "failed"
+            kind = "wrong_type" if is_wrong_type(reply) else "failed"
             self._tally.add(key, new, kind, b"", "" if kind == "wrong_type" else explain(reply))
         elif isinstance(reply, RedisError):
             raise reply

@@ -10,7 +10,6 @@ from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from secrets import token_hex
 from typing import Any, TypeAlias, TypeVar
 
@@ -58,7 +57,7 @@ from redcouch.backends.redis.url import (
 from redcouch.cli.sentinels import OneMaster
 from redcouch.errors import BackendError, ConfigurationError, ServerError
 from redcouch.memcached_client.item_reading import Copy
-from redcouch.native.items import served_by
+from redcouch.native.items import batches, served_by
 from redcouch.results import Failed, Item, Outcome
 from redcouch.urls import redact
 
@@ -306,11 +305,12 @@ class Storage:
         least once, perhaps twice.
         """
         match = self.layout.pattern.removesuffix(b"*") + pattern
-        return batches(self.client_key(key) for key in self.scan_keys(match, self._type))
+        keys = (self.client_key(key) for key in self.scan_keys(match, self._type))
+        return batches(keys, BATCH)
 
     def scan_own(self) -> Iterator[list[bytes]]:
         """Whole keys in Redis, in batches: of all that the bridge has put there for its items."""
-        return batches(self.scan_keys(self.layout.pattern))
+        return batches(self.scan_keys(self.layout.pattern), BATCH)
 
     def scan_keys(self, match: bytes, kind: str | None = None) -> Iterator[bytes]:
         """
@@ -669,7 +669,7 @@ class StringStorage(Storage):
 
     def scan_own(self) -> Iterator[list[bytes]]:
         """The side keys. The strings are native data, which outlives the bridge."""
-        return batches(self.scan_keys(SIDE + self.layout.pattern, self._type))
+        return batches(self.scan_keys(SIDE + self.layout.pattern, self._type), BATCH)
 
     def read(self, keys: Sequence[bytes]) -> list[StoredItem]:
         """The items of these keys."""
@@ -692,11 +692,9 @@ def _evalsha(script: Script, keys: Call, arguments: Call) -> Call:
 
 
 def _stored(fields: Any, left: Any) -> StoredItem:
-    if isinstance(fields, ResponseError):
-        if "WRONGTYPE" not in str(fields):
-            raise fields
+    if is_wrong_type(fields):
         return StoredItem(fault=NOT_AN_ITEM)
-    found = read_item(fields)
+    found = read_item(check(fields))
     if found is None or check(left) == -2:
         return StoredItem()
     ttl = None if left < 0 else left / 1000
@@ -709,10 +707,9 @@ def _stored(fields: Any, left: Any) -> StoredItem:
 def _stored_string(both: Sequence[bytes | None], length: Any, left: Any) -> StoredItem:
     """C{length} tells a key of another type, which MGET gives as nothing, from no key."""
     value, line = both
-    if isinstance(length, ResponseError):
-        if "WRONGTYPE" not in str(length):
-            raise length
+    if is_wrong_type(length):
         return StoredItem(fault=NOT_AN_ITEM)
+    check(length)
     if value is None or check(left) == -2:
         return StoredItem()
     stale = line is not None and b"s" in line and belongs(line, value)
@@ -798,10 +795,3 @@ def explain(error: BaseException) -> str:
     """An error in one line."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
-
-
-def batches(items: Iterable[bytes], size: int = BATCH) -> Iterator[list[bytes]]:
-    """The same, in lists."""
-    remaining = iter(items)
-    while batch := list(islice(remaining, size)):
-        yield batch

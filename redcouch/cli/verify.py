@@ -31,13 +31,14 @@ from redcouch.cli.common import (
 from redcouch.cli.fleet import NodeKeys, in_turn, listed
 from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
-from redcouch.cli.storage import Storage, StoredItem, batches, check, open_storage
+from redcouch.cli.storage import Storage, StoredItem, check, open_storage
 from redcouch.errors import ServerError
 from redcouch.memcached_client.address import Address, ring_of
 from redcouch.memcached_client.item_reading import Copy, Fault
 from redcouch.memcached_client.key_listing import ListedKey
 from redcouch.memcached_client.node import BATCH, BlockingNode, ReadItem, by_weight
 from redcouch.memcached_client.rings import Ring
+from redcouch.native.items import batches
 from redcouch.urls import redact
 
 TOLERANCE = 5.0

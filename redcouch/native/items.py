@@ -57,9 +57,10 @@ def _load(calls: Sequence[Call[Any]]) -> Command:
     return ("SCRIPT LOAD", calls[0].script.text)
 
 
-def _batches(calls: Iterable[Call[T]]) -> Iterator[list[Call[T]]]:
-    remaining = iter(calls)
-    while batch := list(islice(remaining, BATCH)):
+def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The same, in lists."""
+    remaining = iter(things)
+    while batch := list(islice(remaining, size)):
         yield batch
 
 
@@ -132,7 +133,7 @@ class _Methods(Generic[Client]):
     def _run_many(self, calls: Iterable[Call[T]]) -> Steps[list[T]]:
         """Run many calls of one script, in one round trip for each C{BATCH} of them."""
         results: list[T] = []
-        for several in _batches(calls):
+        for several in batches(calls, BATCH):
             replies = list((yield [*map(_evalsha, several)]))
             unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
             if unknown:
