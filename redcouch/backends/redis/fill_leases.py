@@ -47,10 +47,10 @@ from redcouch.backends.redis.layout import (
     Layout,
     StringLayout,
 )
-from redcouch.backends.redis.replies import Pack, Packed, read_hash, read_outcome
+from redcouch.backends.redis.replies import Pack, Packed, Reader, read_hash, read_outcome
 from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.script_arguments import pack_expiry
-from redcouch.backends.redis.scripts import Script
+from redcouch.backends.redis.scripts import Script, write
 from redcouch.commands import Command, OneKeyCommand
 from redcouch.results import Outcome, Result, Stored
 
@@ -121,12 +121,12 @@ class FillCodec:
             TakeLease: self._pack_lease,
             Fill: self._pack_fill,
             RevokeLeases: self._pack_revoke,
-            RevokeAllLeases: self._pack_revoke_all,
+            RevokeAllLeases: _always(_read_ok, b"HINCRBY", self._state, b"epoch", b"1"),
             DenyFill: self._pack_deny,
-            DenyAllFills: self._pack_deny_all,
-            NoteLack: self._pack_note_lack,
+            DenyAllFills: _always(_read_all_denied, *write(self._state, b"HSET", b"all", b"1")),
+            NoteLack: _always(_read_ok, *write(self._state, b"HINCRBY", b"returning", b"1")),
             PauseFills: self._pack_pause,
-            CountDenied: self._pack_count,
+            CountDenied: _always(_read_count, b"HMGET", self._state, b"all", b"keys"),
             ListDenied: self._pack_list,
             AllowFill: self._pack_allow,
             BeginChanges: self._pack_begin,
@@ -157,27 +157,14 @@ class FillCodec:
         count = b"%d" % len(leases)
         return pack_command((b"EVALSHA", scripts.REVOKE.sha, count, *leases)), 1, _read_revoked
 
-    def _pack_revoke_all(self, command: RevokeAllLeases) -> Packed:
-        return pack_command((b"HINCRBY", self._state, b"epoch", b"1")), 1, _read_ok
-
     def _pack_deny(self, command: DenyFill) -> Packed:
         most = b"%d" % MOST_DENIED
         packed = pack_command((b"EVALSHA", self._deny, b"2", *self.keys[:2], most, *command.keys))
         return packed, 1, _read_ok
 
-    def _pack_deny_all(self, command: DenyAllFills) -> Packed:
-        return pack_command(scripts.write(self._state, b"HSET", b"all", b"1")), 1, _read_all_denied
-
-    def _pack_note_lack(self, command: NoteLack) -> Packed:
-        packed = pack_command(scripts.write(self._state, b"HINCRBY", b"returning", b"1"))
-        return packed, 1, _read_ok
-
     def _pack_pause(self, command: PauseFills) -> Packed:
         begin, end = b"%.3f" % command.begin, b"%.3f" % command.end
         return pack_command((b"HSET", self._state, b"from", begin, b"until", end)), 1, _read_ok
-
-    def _pack_count(self, command: CountDenied) -> Packed:
-        return pack_command((b"HMGET", self._state, b"all", b"keys")), 1, _read_count
 
     def _pack_list(self, command: ListDenied) -> Packed:
         some = pack_command((b"SRANDMEMBER", self._denied, b"%d" % command.most))
@@ -204,6 +191,12 @@ class FillCodec:
 
     def _pack_leave(self, command: Leave) -> Packed:
         return pack_command((b"HDEL", self._members, command.member)), 1, _read_ok
+
+
+def _always(read: Reader, *words: bytes) -> Pack:
+    """Packs each such command as these words."""
+    packed = pack_command(words), 1, read
+    return lambda command: packed
 
 
 def fill_arguments(layout: Layout, command: Fill) -> tuple[bytes, ...]:
