@@ -44,7 +44,7 @@ def running_redcouch(any_redis: RedisServer | Cluster) -> Iterator[RedCouch]:
 @pytest.fixture
 def old(memcached: Memcached) -> str:
     """The URL of an empty memcached."""
-    return f"memcached://127.0.0.1:{memcached.port}"
+    return memcached.url
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def test_documented_rights(cluster: Cluster) -> None:
     """
     with servers.memcached() as one, servers.memcached() as other:
         nodes = [one, other]
-        olds = [f"memcached://{servers.LOOPBACK}:{node.port}" for node in nodes]
+        olds = [node.url for node in nodes]
         hosts = cluster.url.partition("//")[2]
         service, tools = (f"redis+cluster://{one}:secret@{hosts}" for one in ("redcouch", "tools"))
         sources = "&".join(f"from={old}" for old in olds)

@@ -35,10 +35,6 @@ def any_storage(
         yield url, bridge
 
 
-def url_of(memcached: Memcached) -> str:
-    return f"memcached://127.0.0.1:{memcached.port}"
-
-
 @pytest.mark.everywhere
 def test_everything_is_kept(any_storage: tuple[str, RedCouch], memcached: Memcached) -> None:
     """Value, flags and time to live of any keys, and counters to the last digit; verified."""
@@ -57,7 +53,7 @@ def test_everything_is_kept(any_storage: tuple[str, RedCouch], memcached: Memcac
     }
     fill(bridge.address, items)
     fill(memcached.address, {b"plain": Given(b"out of date")})
-    said = run("export", "--to", url_of(memcached), "--storage", storage)
+    said = run("export", "--to", memcached.url, "--storage", storage)
     assert said.status == 0, said
     assert said.out.startswith(f"{len(items)} items in ")
     assert f"exported {len(items)}, gone 0, failed 0" in said.out
@@ -67,7 +63,7 @@ def test_everything_is_kept(any_storage: tuple[str, RedCouch], memcached: Memcac
     left = ask(memcached.address, b"mg far t\r\n", b"\r\n")
     assert 2 * month - 60 <= int(left.split(b"t")[-1]) <= 2 * month + 1
     assert ask(memcached.address, b"incr counter 2\r\n", b"\r\n") == b"1\r\n"  # past 2^64
-    assert run("verify", url_of(memcached), storage).status == 1
+    assert run("verify", memcached.url, storage).status == 1
 
 
 def test_stale(any_storage: tuple[str, RedCouch], memcached: Memcached) -> None:
@@ -77,7 +73,7 @@ def test_stale(any_storage: tuple[str, RedCouch], memcached: Memcached) -> None:
     fill(memcached.address, {b"older": Given(b"1")})
     assert ask(bridge.address, b"md stale I\r\n", b"\r\n") == b"HD\r\n"
     assert ask(bridge.address, b"md older I\r\n", b"\r\n") == b"HD\r\n"
-    export = ("export", "--to", url_of(memcached), "--storage", storage, "--json")
+    export = ("export", "--to", memcached.url, "--storage", storage, "--json")
     said = run(*export)
     assert (said.status, said.json["exported"], said.json["gone"]) == (1, 1, 2)
     assert [(one["kind"], one["key"]) for one in said.json["verify"]["named"]] == [
@@ -85,7 +81,7 @@ def test_stale(any_storage: tuple[str, RedCouch], memcached: Memcached) -> None:
     ]
     assert get(memcached.address, b"stale") is None
     assert run(*export, "--flush").status == 0
-    assert run("verify", url_of(memcached), storage).status == 0
+    assert run("verify", memcached.url, storage).status == 0
     assert ask(bridge.address, b"mg stale\r\n", b"\r\n") == b"HD X W\r\n"
 
 
@@ -99,7 +95,7 @@ def test_what_no_memcached_can_hold(
     client.hset("rc:large", "r", b"l" * 2**20)
     client.hset("rc:broken", "v", "no hex")
     client.lpush("rc:list", "x")
-    said = run("export", "--to", url_of(memcached), "-s", any_redis.url, "--json")
+    said = run("export", "--to", memcached.url, "-s", any_redis.url, "--json")
     assert said.status == 1
     told = said.json
     assert (told["exported"], told["failed"], told["evicted"]) == (1, 5, 0)
@@ -108,7 +104,7 @@ def test_what_no_memcached_can_hold(
     assert "250 bytes" in named["k" * 251]
     assert "-I" in named["large"]
     assert get(memcached.address, b"good") == (b"1", 0)
-    shown = run("export", "--to", url_of(memcached), "-s", any_redis.url, "--show", 1)
+    shown = run("export", "--to", memcached.url, "-s", any_redis.url, "--show", 1)
     assert shown.status == 1
     assert "failed 2: no memcached has a key of more than 250 bytes" in shown.out
 
@@ -119,7 +115,7 @@ def test_what_is_left_on_the_memcached(
     """What was deleted in Redis is named, and goes with --flush."""
     fill(redcouch.address, {b"kept": Given(b"1")})
     fill(memcached.address, {b"deleted": Given(b"1")})
-    export = ("export", "--to", url_of(memcached), "-s", any_redis.url, "--json")
+    export = ("export", "--to", memcached.url, "-s", any_redis.url, "--json")
     said = run(*export)
     assert (said.status, said.json["verify"]["differences"]["missing"]) == (1, 1)
     said = run(*export, "--flush")
@@ -132,7 +128,7 @@ def test_a_storage_without_items(memcached: Memcached, any_redis: RedisServer) -
     """Where nothing is under the prefix, which may be a wrong one, --flush empties no memcached."""
     fill(memcached.address, {b"kept": Given(b"1")})
     url = f"{any_redis.url}?prefix=mistyped:"
-    said = run("export", "--to", url_of(memcached), "-s", url, "--flush")
+    said = run("export", "--to", memcached.url, "-s", url, "--flush")
     assert (said.status, said.out) == (1, "")
     assert "no memcached is emptied" in said.err
     assert get(memcached.address, b"kept") == (b"1", 0)
@@ -156,7 +152,7 @@ def test_fleet(redcouch: RedCouch, any_redis: RedisServer) -> None:
     fill_many(redcouch.address, b"k", 1000)
     with ExitStack() as stack:
         nodes = [stack.enter_context(servers.memcached()) for _ in range(3)]
-        words = [word for node in nodes for word in ("--to", url_of(node))]
+        words = [word for node in nodes for word in ("--to", node.url)]
         storage = ("-s", any_redis.url)
         refused = run("export", *words, *storage)
         assert refused.status == 2
@@ -189,7 +185,7 @@ def test_evictions(redcouch: RedCouch, any_redis: RedisServer) -> None:
     for number in range(40):
         fill(redcouch.address, {b"k%d" % number: Given(b"v" * 500_000)})
     with servers.memcached("-m", "4") as small:
-        said = run("export", "--to", url_of(small), "-s", any_redis.url)
+        said = run("export", "--to", small.url, "-s", any_redis.url)
     assert said.status == 1
     assert "too little memory for all of it" in said.out
 
@@ -197,7 +193,7 @@ def test_evictions(redcouch: RedCouch, any_redis: RedisServer) -> None:
 def test_ctrl_c(redcouch: RedCouch, memcached: Memcached, any_redis: RedisServer) -> None:
     """It ends between two batches, and says what was done; a second run does the rest."""
     fill_many(redcouch.address, b"k", 1000)
-    export = ("export", "--to", url_of(memcached), "-s", any_redis.url)
+    export = ("export", "--to", memcached.url, "-s", any_redis.url)
     process = start(*export, "--rate", 50, "--json")
     every = b"get " + b" ".join(b"k%d" % number for number in range(1000)) + b"\r\n"
     eventually(lambda: ask(memcached.address, every, b"END\r\n") != b"END\r\n")
@@ -249,6 +245,6 @@ def test_plain_strings_of_others(any_redis: RedisServer, memcached: Memcached) -
         client.set("redcouch:sys:cas_counter", 5)
         client.hset("hash", "v", "31")
     url = f"{any_redis.url}?layout=string"
-    said = run("export", "--to", url_of(memcached), "-s", url, "--json")
+    said = run("export", "--to", memcached.url, "-s", url, "--json")
     assert (said.status, said.json["exported"]) == (0, 1)
     assert get(memcached.address, b"native") == (b"\x00text", 0)

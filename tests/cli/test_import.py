@@ -207,7 +207,7 @@ def test_a_memcached_that_goes_away(any_redis: RedisServer, client: redis.Redis)
     """What was copied is told, and a second run does the rest."""
     with servers.memcached() as source:
         fill_many(source.address, b"k", 2000)
-        url = f"memcached://127.0.0.1:{source.port}"
+        url = source.url
         process = start("import", url, "--to", any_redis.url, "--rate", 200, "--json")
         eventually(lambda: len(client.keys("rc:*")) > 50)
         source.kill()
@@ -412,7 +412,7 @@ def test_a_list_that_breaks_off(dump: bytes | None, why: str, any_redis: RedisSe
 def test_no_list(any_redis: RedisServer) -> None:
     """A memcached that gives none (-X) is named, with what it said."""
     with servers.memcached("-X") as source:
-        said = run("import", f"memcached://127.0.0.1:{source.port}", "--to", any_redis.url)
+        said = run("import", source.url, "--to", any_redis.url)
     assert said.status == 3
     assert "gives no list of its keys" in said.err
 
@@ -482,7 +482,7 @@ def test_memory_is_bounded(redcouch: RedCouch, any_redis: RedisServer) -> None:
                 "bash",
                 REDCOUCH,
                 "import",
-                f"memcached://127.0.0.1:{source.port}",
+                source.url,
                 "--to",
                 f"{any_redis.url}?encoding=raw",
                 "--json",
@@ -676,7 +676,7 @@ def test_where_nothing_is_filled_in(
 @pytest.mark.parametrize("query", ["encoding=hex", "encoding=raw", "layout=string"])
 def test_the_estimate(query: str, own_memcached: Memcached, own_redis: RedisServer) -> None:
     """What the items take in Redis is told within a fifth, and what is left of maxmemory."""
-    old = f"memcached://127.0.0.1:{own_memcached.port}"
+    old = own_memcached.url
     for begin in range(0, 4000, 1000):
         numbers = range(begin, begin + 1000)
         items = {b"key:%d" % n: Given(b"v" * 300, n % 3, 500) for n in numbers}

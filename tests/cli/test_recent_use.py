@@ -108,7 +108,7 @@ def test_a_lost_record(own_redis: RedisServer) -> None:
 def test_what_would_come_back(own_redis: RedisServer, command: tuple[str, ...]) -> None:
     """While a RedCouch would bring items back from an old memcached, none is taken away."""
     with servers.memcached() as old:
-        url = f"warm:{own_redis.url}?from=memcached://127.0.0.1:{old.port}"
+        url = f"warm:{own_redis.url}?from={old.url}"
         with servers.redcouch(url) as bridge:
             use(bridge, own_redis, b"k")
             long_ago(own_redis)
@@ -125,7 +125,7 @@ def test_what_would_come_back(own_redis: RedisServer, command: tuple[str, ...]) 
 def test_old_memcacheds_that_are_right(own_redis: RedisServer) -> None:
     """In origin-first Redis may be out of date: no item becomes a string, with --force either."""
     with servers.memcached() as old:
-        url = f"warm:{own_redis.url}?from=memcached://127.0.0.1:{old.port}"
+        url = f"warm:{own_redis.url}?from={old.url}"
         assert run("stage", "origin-first", "--storage", url).status == 0
         with servers.redcouch(url) as bridge, own_redis.client() as client:
             use(bridge, own_redis, b"k")

@@ -27,7 +27,7 @@ class Fleet:
     @property
     def words(self) -> list[str]:
         return [
-            *(f"memcached://127.0.0.1:{node.port}" for node in self.nodes),
+            *(node.url for node in self.nodes),
             "--ring",
             "pymemcache",
         ]

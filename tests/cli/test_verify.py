@@ -160,7 +160,7 @@ def test_a_fleet(
 ) -> None:
     """Each key is compared with its owner's item; a copy on another node is named."""
     with servers.memcached() as second:
-        other = f"memcached://127.0.0.1:{second.port}"
+        other = second.url
         ring = RendezvousHash([f"127.0.0.1:{memcached.port}", f"127.0.0.1:{second.port}"])
         mine = [
             key

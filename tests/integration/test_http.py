@@ -410,14 +410,12 @@ def test_ready_as_the_old_memcacheds_are() -> None:
     with (
         servers.memcached() as old,
         servers.redis_server() as redis,
-        servers.redcouch(
-            f"warm:{redis.url}?from=memcached://127.0.0.1:{old.port}", "--http", "0"
-        ) as server,
+        servers.redcouch(f"warm:{redis.url}?from={old.url}", "--http", "0") as server,
     ):
         eventually(lambda: fetch(server, "/readyz").status == 200)
         old.kill()
         eventually(lambda: fetch(server, "/readyz").status == 503)
-        away = f"the old memcached is away: memcached://127.0.0.1:{old.port}\n"
+        away = f"the old memcached is away: {old.url}\n"
         assert fetch(server, "/readyz").body == away
         assert ask(server.address, b"get nosuch\r\n", b"END\r\n") == b"END\r\n"
         old.start()

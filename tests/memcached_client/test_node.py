@@ -19,7 +19,7 @@ def test_idle_timeout() -> None:
     """A connection that memcached has closed meanwhile is no end, and nobody else's."""
     with servers.memcached("-o", "idle_timeout=1") as server:
         fill(server.address, {b"k": Given(b"v")})
-        address = read_address(f"memcached://127.0.0.1:{server.port}")
+        address = read_address(server.url)
         with BlockingNode(address) as node:
             with BlockingNode(address) as other:
                 eventually(lambda: other.stats()["idle_kicks"] != "0")
@@ -30,7 +30,7 @@ def test_idle_timeout() -> None:
 def test_another_memcached() -> None:
     """One that was started again meanwhile has nothing of what was listed."""
     with servers.memcached() as server:
-        opened = BlockingNode(read_address(f"memcached://127.0.0.1:{server.port}"))
+        opened = BlockingNode(read_address(server.url))
         with pytest.raises(ServerError, match="started again"), opened as node:
             server.stop()
             server.start()

@@ -59,7 +59,7 @@ class NodeTests(RedisCase):
     async def test_idle_timeout(self) -> None:
         """A real memcached with C{idle_timeout}: every question is answered, nothing is told."""
         server = self.enterContext(servers.memcached("-o", "idle_timeout=1"))
-        node = await self.begin(read_address(f"memcached://127.0.0.1:{server.port}"))
+        node = await self.begin(read_address(server.url))
         for _ in range(3):
             client = node._client
             await eventually_in_reactor(lambda client=client: node._client is not client)  # type: ignore[misc]

@@ -112,7 +112,7 @@ def services(cluster: Cluster, stage: str) -> Iterator[tuple[str, list[Memcached
     cluster.clear()
     with ExitStack() as stack:
         nodes = [stack.enter_context(servers.memcached()) for _ in range(2)]
-        sources = "&".join(f"from=memcached://{servers.LOOPBACK}:{node.port}" for node in nodes)
+        sources = "&".join(f"from={node.url}" for node in nodes)
         url = f"warm:{cluster.url}?timeout=10&{sources}&ring=modula&hash=crc&from-timeout=5"
         assert run("stage", stage, "-s", url).status == 0
         start = [servers.redcouch(url, "--no-inventory") for _ in range(2)]

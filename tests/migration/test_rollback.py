@@ -33,7 +33,7 @@ def fleet() -> Iterator[tuple[str, list[Memcached], list[RedCouch]]]:
     with ExitStack() as stack:
         nodes = [stack.enter_context(servers.memcached()) for _ in range(NODES)]
         redis = stack.enter_context(servers.redis_server())
-        sources = "&".join(f"from=memcached://{servers.LOOPBACK}:{node.port}" for node in nodes)
+        sources = "&".join(f"from={node.url}" for node in nodes)
         url = f"warm:{redis.url}?timeout=10&{sources}&ring=modula&hash=crc&from-timeout=0.3"
         yield url, nodes, [stack.enter_context(servers.redcouch(url)) for _ in range(2)]
 

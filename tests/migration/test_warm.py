@@ -29,7 +29,7 @@ def old() -> Iterator[Memcached]:
 
 
 def warm_url(own_redis: RedisServer, old: Memcached) -> str:
-    return f"warm:{own_redis.url}?from=memcached://{servers.LOOPBACK}:{old.port}&{PATIENT}"
+    return f"warm:{own_redis.url}?from={old.url}&{PATIENT}"
 
 
 def together(mode: str, *instances: Instance) -> None:

@@ -172,6 +172,10 @@ class Memcached(Server):
         user = ["-u", "root"] if os.geteuid() == 0 else []
         return [self._program, "-l", LOOPBACK, "-p", str(self.port), *user, *self._options]
 
+    @property
+    def url(self) -> str:
+        return f"memcached://{LOOPBACK}:{self.port}"
+
     def answers(self) -> bool:
         said = ask(self.address, b"version\r\n", b"\r\n")
         return said.startswith((b"VERSION ", b"CLIENT_ERROR unauthenticated"))

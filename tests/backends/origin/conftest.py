@@ -29,6 +29,14 @@ def redis(request: pytest.FixtureRequest) -> Iterator[RedisServer | Cluster]:
             yield server
 
 
+@pytest.fixture
+@fixture_needs("memcached")
+def nodes() -> Iterator[list[Memcached]]:
+    """Two memcacheds."""
+    with servers.memcached() as one, servers.memcached() as other:
+        yield [one, other]
+
+
 @pytest.fixture(scope="session")
 @fixture_needs("memcached")
 def running_old() -> Iterator[Memcached]:
@@ -40,7 +48,7 @@ def running_old() -> Iterator[Memcached]:
 @pytest.fixture(scope="session")
 def running_warm(running_old: Memcached, any_redis: RedisServer) -> Iterator[RedCouch]:
     """A warm RedCouch, as the last test has left it."""
-    url = f"warm:{any_redis.url}?prefix=w:&from=memcached://{servers.LOOPBACK}:{running_old.port}"
+    url = f"warm:{any_redis.url}?prefix=w:&from={running_old.url}"
     with servers.redcouch(f"{url}&{PATIENT}") as server:
         yield server
 

@@ -16,7 +16,6 @@ from tests.cli.running import run
 from tests.support import servers
 from tests.support.cluster import QUICKLY, Cluster, ClusterNode, redis_cluster
 from tests.support.polling import PACE, PATIENCE, eventually
-from tests.support.requirements import fixture_needs
 from tests.support.servers import Memcached, RedCouch
 
 pytestmark = pytest.mark.once
@@ -53,16 +52,8 @@ def cluster(running_cluster: Cluster) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-@fixture_needs("memcached")
-def nodes() -> Iterator[list[Memcached]]:
-    """Two memcacheds."""
-    with servers.memcached() as one, servers.memcached() as other:
-        yield [one, other]
-
-
-@pytest.fixture
 def url(cluster: Cluster, nodes: list[Memcached]) -> str:
-    sources = "&".join(f"from=memcached://{servers.LOOPBACK}:{node.port}" for node in nodes)
+    sources = "&".join(f"from={node.url}" for node in nodes)
     return f"warm:{cluster.url}?{sources}&ring=ketama&{PATIENT}"
 
 

@@ -34,7 +34,7 @@ def running() -> Iterator[tuple[RedCouch, Memcached, RedisServer]]:
     with servers.memcached() as old, servers.redis_server() as storage:
         with storage.client() as client:
             client.hset(STATE, "stage", Stage.ORIGIN_FIRST.value)
-        url = f"warm:{storage.url}?prefix=o:&from=memcached://{servers.LOOPBACK}:{old.port}"
+        url = f"warm:{storage.url}?prefix=o:&from={old.url}"
         with servers.redcouch(f"{url}&{PATIENT}") as bridge:
             yield bridge, old, storage
             bridge.check_log()

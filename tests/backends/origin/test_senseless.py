@@ -54,7 +54,7 @@ class Warm:
         layout = Layout(cluster=isinstance(redis, Cluster))
         self.keys = [key.decode() for key in FillKeys.of(layout)]
         self.state, self.denied, self.members, self.changing = self.keys
-        self.url = f"warm:{redis.url}?from=memcached://{servers.LOOPBACK}:{old.port}&{PATIENT}"
+        self.url = f"warm:{redis.url}?from={old.url}&{PATIENT}"
         self.client = client
 
     def stage(self, *arguments: str) -> Ended:

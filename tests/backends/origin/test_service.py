@@ -40,7 +40,7 @@ COLD = b"set k 5 1000 3\r\nold\r\nset n 0 0 1\r\n7\r\n"
 
 def source(*nodes: Memcached) -> str:
     """The parameters that say from where."""
-    each = "&".join(f"from=memcached://{servers.LOOPBACK}:{node.port}" for node in nodes)
+    each = "&".join(f"from={node.url}" for node in nodes)
     return f"{each}&{PATIENT}"
 
 

@@ -29,17 +29,9 @@ from tests.differential.binary import DELETE, GET, NOOP, SET, frame
 from tests.support import servers
 from tests.support.cluster import Cluster
 from tests.support.polling import PACE, eventually
-from tests.support.requirements import fixture_needs, needs
+from tests.support.requirements import needs
 from tests.support.servers import Memcached, RedCouch, RedisServer
 from tests.support.wire import Wire
-
-
-@pytest.fixture
-@fixture_needs("memcached")
-def nodes() -> Iterator[list[Memcached]]:
-    """Two memcacheds."""
-    with servers.memcached() as one, servers.memcached() as other:
-        yield [one, other]
 
 
 @pytest.fixture
@@ -48,7 +40,7 @@ def url(redis: RedisServer | Cluster, nodes: list[Memcached]) -> str:
 
 
 def warm(redis: RedisServer | Cluster, nodes: list[Memcached], more: str = PATIENT) -> str:
-    sources = "&".join(f"from=memcached://{servers.LOOPBACK}:{node.port}" for node in nodes)
+    sources = "&".join(f"from={node.url}" for node in nodes)
     return f"warm:{redis.url}?{sources}&ring=ketama&{more}"
 
 
@@ -313,7 +305,7 @@ def test_no_export_while_the_old_side_is_right(
     """What a client has changed there by itself is not replaced by what Redis has of it."""
     export = ["export", "-s", url, "--ring", "ketama"]
     for node in nodes:
-        export += ["--to", f"memcached://{servers.LOOPBACK}:{node.port}"]
+        export += ["--to", node.url]
     with servers.redcouch(url) as bridge:
         go(url, "origin-first")
         assert say(bridge, b"set k 0 0 3\r\nold\r\n") == b"STORED\r\n"

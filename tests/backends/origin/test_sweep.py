@@ -28,9 +28,7 @@ ITEMS = 600
 
 @pytest.fixture
 def url(own_redis: RedisServer, own_memcached: Memcached) -> str:
-    return (
-        f"warm:{own_redis.url}?from=memcached://{servers.LOOPBACK}:{own_memcached.port}&{PATIENT}"
-    )
+    return f"warm:{own_redis.url}?from={own_memcached.url}&{PATIENT}"
 
 
 def test_rate(url: str, own_redis: RedisServer, own_memcached: Memcached) -> None:
@@ -86,7 +84,7 @@ def test_other_old_memcacheds(url: str, own_redis: RedisServer, own_memcached: M
     """
     fill_many(own_memcached.address, b"k", 3)
     with servers.memcached() as wrong:
-        other = f"warm:{own_redis.url}?from=memcached://{servers.LOOPBACK}:{wrong.port}&{PATIENT}"
+        other = f"warm:{own_redis.url}?from={wrong.url}&{PATIENT}"
         assert run("sweep", "-s", other).status == 0  # nobody can know better
         refused = run("stage", "redis-only", "-s", url, "--json")
         assert "redcouch sweep brings it over" in refused.json["reason"]
@@ -111,7 +109,7 @@ def test_items_left(own_redis: RedisServer, own_memcached: Memcached, on_cluster
         cluster = shared_cluster("7.0")
         cluster.clear()
         storage = cluster.url
-    url = f"warm:{storage}?from=memcached://{servers.LOOPBACK}:{own_memcached.port}&{PATIENT}"
+    url = f"warm:{storage}?from={own_memcached.url}&{PATIENT}"
     fill_many(own_memcached.address, b"k", ITEMS)
     with servers.redcouch(url, "--http", "0") as bridge:
 
@@ -158,7 +156,7 @@ def test_what_is_deleted_meanwhile(
     begin = threading.Event()
     answers: list[bytes] = []
     words = {
-        "import": ("import", f"memcached://{servers.LOOPBACK}:{own_memcached.port}", "--to", url),
+        "import": ("import", own_memcached.url, "--to", url),
         "sweep": ("sweep", "-s", url),
     }[command]
     with servers.redcouch(url) as bridge, own_redis.client() as client:
