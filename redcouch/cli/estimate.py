@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -138,10 +138,9 @@ class Evictions:
     @ivar count: how many it has thrown away since this was made.
     """
 
-    def __init__(self, storage: Storage, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._clock = clock
-        self._looked = clock()
+        self._looked = time.monotonic()
         self._before = self._evicted()
         self.count = 0
 
@@ -151,9 +150,9 @@ class Evictions:
 
         @raise ServerError: it does.
         """
-        if not now and self._clock() < self._looked + _EVERY:
+        if not now and time.monotonic() < self._looked + _EVERY:
             return
-        self._looked = self._clock()
+        self._looked = time.monotonic()
         self.count = max(0, self._evicted() - self._before)  # which counts anew after a start
         if self.count:
             raise ServerError(

@@ -131,7 +131,7 @@ class Adopter:
 
     def _channel(self) -> DescriptorChannel:
         channel = DescriptorChannel(
-            {"client": lambda what: self._adopt(channel, what)}, _nothing, self._reactor
+            {"client": lambda what: self._adopt(channel, what)}, lambda: None, self._reactor
         )
         return channel
 
@@ -145,7 +145,3 @@ class Adopter:
                     data = file.read()
             self._factory.adopt(client, Transit.read(described, data))
         return True
-
-
-def _nothing() -> None:
-    """The process that gives has ended."""

@@ -172,11 +172,7 @@ def connect(names: Sequence[str], reactor: Any) -> list[DescriptorChannel]:
     for name in names:
         caller = call(name, allowed_users())
         if caller is not None:
-            channel = DescriptorChannel({}, _nothing, reactor)
+            channel = DescriptorChannel({}, lambda: None, reactor)  # who asks hears of an end
             speak(caller, channel, reactor)
             channels.append(channel)
     return channels
-
-
-def _nothing() -> None:
-    """Whoever asked is told by way of the answer."""

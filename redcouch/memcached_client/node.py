@@ -62,9 +62,8 @@ class BlockingNode:
     @raise ServerError: from everything here, if memcached cannot be reached or fails.
     """
 
-    def __init__(self, address: Address, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, address: Address) -> None:
         self.address = address
-        self._clock = clock
         self._open = ExitStack()
         self._clients: list[BlockingClient] = []
         #: By L{process_of<redcouch.memcached_client.protocol.process_of>}.
@@ -88,7 +87,7 @@ class BlockingNode:
         told = stats.get("time", "0")
         if not (told.isascii() and told.isdigit() and len(told) < 12):
             raise self._connection.fault(f"answered stats with time {told[:80]}")
-        self._ahead = int(told) - self._clock() if int(told) else 0.0
+        self._ahead = int(told) - time.time() if int(told) else 0.0
         # Meta commands of 1.5 were an experiment with another syntax.
         before = stats.get("version", "").startswith(("1.4.", "1.5."))
         self.process = process_of(stats)
@@ -105,7 +104,7 @@ class BlockingNode:
     @property
     def now(self) -> float:
         """What memcached's own clock says, in UNIX time."""
-        return self._clock() + self._ahead
+        return time.time() + self._ahead
 
     def list_keys(self, stopped: Callable[[], bool]) -> ListedKeys:
         """Every key, for the caller to close; what it has so far once it is stopped."""
