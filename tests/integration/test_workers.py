@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import pytest
 
+from tests.backends.redis.certificates import Authority
 from tests.support import prefork, servers
 from tests.support.polling import PACE, PATIENCE, eventually
 from tests.support.servers import LOOPBACK, RedCouch, RedisServer, children
@@ -151,49 +152,17 @@ def test_tls(any_redis: RedisServer, tmp_path: Path) -> None:
     """Each worker speaks TLS itself."""
     import ssl
 
-    make_certificate(tmp_path / "key.pem", tmp_path / "cert.pem")
+    authority = Authority(tmp_path, "authority")
+    certificate, key = authority.issue("redcouch", LOOPBACK)
     port = servers.free_port()
-    endpoint = f"ssl:{port}:interface={LOOPBACK}:privateKey={tmp_path}/key.pem"
-    endpoint += f":certKey={tmp_path}/cert.pem"
-    context = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+    endpoint = f"ssl:{port}:interface={LOOPBACK}:privateKey={key}:certKey={certificate}"
+    context = ssl.create_default_context(cafile=str(authority.path))
     with servers.redcouch(any_redis.url, *TWO, "--port", endpoint), ExitStack() as stack:
         for _ in range(6):
             plain = stack.enter_context(socket.create_connection((LOOPBACK, port), PATIENCE))
-            encrypted = stack.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
+            encrypted = stack.enter_context(context.wrap_socket(plain, server_hostname=LOOPBACK))
             encrypted.sendall(b"version\r\n")
             assert encrypted.recv(100).startswith(b"VERSION ")
-
-
-def make_certificate(key_file: Path, certificate_file: Path) -> None:
-    import datetime
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
-        .sign(key, hashes.SHA256())
-    )
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def test_embedded() -> None:

@@ -181,9 +181,6 @@ class PythonMemcached(Library):
         token = self.client.cas_ids[key.encode()]
         return (value.encode() if isinstance(value, str) else value), token
 
-    def set(self, key: str, value: bytes) -> None:
-        _expect(self.client.set(key, value), "set")
-
     def add(self, key: str, value: bytes) -> bool:
         done = bool(self.client.add(key, value))
         self._check()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import socket
 import struct
 import tempfile
@@ -10,9 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet import reactor, ssl
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
@@ -33,6 +29,7 @@ from redcouch.server import connection as connection_module
 from redcouch.server.admission import Charge
 from redcouch.server.alarm import QUIET
 from redcouch.server.connection import Connection, ConnectionFactory, Refusal
+from tests.backends.redis.certificates import Authority
 from tests.support.polling import eventually_in_reactor
 from tests.support.storages import Prompt, Slow
 from tests.support.transports import Transport, shared_of
@@ -588,31 +585,6 @@ class Calling(ClientFactory):
         return self._caller
 
 
-def self_signed(folder: Path) -> Any:
-    """A certificate that nobody should trust."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    file = folder / "both.pem"
-    file.write_bytes(pem + certificate.public_bytes(serialization.Encoding.PEM))
-    return ssl.DefaultOpenSSLContextFactory(str(file), str(file))
-
-
 LARGE = bytes(range(256)) * 400
 
 
@@ -836,8 +808,9 @@ class LoopbackTests(TestCase):
     async def test_tls(self) -> None:
         """Over TLS it is the same, for a client that reads slowly, too."""
         with tempfile.TemporaryDirectory() as folder:
-            certificate = self_signed(Path(folder))
-        self.serve(tls=certificate, limits=Limits(batch=4, backlog=8))
+            certificate, key = Authority(Path(folder), "authority").issue("redcouch")
+            tls = ssl.DefaultOpenSSLContextFactory(str(key), str(certificate))
+        self.serve(tls=tls, limits=Limits(batch=4, backlog=8))
         caller = await self.call(
             b"set a 0 0 %d\r\n%b\r\n" % (len(LARGE), LARGE), b"get a\r\n" * 200, tls=True
         )
