@@ -297,11 +297,6 @@ def _read_quit(frame: Frame, quiet: bool) -> Request:
     return Request(Quit(), lambda _: reply)
 
 
-def _read_verbosity(frame: Frame, quiet: bool) -> Request:
-    """As the protocol's description has it; memcached 1.6 itself does not know the opcode."""
-    return answered(answer(frame))
-
-
 _BEGINNINGS = (b"settings", b"detail dump", b"detail on", b"detail off")
 
 
@@ -365,7 +360,7 @@ def _opcodes() -> dict[int, Opcode]:
     add(0x0E, 0x19, partial(_read_concat, mode=StoreMode.APPEND), value=True)
     add(0x0F, 0x1A, partial(_read_concat, mode=StoreMode.PREPEND), value=True)
     add(0x10, None, _read_stat, key=None)
-    add(0x1B, None, _read_verbosity, extras=(4,), key=False)
+    add(0x1B, None, _read_noop, extras=(4,), key=False)  # verbosity, which memcached 1.6 has not
     add(0x1C, None, _read_touch, extras=(4,))
     add(0x1D, 0x1E, partial(_read_gat, with_key=False), extras=(4,))
     add(0x23, 0x24, partial(_read_gat, with_key=True), extras=(4,))
