@@ -48,15 +48,18 @@ class CachedReader:
         self,
         codec: ScriptCodec,
         counts: MutableMapping[str, int],
-        of_nodes: bool,
+        now: Callable[[], float] = uptime,
+        of_nodes: bool = False,
     ) -> None:
         """
+        @param now: gives seconds, on a clock that is never set.
         @param of_nodes: links lead to nodes of a cluster. Such a one may answer PING, and yet no
             longer have the keys: it is checked by a question about one of them.
         """
         self._pack_lives = [pack_for_each(b"PTTL", prefix) for prefix in codec.layout.prefixes]
         self._pack_kept = codec.pack_kept
         self._counts = counts
+        self._now = now
         self._of_nodes = of_nodes
 
     def read(self, link: TrackedLink, keys: Sequence[bytes], with_tokens: bool, done: Done) -> None:
@@ -80,7 +83,7 @@ class CachedReader:
         """Give what a turn has found whole; to none twice, should one fail."""
         table = check.table
         held = table is check.link.table and not isinstance(replies[0], Exception)
-        table.pass_time(uptime())
+        table.pass_time(self._now())
         hits = 0
         while check.readings:
             keys, done, blocks, tokens = check.readings.popleft()
@@ -110,7 +113,7 @@ class CachedReader:
         self._counts["cache_misses"] += len(asked)
         payload, count, read = self._pack_kept(asked)
         lives = [pack(asked) for pack in self._pack_lives]
-        fill = _Fill(self, link, table, reading, asked, read, count, len(lives), uptime())
+        fill = _Fill(self, link, table, reading, asked, read, count, len(lives), self._now())
         link.submit(b"".join((payload, *lives)), fill)
 
     def on_filled(self, fill: _Fill, replies: Sequence[Any]) -> None:
@@ -127,7 +130,7 @@ class CachedReader:
         if len(given) < len(keys):
             found = blocks if tokens is None else tokens
             others = [key for key, one in zip(keys, found, strict=True) if one is not None]
-            fill.table.pass_time(uptime())
+            fill.table.pass_time(self._now())
             if not fill.table.holds(others, fill.begun):
                 self._ask_all(fill.link, keys, done, tokens is not None)
                 return
