@@ -16,18 +16,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import txredisapi
+from OpenSSL import SSL
 from redis.cluster import ClusterPipeline, PipelineCommand
 from twisted.application.internet import StreamServerEndpointService
 from twisted.internet import defer, tcp, unix
 from twisted.internet.error import CannotListenError, ConnectionRefusedError
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, Logger, capturedLogs, globalLogPublisher
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import HTTPChannel
+from zope.interface import directlyProvides
 
 from redcouch.backends.redis.connection import RedisConnectionFactory, RedisConnectionProtocol
 from redcouch.process.log import _SharedFile
@@ -43,6 +47,8 @@ PLACES = {
     "SEND_LIMIT": "server/direct_writer.py",
     "bufferSize": "backends/redis/connection.py",
     "_shouldShutdown": "server/connection.py",
+    "_tlsConnection": "server/tls.py",
+    "_handshakeDone": "server/tls.py",
     "_bindPath": "server/listeners.py",
     "_fromListeningDescriptor": "server/listeners.py",
     "_raiseSynchronously": "server/listeners.py",
@@ -185,6 +191,24 @@ class TransportTests(SynchronousTestCase):
             self.transport.connectionLost(Failure(CONNECTION_DONE))
             elsewhere.send(b"still here")
             self.assertEqual(self.theirs.recv(100), b"still here")
+
+
+def test_tls_connection() -> None:
+    """A connection over TLS has the one that was made for it, and knows when it has begun."""
+    made = []
+
+    def connection(protocol: Any) -> SSL.Connection:
+        made.append(SSL.Connection(SSL.Context(SSL.TLS_SERVER_METHOD), None))
+        return made[0]
+
+    creator: Any = SimpleNamespace(serverConnectionForTLS=connection)
+    directlyProvides(creator, IOpenSSLServerConnectionCreator)
+    factory: Any = TLSMemoryBIOFactory(creator, False, Factory.forProtocol(Protocol))
+    protocol: Any = factory.buildProtocol(None)
+    protocol.makeConnection(StringTransport())
+    assert protocol._tlsConnection is made[0]
+    assert not protocol._handshakeDone
+    assert not protocol.disconnecting
 
 
 class Reactorless:
