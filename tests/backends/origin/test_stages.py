@@ -63,7 +63,7 @@ def change(url: str, stage: str, *options: str) -> dict[str, Any]:
     """What the command says, and that its exit status goes with it."""
     done = run("stage", stage, "-s", url, "--json", *options)
     said: dict[str, Any] = done.json
-    assert done.status == (0 if said["changed"] else 1), done.err
+    assert done.status == (0 if said.get("changed") else 1), done.err
     return said
 
 
