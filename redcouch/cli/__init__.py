@@ -38,6 +38,8 @@ def endings() -> list[signal.Signals]:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGHUP:  # a shell passes it on, and the system sends one of its own
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt(number)
 
 

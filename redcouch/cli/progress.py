@@ -16,7 +16,8 @@ class Stop:
     """
     Whether somebody has told the command to end, by Ctrl-C, SIGTERM or SIGHUP. The work
     looks at L{requested} between its batches, so that each is done or not begun.
-    A second Ctrl-C ends it at once. Use it in a C{with} statement.
+    A second Ctrl-C ends it at once; not a second SIGHUP, as a shell passes it on and the system
+    sends one of its own. Use it in a C{with} statement.
     """
 
     def __init__(self) -> None:
@@ -33,9 +34,9 @@ class Stop:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._signal:
+        if self._signal and number != signal.SIGHUP:
             raise KeyboardInterrupt(number)
-        self._signal = number
+        self._signal = self._signal or number
 
     @contextmanager
     def suspended(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from redcouch.cli import _terminate
 from redcouch.cli.progress import Stop
 from redcouch.cli.rate_limit import Pace
 from tests.cli.filling import fill_many
@@ -76,6 +77,25 @@ def test_stop() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_stop_with_the_terminal() -> None:
+    """One that goes away is told of twice: the work ends in order all the same."""
+    with Stop() as stop:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGHUP)
+        assert stop.status == 129
+
+
+def test_interrupted_with_the_terminal() -> None:
+    """What is put back when a command is interrupted is put back all the same."""
+    before = signal.signal(signal.SIGHUP, _terminate)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_bar_is_for_terminals(memcached: Memcached, old: str, any_redis: RedisServer) -> None:
