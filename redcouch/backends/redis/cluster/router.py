@@ -267,7 +267,7 @@ class Router:
     def _check_cluster(self, address: Address, slots: Any) -> None:
         """
         Refuse a node of another cluster, which has got an address that one of ours had. Where no
-        master of ours is left, ours was made anew: one that is away may come back if the URL
+        node of ours is left, ours was made anew: one that is away may come back if the URL
         names it, and else nobody knows.
         """
         known = self._topology
@@ -277,8 +277,7 @@ class Router:
         with suppress(TopologyError):
             if read_topology(slots, address, self._reached_at).is_of_another_cluster(known):
                 self._strangers.add(address)
-                left = known.masters & {*self._up, *self._location.addresses} - self._strangers
-                if left:
+                if {*self._up, *self._location.addresses} - self._strangers:
                     raise RedisError("it is a node of another cluster")
                 self._strangers.clear()
                 self._topology = None

@@ -270,6 +270,23 @@ class LeftBehindTests(RedisCase):
         await eventually_in_reactor(lambda: freed.made > before + 2)
         self.assertEqual(self.masters(), (port, port))
 
+    async def test_strangers_among_the_seeds_after_a_failover(self) -> None:
+        """Nor where the master is another one than the URL names."""
+        (master, port), (seed, seed_port), (freed, freed_port) = (self.node() for _ in range(3))
+        self.says = dict.fromkeys((master, seed, freed), (port, port))
+        await self.begin(seed_port, freed_port)
+        fakes = seed, freed
+        await eventually_in_reactor(lambda: all(one.made and not one.connections for one in fakes))
+        self.strangers = {freed}
+        self.says[freed] = (freed_port, freed_port)
+        for fake in (master, seed):
+            await self.listening[fake].stopListening()
+        master.connections[0].transport.abortConnection()
+        before = freed.made
+        wrong = (freed_port, freed_port)
+        await eventually_in_reactor(lambda: freed.made > before + 2 or self.masters() == wrong)
+        self.assertEqual(self.masters(), (port, port))
+
     async def test_a_cluster_made_anew(self) -> None:
         """Where no master of the old one is left, its addresses are those of the new one."""
         (first, first_port), (second, second_port) = nodes = self.node(), self.node()
