@@ -335,7 +335,8 @@ class Router:
             return
         known = self._topology
         if known is not None and asked not in known.masters:
-            if topology.is_of_another_cluster(known):
+            if topology.is_of_another_cluster(known):  # which it was not when connected to
+                link.drop("it is a node of another cluster")
                 return
             up = self._up  # who serves nothing may be behind: these know better what is theirs
             pairs = zip(known.owners, topology.owners, strict=True)

@@ -196,6 +196,8 @@ class LeftBehindTests(RedisCase):
         self.asked[fake] += 1
         name = b"theirs" if fake in self.strangers else b"ours"
         half = b"*3\r\n:%d\r\n:%d\r\n*3\r\n$9\r\n127.0.0.1\r\n:%d\r\n+" + name + b"\r\n"
+        if fake not in self.says:
+            return b"*0\r\n"
         low, high = self.says[fake]
         return b"*2\r\n" + half % (0, 8191, low) + half % (8192, 16383, high)
 
@@ -298,4 +300,22 @@ class LeftBehindTests(RedisCase):
         for fake, _ in nodes:
             fake.connections[0].transport.abortConnection()
         await eventually_in_reactor(lambda: self.masters() == (second_port, first_port))
+        await eventually_in_reactor(lambda: self.router.health().ready)
+
+    async def test_a_cluster_made_anew_elsewhere(self) -> None:
+        """Its nodes are named by the URL, and had no slots when they were connected to."""
+        (master, port), (seed, seed_port), (other, other_port) = (self.node() for _ in range(3))
+        self.says = dict.fromkeys((master, seed, other), (port, port))
+        await self.begin(seed_port, other_port)
+        seeds = seed, other
+        await eventually_in_reactor(lambda: all(one.made and not one.connections for one in seeds))
+        self.says.clear()
+        await self.listening[master].stopListening()
+        master.connections[0].transport.abortConnection()
+        await eventually_in_reactor(
+            lambda: all(self.asked[one] and one.connections for one in seeds)
+        )
+        self.strangers = {*seeds}
+        self.says = dict.fromkeys(seeds, (seed_port, other_port))
+        await eventually_in_reactor(lambda: self.masters() == (seed_port, other_port))
         await eventually_in_reactor(lambda: self.router.health().ready)
