@@ -186,6 +186,10 @@ def _count_flush(counters: Counters, command: Flush, result: Result) -> None:
     counters.cmd_flush += 1
 
 
+_LATE = 600_000_000
+"""Microseconds by which what is told may be overtaken on its way, at most."""
+
+
 class CountedUp:
     """
     What the parts of a storage have counted, of those as well that are away or have begun anew: a
@@ -199,11 +203,12 @@ class CountedUp:
     def take(self, told: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
         """
         The sums, after what parts have told of each count. Their C{at} is when, by the part's own
-        clock: what comes here behind something newer is nothing new.
+        clock: what comes here behind something newer is nothing new, unless that clock has been
+        set back.
         """
         for part, counts in told.items():
             last = self._last.get(part, {})
-            if counts["at"] < last.get("at", 0):
+            if 0 < last.get("at", 0) - counts["at"] < _LATE:
                 continue
             self._last[part] = counts
             for name in counts.keys() - {"at"}:

@@ -145,3 +145,6 @@ def test_counted_up() -> None:
     assert counted.take({"a": {"at": 6, "x": 12}}) == {"x": 19, "y": 1}  # the other is away
     assert counted.take({"a": {"at": 5, "x": 11}}) == {"x": 19, "y": 1}  # who had asked before
     assert counted.take({"a": {"at": 7, "x": 3}}) == {"x": 22, "y": 1}  # it has begun anew
+    hour = 3_600_000_000
+    assert counted.take({"a": {"at": hour, "x": 4}})["x"] == 23
+    assert counted.take({"a": {"at": 9, "x": 6}})["x"] == 25  # its clock has been set back
