@@ -6,8 +6,8 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -42,8 +42,7 @@ class CommandError(click.ClickException):
     exit_code = FAILED
 
     def show(self, file: Any = None) -> None:
-        with suppress(OSError):  # of a full disk: the status is to be this one all the same
-            click.echo("redcouch: " + " ".join(self.message.split()), file=file, err=True)
+        _say(" ".join(self.message.split()), file)
 
 
 class Refusal(CommandError):  # noqa: N818 - nothing went wrong
@@ -52,8 +51,14 @@ class Refusal(CommandError):  # noqa: N818 - nothing went wrong
     exit_code = NO
 
     def show(self, file: Any = None) -> None:
-        with suppress(OSError):
-            click.echo(f"redcouch: {self.message}", file=file, err=True)
+        _say(self.message, file)
+
+
+def _say(what: str, file: Any) -> None:
+    try:
+        click.echo(f"redcouch: {what}", file=file, err=True)
+    except OSError:  # of a full disk: the status is to tell it all the same
+        sys.stderr = None  # what it still holds would be tried again
 
 
 class Interrupted(CommandError):  # noqa: N818 - nothing went wrong

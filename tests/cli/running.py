@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -43,18 +44,28 @@ class Ended(NamedTuple):
 
 
 def start(
-    *arguments: object, terminal: int | None = None, **options: Any
+    *arguments: object,
+    terminal: int | None = None,
+    at_hangup: signal.Handlers = signal.SIG_DFL,
+    **options: Any,
 ) -> subprocess.Popen[bytes]:
-    """Begin a command, with pipes for what it says. C{terminal}: where it is typed to."""
+    """
+    Begin a command, with pipes for what it says. C{terminal}: where it is typed to. C{at_hangup}:
+    what happens at SIGHUP, which is not as with us, who may run under C{nohup}.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "REDCOUCH_STORAGE"}
-    return subprocess.Popen(
-        [REDCOUCH, *map(str, arguments)],
-        stdin=subprocess.DEVNULL if terminal is None else terminal,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment | options.pop("env", {}),
-        **options,
-    )
+    before = signal.signal(signal.SIGHUP, at_hangup)
+    try:
+        return subprocess.Popen(
+            [REDCOUCH, *map(str, arguments)],
+            stdin=subprocess.DEVNULL if terminal is None else terminal,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment | options.pop("env", {}),
+            **options,
+        )
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def finish(process: subprocess.Popen[bytes]) -> Ended:

@@ -84,7 +84,8 @@ def test_a_failure_as_json(words: str) -> None:
 
 def test_a_full_disk_for_what_is_wrong() -> None:
     """The status is that of what is wrong, also where there is no room to say it."""
-    told = f"{shlex.quote(str(REDCOUCH))} ls -s redis://127.0.0.1:1 >/dev/full 2>&1"
+    command = f"env -u PYTHONUNBUFFERED {shlex.quote(str(REDCOUCH))}"
+    told = f"{command} ls -s redis://127.0.0.1:1 >/dev/full 2>&1"
     assert subprocess.run(told, shell=True).returncode == 3
 
 
@@ -148,11 +149,7 @@ def test_nohup() -> None:
     """Who has it ignore that its terminal goes away is obeyed."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
-        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        try:
-            process = start("ls", "-s", url)
-        finally:
-            signal.signal(signal.SIGHUP, before)
+        process = start("ls", "-s", url, at_hangup=signal.SIG_IGN)
         with silent.accept()[0]:
             process.send_signal(signal.SIGHUP)
             process.send_signal(signal.SIGTERM)
