@@ -15,7 +15,13 @@ from typing import Any
 
 from OpenSSL.crypto import FILETYPE_PEM
 from OpenSSL.crypto import Error as CertificateError
-from OpenSSL.SSL import NO_OVERLAPPING_PROTOCOLS, Connection, WantReadError, ZeroReturnError
+from OpenSSL.SSL import (
+    NO_OVERLAPPING_PROTOCOLS,
+    SENT_SHUTDOWN,
+    Connection,
+    WantReadError,
+    ZeroReturnError,
+)
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet import ssl
 from twisted.internet.interfaces import IHalfCloseableProtocol, IOpenSSLServerConnectionCreator
@@ -50,16 +56,16 @@ class _Connection(Connection):
 
     @property
     def half_closeable(self) -> bool:
-        """Whether the client may have answers still."""
+        """Whether the client may end its side alone."""
         protocol = self._protocol
-        speaks = protocol._handshakeDone and not protocol.disconnecting
+        speaks: bool = protocol._handshakeDone
         return speaks and IHalfCloseableProtocol.providedBy(protocol.wrappedProtocol)
 
     def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
         try:
             return super().recv(bufsiz, flags)
         except ZeroReturnError:
-            if not self.half_closeable:
+            if self._protocol.disconnecting or not self.half_closeable:
                 raise
             self._protocol.wrappedProtocol.readConnectionLost()
             raise WantReadError from None
@@ -70,7 +76,10 @@ class _Connection(Connection):
 
     def readConnectionLost(self) -> None:
         self._half_closed = True
-        self._protocol.wrappedProtocol.readConnectionLost()
+        if self.get_shutdown() & SENT_SHUTDOWN:  # all is written, though it may not have left yet
+            self._protocol.transport.loseConnection()
+        else:
+            self._protocol.wrappedProtocol.readConnectionLost()
 
     def writeConnectionLost(self) -> None:
         """See L{redcouch.server.connection.Connection}."""
