@@ -124,7 +124,7 @@ class Repairer:
         value, flags, token = item
         if token != listed.cas:
             return None
-        if listed.stale:
+        if listed.stale or listed.ttl == 0:  # an exptime of 0 would be for ever
             return wire.delete(named), token
         exptime = lasting(listed.ttl or 0, self._now())
         return wire.store(named, value, flags, exptime), token

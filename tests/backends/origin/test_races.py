@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,7 @@ from redcouch.commands import (
     Touch,
 )
 from redcouch.memcached_client.pool import OriginPool
-from redcouch.results import Number, Outcome, Result, Stored
+from redcouch.results import Listed, Number, Outcome, Result, Stored
 from tests.backends.origin.cluster_world import BlockingRedis, SharedCluster
 from tests.backends.origin.world import SharedMemory, World, every_schedule
 from tests.support import servers
@@ -345,6 +346,23 @@ def test_together(there: int) -> None:
     (found,) = world.ask(0, Get(keys))
     assert len(asked) == (2 if there else 1)  # which there are, and then those
     assert sum(one is not None for one in found) == there
+
+
+def test_repair_of_what_is_about_to_end() -> None:
+    """In its last millisecond an item has 0 s to live, which as an exptime would be for ever."""
+    world = World(1)
+    world.nodes[0].up = False
+    assert isinstance(world.ask(0, store(b"x", exptime=100))[0], Stored)
+    repairer: Any = world.workers[0]._repairer
+    ask = repairer._ask
+
+    async def in_the_last_millisecond(commands: Sequence[Command]) -> list[Result]:
+        results = await ask(commands)
+        return [replace(one, ttl=0) if isinstance(one, Listed) else one for one in results]
+
+    repairer._ask = in_the_last_millisecond
+    world.repair()
+    assert world.shelf.items == {} and world.items.count_denied() == 0
 
 
 def test_repairs_of_large_items(monkeypatch: pytest.MonkeyPatch) -> None:
