@@ -675,12 +675,10 @@ class StringStorage(Storage):
         """The items of these keys."""
         names = [self.redis_key(key) for key in keys]
         both = self.pipeline(("MGET", name, SIDE + name) for name in names)
-        rest = iter(self.pipeline(c for name in names for c in (("STRLEN", name), ("PTTL", name))))
+        rest = self.pipeline(c for name in names for c in (("STRLEN", name), ("PTTL", name)))
         return [
-            _stored_string(check(found), next(rest), next(rest))
-            if self.may_hold(key)
-            else StoredItem()
-            for key, found in zip(keys, both, strict=True)
+            _stored_string(check(found), length, left) if self.may_hold(key) else StoredItem()
+            for key, found, length, left in zip(keys, both, rest[::2], rest[1::2], strict=True)
         ]
 
     def _keys(self, redis_key: bytes) -> Call:

@@ -124,6 +124,12 @@ def test_keys_of_redcouchs_own(
     assert counter in (b"1", b"2")  # tokens of k, and of what was measured before; not 7
     assert run("inspect", "redcouch:sys:cas_counter", "-s", url).status == 1
 
+    others = {b"%d" % number: Given(b"v", exptime=500 * (number % 2)) for number in range(20)}
+    fill(memcached.address, others)
+    assert run("import", old, "--to", url, "--json").json["copied"] == 20
+    told = run("verify", old, url, "--json").json  # the times to live of each are its own
+    assert {kind: count for kind, count in told["differences"].items() if count} == {"missing": 1}
+
 
 def test_cleanup_leaves_the_strings(
     service: RedCouch, native: redis.Redis, url: str, prefix: str
