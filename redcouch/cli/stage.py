@@ -535,6 +535,8 @@ def _compare_some(
         if found is not None and not difference_of(entry.key, found, there, _TTL_TOLERANCE):
             continue
         token = b"%d" % there.item.cas if there.item and there.item.cas >= 0 else b""
+        if found is None and not (token or storage.layout.may_flush):
+            continue  # a string of somebody else's
         removals.append((entry.key, token))
     for reply in storage.remove(removals) if removals else ():
         if not is_wrong_type(reply):  # by now

@@ -539,6 +539,20 @@ def test_long_native_strings(nodes: list[Memcached]) -> None:
             bridge.check_log()
 
 
+def test_native_strings_without_a_prefix(nodes: list[Memcached]) -> None:
+    """What was in the database before stays there, whatever the old memcacheds have."""
+    with servers.redis_server() as redis, redis.client() as client:
+        client.mset({"native": "x", "same": "x"})
+        url = warm(redis, nodes, f"layout=string&{PATIENT}")
+        go(url, "origin-first")
+        with servers.redcouch(url) as bridge:
+            for key in (b"same", b"gone"):
+                say(bridge, b"set %b 0 0 3\r\nold\r\n" % key)
+            say(owner_of(nodes, b"gone"), b"delete gone\r\n")
+            go(url, "redis-first")
+            assert client.mget("native", "same", "gone") == [b"x", b"old", None]
+
+
 def test_pending_and_no_item(redis: RedisServer | Cluster, nodes: list[Memcached]) -> None:
     """What cannot be repaired does not stay pending, whoever has noted it; it is removed there."""
     url = warm(redis, nodes)
