@@ -51,7 +51,7 @@ from redcouch.memcached_client import protocol as wire
 from redcouch.memcached_client.pool import OriginItem, OriginPool
 from redcouch.memcached_client.protocol import Reply
 from redcouch.memcached_client.time_budget import TimeBudget
-from redcouch.results import Failed, MetaItem, Result, Stored, says_away
+from redcouch.results import Failed, MetaItem, Outcome, Result, Stored, says_away
 from redcouch.value_lines import Lines
 
 _GONE = (Delete, Discard, Invalidate)
@@ -247,6 +247,10 @@ class OriginFirst:
         return [await self._flush_once(command, time_budget) for command in run]
 
     async def _flush_once(self, command: Any, time_budget: TimeBudget) -> Result:
+        """The storage comes first, since it may refuse; and once more after the old side."""
+        (result,) = await self._ask([command])
+        if result is not Outcome.OK:
+            return result
         answers = await self._old.tell_all(wire.flush(command.exptime), time_budget)
         (result,) = await self._ask([command])
         await self._ask([RevokeAllLeases(), PauseFills(0.0, 0.0)])

@@ -540,7 +540,7 @@ def test_long_native_strings(nodes: list[Memcached]) -> None:
 
 
 def test_native_strings_without_a_prefix(nodes: list[Memcached]) -> None:
-    """What was in the database before stays there, whatever the old memcacheds have."""
+    """What was in the database before stays there, and a refused flush_all empties neither side."""
     with servers.redis_server() as redis, redis.client() as client:
         client.mset({"native": "x", "same": "x"})
         url = warm(redis, nodes, f"layout=string&{PATIENT}")
@@ -548,8 +548,10 @@ def test_native_strings_without_a_prefix(nodes: list[Memcached]) -> None:
         with servers.redcouch(url) as bridge:
             for key in (b"same", b"gone"):
                 say(bridge, b"set %b 0 0 3\r\nold\r\n" % key)
+            assert say(bridge, b"flush_all\r\n").startswith(b"SERVER_ERROR flush_all")
             say(owner_of(nodes, b"gone"), b"delete gone\r\n")
             go(url, "redis-first")
+            assert all_items(nodes) == {b"key=same"}
             assert client.mget("native", "same", "gone") == [b"x", b"old", None]
 
 
