@@ -52,7 +52,8 @@ else
 end
 if ARGV[4] == '1' then -- '<digest of the value> <flags> <token, or ->', for twice as long
   local digest = string.sub(redis.sha1hex(value), 1, 20)
-  redis.call('SET', KEYS[4], digest .. ' ' .. flags .. ' ' .. (now[5] or '-'))
+  local token = not unreadable(nil, now[5]) and now[5] or '-'
+  redis.call('SET', KEYS[4], digest .. ' ' .. flags .. ' ' .. token)
   if left >= 0 then
     redis.call('PEXPIRE', KEYS[4], 2 * left + 60000)
   end
