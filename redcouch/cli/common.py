@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -42,7 +41,7 @@ class CommandError(click.ClickException):
     exit_code = FAILED
 
     def show(self, file: Any = None) -> None:
-        _say(" ".join(self.message.split()), file)
+        click.echo("redcouch: " + " ".join(self.message.split()), file=file, err=True)
 
 
 class Refusal(CommandError):  # noqa: N818 - nothing went wrong
@@ -51,14 +50,7 @@ class Refusal(CommandError):  # noqa: N818 - nothing went wrong
     exit_code = NO
 
     def show(self, file: Any = None) -> None:
-        _say(self.message, file)
-
-
-def _say(what: str, file: Any) -> None:
-    try:
-        click.echo(f"redcouch: {what}", file=file, err=True)
-    except OSError:  # of a full disk: the status is to tell it all the same
-        sys.stderr = None  # what it still holds would be tried again
+        click.echo(f"redcouch: {self.message}", file=file, err=True)
 
 
 class Interrupted(CommandError):  # noqa: N818 - nothing went wrong

@@ -40,6 +40,16 @@ class Program(click.Group):
     that says how.
     """
 
+    _status = 1
+    """What is wrong, as an exit status; until that is known, the one of C{Aborted!}."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError:  # of a full disk: the status is to tell what is wrong all the same
+            sys.stderr = None  # what it still holds would be tried again
+            raise SystemExit(self._status) from None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -51,15 +61,15 @@ class Program(click.Group):
         return command
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        if sys.stdout is None:  # click would say nothing then, and end well
-            raise CommandError("standard output is closed")
-        if isinstance(sys.stdout, TextIOWrapper):  # keys may have what the locale lacks
-            sys.stdout.reconfigure(errors="backslashreplace")
-        with _in_one_line():
+        with self._remembered(), _in_one_line():
+            if sys.stdout is None:  # click would say nothing then, and end well
+                raise CommandError("standard output is closed")
+            if isinstance(sys.stdout, TextIOWrapper):  # keys may have what the locale lacks
+                sys.stdout.reconfigure(errors="backslashreplace")
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _in_one_line():
+        with self._remembered(), _in_one_line():
             why = None
             try:
                 with _in_one_line(), _as_exceptions_of_click(ctx):
@@ -69,6 +79,14 @@ class Program(click.Group):
                 raise
             finally:
                 end_json(ctx, why)
+
+    @contextmanager
+    def _remembered(self) -> Iterator[None]:
+        try:
+            yield
+        except click.ClickException as error:
+            self._status = error.exit_code
+            raise
 
 
 @contextmanager

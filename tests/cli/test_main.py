@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import socket
@@ -82,11 +83,21 @@ def test_a_failure_as_json(words: str) -> None:
     assert "Connection refused" in said.err
 
 
-def test_a_full_disk_for_what_is_wrong() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("ls -s redis://127.0.0.1:1 >/dev/full", 3),
+        ("ready --quite-for 24h", 2),
+        ("lss", 2),
+        ("ls >&-", 3),
+    ],
+)
+def test_a_full_disk_for_what_is_wrong(words: str, status: int, unbuffered: str) -> None:
     """The status is that of what is wrong, also where there is no room to say it."""
-    command = f"env -u PYTHONUNBUFFERED {shlex.quote(str(REDCOUCH))}"
-    told = f"{command} ls -s redis://127.0.0.1:1 >/dev/full 2>&1"
-    assert subprocess.run(told, shell=True).returncode == 3
+    told = f"{shlex.quote(str(REDCOUCH))} {words} 2>/dev/full"
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    assert subprocess.run(told, shell=True, env=environment).returncode == status
 
 
 def test_interrupted_while_it_begins(
