@@ -179,6 +179,15 @@ def test_port_in_use(taken: str, tmp_path: Path) -> None:
     assert not pidfile.exists()
 
 
+@pytest.mark.parametrize("background", [(), ("-n",)])
+def test_no_place_for_the_pid(background: tuple[str, ...]) -> None:
+    """Where the PID file cannot be written, as in a folder of somebody else, one line says so."""
+    twistd = (*background, "--pidfile=/nonexistent/pid", "--logfile=/dev/null")
+    refused = run("--storage", "memory:", "--port", "0", twistd=twistd)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "redcouch: cannot write /nonexistent/pid: " in refused.stderr
+
+
 def test_port_in_use_in_the_background(taken: str, tmp_path: Path) -> None:
     """A start in the background says so too, instead of waiting for ever."""
     log, pidfile = tmp_path / "log", tmp_path / "pid"

@@ -392,6 +392,12 @@ class PidFile:
         """@param options: those of twistd."""
         self._options = options if options is not None else {}
         self._at_last: str | None = None
+        path = self._options.get("pidfile")
+        if path and not self._options.get("chroot") and not os.access(Path(path).parent, os.W_OK):
+            raise StartError(
+                f"redcouch: cannot write {path}: before the word redcouch, --pidfile= names "
+                "another file, or none with -n"
+            )
 
     def step_aside(self) -> None:
         """Use another file for the time being."""
