@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shlex
 import shutil
 import signal
 import stat
@@ -358,6 +360,16 @@ def test_guard_writes_into_no_other_file(
     assert capfd.readouterr().err.startswith(f"cannot lock {lock}: ")
     assert precious.read_text() == "kept"
     assert kind != "foreign" or lock.read_text() == "kept"
+
+
+def test_guard_on_a_full_disk(tmp_path: Path) -> None:
+    """Where the lock file cannot be written, one line says so."""
+    words = shlex.join(
+        [sys.executable, "-I", "-S", guard.__file__, "", str(tmp_path / LOCK), "true"]
+    )
+    ended = subprocess.run(["bash", "-c", f"ulimit -f 0; {words}"], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr == f"cannot lock {tmp_path / LOCK}: {os.strerror(errno.EFBIG)}\n"
 
 
 def test_guard_locks_once(

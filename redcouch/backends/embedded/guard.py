@@ -103,17 +103,16 @@ def take_lock(path: str) -> bool:
             os.close(lock)
             complain(f"cannot lock {path}: {why}")
             return False
-        locked = locked_in_time(lock)
+        if not locked_in_time(lock):
+            holder = os.read(lock, 20).decode(errors="replace").strip() or "unknown"
+            directory = os.path.dirname(path)
+            complain(f"the directory {directory} is in use by another service (process {holder})")
+            return False
+        os.truncate(lock, 0)
+        os.write(lock, b"%d\n" % os.getppid())
     except OSError as why:
         complain(f"cannot lock {path}: {why.strerror}")
         return False
-    if not locked:
-        holder = os.read(lock, 20).decode(errors="replace").strip() or "unknown"
-        directory = os.path.dirname(path)
-        complain(f"the directory {directory} is in use by another service (process {holder})")
-        return False
-    os.truncate(lock, 0)
-    os.write(lock, b"%d\n" % os.getppid())
     os.set_inheritable(lock, True)
     return True
 
