@@ -5,6 +5,7 @@ order.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -379,7 +380,8 @@ def _fail(reactor: Any) -> Callable[[str], None]:
     def fail(reason: str) -> None:
         Logger().critical("RedCouch cannot go on: {reason}", reason=reason)
         print(f"redcouch: {reason}", file=sys.stderr)
-        reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+        # Not at once, for twistd has yet to remove its PID file.
+        reactor.addSystemEventTrigger("after", "shutdown", atexit.register, os._exit, 1)
         if reactor.running:
             with suppress(ReactorNotRunning):  # it is stopping already
                 reactor.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import signal
@@ -604,7 +605,8 @@ class ServiceTests(SynchronousTestCase):
             self.clock.running = False
             service._fail(self.clock)("no disk")
         self.assertEqual(stderr.write.call_args_list[0], mock.call("redcouch: no disk"))
-        self.assertEqual(self.clock.triggers[0], ("after", "shutdown", os._exit, 1))
+        at_exit = ("after", "shutdown", atexit.register, os._exit, 1)
+        self.assertEqual(self.clock.triggers[0], at_exit)
         self.assertEqual(self.clock.stopped, 1)
         self.assertEqual(self.clock.started, [self.clock.stop])
 

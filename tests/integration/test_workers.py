@@ -630,18 +630,24 @@ def test_workers_that_cannot_start(any_redis: RedisServer, tmp_path: Path) -> No
 
 
 def test_embedded_that_cannot_start(tmp_path: Path) -> None:
-    """No worker begins: in a directory in use, it would connect to another service's Redis."""
+    """
+    No worker begins: in a directory in use, it would connect to another service's Redis. And no
+    PID file is left, by which a later start could be refused.
+    """
     program = tmp_path / "redis-server"
     program.write_text(
         "#!/bin/sh\n[ $1 = --version ] && echo Redis server v=7.0.0 && exit\necho no luck; exit 1\n"
     )
     program.chmod(0o700)
     storage = ["--storage", f"embedded:?server={program}"]
-    command = [servers.TWISTD, "-n", "--pidfile=", "redcouch", "--port", "0", *storage, *TWO]
+    pidfile = tmp_path / "pid"
+    twistd = [servers.TWISTD, "-n", f"--pidfile={pidfile}"]
+    command = [*twistd, "redcouch", "--port", "0", *storage, *TWO]
     ran = prefork.run(command, Path.cwd(), os.environ, PATIENCE)
     assert ran.returncode == 1
     assert "did not start: no luck" in ran.stdout
     assert "[worker" not in ran.stdout
+    assert not pidfile.exists()
 
 
 @pytest.mark.everywhere

@@ -198,6 +198,7 @@ def _become(
     """Be the service, from here on."""
     status: Any = 1
     try:
+        atexit._clear()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
@@ -226,6 +227,7 @@ def _become(
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        atexit._run_exitfuncs()
         os._exit(status or 0)
 
 
