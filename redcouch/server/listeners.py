@@ -13,6 +13,7 @@ wait, as memcached does it, and the log says so once.
 from __future__ import annotations
 
 import errno
+import os
 import re
 import socket
 from collections.abc import Callable, Collection, Iterator, MutableMapping
@@ -265,34 +266,26 @@ class OpenSocket(ListeningReactor):
         self._socket = listening
 
     def accept(self, factory: IProtocolFactory, unix_mode: int | None = None) -> Any:
+        """The path of a unix socket is only ours if it has a mode."""
         with self._socket as listening:
-            return _adopt(listening.fileno(), listening.family, factory, self._reactor, unix_mode)
+            descriptor, family = listening.fileno(), listening.family
+            if family != socket.AF_UNIX:
+                return self._reactor.adoptStreamPort(descriptor, family, factory)
+            port = unix.Port._fromListeningDescriptor(self._reactor, descriptor, factory)
+        if unix_mode is None:
+            leave_open(port)
+        else:
+            port.mode = unix_mode
+        port.startListening()
+        return port
 
 
 class ManagersSocket(ListeningReactor):
     """A socket that the service manager has opened, and goes on with when this process ends."""
 
     def adoptStreamPort(self, descriptor: int, family: int, factory: IProtocolFactory) -> Any:
-        return _adopt(descriptor, family, factory, self._reactor)
-
-
-def _adopt(
-    descriptor: int,
-    family: int,
-    factory: IProtocolFactory,
-    reactor: Any,
-    unix_mode: int | None = None,
-) -> Any:
-    """A port for a socket that listens. The path of a unix one is only ours if it has a mode."""
-    if family != socket.AF_UNIX:
-        return reactor.adoptStreamPort(descriptor, family, factory)
-    port = unix.Port._fromListeningDescriptor(reactor, descriptor, factory)
-    if unix_mode is None:
-        leave_open(port)
-    else:
-        port.mode = unix_mode
-    port.startListening()
-    return port
+        listening = socket.socket(fileno=os.dup(descriptor))  # of a family that the string may miss
+        return OpenSocket(listening, self._reactor).accept(factory)
 
 
 def leave_open(port: Any) -> None:

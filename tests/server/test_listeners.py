@@ -17,7 +17,13 @@ from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import Clock
 
 from redcouch.process.reload import Reload
-from redcouch.server.listeners import BACKLOG, RetryingEndpoint, complete, server_endpoint
+from redcouch.server.listeners import (
+    BACKLOG,
+    ManagersSocket,
+    RetryingEndpoint,
+    complete,
+    server_endpoint,
+)
 from tests.support import servers
 
 
@@ -71,6 +77,34 @@ def test_socket_of_a_service_manager(family: socket.AddressFamily, tmp_path: Pat
         port.connectionLost(None)
         with socket.socket(family) as client:
             client.connect(name)  # it is the manager's, who goes on
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "said"),
+    [
+        (socket.AF_INET, (servers.LOOPBACK, 0), socket.AF_INET6),
+        (socket.AF_UNIX, "s", socket.AF_INET),
+    ],
+)
+def test_family_of_a_service_managers_socket(
+    family: socket.AddressFamily,
+    address: Any,
+    said: socket.AddressFamily,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    It is the socket's own, as IPv6 for systemd's C{ListenStream=11210}: with that of the string,
+    clients' addresses were whatever lay in memory.
+    """
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(family) as opened:
+        opened.bind(address)
+        opened.listen()
+        managers = ManagersSocket(SelectReactor())
+        port = managers.adoptStreamPort(opened.fileno(), said, Factory())
+        assert port.socket.family == family
+        port.connectionLost(None)
 
 
 @pytest.mark.parametrize("reads", [True, False])
