@@ -220,11 +220,11 @@ class ListeningReactor:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
-    def accept(self, factory: IProtocolFactory, unix_mode: int | None = None) -> Any:
+    def accept(self, factory: IProtocolFactory, backlog: int = BACKLOG) -> Any:
         """
         Begin to accept from the socket.
 
-        @param unix_mode: of its path, where it is a unix socket.
+        @param backlog: of a unix socket.
         """
         raise NotImplementedError
 
@@ -245,7 +245,7 @@ class ListeningReactor:
         mode: int = 0o666,
         wantPID: bool = False,
     ) -> Any:
-        return self.accept(factory, mode)
+        return self.accept(factory, backlog)
 
     def listenSSL(
         self,
@@ -265,17 +265,15 @@ class OpenSocket(ListeningReactor):
         super().__init__(reactor)
         self._socket = listening
 
-    def accept(self, factory: IProtocolFactory, unix_mode: int | None = None) -> Any:
-        """The path of a unix socket is only ours if it has a mode."""
+    def accept(self, factory: IProtocolFactory, backlog: int = BACKLOG) -> Any:
+        """The path of a unix socket is another process's, or user's, with its mode."""
         with self._socket as listening:
             descriptor, family = listening.fileno(), listening.family
             if family != socket.AF_UNIX:
                 return self._reactor.adoptStreamPort(descriptor, family, factory)
             port = unix.Port._fromListeningDescriptor(self._reactor, descriptor, factory)
-        if unix_mode is None:
-            leave_open(port)
-        else:
-            port.mode = unix_mode
+        leave_open(port)
+        port.backlog = backlog
         port.startListening()
         return port
 

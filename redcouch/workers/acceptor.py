@@ -216,8 +216,8 @@ class InheritedSocket(ListeningReactor):
         self._number = number
         self._last_look = last_look
 
-    def accept(self, factory: IProtocolFactory, unix_mode: int | None = None) -> Acceptor:
-        """See L{ListeningReactor}; the path's mode is the parent's matter."""
+    def accept(self, factory: IProtocolFactory, backlog: int = BACKLOG) -> Acceptor:
+        """See L{ListeningReactor}; the backlog is the parent's matter."""
         listening = socket.socket(fileno=self._descriptor)
         listening.set_inheritable(False)
         listening.setblocking(False)

@@ -247,19 +247,26 @@ def test_tls_clients_finish(any_redis: RedisServer, tmp_path: Path) -> None:
 
 def test_unix_socket(any_redis: RedisServer, tmp_path: Path) -> None:
     """
-    A unix socket goes on as it is: with its clients, its mode and its path, however long that is.
-    After a crash it is opened again.
+    A unix socket goes on as it is: with its clients, its mode and its path, however long that is,
+    and as many may wait. After a crash it is opened again.
     """
     path = tmp_path / "s".ljust(99 - len(str(tmp_path)), "s")
     options = ("--port", f"unix:{path}:mode=600")
     with doomed(any_redis.url, *options) as old, ExitStack() as stack:
         wire = stack.enter_context(Wire(str(path)))
         assert request(wire, b"mn\r\n", b"\r\n") == b"MN\r\n"
+        path.chmod(0o640)  # only its owner may, who need not be the one that takes over
         with following(old, any_redis.url, *options) as new:
             take_over(old, new)
             assert request(wire, b"mn\r\n", b"\r\n") == b"MN\r\n"
             assert ask(str(path), b"mn\r\n", b"\r\n") == b"MN\r\n"
-            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert stat.S_IMODE(path.stat().st_mode) == 0o640
+            servers.hold(new.pid)
+            for _ in range(100):
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(str(path))
+            os.kill(new.pid, signal.SIGCONT)
             assert "Nobody can take over" not in old.log
             eventually(lambda: os.path.lexists(f"{path}.lock"))
             new.kill()
