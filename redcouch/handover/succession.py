@@ -321,8 +321,8 @@ class Succession(MultiService):
             for _, port in self._whole.listening():
                 leave_open(port)
         stopped = super().stopService()
-        for listener in self._listeners:
-            listener.stop()
+        while self._listeners:
+            self._listeners.pop().stop()
         return stopped
 
 

@@ -498,6 +498,19 @@ def test_restart(any_redis: RedisServer) -> None:
         eventually(lambda: not runs(new))
 
 
+def test_restart_of_one_that_ends(any_redis: RedisServer) -> None:
+    """Whoever has ended the service, and is asked for another one meanwhile, has none after it."""
+    with servers.redcouch(any_redis.url, "--drain-timeout", "1000") as server:
+        with servers.plain(server.port) as wire:
+            wire.sendall(b"set k 0 0 1000000\r\n%b\r\n" % bytes(1_000_000) + b"get k\r\n" * 20)
+            wire.recv(100)
+            os.kill(server.pid, signal.SIGTERM)
+            eventually(lambda: "Waiting for 1 clients to finish" in server.log)
+            os.kill(server.pid, signal.SIGUSR2)
+            eventually(lambda: "SIGUSR2: " in server.log)
+        assert "no other process can take over from this one" in server.log
+
+
 def test_restart_that_fails(any_redis: RedisServer, tmp_path: Path) -> None:
     """In the background, where nobody hears the new process, the log of the old one says so."""
     port, users = servers.free_port(), tmp_path / "users"
