@@ -179,6 +179,8 @@ class Succession(MultiService):
         self._take_over = bool(options["take-over"])
         self._follow = bool(options["reuse-port"])
         self._wanted = [*endpoints, options["http"]]
+        #: The endpoints with which whoever takes over goes on; others end with this process.
+        self._left = self._wanted
         self._users = options.service_users
         self._pid_file: PidFile = options.pid_file
         self._reactor = reactor
@@ -227,6 +229,7 @@ class Succession(MultiService):
         self._whole.accept()
         if channel.connected:
             how = {"adopters": adopters, "now": self._take_over, "protocol": PROTOCOL}
+            how["wanted"] = self._wanted
             asked = channel.ask("follow", how, seconds=PATIENCE)
             asked.addCallbacks(self._on_agreed, self._not_followed, (channel.peer,))
 
@@ -305,6 +308,7 @@ class Succession(MultiService):
         self._service.adopters = how["adopters"]
         if not how["now"]:
             return
+        self._left = how.get("wanted", self._left)
         self._log.info("Process {pid} takes over", pid=channel.peer)
         self._service.tell(f"MAINPID={channel.peer}")
         self._pid_file.leave()
@@ -318,8 +322,9 @@ class Succession(MultiService):
 
     def stopService(self) -> Any:
         if self._heir is not None:
-            for _, port in self._whole.listening():
-                leave_open(port)
+            for place, port in self._whole.listening():
+                if place in self._left:
+                    leave_open(port)
         stopped = super().stopService()
         while self._listeners:
             self._listeners.pop().stop()

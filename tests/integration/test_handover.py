@@ -292,10 +292,16 @@ def test_an_old_memcached_that_is_away(any_redis: RedisServer, workers: str) -> 
             assert request(wire, b"mn\r\n", b"\r\n") == b"MN\r\n"
 
 
-def test_other_ports(any_redis: RedisServer) -> None:
-    """A port that the new one has not is closed, and one that the old one had not is opened."""
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_other_ports(any_redis: RedisServer, tmp_path: Path, workers: str) -> None:
+    """
+    A port that the new one has not is closed, with the path of a unix socket, and one that the old
+    one had not is opened.
+    """
     gone, new_port = servers.free_port(), servers.free_port()
-    with doomed(any_redis.url, "--port", str(gone)) as old, ExitStack() as stack:
+    path, page = tmp_path / "s", tmp_path / "page"
+    options = ("--port", str(gone), "--port", f"unix:{path}", "--http", f"unix:{page}")
+    with doomed(any_redis.url, *options, "--workers", workers) as old, ExitStack() as stack:
         wire = stack.enter_context(Wire((LOOPBACK, gone)))
         assert request(wire, b"mn\r\n", b"\r\n") == b"MN\r\n"
         new = stack.enter_context(following(old, any_redis.url, "--port", str(new_port)))
@@ -304,6 +310,8 @@ def test_other_ports(any_redis: RedisServer) -> None:
         assert ask((LOOPBACK, new_port), b"mn\r\n", b"\r\n") == b"MN\r\n"
         with pytest.raises(ConnectionRefusedError):
             Wire((LOOPBACK, gone))
+        assert not path.exists()
+        assert not page.exists()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
