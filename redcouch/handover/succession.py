@@ -34,7 +34,7 @@ from redcouch.handover.descriptors import (
     speak,
 )
 from redcouch.process.systemd import Tell
-from redcouch.server.listeners import is_managed, leave_open, remove_at_the_end
+from redcouch.server.listeners import close_anyway, is_managed, leave_open, remove_at_the_end
 from redcouch.workers.channel import ANSWER, ASK, REFUSE, Unanswered
 
 PROTOCOL = 1
@@ -205,6 +205,8 @@ class Succession(MultiService):
                 ) from None
         taken = set(self._inherited)
         super().privilegedStartService()
+        for _, port in self._whole.listening():
+            close_anyway(port)
         if taken:
             borrowed = [(place, port) for place, port in self._whole.listening() if place in taken]
             for _, port in borrowed:

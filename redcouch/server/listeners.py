@@ -34,6 +34,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from twisted.python.lockfile import FilesystemLock
 from zope.interface import implementer
 
@@ -304,6 +305,22 @@ def remove_at_the_end(port: Any) -> None:
         with suppress(OSError):  # it may not write there
             if lock.lock():
                 port.lockFile = lock
+
+
+def close_anyway(port: Any) -> None:
+    """Have a unix port close also where it may not remove its path, as with twistd's --uid."""
+    close = port.connectionLost
+
+    def close_at_least(reason: Failure) -> None:
+        try:
+            close(reason)
+        except OSError:
+            _set_path(port, b"\0")
+            port.lockFile = None
+            close(reason)
+
+    if isinstance(port, unix.Port):
+        port.connectionLost = close_at_least  # type: ignore[method-assign]
 
 
 def _set_path(port: Any, path: bytes) -> None:

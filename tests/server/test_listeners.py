@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from redcouch.server.listeners import (
     server_endpoint,
 )
 from tests.support import servers
+from tests.support.polling import eventually
 
 
 @pytest.mark.parametrize(
@@ -121,3 +123,25 @@ def test_last_look(reads: bool) -> None:
 
 def _connect(port: int) -> socket.socket:
     return socket.create_connection((servers.LOOPBACK, port), 30)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_path_that_cannot_be_removed(workers: str, tmp_path: Path) -> None:
+    """A unix socket is closed all the same when the service ends, and no client waits at it."""
+    path, other = tmp_path / "s", tmp_path / "other"
+    options = ("--port", f"unix:{path}", "--workers", workers, "--drain-timeout", "1000")
+    with (
+        servers.redcouch(servers.served_redis().url, *options) as server,
+        servers.plain(server.port) as busy,
+    ):
+        busy.sendall(b"set k 0 0 1000000\r\n%b\r\n" % bytes(1_000_000) + b"get k\r\n" * 20)
+        busy.recv(100)
+        path.rename(other)
+        os.kill(server.pid, signal.SIGTERM)
+        eventually(lambda: "Waiting for 1 clients to finish" in server.log)
+        eventually(lambda: _refuses(other))
+
+
+def _refuses(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == errno.ECONNREFUSED
