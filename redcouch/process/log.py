@@ -113,6 +113,12 @@ class _SharedFile(LogFile):
         super()._openFile()
         fcntl.fcntl(self._file, fcntl.F_SETFL, os.O_APPEND)
 
+    def rotate(self) -> None:
+        """As twistd does; and go on in a new one where it has been moved away, as by logrotate."""
+        super().rotate()
+        if not os.path.exists(self.path) and os.access(self.directory, os.W_OK):
+            self.reopen()
+
 
 def log_observer(options: Mapping[str, Any], form: str) -> ILogObserver:
     """

@@ -169,7 +169,7 @@ def test_a_service(workers: str, any_redis: RedisServer) -> None:
 
 
 def test_a_file(tmp_path: Path) -> None:
-    """In the background it is written to twistd's file."""
+    """In the background it is written to twistd's file, and to a new one where that is moved."""
     pidfile = tmp_path / "pid"
     words = [f"--pidfile={pidfile}", f"--logfile={tmp_path / 'log'}", "redcouch", "--port", "0"]
     subprocess.run(
@@ -182,6 +182,9 @@ def test_a_file(tmp_path: Path) -> None:
     # Who answers has its signal handlers.
     assert ask((LOOPBACK, int(port[1])), b"mn\r\n", b"\r\n") == b"MN\r\n"
     pid = int(pidfile.read_text())
+    log.rename(tmp_path / "moved")
+    os.kill(pid, signal.SIGUSR1)
+    eventually(log.exists)
     os.kill(pid, signal.SIGTERM)
     eventually(lambda: "Server Shut Down." in log.read_text())
     assert all(json.loads(said)["time"] for said in log.read_text().splitlines())
