@@ -92,6 +92,8 @@ class RedCouchService(MultiService):
         self._adopter = Adopter(factory, reactor)
         #: See L{Successor<redcouch.handover.succession.Successor>}.
         self.adopters: Sequence[str] = ()
+        #: See L{Successor<redcouch.handover.succession.Successor>}.
+        self.renewed: Callable[[], None] = lambda: None
         self._storage = storage
         self._drain_timeout = drain_timeout
         self._reactor = reactor

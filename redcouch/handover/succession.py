@@ -65,6 +65,9 @@ class Successor(Protocol):
     #: Where the processes of the one that follows adopt clients; nowhere, if nobody does.
     adopters: Sequence[str]
 
+    #: Called when its processes adopt clients elsewhere than L{able} has said.
+    renewed: Callable[[], None]
+
     def listening(self) -> list[tuple[str, Any]]:
         """Its endpoint strings, each with its port."""
 
@@ -223,7 +226,13 @@ class Succession(MultiService):
             self._offer()
             return
         channel = self._predecessor.speak(self._on_followed, self._reactor)
-        self._service.able().addCallback(self._on_able, channel)
+
+        def follow() -> None:
+            self._service.able().addCallback(self._on_able, channel)
+
+        if not self._take_over:
+            self._service.renewed = follow
+        follow()
 
     def _on_able(self, adopters: Sequence[str], channel: DescriptorChannel) -> None:
         if not self.running:

@@ -244,6 +244,8 @@ class Supervisor(MultiService):
         self._held: Collection[str] = ()
         #: See L{Successor<redcouch.handover.succession.Successor>}.
         self.adopters: Sequence[str] = ()
+        #: See L{Successor<redcouch.handover.succession.Successor>}.
+        self.renewed: Callable[[], None] = lambda: None
         #: Of passwords at the pages; those of clients are the workers'.
         counters = Counters() if authenticator is None else authenticator.counters
         self.stats_source = AllStats(self._slots, self._beside, OwnStats(counters, list, reactor))
@@ -402,6 +404,8 @@ class Supervisor(MultiService):
             self._log.info("All workers are new")
         finally:
             self._renewing = False
+            if not self._stopping:
+                self.renewed()
 
     async def _renew(self, number: int) -> bool:
         """Whether another worker has the place of the one in that slot."""

@@ -599,6 +599,24 @@ def test_another_version(any_redis: RedisServer, workers: str) -> None:
         assert old.answers()
 
 
+def test_one_beside_that_is_renewed(any_redis: RedisServer) -> None:
+    """With C{--reuse-port}, clients of the old one go to the workers that the new one has then."""
+    with doomed(any_redis.url, "--reuse-port") as old, ExitStack() as stack:
+        wire = stack.enter_context(Wire(old.address))
+        assert request(wire, b"mn\r\n", b"\r\n") == b"MN\r\n"
+        (old.folder / "new").mkdir()
+        options = ["--reuse-port", "--workers", "2"]
+        new = RedCouch(old.folder / "new", any_redis.url, options, ready=True)
+        new.port = old.port
+        stack.callback(new.stop)
+        new._launch()
+        eventually(lambda: new.log.count("Following process") == 1)
+        os.kill(new.pid, signal.SIGUSR2)
+        eventually(lambda: new.log.count("Following process") == 2)
+        old.stop()
+        assert request(wire, b"mn\r\n", b"\r\n") == b"MN\r\n"
+
+
 def test_another_version_beside(any_redis: RedisServer) -> None:
     """With C{--reuse-port} both serve; the clients of the old one are not given."""
     with servers.redcouch(any_redis.url, "--reuse-port") as old, ExitStack() as stack:
