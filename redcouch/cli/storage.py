@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from secrets import token_hex
 from typing import Any, TypeAlias, TypeVar
 
@@ -98,9 +98,6 @@ _NAMELESS = (
 
 _MOVING = 0.05
 """Seconds between two looks whether slots of a cluster still move."""
-
-_IDLE = 1.0
-"""Seconds after which a connection that is needed later is used for a word."""
 
 _AT_REST = 2
 """Words about a slot that is not on its way."""
@@ -314,18 +311,22 @@ class Storage:
 
     def scan_keys(self, match: bytes, kind: str | None = None) -> Iterator[bytes]:
         """
-        Whole keys, of any type or of one. Each Redis is asked over one connection, and fails with
-        it: to one that has been started again, or has become the master, the cursor means nothing,
-        and it would leave keys out. So it is not left idle, which a Redis may end (C{timeout}).
+        Whole keys, of any type or of one. Each Redis is asked over one connection, which is made
+        again where it was left idle for too long (C{timeout}). To one that has been started again,
+        or has become the master, the cursor means nothing, and it would leave keys out.
         """
         for node in self._masters():
             with node.client() as connected:
-                spoken = time.monotonic()
-                for key in connected.scan_iter(match=match, count=BATCH * 5, _type=kind):
-                    yield key
-                    if time.monotonic() > spoken + _IDLE:
-                        connected.ping()
-                        spoken = time.monotonic()
+                scan = partial(connected.scan, match=match, count=BATCH * 5, _type=kind)
+                process, cursor = _process(connected), None
+                while cursor != 0:
+                    try:
+                        cursor, keys = scan(cursor or 0)
+                    except redis.ConnectionError:
+                        if _process(connected) != process:
+                            raise
+                        cursor, keys = scan(cursor or 0)
+                    yield from keys
 
     def _masters(self) -> list[redis.Redis]:
         if isinstance(self.client, RedisCluster):
@@ -713,6 +714,14 @@ def _stored_string(both: Sequence[bytes | None], length: Any, left: Any) -> Stor
     stale = line is not None and b"s" in line and belongs(line, value)
     ttl = None if left < 0 else left / 1000
     return StoredItem(read_string(value, line), ttl, "string", stale=stale)
+
+
+def _process(client: redis.Redis) -> object:
+    """Which process this Redis is; another one each time, where that may not be asked."""
+    try:
+        return client.info("server")["run_id"]
+    except (ResponseError, KeyError):
+        return object()
 
 
 @contextmanager
