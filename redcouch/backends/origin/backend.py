@@ -521,11 +521,17 @@ class OriginBackend(BackendWrapper):
         if left := [*not_removed(removing, results)]:
             await self._deny(left, time_budget.began)
         keys = [key for key in keys if key not in left]
+        marked = {  # stale, unless removed by a later command
+            key: result is Outcome.OK
+            for command, result in zip(removing, results, strict=True)
+            for key in command.keys
+        }
+        discards = [Discard(key) for key in keys if not marked[key]]
         for _ in range(_REMOVALS):
             if not keys or revoked is not Outcome.DELETED:
                 return results
             await self._remove_old(keys, time_budget)
-            (revoked, *_) = await self._ask([RevokeLeases(keys), *map(Discard, keys)])
+            (revoked, *_) = await self._ask([RevokeLeases(keys), *discards])
         await self._deny(keys, time_budget.began)
         return results
 

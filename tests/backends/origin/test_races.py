@@ -40,6 +40,7 @@ DELETE = Delete(K)
 FLUSH = Flush()
 INCR = Arithmetic(K, 1)
 APPEND = Store(StoreMode.APPEND, K, b"+")
+MARK = Invalidate(K, stale=True)
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +266,7 @@ def test_both_change_while_it_fails() -> None:
     assert every_schedule(cold(2, failures=1), batches, check) > 1
 
 
-@pytest.mark.parametrize("command", [DELETE, FLUSH, store(b"new"), INCR, APPEND], ids=repr)
+@pytest.mark.parametrize("command", [DELETE, FLUSH, store(b"new"), INCR, APPEND, MARK], ids=repr)
 def test_repaired_meanwhile(command: Command) -> None:
     """What the old side has missed is put there just while somebody changes it once more."""
 
@@ -281,6 +282,11 @@ def test_repaired_meanwhile(command: Command) -> None:
     def check(world: World, results: list[list[Result]]) -> None:
         if world.items.count_denied() == 0:
             assert world.shelf.items.get(K) in (None, in_storage(world))
+        if command is MARK:
+            assert results == [[Outcome.OK]]
+            assert in_storage(world) == b"5"
+            world.repair()
+            assert world.shelf.items == {}
         if command in (DELETE, FLUSH):
             assert in_storage(world) is None
             assert seen(world) is None
