@@ -11,19 +11,18 @@ import click
 from redcouch.backends.redis.layout import SIDE, SYSTEM_PREFIX, StringLayout
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
-    NO,
-    CommandError,
-    give_json,
+    end,
     json_option,
     rate_option,
     show_key,
     storage_option,
+    tell,
+    work,
 )
 from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
 from redcouch.cli.recent_use import force_option, refuse_recent_use
 from redcouch.cli.storage import BATCH, Storage, open_storage
-from redcouch.errors import ServerError
 from redcouch.native.items import batches
 
 
@@ -50,7 +49,6 @@ def command(
     force: bool,
     rate: float | None,
     storage: RedisLocation,
-    as_json: bool,
 ) -> None:
     """
     Remove every key under the storage's prefix.
@@ -71,29 +69,19 @@ def command(
     if not (yes or dry_run or (sys.stdin and sys.stdin.isatty())):
         raise click.UsageError("there is nobody to ask: give --yes or --dry-run", ctx)
     removal = _Removal(_own(storage), system)
-    trouble = ""
-    with Stop() as stop:
-        try:
-            with open_storage(storage) as opened:
-                if not force:
-                    refuse_recent_use(opened, b"*")
-                removal.count(opened, stop)
-                asking = not (yes or dry_run or stop.requested or not removal.found)
-                agreed = _ask(removal, storage, stop) if asking else not dry_run
-                if agreed:
-                    removal.run(opened, Pace(rate, stop), stop)
-        except ServerError as error:
-            trouble = str(error)
-    if as_json:
-        facts = {"found": removal.found, "removed": removal.removed}
-        give_json(facts | {"dry_run": dry_run, "interrupted": stop.requested})
-    else:
-        click.echo(("interrupted: " if stop.requested else "") + removal.text(dry_run))
-    if trouble:
-        raise CommandError(trouble)
-    raise click.exceptions.Exit(
-        stop.status or (NO if removal.found and not (agreed or dry_run) else 0)
-    )
+    agreed = not dry_run
+    troubles: list[str] = []
+    with work(troubles) as stop, open_storage(storage) as opened:
+        if not force:
+            refuse_recent_use(opened, b"*")
+        removal.count(opened, stop)
+        if not (yes or dry_run or stop.requested or not removal.found):
+            agreed = _ask(removal, storage, stop)
+        if agreed:
+            removal.run(opened, Pace(rate, stop), stop)
+    facts = {"found": removal.found, "removed": removal.removed, "dry_run": dry_run}
+    tell(facts | {"interrupted": stop.requested}, stop.mark + removal.text(dry_run))
+    end(stop, troubles, removal.found and not (agreed or dry_run))
 
 
 def _own(storage: RedisLocation) -> bytes:

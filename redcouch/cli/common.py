@@ -6,8 +6,9 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import click
@@ -15,8 +16,9 @@ import click
 from redcouch.backends.redis.layout import StringLayout
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli import status_of
+from redcouch.cli.progress import Stop
 from redcouch.cli.storage import read_storage
-from redcouch.errors import ConfigurationError
+from redcouch.errors import ConfigurationError, ServerError
 from redcouch.memcached_client.address import Address, read_address
 from redcouch.urls import DEFAULT_STORAGE, STORAGE_VARIABLE
 
@@ -200,21 +202,25 @@ def rate_option(function: Function) -> Function:
 
 
 def json_option(function: Function) -> Function:
-    """C{--json}, for the argument C{as_json}; L{end_json} says the rest."""
+    """C{--json}, of which L{wants_json} tells; L{end_json} says the rest."""
     return click.option(
         "--json",
-        "as_json",
         is_flag=True,
         is_eager=True,
+        expose_value=False,
         callback=_begin_json,
         help='Print JSON, for programs to read. What goes wrong is its "error".',
     )(function)
 
 
-def _begin_json(ctx: click.Context, param: click.Parameter, wanted: bool) -> bool:
+def _begin_json(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     if wanted:
         ctx.meta[_FACTS] = {}
-    return wanted
+
+
+def wants_json() -> bool:
+    """Whether the command has C{--json}."""
+    return _FACTS in click.get_current_context().meta
 
 
 def end_json(ctx: click.Context, error: str | None) -> None:
@@ -238,6 +244,36 @@ def refuse(why: str) -> None:
 def give_json(facts: dict[str, Any]) -> None:
     """Have this printed when the command ends, with what went wrong, if something did."""
     click.get_current_context().meta[_FACTS] = facts
+
+
+def tell(facts: dict[str, Any], text: str) -> None:
+    """Give the one, as L{give_json} does, where the command has C{--json}, and print the other."""
+    if wants_json():
+        give_json(facts)
+    else:
+        click.echo(text)
+
+
+@contextmanager
+def work(troubles: list[str]) -> Iterator[Stop]:
+    """Around what takes long. A server that fails ends it, and is noted among the troubles."""
+    with Stop() as stop:
+        try:
+            yield stop
+        except ServerError as error:
+            troubles.append(str(error))
+
+
+def end(stop: Stop, troubles: Sequence[str], undone: object, refused: str = "") -> NoReturn:
+    """
+    End the command after such work with the status that says how it went.
+
+    @param refused: why the rest is not done, where nobody has ended it.
+    """
+    if troubles:
+        raise CommandError("; ".join(troubles))
+    refuse("" if stop.requested else refused)
+    raise click.exceptions.Exit(stop.status or (NO if undone else 0))
 
 
 def echo_json(value: Any) -> None:

@@ -15,9 +15,7 @@ import click
 
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
-    NO,
-    CommandError,
-    give_json,
+    end,
     json_option,
     rate_option,
     read_nodes,
@@ -26,8 +24,10 @@ from redcouch.cli.common import (
     show_key,
     show_option,
     storage_option,
+    tell,
+    work,
 )
-from redcouch.cli.progress import Stop, progress
+from redcouch.cli.progress import progress
 from redcouch.cli.rate_limit import Pace
 from redcouch.cli.storage import Storage, open_storage
 from redcouch.cli.verify import Report, compare, kinds_of
@@ -126,7 +126,6 @@ def command(
     show: int,
     rate: float | None,
     storage: RedisLocation,
-    as_json: bool,
 ) -> None:
     """
     Copy all items of the storage into one or several memcacheds, and verify them there.
@@ -151,44 +150,35 @@ def command(
     report = Report(show, kinds_of(nodes))
     verified = False
     began = time.monotonic()
-    with Stop() as stop:
-        try:
-            with open_storage(storage) as opened:
-                refuse(opened.why_outdated())
-                found = chain.from_iterable(opened.scan())
-                first = [*islice(found, 1)]
-                if flush and not first:
-                    refuse("there are no items under this prefix: no memcached is emptied")
-                pace = Pace(rate, stop)
-                with ExitStack() as stack, progress("exporting") as advance:
-                    targets = [_Target(address, stack, counts.troubles) for address in nodes]
-                    for target in targets:
-                        target.ask(lambda node: _refuse_itself(opened, node))
-                    if flush:
-                        for target in targets:
-                            target.ask(BlockingNode.flush)
-                    exporter = _Exporter(opened, owners, targets, counts)
-                    for keys in pace.portions(chain(first, found), BATCH):
-                        exporter.export(keys)
-                        advance(len(keys))
-                    counts.evicted = sum(target.evicted for target in targets)
-                counts.seconds = time.monotonic() - began
-                if not (stop.requested or counts.troubles):
-                    compare(opened, nodes, owners, pace, stop, report)
-                    verified = not stop.requested
-        except ServerError as error:
-            counts.troubles.append(str(error))
+    with work(counts.troubles) as stop, open_storage(storage) as opened:
+        refuse(opened.why_outdated())
+        found = chain.from_iterable(opened.scan())
+        first = [*islice(found, 1)]
+        if flush and not first:
+            refuse("there are no items under this prefix: no memcached is emptied")
+        pace = Pace(rate, stop)
+        with ExitStack() as stack, progress("exporting") as advance:
+            targets = [_Target(address, stack, counts.troubles) for address in nodes]
+            for target in targets:
+                target.ask(lambda node: _refuse_itself(opened, node))
+            if flush:
+                for target in targets:
+                    target.ask(BlockingNode.flush)
+            exporter = _Exporter(opened, owners, targets, counts)
+            for keys in pace.portions(chain(first, found), BATCH):
+                exporter.export(keys)
+                advance(len(keys))
+            counts.evicted = sum(target.evicted for target in targets)
+        counts.seconds = time.monotonic() - began
+        if not (stop.requested or counts.troubles):
+            compare(opened, nodes, owners, pace, stop, report)
+            verified = not stop.requested
     report.seconds = time.monotonic() - began - counts.seconds
-    if as_json:
-        differences = report.json | {"complete": verified, "same": verified and not report.counts}
-        give_json(counts.json | {"interrupted": stop.requested, "verify": differences})
-    else:
-        click.echo(("interrupted: " if stop.requested else "") + counts.text)
-        click.echo(("" if verified else "not verified: ") + report.text)
-    if counts.troubles:
-        raise CommandError("; ".join(counts.troubles))
-    undone = counts.counts["failed"] or counts.evicted or report.counts
-    raise click.exceptions.Exit(stop.status or (NO if undone else 0))
+    differences = report.json | {"complete": verified, "same": verified and not report.counts}
+    facts = counts.json | {"interrupted": stop.requested, "verify": differences}
+    text = counts.text + ("\n" if verified else "\nnot verified: ") + report.text
+    tell(facts, stop.mark + text)
+    end(stop, counts.troubles, counts.counts["failed"] or counts.evicted or report.counts)
 
 
 def _refuse_itself(storage: Storage, node: BlockingNode) -> None:

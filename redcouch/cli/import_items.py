@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from redis.exceptions import ResponseError
@@ -15,15 +15,14 @@ from redcouch.backends.fill_leases import LEASE_SECONDS
 from redcouch.backends.redis.layout import SYSTEM_PREFIX
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
-    NO,
-    CommandError,
-    give_json,
+    end,
     json_option,
     nodes_argument,
     rate_option,
-    refuse,
     ring_option,
     storage_url_option,
+    tell,
+    work,
 )
 from redcouch.cli.estimate import Estimate, Evictions, estimate
 from redcouch.cli.fleet import in_turn, listed
@@ -79,6 +78,11 @@ class ImportCounts:
             "seconds": round(self.seconds, 3),
         }
 
+    def end(self, stop: Stop, refused: str = "") -> NoReturn:
+        """See L{redcouch.cli.common.end}."""
+        tell(self.json | {"interrupted": stop.requested}, stop.mark + self.text)
+        end(stop, self.troubles, self.counts["failed"], refused)
+
     @property
     def text(self) -> str:
         counts = ", ".join(f"{kind} {self.counts[kind]}" for kind in _KINDS)
@@ -110,7 +114,6 @@ def command(
     if_absent: bool,
     force: bool,
     rate: float | None,
-    as_json: bool,
 ) -> None:
     """
     Copy all items of one or several memcacheds into the storage.
@@ -142,38 +145,18 @@ def command(
     counts = ImportCounts()
     began = time.monotonic()
     refused = ""
-    with Stop() as stop:
-        try:
-            with open_storage(storage) as opened:
-                copier = Copier(opened, owners, if_absent, stop, Pace(rate, stop), counts)
-                refused = opened.why_closed() if if_absent else ""
-                if not refused:
-                    counts.estimate = estimate(opened, nodes, owners, if_absent, stop)
-                    if counts.estimate and counts.estimate.too_much and not force:
-                        refused = f"{counts.estimate.text}: nothing is copied without --force"
-                if not refused:
-                    for place, address in enumerate(nodes):
-                        copier.copy_node(place, address)
-        except ServerError as error:
-            counts.troubles.append(str(error))
+    with work(counts.troubles) as stop, open_storage(storage) as opened:
+        copier = Copier(opened, owners, if_absent, stop, Pace(rate, stop), counts)
+        refused = opened.why_closed() if if_absent else ""
+        if not refused:
+            counts.estimate = estimate(opened, nodes, owners, if_absent, stop)
+            if counts.estimate and counts.estimate.too_much and not force:
+                refused = f"{counts.estimate.text}: nothing is copied without --force"
+        if not refused:
+            for place, address in enumerate(nodes):
+                copier.copy_node(place, address)
     counts.seconds = time.monotonic() - began
-    show_counts(counts, stop, as_json)
-    refuse("" if stop.requested else refused)
-    raise click.exceptions.Exit(stop.status or (NO if counts.counts["failed"] else 0))
-
-
-def show_counts(counts: ImportCounts, stop: Stop, as_json: bool) -> None:
-    """
-    Print what has become of the items.
-
-    @raise CommandError: a server has failed.
-    """
-    if as_json:
-        give_json(counts.json | {"interrupted": stop.requested})
-    else:
-        click.echo(("interrupted: " if stop.requested else "") + counts.text)
-    if counts.troubles:
-        raise CommandError("; ".join(counts.troubles))
+    counts.end(stop, refused)
 
 
 class Copier:

@@ -12,11 +12,12 @@ from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
     CommandError,
     Refusal,
-    give_json,
     json_option,
     key_argument,
     show_key,
     storage_option,
+    tell,
+    wants_json,
 )
 from redcouch.cli.storage import StoredItem, open_storage
 from redcouch.results import Item
@@ -32,9 +33,7 @@ _SHOWN = 256
 @click.option("--full", is_flag=True, help=f"Show more than {_SHOWN} bytes of a value.")
 @storage_option
 @json_option
-def command(
-    key: str, encoded: bool, raw: bool, full: bool, storage: RedisLocation, as_json: bool
-) -> None:
+def command(key: str, encoded: bool, raw: bool, full: bool, storage: RedisLocation) -> None:
     """
     Show the item of KEY, the key as memcached clients know it, without the prefix.
 
@@ -43,7 +42,7 @@ def command(
 
     Exit status 1: there is no such item.
     """
-    if raw and as_json:
+    if raw and wants_json():
         raise click.UsageError("--raw: not with --json, which has the value in base64")
     name = key_argument(key, encoded)
     with open_storage(storage) as opened:
@@ -55,10 +54,9 @@ def command(
         raise Refusal(f"{show_key(name)}: there is no such item")
     if raw:
         click.echo(stored.item.value, nl=False)
-    elif as_json:
-        give_json(_json(name, redis_key, stored, stored.item))
     else:
-        click.echo(_text(name, redis_key, stored, stored.item, full))
+        about = (name, redis_key, stored, stored.item)
+        tell(_json(*about), _text(*about, full))
 
 
 def _text(key: bytes, redis_key: bytes, stored: StoredItem, item: Item, full: bool) -> str:

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from redcouch.backends.redis.layout import read_flags, read_number
 from redcouch.backends.redis.replies import is_wrong_type
 from redcouch.backends.redis.url import RedisLocation
-from redcouch.cli.common import NO, echo_json, json_option, show_key, storage_option
+from redcouch.cli.common import NO, echo_json, json_option, show_key, storage_option, wants_json
 from redcouch.cli.storage import NOT_AN_ITEM, Storage, explain, open_storage
 
 
@@ -56,7 +56,7 @@ _HEAD = f"{'SIZE':>10} {'TTL':>10} {'FLAGS':>10}  KEY"
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many.")
 @storage_option
 @json_option
-def command(pattern: str, limit: int | None, storage: RedisLocation, as_json: bool) -> None:
+def command(pattern: str, limit: int | None, storage: RedisLocation) -> None:
     """
     List the items whose keys match PATTERN.
 
@@ -67,7 +67,7 @@ def command(pattern: str, limit: int | None, storage: RedisLocation, as_json: bo
 
     Exit status 1: there is none.
     """
-    found = 0
+    found, as_json = 0, wants_json()
     with open_storage(storage) as opened:
         for line in _lines(opened, os.fsencode(pattern)):
             if as_json:

@@ -52,6 +52,11 @@ class Stop:
         return self._signal != 0
 
     @property
+    def mark(self) -> str:
+        """What stands before what has been done until then."""
+        return "interrupted: " if self.requested else ""
+
+    @property
     def status(self) -> int:
         """The exit status that says so: 130, 143 or 129; 0 if nobody has."""
         return 128 + self._signal if self._signal else 0

@@ -18,21 +18,20 @@ from redcouch.backends.redis.replies import is_wrong_type
 from redcouch.backends.redis.scripts import PROMOTE
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.cli.common import (
-    NO,
-    CommandError,
-    give_json,
+    end,
     hash_storage_option,
     json_option,
     rate_option,
     refuse,
     show_key,
+    tell,
+    work,
 )
-from redcouch.cli.progress import Stop, progress
+from redcouch.cli.progress import progress
 from redcouch.cli.promote_across_slots import promote_across_slots
 from redcouch.cli.rate_limit import Pace
 from redcouch.cli.recent_use import force_option, literals, read_glob, refuse_recent_use
 from redcouch.cli.storage import BATCH, Storage, explain, open_storage
-from redcouch.errors import ServerError
 
 _EXAMPLES = 10
 
@@ -152,7 +151,6 @@ def command(
     force: bool,
     rate: float | None,
     storage: RedisLocation,
-    as_json: bool,
 ) -> None:
     """
     Turn the items whose keys match PATTERN into plain Redis strings.
@@ -187,30 +185,20 @@ def command(
         )
     counts = PromoteCounts()
     began = time.monotonic()
-    trouble = ""
-    with Stop() as stop:
-        try:
-            with open_storage(storage) as opened, progress("promoting") as advance:
-                refuse(opened.why_outdated())
-                if not force:
-                    refuse_recent_use(opened, os.fsencode(pattern))
-                promotion = _Promotion(
-                    opened, renaming, (overwrite, keep, dry_run, with_flags), counts
-                )
-                found = chain.from_iterable(opened.scan(os.fsencode(pattern)))
-                for keys in Pace(rate, stop).portions(found, BATCH):
-                    promotion.promote(keys)
-                    advance(len(keys))
-        except ServerError as error:
-            trouble = str(error)
+    troubles: list[str] = []
+    with work(troubles) as stop, open_storage(storage) as opened, progress("promoting") as advance:
+        refuse(opened.why_outdated())
+        if not force:
+            refuse_recent_use(opened, os.fsencode(pattern))
+        promotion = _Promotion(opened, renaming, (overwrite, keep, dry_run, with_flags), counts)
+        found = chain.from_iterable(opened.scan(os.fsencode(pattern)))
+        for keys in Pace(rate, stop).portions(found, BATCH):
+            promotion.promote(keys)
+            advance(len(keys))
     counts.seconds = time.monotonic() - began
-    if as_json:
-        give_json(counts.json | {"dry_run": dry_run, "interrupted": stop.requested})
-    else:
-        click.echo(("interrupted: " if stop.requested else "") + counts.text(dry_run, with_flags))
-    if trouble:
-        raise CommandError(trouble)
-    raise click.exceptions.Exit(stop.status or (NO if counts.undone else 0))
+    facts = counts.json | {"dry_run": dry_run, "interrupted": stop.requested}
+    tell(facts, stop.mark + counts.text(dry_run, with_flags))
+    end(stop, troubles, counts.undone)
 
 
 def _read_renaming(text: str | None, ctx: click.Context) -> Renaming:

@@ -8,7 +8,7 @@ import click
 
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.backends.redis.usage_store import tell_senseless
-from redcouch.cli.common import NO, give_json, json_option, read_span, show_key, storage_option
+from redcouch.cli.common import NO, json_option, read_span, show_key, storage_option, tell
 from redcouch.cli.storage import open_storage
 from redcouch.cli.traffic import ago, at, fetch, show_gap
 from redcouch.telemetry.client_names import Network, plain_host
@@ -41,9 +41,7 @@ def _read_networks(
 )
 @storage_option
 @json_option
-def command(
-    quiet_for: int, ignore: tuple[Network, ...], storage: RedisLocation, as_json: bool
-) -> None:
+def command(quiet_for: int, ignore: tuple[Network, ...], storage: RedisLocation) -> None:
     """
     Tell whether the bridge is needed no more.
 
@@ -63,19 +61,14 @@ def command(
         if one.last > now - quiet_for and not _is_ignored(one, ignore)
     ]
     reason = _why_not(inventory, speakers, quiet_for, now)
-    if as_json:
-        clients = [{"client": show_key(one.name), "last": one.last} for one in speakers]
-        give_json(
-            {"ready": reason is None, "reason": reason, "clients": clients, "gap": inventory.gap}
-        )
-    elif reason is None:
-        click.echo(f"Ready: nobody has spoken memcached for {ago(quiet_for)}.")
-    else:
-        click.echo(f"Not ready: {reason}.")
-        for one in speakers:
-            click.echo(f"{ago(now - one.last) + ' ago':>12}  {show_key(one.name)}")
-    if reason is not None:
-        raise click.exceptions.Exit(NO)
+    clients = [{"client": show_key(one.name), "last": one.last} for one in speakers]
+    facts = {"ready": reason is None, "reason": reason, "clients": clients, "gap": inventory.gap}
+    if reason is None:
+        tell(facts, f"Ready: nobody has spoken memcached for {ago(quiet_for)}.")
+        return
+    lines = [f"{ago(now - one.last) + ' ago':>12}  {show_key(one.name)}" for one in speakers]
+    tell(facts, "\n".join([f"Not ready: {reason}.", *lines]))
+    raise click.exceptions.Exit(NO)
 
 
 def _why_not(

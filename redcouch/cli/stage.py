@@ -24,6 +24,8 @@ from redcouch.cli.common import (
     give_json,
     json_option,
     show_key,
+    tell,
+    wants_json,
 )
 from redcouch.cli.progress import progress
 from redcouch.cli.storage import NOT_AN_ITEM, Storage, StoredItem, check
@@ -101,7 +103,6 @@ def command(
     warm: WarmLocation,
     force: bool,
     timeout: float,
-    as_json: bool,
 ) -> None:
     """
     Show which side of a warm storage is right, or change it, for all RedCouches together.
@@ -126,23 +127,20 @@ def command(
                 raise click.UsageError(f"--{name}: needs a STAGE to change to", ctx)
     with open_warm_storage(warm) as opened:
         if stage is None:
-            _show(opened, as_json)
+            _show(opened)
             return
         try:
             _Change(opened, Stage(stage), force, timeout).run()
         except (Refused, NotFollowed) as error:
             loses = error.loses if isinstance(error, Refused) else None
-            if as_json:
-                give_json({"changed": False, "reason": str(error), "force": loses})
-            else:
-                click.echo(f"Not changed: {error}.")
-                if loses:
-                    click.echo(f"With --force: {loses}.")
+            forced = f"\nWith --force: {loses}." if loses else ""
+            facts = {"changed": False, "reason": str(error), "force": loses}
+            tell(facts, f"Not changed: {error}.{forced}")
             raise click.exceptions.Exit(NO) from None
         except KeyboardInterrupt as interrupt:
             text = f"interrupted: the stage is {opened.status().stage.value}"
             raise Interrupted(interrupt, text) from None
-        if as_json:
+        if wants_json():
             give_json({"changed": True, **_as_json(opened.status(), _why_not(opened))})
         else:
             click.echo(f"The stage is {stage} now, for {_count(opened)}.")
@@ -190,19 +188,16 @@ def _as_json(status: StageStatus, why_not: str | None) -> dict[str, Any]:
     }
 
 
-def _show(opened: WarmStorage, as_json: bool) -> None:
+def _show(opened: WarmStorage) -> None:
     opened.status()  # what makes no sense is seen to first
     why_not = _why_not(opened)
     status = opened.status()
-    if as_json:
-        give_json(_as_json(status, why_not))
-    else:
-        names = ", ".join(one.name for one in status.members) or "none"
-        click.echo(f"stage          {status.stage.value}")
-        click.echo(f"RedCouches     {names}")
-        if status.left is not None:
-            click.echo(f"left to move   {status.left:,} items, as the last sweep has seen")
-        click.echo(f"rollback safe  {'yes' if why_not is None else f'no, because {why_not}'}")
+    names = ", ".join(one.name for one in status.members) or "none"
+    lines = [f"stage          {status.stage.value}", f"RedCouches     {names}"]
+    if status.left is not None:
+        lines.append(f"left to move   {status.left:,} items, as the last sweep has seen")
+    lines.append(f"rollback safe  {'yes' if why_not is None else f'no, because {why_not}'}")
+    tell(_as_json(status, why_not), "\n".join(lines))
     if why_not is not None:
         raise click.exceptions.Exit(NO)
 

@@ -10,21 +10,19 @@ from typing import Any
 import click
 
 from redcouch.cli.common import (
-    NO,
-    CommandError,
-    give_json,
+    end,
     json_option,
     nodes_argument,
     rate_option,
-    refuse,
     ring_option,
     show_key,
     show_option,
+    tell,
+    work,
 )
 from redcouch.cli.fleet import NodeKeys, in_turn, listed
 from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
-from redcouch.errors import ServerError
 from redcouch.memcached_client.address import Address, ring_of
 from redcouch.memcached_client.rings import Ring
 
@@ -78,7 +76,6 @@ def command(
     force: bool,
     show: int,
     rate: float | None,
-    as_json: bool,
 ) -> None:
     """
     Find copies on memcacheds where no client looks for them, as --ring says, which were left
@@ -95,27 +92,18 @@ def command(
         raise click.UsageError("--force: needs --delete")
     owners = ring_of(nodes, ring)
     counts = StaleCounts()
-    trouble = refused = ""
-    with Stop() as stop, ExitStack() as stack:
-        try:
-            lists = [stack.enter_context(listed(*each, stop)) for each in enumerate(nodes)]
-            search = _Search(lists, owners, Pace(rate, stop), stop, counts)
-            search.name(show)
-            if delete and not force and counts.elsewhere > counts.listed * _MOST_ELSEWHERE:
-                refused = "so many that the ring may be a wrong one: see --force"
-            elif delete:
-                search.delete()
-        except ServerError as error:
-            trouble = str(error)
-    if as_json:
-        give_json(counts.json | {"complete": not (trouble or stop.requested)})
-    else:
-        click.echo(("interrupted: " if stop.requested else "") + counts.text)
-    if trouble:
-        raise CommandError(trouble)
-    refuse("" if stop.requested else refused)
-    left = counts.elsewhere - counts.deleted
-    raise click.exceptions.Exit(stop.status or (NO if left else 0))
+    refused = ""
+    troubles: list[str] = []
+    with work(troubles) as stop, ExitStack() as stack:
+        lists = [stack.enter_context(listed(*each, stop)) for each in enumerate(nodes)]
+        search = _Search(lists, owners, Pace(rate, stop), stop, counts)
+        search.name(show)
+        if delete and not force and counts.elsewhere > counts.listed * _MOST_ELSEWHERE:
+            refused = "so many that the ring may be a wrong one: see --force"
+        elif delete:
+            search.delete()
+    tell(counts.json | {"complete": not (troubles or stop.requested)}, stop.mark + counts.text)
+    end(stop, troubles, counts.elsewhere - counts.deleted, refused)
 
 
 @dataclass

@@ -8,9 +8,8 @@ from contextlib import ExitStack, suppress
 import click
 
 from redcouch.backends.origin.url import OriginLocation
-from redcouch.cli.common import NO, json_option, rate_option, refuse
-from redcouch.cli.import_items import Copier, ImportCounts, show_counts
-from redcouch.cli.progress import Stop
+from redcouch.cli.common import json_option, rate_option, refuse, work
+from redcouch.cli.import_items import Copier, ImportCounts
 from redcouch.cli.rate_limit import Pace
 from redcouch.cli.warm_storage import (
     WarmLocation,
@@ -27,7 +26,7 @@ from redcouch.memcached_client.node import BlockingNode
 @warm_storage_option
 @rate_option
 @json_option
-def command(warm: WarmLocation, rate: float | None, as_json: bool) -> None:
+def command(warm: WarmLocation, rate: float | None) -> None:
     """
     Bring over what nobody has asked for yet, while RedCouch serves a storage with warm:.
 
@@ -44,26 +43,19 @@ def command(warm: WarmLocation, rate: float | None, as_json: bool) -> None:
         raise click.UsageError("give the storage as the service has it, with warm: and from=")
     counts = ImportCounts()
     began = time.monotonic()
-    with Stop() as stop:
-        try:
-            with open_warm_storage(warm) as opened:
-                version, items = _begin(opened, origin)
-                left = _Left(opened, version, items)
-                pace = Pace(rate, stop)
-                copier = Copier(
-                    opened.storage, origin.ring, True, stop, pace, counts, left.on_batch
-                )
-                for place, address in enumerate(origin.nodes):
-                    copier.copy_node(place, address)
-                whole = not (counts.troubles or counts.counts["failed"] or stop.requested)
-                if whole:
-                    opened.note_swept(version)
-                left.note(0 if whole else left.items)
-        except ServerError as error:
-            counts.troubles.append(str(error))
+    with work(counts.troubles) as stop, open_warm_storage(warm) as opened:
+        version, items = _begin(opened, origin)
+        left = _Left(opened, version, items)
+        pace = Pace(rate, stop)
+        copier = Copier(opened.storage, origin.ring, True, stop, pace, counts, left.on_batch)
+        for place, address in enumerate(origin.nodes):
+            copier.copy_node(place, address)
+        whole = not (counts.troubles or counts.counts["failed"] or stop.requested)
+        if whole:
+            opened.note_swept(version)
+        left.note(0 if whole else left.items)
     counts.seconds = time.monotonic() - began
-    show_counts(counts, stop, as_json)
-    raise click.exceptions.Exit(stop.status or (NO if counts.counts["failed"] else 0))
+    counts.end(stop)
 
 
 class _Left:

@@ -11,7 +11,7 @@ import click
 
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS, read_replies, tell_senseless
-from redcouch.cli.common import NO, give_json, json_option, show_key, storage_option
+from redcouch.cli.common import NO, give_json, json_option, show_key, storage_option, wants_json
 from redcouch.cli.storage import Storage, check, open_storage
 from redcouch.errors import ConfigurationError
 from redcouch.telemetry.client_names import ClientNames
@@ -45,7 +45,7 @@ def _read_names(ctx: click.Context, param: click.Parameter, path: Path | None) -
 )
 @storage_option
 @json_option
-def command(names: ClientNames, storage: RedisLocation, as_json: bool) -> None:
+def command(names: ClientNames, storage: RedisLocation) -> None:
     """
     Show who still speaks memcached.
 
@@ -60,7 +60,7 @@ def command(names: ClientNames, storage: RedisLocation, as_json: bool) -> None:
         inventory, now = fetch(opened), opened.clock()
     for key in inventory.senseless:
         click.echo(f"redcouch: {tell_senseless(key)}", err=True)
-    if as_json:
+    if wants_json():
         give_json(_as_json(inventory, names))
     else:
         _show(inventory, names, now)

@@ -15,10 +15,8 @@ from click.core import ParameterSource
 
 from redcouch.backends.redis.replies import is_wrong_type
 from redcouch.cli.common import (
-    NO,
-    CommandError,
     Finite,
-    give_json,
+    end,
     json_option,
     rate_option,
     read_node,
@@ -27,12 +25,13 @@ from redcouch.cli.common import (
     show_key,
     show_option,
     storage_url_option,
+    tell,
+    work,
 )
 from redcouch.cli.fleet import NodeKeys, in_turn, listed
 from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
 from redcouch.cli.storage import Storage, StoredItem, check, open_storage
-from redcouch.errors import ServerError
 from redcouch.memcached_client.address import Address, ring_of
 from redcouch.memcached_client.item_reading import Copy, Fault
 from redcouch.memcached_client.key_listing import ListedKey
@@ -159,7 +158,6 @@ def command(
     ring: str | None,
     rate: float | None,
     storage: tuple[str, click.Context, click.Parameter],
-    as_json: bool,
 ) -> None:
     """
     Compare one or several memcacheds with the storage, and name the differences.
@@ -188,24 +186,15 @@ def command(
     owners = ring_of(addresses, ring)
     report = Report(show, kinds_of(addresses))
     began = time.monotonic()
-    trouble = ""
-    with Stop() as stop:
-        try:
-            with open_storage(location) as opened:
-                pace = Pace(rate, stop)
-                compare(opened, addresses, owners, pace, stop, report, ttl_tolerance, sample)
-        except ServerError as error:
-            trouble = str(error)
+    troubles: list[str] = []
+    with work(troubles) as stop, open_storage(location) as opened:
+        pace = Pace(rate, stop)
+        compare(opened, addresses, owners, pace, stop, report, ttl_tolerance, sample)
     report.seconds = time.monotonic() - began
-    whole = not (trouble or stop.requested)
-    if as_json:
-        same = {"complete": whole, "same": whole and not report.counts}
-        give_json(report.json | same)
-    else:
-        click.echo(("" if whole else "not complete: ") + report.text)
-    if trouble:
-        raise CommandError(trouble)
-    raise click.exceptions.Exit(stop.status or (NO if report.counts else 0))
+    whole = not (troubles or stop.requested)
+    same = {"complete": whole, "same": whole and not report.counts}
+    tell(report.json | same, ("" if whole else "not complete: ") + report.text)
+    end(stop, troubles, report.counts)
 
 
 def kinds_of(addresses: Sequence[Address]) -> Sequence[str]:
