@@ -43,7 +43,7 @@ from redcouch.backends.redis.layout import (
     read_item,
     read_string,
 )
-from redcouch.backends.redis.replies import is_wrong_type
+from redcouch.backends.redis.replies import flat, is_wrong_type
 from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.scripts import strings as string_scripts
 from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, why_too_old
@@ -573,10 +573,7 @@ class ClusterStorage(Storage):
                 self.client.script_load(script.text)
             for place, said in zip(again, self.pipeline(calls[i] for i in again), strict=True):
                 replies[place] = said
-        return [
-            [word for pair in reply.items() for word in pair] if isinstance(reply, dict) else reply
-            for reply in replies
-        ]
+        return [[*flat(reply)] if isinstance(reply, dict) else reply for reply in replies]
 
     def scan_keys(self, match: bytes, kind: str | None = None) -> Iterator[bytes]:
         """

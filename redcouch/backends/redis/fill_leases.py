@@ -47,7 +47,7 @@ from redcouch.backends.redis.layout import (
     Layout,
     StringLayout,
 )
-from redcouch.backends.redis.replies import Pack, Packed, Reader, read_hash, read_outcome
+from redcouch.backends.redis.replies import Pack, Packed, Reader, flat, read_hash, read_outcome
 from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.script_arguments import pack_expiry
 from redcouch.backends.redis.scripts import Script, write
@@ -95,6 +95,25 @@ def is_paused(begin: bytes | None, end: bytes | None, now: float) -> bool:
         return True
 
 
+def noting(command: Command, keys: FillKeys) -> tuple[bytes, ...]:
+    """How Redis is asked to note what a command says that is about no item, on a cluster too."""
+    match command:
+        case NoteLack():
+            return write(keys.state, b"HINCRBY", b"returning", b"1")
+        case PauseFills(begin, end):
+            return (b"HSET", keys.state, b"from", b"%.3f" % begin, b"until", b"%.3f" % end)
+        case BeginChanges(changes):
+            return (b"HSET", keys.changing, *flat(changes))
+        case EndChanges(names):
+            return (b"HDEL", keys.changing, *names)
+        case Leave(member):
+            return (b"HDEL", keys.members, member)
+    raise TypeError(f"no such command: {command!r}")
+
+
+_NOTES = (NoteLack, PauseFills, BeginChanges, EndChanges, Leave)
+
+
 class FillCodec:
     """
     Packs and reads these commands for one layout.
@@ -124,15 +143,11 @@ class FillCodec:
             RevokeAllLeases: _always(_read_ok, b"HINCRBY", self._state, b"epoch", b"1"),
             DenyFill: self._pack_deny,
             DenyAllFills: _always(_read_all_denied, *write(self._state, b"HSET", b"all", b"1")),
-            NoteLack: _always(_read_ok, *write(self._state, b"HINCRBY", b"returning", b"1")),
-            PauseFills: self._pack_pause,
             CountDenied: _always(_read_count, b"HMGET", self._state, b"all", b"keys"),
             ListDenied: self._pack_list,
             AllowFill: self._pack_allow,
-            BeginChanges: self._pack_begin,
-            EndChanges: self._pack_end,
             Beat: self._pack_beat,
-            Leave: self._pack_leave,
+            **dict.fromkeys(_NOTES, self._pack_note),
         }
 
     def _call(self, sha: bytes, key: bytes, *arguments: bytes) -> bytes:
@@ -162,10 +177,6 @@ class FillCodec:
         packed = pack_command((b"EVALSHA", self._deny, b"2", *self.keys[:2], most, *command.keys))
         return packed, 1, _read_ok
 
-    def _pack_pause(self, command: PauseFills) -> Packed:
-        begin, end = b"%.3f" % command.begin, b"%.3f" % command.end
-        return pack_command((b"HSET", self._state, b"from", begin, b"until", end)), 1, _read_ok
-
     def _pack_list(self, command: ListDenied) -> Packed:
         some = pack_command((b"SRANDMEMBER", self._denied, b"%d" % command.most))
         return some + pack_command((b"HGETALL", self._changing)), 2, _read_list
@@ -175,22 +186,15 @@ class FillCodec:
         milliseconds = b"%d" % (LEASE_SECONDS * 1000)
         return self._call(self._allow, command.key, token, milliseconds), 1, _read_ok
 
-    def _pack_begin(self, command: BeginChanges) -> Packed:
-        pairs = [word for pair in command.changes.items() for word in pair]
-        return pack_command((b"HSET", self._changing, *pairs)), 1, _read_ok
-
-    def _pack_end(self, command: EndChanges) -> Packed:
-        return pack_command((b"HDEL", self._changing, *command.names)), 1, _read_ok
+    def _pack_note(self, command: Command) -> Packed:
+        return pack_command(noting(command, self.keys)), 1, _read_ok
 
     def _pack_beat(self, command: Beat) -> Packed:
         most, version = b"%d" % MOST_DENIED, b"%d" % command.version
         said = (command.member, command.acknowledged, command.about, command.stage, version)
-        processes = [word for pair in command.processes.items() for word in pair]
+        processes = flat(command.processes)
         packed = pack_command((b"EVALSHA", self._beat, b"4", *self.keys, most, *said, *processes))
         return packed, 1, _read_state
-
-    def _pack_leave(self, command: Leave) -> Packed:
-        return pack_command((b"HDEL", self._members, command.member)), 1, _read_ok
 
 
 def _always(read: Reader, *words: bytes) -> Pack:

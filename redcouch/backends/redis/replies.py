@@ -6,7 +6,7 @@ client and to whoever would ask again. Nothing here acts on it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from redcouch.errors import BackendError
@@ -145,6 +145,11 @@ def read_hash(reply: Any) -> dict[bytes, bytes]:
     if words and isinstance(words[0], list):
         return dict(words)
     return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def flat(fields: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
+    """Names and values as HSET and scripts take them."""
+    return tuple(word for pair in fields.items() for word in pair)
 
 
 def unexpected(reply: Any) -> BackendError:

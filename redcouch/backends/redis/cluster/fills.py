@@ -28,29 +28,27 @@ from secrets import token_hex
 from typing import Any, NamedTuple, Protocol
 
 from redcouch.backends.fill_leases import (
+    FILL_METHODS,
     LATE,
     MOST_DENIED,
     REMOVAL,
     AllowFill,
     Beat,
-    BeginChanges,
     CountDenied,
     DenyAllFills,
     DenyFill,
     EndChanges,
+    Fill,
     FillState,
-    Leave,
     ListDenied,
-    NoteLack,
-    PauseFills,
     RevokeAllLeases,
     RevokeLeases,
     TakeLease,
     keys_of,
 )
-from redcouch.backends.redis.fill_leases import DropLease, FillKeys, PlaceLease, is_paused
+from redcouch.backends.redis.fill_leases import DropLease, FillKeys, PlaceLease, is_paused, noting
 from redcouch.backends.redis.layout import LEASE, Layout
-from redcouch.backends.redis.replies import check, is_wrong_type, read_hash
+from redcouch.backends.redis.replies import check, flat, is_wrong_type, read_hash
 from redcouch.backends.redis.scripts import (
     DENIALS_ADD,
     DENIALS_REMOVE,
@@ -102,7 +100,8 @@ class FillRecords:
     def __init__(self, exchange: AsksEach, layout: Layout) -> None:
         self._exchange = exchange
         self._layout = layout
-        self._state, self._denied, self._members, self._changing = FillKeys.of(layout)
+        self._keys = FillKeys.of(layout)
+        self._state, self._denied, self._members, self._changing = self._keys
 
     async def ask(self, *command: bytes) -> Any:
         """One command's reply."""
@@ -215,9 +214,9 @@ class FillRecords:
             with suppress(BackendError):  # the next beat does it
                 await self.see_to_gone()
         version = b"%d" % command.version
-        processes = [word for pair in command.processes.items() for word in pair]
+        known = (command.member, command.stage, version, *flat(command.processes))
         stage, now, following, *numbers, everything, name = await self._run(
-            STATE_BEAT, self._state, command.member, command.stage, version, *processes
+            STATE_BEAT, self._state, *known
         )
         holding, leads, lacking, left, senseless = numbers
         denied = await self.count(Denials(everything == 1, name))
@@ -254,32 +253,14 @@ class FillRecords:
         left = {name: key for name, key in doing.items() if name.rpartition(b"/")[0] not in living}
         if left:
             await self.deny([*dict.fromkeys(left.values())])
-            await self.end([*left])
+            await self.note(EndChanges([*left]))
         if gone:
             await self._run(MEMBER_BEAT, self._members, b"", b"", b"", *gone)
         return [*dropped, *nobody]
 
-    async def leave(self, member: bytes) -> None:
-        """See L{Leave}."""
-        await self.ask(b"HDEL", self._members, member)
-
-    async def begin(self, command: BeginChanges) -> None:
-        """See L{BeginChanges}."""
-        pairs = [word for pair in command.changes.items() for word in pair]
-        await self.ask(b"HSET", self._changing, *pairs)
-
-    async def end(self, names: Sequence[bytes]) -> None:
-        """See L{EndChanges}."""
-        await self.ask(b"HDEL", self._changing, *names)
-
-    async def note_lack(self) -> None:
-        """See L{NoteLack}."""
-        await self.ask(*write(self._state, b"HINCRBY", b"returning", b"1"))
-
-    async def pause(self, command: PauseFills) -> None:
-        """See L{PauseFills}."""
-        begin, end = b"%.3f" % command.begin, b"%.3f" % command.end
-        await self.ask(b"HSET", self._state, b"from", begin, b"until", end)
+    async def note(self, command: Command) -> None:
+        """See L{noting}."""
+        await self.ask(*noting(command, self._keys))
 
 
 @dataclass
@@ -392,30 +373,19 @@ class ClusterFills:
                 await records.deny_all()
                 await self._drop_all_leases()
                 return [Outcome.NOT_STORED]
-            case NoteLack():
-                await records.note_lack()
-            case PauseFills():
-                await records.pause(command)
             case CountDenied():
                 return [await records.count()]
             case ListDenied():
                 self._listed = await records.list_denied(command.most)
                 return [[*self._listed]]
-            case BeginChanges():
-                await records.begin(command)
-            case EndChanges():
-                await records.end(command.names)
             case Beat():
                 return [await records.beat(command)]
-            case Leave():
-                await records.leave(command.member)
+            case _:
+                await records.note(command)
         return [Outcome.OK]
 
 
-_ALONE = (
-    *(RevokeAllLeases, DenyFill, DenyAllFills, PauseFills, CountDenied, ListDenied, AllowFill),
-    *(NoteLack, BeginChanges, EndChanges, Beat, Leave),
-)
+_ALONE = FILL_METHODS.keys() - {TakeLease, Fill, RevokeLeases}
 """Commands that are not about items, or in several steps."""
 
 
