@@ -9,7 +9,7 @@ changes, and knows nothing of what is around it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from twisted.internet.defer import Deferred
 from zope.interface import directlyProvides, implementer
@@ -44,7 +44,7 @@ class BackendWrapper:
 
     def __init__(self, inner: IStorageBackend) -> None:
         # Which of its methods may be called depends on what it provides, as for this.
-        self._inner: Any = inner
+        self._inner = cast("BackendWrapper", inner)
         self._perform_inner = performer(inner)
         has = [each for each in CAPABILITIES if each.providedBy(inner)]
         directlyProvides(self, *(each for each in has if each not in self.hidden))
@@ -53,13 +53,11 @@ class BackendWrapper:
 
     def start(self) -> Deferred[None]:
         """See L{IStorageBackend}."""
-        started: Deferred[None] = self._inner.start()
-        return started
+        return self._inner.start()
 
     def stop(self) -> Deferred[None]:
         """See L{IStorageBackend}."""
-        stopped: Deferred[None] = self._inner.stop()
-        return stopped
+        return self._inner.stop()
 
     def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
         """See L{IStorageBackend}."""
@@ -69,18 +67,15 @@ class BackendWrapper:
 
     def health(self) -> Health:
         """See L{IStorageBackend}."""
-        health: Health = self._inner.health()
-        return health
+        return self._inner.health()
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
         """See L{IStorageBackend}."""
-        statistics: Deferred[Mapping[str, int]] = self._inner.statistics()
-        return statistics
+        return self._inner.statistics()
 
     def limit_memory(self, size: int) -> Deferred[bool]:
         """See L{IBoundedBackend<redcouch.interfaces.IBoundedBackend>}."""
-        limited: Deferred[bool] = self._inner.limit_memory(size)
-        return limited
+        return self._inner.limit_memory(size)
 
     # -- the capabilities ----------------------------------------------------------------------
 
@@ -90,31 +85,25 @@ class BackendWrapper:
 
     def describe(self) -> Deferred[Mapping[str, Any]]:
         """See L{IDescribedBackend<redcouch.interfaces.IDescribedBackend>}."""
-        described: Deferred[Mapping[str, Any]] = self._inner.describe()
-        return described
+        return self._inner.describe()
 
     def probe_writes(self) -> Deferred[None]:
         """See L{IWriteProbingBackend<redcouch.interfaces.IWriteProbingBackend>}."""
-        probed: Deferred[None] = self._inner.probe_writes()
-        return probed
+        return self._inner.probe_writes()
 
     def keep_traffic(self, seen: Sequence[UsageSample], now: float) -> Deferred[None]:
         """See L{ITrafficBackend<redcouch.interfaces.ITrafficBackend>}."""
-        kept: Deferred[None] = self._inner.keep_traffic(seen, now)
-        return kept
+        return self._inner.keep_traffic(seen, now)
 
     def traffic(self) -> Deferred[Usage]:
         """See L{ITrafficBackend<redcouch.interfaces.ITrafficBackend>}."""
-        inventory: Deferred[Usage] = self._inner.traffic()
-        return inventory
+        return self._inner.traffic()
 
     def list_version(self, nodes: bytes, now: int) -> Deferred[int]:
         """See L{IDiscoveryBackend<redcouch.interfaces.IDiscoveryBackend>}."""
-        version: Deferred[int] = self._inner.list_version(nodes, now)
-        return version
+        return self._inner.list_version(nodes, now)
 
     @property
     def shared_url(self) -> str | None:
         """See L{ILocalBackend<redcouch.interfaces.ILocalBackend>}."""
-        url: str | None = self._inner.shared_url
-        return url
+        return self._inner.shared_url
