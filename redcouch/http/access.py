@@ -75,25 +75,16 @@ PageFunction = Callable[[Request], Awaitable[HttpAnswer]]
 """Answers a request for one path."""
 
 
-class Authorizer:
-    """Lets in who knows a password, if there is one to know."""
-
-    def __init__(self, authenticator: Authenticator | None) -> None:
-        """@param authenticator: checks passwords; C{None} where everybody may come in."""
-        self._authenticator = authenticator
-
-    async def allows(self, user: bytes, password: bytes, client: str) -> bool:
-        """
-        Whether this user may come in. A browser gives the password with every
-        request: one that is known to be right is not checked again.
-        """
-        if self._authenticator is None:
-            return True
-        if self._authenticator.knows(user, password):
-            return True
-        if not user and not password:
-            return False
-        return await self._authenticator.check(user, password, client)
+async def allows(
+    authenticator: Authenticator | None, user: bytes, password: bytes, client: str
+) -> bool:
+    """
+    Whether this user may come in: everybody, where nobody checks passwords. A browser gives the
+    password with every request: one that is known to be right is not checked again.
+    """
+    if authenticator is None or authenticator.knows(user, password):
+        return True
+    return bool(user or password) and await authenticator.check(user, password, client)
 
 
 def own_names(more: Iterable[str]) -> frozenset[str]:
@@ -120,12 +111,15 @@ class AccessControl(Resource):
     _log = Logger()
 
     def __init__(
-        self, pages: dict[bytes, PageFunction], names: frozenset[str], doorkeeper: Authorizer
+        self,
+        pages: dict[bytes, PageFunction],
+        names: frozenset[str],
+        authenticator: Authenticator | None,
     ) -> None:
         super().__init__()
         self._pages = pages
         self._names = names
-        self._doorkeeper = doorkeeper
+        self._authenticator = authenticator
 
     def render(self, request: Any) -> int:
         """Answer, now or later."""
@@ -155,7 +149,8 @@ class AccessControl(Resource):
             )
         peer = request.getClientAddress()
         client = f"http:{peer.host}:{peer.port}" if hasattr(peer, "host") else "http"
-        if not await self._doorkeeper.allows(request.getUser(), request.getPassword(), client):
+        given = request.getUser(), request.getPassword()
+        if not await allows(self._authenticator, *given, client):
             request.setHeader(b"www-authenticate", b'Basic realm="RedCouch", charset="UTF-8"')
             raise HttpAnswer(401, b"user and password, please\n")
 

@@ -14,7 +14,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from redcouch.errors import BackendError
-from redcouch.http.access import AccessControl, Authorizer, HttpFactory, own_names
+from redcouch.http.access import AccessControl, HttpFactory, own_names
 from redcouch.http.collect import StatusCollector
 from redcouch.http.history import STEP, History
 from redcouch.http.routes import Pages
@@ -57,9 +57,8 @@ class ServiceWithPages(MultiService):
         self._history = History()
         self._collector = StatusCollector(status_source)
         self._pages = Pages(self._collector, self._history, options, names, now)
-        gate = AccessControl(
-            self._pages.by_path(), own_names(options["http-hosts"]), Authorizer(authenticator)
-        )
+        names_of_ours = own_names(options["http-hosts"])
+        gate = AccessControl(self._pages.by_path(), names_of_ours, authenticator)
         self._door = HttpFactory(gate)
         self._pulse = LoopingCall(self._note)
         self._pulse.clock = reactor

@@ -19,9 +19,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from redcouch.http.access import (
     AccessControl,
-    Authorizer,
     HttpAnswer,
     HttpFactory,
+    allows,
     is_ours,
     own_names,
 )
@@ -69,14 +69,13 @@ class DoorkeeperTests(SynchronousTestCase):
         self.path.write_text("ann:secret\n")
         self.counters = Counters()
         self.authenticator = Authenticator(self.path, self.counters, self.clock)
-        self.doorkeeper = Authorizer(self.authenticator)
 
     def ask(self, user: bytes, password: bytes) -> Deferred[Any]:
-        return Deferred.fromCoroutine(self.doorkeeper.allows(user, password, "http:10.0.0.9"))
+        return Deferred.fromCoroutine(allows(self.authenticator, user, password, "http:10.0.0.9"))
 
     def test_nobody_to_ask(self) -> None:
         """Without a file of users everybody may come in."""
-        allowed = Deferred.fromCoroutine(Authorizer(None).allows(b"", b"", ""))
+        allowed = Deferred.fromCoroutine(allows(None, b"", b"", ""))
         self.assertTrue(self.successResultOf(allowed))
 
     def test_right(self) -> None:
@@ -122,7 +121,7 @@ class ManyRequestsTests(TestCase):
         async def page(request: Any) -> HttpAnswer:
             return HttpAnswer(200, b"a page\n")
 
-        gate = AccessControl({b"/": page}, frozenset(), Authorizer(None))
+        gate = AccessControl({b"/": page}, frozenset(), None)
         address = IPv4Address("TCP", "127.0.0.1", 40_000)
         channel: Any = HttpFactory(gate).buildProtocol(address)
         self.clock = Clock()
