@@ -78,7 +78,7 @@ def command(
         if not (yes or dry_run or stop.requested or not removal.found):
             agreed = _ask(removal, storage, stop)
         if agreed:
-            removal.run(opened, Pace(rate, stop), stop)
+            removal.run(opened, Pace(rate, stop))
     facts = {"found": removal.found, "removed": removal.removed, "dry_run": dry_run}
     tell(facts | {"interrupted": stop.requested}, stop.mark + removal.text(dry_run))
     end(stop, troubles, removal.found and not (agreed or dry_run))
@@ -127,13 +127,13 @@ class _Removal:
                 self.found += len(keys)
                 advance(len(keys))
 
-    def run(self, storage: Storage, pace: Pace, stop: Stop) -> None:
+    def run(self, storage: Storage, pace: Pace) -> None:
         """Remove them, until it is to stop."""
         with progress("removing", self.found) as advance:
             for found in self._keys(storage):
                 for keys in batches(found, pace.batch(BATCH)):
                     pace.spend(len(keys))
-                    if stop.requested:
+                    if pace.stop.requested:
                         return
                     self.removed += storage.unlink(keys)
                     advance(len(keys))

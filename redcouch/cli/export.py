@@ -171,7 +171,7 @@ def command(
             counts.evicted = sum(target.evicted for target in targets)
         counts.seconds = time.monotonic() - began
         if not (stop.requested or counts.troubles):
-            compare(opened, nodes, owners, pace, stop, report)
+            compare(opened, nodes, owners, pace, report)
             verified = not stop.requested
     report.seconds = time.monotonic() - began - counts.seconds
     differences = report.json | {"complete": verified, "same": verified and not report.counts}

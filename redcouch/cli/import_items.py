@@ -146,7 +146,7 @@ def command(
     began = time.monotonic()
     refused = ""
     with work(counts.troubles) as stop, open_storage(storage) as opened:
-        copier = Copier(opened, owners, if_absent, stop, Pace(rate, stop), counts)
+        copier = Copier(opened, owners, if_absent, Pace(rate, stop), counts)
         refused = opened.why_closed() if if_absent else ""
         if not refused:
             counts.estimate = estimate(opened, nodes, owners, if_absent, stop)
@@ -159,39 +159,32 @@ def command(
     counts.end(stop, refused)
 
 
+@dataclass
 class Copier:
     """
     Copies nodes into a storage, batch by batch. What the storage has stays if that is wanted;
     then each item is claimed before it is read, as L{redcouch.backends.fill_leases} says,
     so that it does not come back where a RedCouch has it deleted or changed meanwhile.
+
+    @ivar _on_batch: told how many items the node of a place has left.
     """
 
-    def __init__(
-        self,
-        storage: Storage,
-        ring: Ring,
-        if_absent: bool,
-        stop: Stop,
-        pace: Pace,
-        counts: ImportCounts,
-        on_batch: Callable[[int, int], None] = lambda place, left: None,
-    ) -> None:
-        """@param on_batch: told how many items the node of a place has left."""
-        self._on_batch = on_batch
-        self._storage = storage
-        self._evictions = Evictions(storage)
-        self._ring = ring
-        self._if_absent = if_absent
-        self._stop = stop
-        self._pace = pace
-        self._tally = counts
+    _storage: Storage
+    _ring: Ring
+    _if_absent: bool
+    _pace: Pace
+    _tally: ImportCounts
+    _on_batch: Callable[[int, int], None] = lambda place, left: None
+
+    def __post_init__(self) -> None:
+        self._evictions = Evictions(self._storage)
 
     def copy_node(self, place: int, address: Address) -> None:
         """Copy what the node of this place owns, or note in the tally why not all of it."""
-        if self._stop.requested or self._evictions.count:
+        if self._pace.stop.requested or self._evictions.count:
             return
         try:
-            with listed(place, address, self._stop) as own:
+            with listed(place, address, self._pace.stop) as own:
                 self._tally.listed += len(own.keys)
                 left = len(own.keys)
                 self._on_batch(place, left)
@@ -218,7 +211,7 @@ class Copier:
                 advance(len(found))
             return
         for entry in self._fill_in(node, self._absent(wanted)):
-            if self._stop.requested:
+            if self._pace.stop.requested:
                 return
             if self._fill_in(node, [entry]):  # by itself, it takes less time
                 self._tally.fail(_LATE)

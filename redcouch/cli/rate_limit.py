@@ -29,7 +29,7 @@ class Pace:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._rate = rate
-        self._stop = stop
+        self.stop = stop
         self._clock = clock
         self._sleep = sleep
         self._free = clock()
@@ -39,7 +39,7 @@ class Pace:
         remaining = iter(items)
         while several := list(islice(remaining, self.batch(size))):
             self.spend(len(several))
-            if self._stop.requested:
+            if self.stop.requested:
                 return
             yield several
 
@@ -55,7 +55,7 @@ class Pace:
             return
         now = self._clock()
         self._free = max(self._free, now)
-        while now < self._free and not self._stop.requested:
+        while now < self._free and not self.stop.requested:
             self._sleep(min(_SLICE, self._free - now))
             now = self._clock()
         self._free += count / self._rate

@@ -21,7 +21,7 @@ from redcouch.cli.common import (
     work,
 )
 from redcouch.cli.fleet import NodeKeys, in_turn, listed
-from redcouch.cli.progress import Stop, progress
+from redcouch.cli.progress import progress
 from redcouch.cli.rate_limit import Pace
 from redcouch.memcached_client.address import Address, ring_of
 from redcouch.memcached_client.rings import Ring
@@ -96,7 +96,7 @@ def command(
     troubles: list[str] = []
     with work(troubles) as stop, ExitStack() as stack:
         lists = [stack.enter_context(listed(*each, stop)) for each in enumerate(nodes)]
-        search = _Search(lists, owners, Pace(rate, stop), stop, counts)
+        search = _Search(lists, owners, Pace(rate, stop), counts)
         search.name(show)
         if delete and not force and counts.elsewhere > counts.listed * _MOST_ELSEWHERE:
             refused = "so many that the ring may be a wrong one: see --force"
@@ -113,13 +113,12 @@ class _Search:
     _lists: Sequence[NodeKeys]
     _ring: Ring
     _pace: Pace
-    _stop: Stop
     _tally: StaleCounts
 
     def name(self, most: int) -> None:
         """Count the copies elsewhere, and name the first of them."""
         self._tally.listed = sum(len(one.keys) for one in self._lists)
-        for part in in_turn(self._lists, self._ring, Pace(None, self._stop)):
+        for part in in_turn(self._lists, self._ring, Pace(None, self._pace.stop)):
             self._tally.elsewhere += len(part.elsewhere)
             for entry in part.elsewhere[: most - len(self._tally.named)]:
                 owner = self._lists[self._ring.owner(entry.key)].node

@@ -47,7 +47,7 @@ def command(warm: WarmLocation, rate: float | None) -> None:
         version, items = _begin(opened, origin)
         left = _Left(opened, version, items)
         pace = Pace(rate, stop)
-        copier = Copier(opened.storage, origin.ring, True, stop, pace, counts, left.on_batch)
+        copier = Copier(opened.storage, origin.ring, True, pace, counts, left.on_batch)
         for place, address in enumerate(origin.nodes):
             copier.copy_node(place, address)
         whole = not (counts.troubles or counts.counts["failed"] or stop.requested)

@@ -29,7 +29,7 @@ from redcouch.cli.common import (
     work,
 )
 from redcouch.cli.fleet import NodeKeys, in_turn, listed
-from redcouch.cli.progress import Stop, progress
+from redcouch.cli.progress import progress
 from redcouch.cli.rate_limit import Pace
 from redcouch.cli.storage import Storage, StoredItem, check, open_storage
 from redcouch.memcached_client.address import Address, ring_of
@@ -189,7 +189,7 @@ def command(
     troubles: list[str] = []
     with work(troubles) as stop, open_storage(location) as opened:
         pace = Pace(rate, stop)
-        compare(opened, addresses, owners, pace, stop, report, ttl_tolerance, sample)
+        compare(opened, addresses, owners, pace, report, ttl_tolerance, sample)
     report.seconds = time.monotonic() - began
     whole = not (troubles or stop.requested)
     same = {"complete": whole, "same": whole and not report.counts}
@@ -207,7 +207,6 @@ def compare(
     addresses: Sequence[Address],
     ring: Ring,
     pace: Pace,
-    stop: Stop,
     report: Report,
     tolerance: float = TOLERANCE,
     sample: int | None = None,
@@ -218,8 +217,8 @@ def compare(
     @raise ServerError: a server fails.
     """
     with ExitStack() as stack:
-        lists = [stack.enter_context(listed(*each, stop)) for each in enumerate(addresses)]
-        _Comparison(storage, lists, ring, sample, tolerance, pace, stop, report).run()
+        lists = [stack.enter_context(listed(*each, pace.stop)) for each in enumerate(addresses)]
+        _Comparison(storage, lists, ring, sample, tolerance, pace, report).run()
 
 
 def difference_of(
@@ -267,7 +266,6 @@ class _Comparison:
     _sample: int | None
     _tolerance: float
     _pace: Pace
-    _stop: Stop
     _report: Report
 
     def run(self) -> None:
@@ -338,7 +336,7 @@ class _Comparison:
 
     def _scanned(self) -> Iterator[list[bytes]]:
         for several in self._storage.scan():
-            if self._stop.requested:
+            if self._pace.stop.requested:
                 return
             self._report.redis += len(several)
             yield from batches(several, BATCH)
