@@ -19,7 +19,7 @@ from redcouch.cli import status_of
 from redcouch.cli.progress import Stop
 from redcouch.cli.storage import read_storage
 from redcouch.errors import ConfigurationError, ServerError
-from redcouch.memcached_client.address import Address, read_address
+from redcouch.memcached_client.address import read_address
 from redcouch.urls import DEFAULT_STORAGE, STORAGE_VARIABLE
 
 NO = 1
@@ -88,6 +88,25 @@ def read_span(ctx: click.Context, param: click.Parameter, text: str) -> int:
     return seconds
 
 
+def reader(read: Callable[[Any], Any]) -> Callable[..., Any]:
+    """A callback for what is on the command line: what this makes of it, or what is wrong there."""
+
+    def convert(ctx: click.Context, param: click.Parameter | None, value: Any) -> Any:
+        try:
+            return read(value)
+        except (ConfigurationError, ValueError) as error:
+            raise click.BadParameter(str(error), ctx, param) from None
+
+    return convert
+
+
+read_storage_url = reader(read_storage)
+"""A storage URL: a L{RedisLocation}."""
+
+read_nodes = reader(lambda urls: [*map(read_address, urls)])
+"""Several memcacheds: L{Address} each."""
+
+
 def storage_option(function: Function) -> Function:
     """C{--storage}, for the argument C{storage}: a L{RedisLocation}."""
     return storage_url_option("-s", "--storage")(function)
@@ -100,7 +119,7 @@ def hash_storage_option(function: Function) -> Function:
 
 def storage_url_option(
     *names: str,
-    read: Callable[..., Any] | None = None,
+    read: Callable[..., Any] = read_storage_url,
     text: str = "Storage URL, as the service takes it.",
 ) -> Callable[[Function], Function]:
     """
@@ -109,7 +128,7 @@ def storage_url_option(
     """
     return click.option(
         *names,
-        callback=read or _read_storage,
+        callback=read,
         metavar="URL",
         envvar=STORAGE_VARIABLE,
         default=DEFAULT_STORAGE,
@@ -119,12 +138,8 @@ def storage_url_option(
     )
 
 
-def _read_storage(ctx: click.Context, param: click.Parameter, url: str) -> RedisLocation:
-    return read_storage_url(url, ctx, param)
-
-
 def _read_hash_storage(ctx: click.Context, param: click.Parameter, url: str) -> RedisLocation:
-    location = read_storage_url(url, ctx, param)
+    location: RedisLocation = read_storage_url(ctx, param, url)
     if isinstance(location.layout, StringLayout):
         raise click.BadParameter(
             f"{location.shown}: with layout=string items are plain strings already; "
@@ -133,16 +148,6 @@ def _read_hash_storage(ctx: click.Context, param: click.Parameter, url: str) -> 
             param,
         )
     return location
-
-
-def read_storage_url(
-    url: str, ctx: click.Context, param: click.Parameter | None = None
-) -> RedisLocation:
-    """A storage URL from the command line."""
-    try:
-        return read_storage(url)
-    except ConfigurationError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
 
 
 def show_option(text: str) -> Callable[[Function], Function]:
@@ -164,13 +169,6 @@ def nodes_argument(function: Function) -> Function:
     )(function)
 
 
-def read_nodes(
-    ctx: click.Context, param: click.Parameter, urls: Sequence[str]
-) -> Sequence[Address]:
-    """Several memcacheds from the command line."""
-    return [read_node(url, ctx, param) for url in urls]
-
-
 def ring_option(function: Function) -> Function:
     """C{--ring}, for the argument C{ring}: what L{ring_of} takes."""
     return click.option(
@@ -181,14 +179,6 @@ def ring_option(function: Function) -> Function:
             "'twemproxy&hash=murmur'. Needed where there are several."
         ),
     )(function)
-
-
-def read_node(url: str, ctx: click.Context, param: click.Parameter | None = None) -> Address:
-    """A memcached's URL from the command line."""
-    try:
-        return read_address(url)
-    except ConfigurationError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
 
 
 def rate_option(function: Function) -> Function:

@@ -8,20 +8,11 @@ import click
 
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.backends.redis.usage_store import tell_senseless
-from redcouch.cli.common import NO, json_option, read_span, show_key, storage_option, tell
+from redcouch.cli.common import NO, json_option, read_span, reader, show_key, storage_option, tell
 from redcouch.cli.storage import open_storage
 from redcouch.cli.traffic import ago, at, fetch, show_gap
 from redcouch.telemetry.client_names import Network, plain_host
 from redcouch.telemetry.usage import LAPSE, MOST, Usage, UsageSample
-
-
-def _read_networks(
-    ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
-) -> tuple[Network, ...]:
-    try:
-        return tuple(ipaddress.ip_network(text) for text in texts)
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
 
 
 @click.command("ready")
@@ -34,7 +25,7 @@ def _read_networks(
 )
 @click.option(
     "--ignore",
-    callback=_read_networks,
+    callback=reader(lambda texts: tuple(map(ipaddress.ip_network, texts))),
     multiple=True,
     metavar="ADDRESS",
     help="Do not count this client, or this network: a monitor, say. May be given several times.",

@@ -11,9 +11,16 @@ import click
 
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS, read_replies, tell_senseless
-from redcouch.cli.common import NO, give_json, json_option, show_key, storage_option, wants_json
+from redcouch.cli.common import (
+    NO,
+    give_json,
+    json_option,
+    reader,
+    show_key,
+    storage_option,
+    wants_json,
+)
 from redcouch.cli.storage import Storage, check, open_storage
-from redcouch.errors import ConfigurationError
 from redcouch.telemetry.client_names import ClientNames
 from redcouch.telemetry.usage import KINDS, Usage, UsageSample, read_application
 
@@ -27,18 +34,11 @@ _TITLES = {
 }
 
 
-def _read_names(ctx: click.Context, param: click.Parameter, path: Path | None) -> ClientNames:
-    try:
-        return ClientNames(path)
-    except ConfigurationError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
-
-
 @click.command("traffic")
 @click.option(
     "--client-names",
     "names",
-    callback=_read_names,
+    callback=reader(ClientNames),
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Names of clients: lines with an address or a network, and a name.",

@@ -19,7 +19,7 @@ from redcouch.cli.common import (
     end,
     json_option,
     rate_option,
-    read_node,
+    read_nodes,
     read_storage_url,
     ring_option,
     show_key,
@@ -146,7 +146,7 @@ class Report:
 @show_option("How many differences to name; all are counted.")
 @ring_option
 @rate_option
-@storage_url_option("-s", "--storage", read=lambda ctx, param, url: (url, ctx, param))
+@storage_url_option("-s", "--storage", read=lambda *given: given)
 @json_option
 @click.pass_context
 def command(
@@ -157,7 +157,7 @@ def command(
     show: int,
     ring: str | None,
     rate: float | None,
-    storage: tuple[str, click.Context, click.Parameter],
+    storage: tuple[click.Context, click.Parameter, str],
 ) -> None:
     """
     Compare one or several memcacheds with the storage, and name the differences.
@@ -178,9 +178,9 @@ def command(
     elif ctx.get_parameter_source("storage") is ParameterSource.COMMANDLINE:
         raise click.UsageError(f"name one storage: {redact(sides[-1])} or --storage", ctx)
     else:
-        location = read_storage_url(sides[-1], ctx)
+        location = read_storage_url(ctx, None, sides[-1])
         sides = sides[:-1]
-    addresses = [read_node(url, ctx) for url in sides]
+    addresses = read_nodes(ctx, None, sides)
     if not addresses:
         raise click.UsageError("name a memcached://HOST:PORT to compare with", ctx)
     owners = ring_of(addresses, ring)

@@ -24,9 +24,17 @@ from redcouch.backends.redis.flushing import due_time
 from redcouch.backends.redis.layout import CAS_COUNTER, FLUSH_AT
 from redcouch.backends.redis.replies import error_code, failed_by
 from redcouch.backends.redis.url import RedisLocation
-from redcouch.cli.common import read_storage_url, storage_url_option
-from redcouch.cli.storage import GONE, ClusterStorage, Storage, at_once, check, open_storage
-from redcouch.errors import ConfigurationError, ServerError
+from redcouch.cli.common import reader, storage_url_option
+from redcouch.cli.storage import (
+    GONE,
+    ClusterStorage,
+    Storage,
+    at_once,
+    check,
+    open_storage,
+    read_storage,
+)
+from redcouch.errors import ServerError
 from redcouch.memcached_client.node import BlockingNode
 from redcouch.memcached_client.protocol import LAST_SECOND
 
@@ -58,15 +66,12 @@ class WarmLocation:
 def warm_storage_option(function: Function) -> Function:
     """C{--storage}, for the argument C{warm}: a L{WarmLocation}."""
     text = "Storage URL with warm:, as the service takes it."
-    return storage_url_option("-s", "--storage", "warm", read=_read, text=text)(function)
+    return storage_url_option("-s", "--storage", "warm", read=reader(_read), text=text)(function)
 
 
-def _read(ctx: click.Context, param: click.Parameter, url: str) -> WarmLocation:
-    storage = read_storage_url(url, ctx, param)
-    try:
-        return WarmLocation(storage, read_origin(url) if url.lower().startswith(SCHEME) else None)
-    except ConfigurationError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
+def _read(url: str) -> WarmLocation:
+    storage = read_storage(url)
+    return WarmLocation(storage, read_origin(url) if url.lower().startswith(SCHEME) else None)
 
 
 @dataclass(frozen=True, slots=True)
