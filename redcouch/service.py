@@ -27,7 +27,6 @@ from twisted.python.failure import Failure
 from redcouch import __version__
 from redcouch.build import (
     Bridge,
-    Listen,
     Role,
     make_bridge,
     make_supervisor,
@@ -36,7 +35,6 @@ from redcouch.build import (
 from redcouch.errors import ConfigurationError, StartError
 from redcouch.handover.clients import Adopter, Giver
 from redcouch.handover.succession import Inherited, Restart, Succession
-from redcouch.interfaces import IStorageBackend
 from redcouch.limits import HTTP_CONNECTIONS
 from redcouch.options import FLAGS, Options, endpoints_of
 from redcouch.process.clock import LAST_WORDS, for_at_most, keep_steady
@@ -44,16 +42,13 @@ from redcouch.process.log import OwnLog
 from redcouch.process.reload import Reload
 from redcouch.process.systemd import Tell, nobody, notifier
 from redcouch.process.tuning import raise_fd_limit, tune_process
-from redcouch.server.connection import ConnectionFactory
 from redcouch.server.listeners import is_local, listening_service, opening
 from redcouch.telemetry.client_names import ClientNames
 from redcouch.telemetry.service_status import StatusSource
-from redcouch.telemetry.usage_recorder import UsageRecorder
-from redcouch.telemetry.write_probe import WriteProbe
 from redcouch.urls import redact
 from redcouch.workers.supervisor import Supervisor
 
-__all__ = ["Options", "RedCouchService", "makeService", "service_of"]
+__all__ = ["Options", "RedCouchService", "makeService"]
 
 _OTHER_DESCRIPTORS = 64
 
@@ -72,39 +67,28 @@ class RedCouchService(MultiService):
 
     _log = Logger()
 
-    def __init__(
-        self,
-        backend: IStorageBackend,
-        factory: ConnectionFactory,
-        endpoints: list[str],
-        storage: str,
-        drain_timeout: float,
-        reactor: Any,
-        listen: Listen,
-        fail: Callable[[str], None],
-    ) -> None:
+    def __init__(self, bridge: Bridge, options: Mapping[str, Any], reactor: Any) -> None:
+        """@param bridge: what serves clients in this process."""
         super().__init__()
-        self._backend = backend
-        self._factory = factory
-        self._endpoints = endpoints
+        self._backend = bridge.backend
+        self._factory = bridge.factory
+        self._endpoints = endpoints_of(options)
         #: Ports from which nobody is accepted for now.
         self._held: list[Any] = []
-        self._adopter = Adopter(factory, reactor)
+        self._adopter = Adopter(bridge.factory, reactor)
         #: See L{Successor<redcouch.handover.succession.Successor>}.
         self.adopters: Sequence[str] = ()
         #: See L{Successor<redcouch.handover.succession.Successor>}.
         self.renewed: Callable[[], None] = lambda: None
-        self._storage = storage
-        self._drain_timeout = drain_timeout
+        self._storage: str = options["storage"]
+        self._drain_timeout: float = options["drain-timeout"]
         self._reactor = reactor
-        self._listen = listen
-        self._fail = fail
+        self._listen = bridge.listen
+        self._fail = bridge.fail
         #: Whether this is the whole service, and not a worker in it.
         self.is_whole = True
-        #: Looks whether the storage takes writes; C{None} where nobody asks.
-        self.write_probe: WriteProbe | None = None
-        #: Keeps the inventory of who speaks memcached.
-        self.usage_recorder: UsageRecorder | None = None
+        self._write_probe = None if options["http"] is None else bridge.status_source.write_probe
+        self._usage_recorder = bridge.usage_recorder
         #: Tells the service manager how things stand.
         self.tell: Tell = nobody
 
@@ -129,10 +113,10 @@ class RedCouchService(MultiService):
                 storage=redact(self._storage),
                 workers=1,
             )
-        if self.usage_recorder is not None:
-            self.usage_recorder.start(self._factory.connections)
-        if self.write_probe is not None:
-            self.write_probe.start()
+        if self._usage_recorder is not None:
+            self._usage_recorder.start(self._factory.connections)
+        if self._write_probe is not None:
+            self._write_probe.start()
         maybeDeferred(self._backend.start).addErrback(self._cannot_start)
 
     def _cannot_start(self, failure: Failure) -> None:
@@ -198,30 +182,12 @@ class RedCouchService(MultiService):
         if giver:
             giver.stop()
             self._log.info("{given} clients go on in the next process", given=giver.given)
-        if self.usage_recorder is not None:
-            await for_at_most(LAST_WORDS, self.usage_recorder.stop(), self._reactor)
-        if self.write_probe is not None:
-            self.write_probe.stop()
+        if self._usage_recorder is not None:
+            await for_at_most(LAST_WORDS, self._usage_recorder.stop(), self._reactor)
+        if self._write_probe is not None:
+            self._write_probe.stop()
         stopped = maybeDeferred(self._backend.stop)
         await stopped.addErrback(partial(self._log.failure, "The storage could not stop"))
-
-
-def service_of(bridge: Bridge, options: Mapping[str, Any], reactor: Any) -> RedCouchService:
-    """The service that starts and stops what serves clients in this process."""
-    service = RedCouchService(
-        bridge.backend,
-        bridge.factory,
-        endpoints_of(options),
-        options["storage"],
-        options["drain-timeout"],
-        reactor,
-        bridge.listen,
-        bridge.fail,
-    )
-    service.usage_recorder = bridge.usage_recorder
-    if options["http"] is not None:
-        service.write_probe = bridge.status_source.write_probe
-    return service
 
 
 class _BackgroundStart(MultiService):
@@ -280,7 +246,7 @@ def _make_service(options: Options) -> MultiService:
         shared = shared_ports(options)
         listen = partial(listening_service, reload=reload, shared_ports=shared, inherited=inherited)
         bridge = make_bridge(options, reactor, Role(_fail(reactor), listen, reload))
-        served = service_of(bridge, options, reactor)
+        served = RedCouchService(bridge, options, reactor)
         renew = restart
     served.tell = tell
     waker: Any = reactor

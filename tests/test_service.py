@@ -427,16 +427,21 @@ class ServiceTests(SynchronousTestCase):
         self.service = self.make(lambda endpoint, factory: Listening(self.events, endpoint))
 
     def make(self, listen: Callable[[str, ConnectionFactory], IService]) -> RedCouchService:
-        return RedCouchService(
-            self.backend,
-            self.factory,
-            ["tcp:1", "tcp:2"],
-            "redis://u:secret@host",
-            10.0,
-            self.clock,
-            listen,
-            self.events.append,
+        bridge = mock.Mock(
+            backend=self.backend,
+            factory=self.factory,
+            listen=listen,
+            fail=self.events.append,
+            usage_recorder=None,
         )
+        options = {
+            "ports": ["tcp:1", "tcp:2"],
+            "interface": "",
+            "storage": "redis://u:secret@host",
+            "drain-timeout": 10.0,
+            "http": None,
+        }
+        return RedCouchService(bridge, options, self.clock)
 
     def connect(self) -> tuple[Any, Transport]:
         transport = Transport()
@@ -486,7 +491,7 @@ class ServiceTests(SynchronousTestCase):
 
     def test_storage_that_stands_still(self) -> None:
         """What it does not take in a second does not keep the service from ending."""
-        self.service.usage_recorder = mock.Mock(stop=Deferred)
+        self.service._usage_recorder = mock.Mock(stop=Deferred)
         self.start()
         stopped = self.service.stopService()
         self.clock.advance(0.9)

@@ -35,7 +35,7 @@ from redcouch.process.log import described
 from redcouch.process.reload import Reload
 from redcouch.results import ErrorKind
 from redcouch.server.connection import ConnectionFactory
-from redcouch.service import RedCouchService, service_of
+from redcouch.service import RedCouchService
 from redcouch.telemetry.service_status import OwnStatus
 from redcouch.telemetry.snapshot import Clients, StatsSnapshot
 from redcouch.workers.acceptor import InheritedSocket, accepting_service
@@ -171,7 +171,7 @@ class Worker:
         """Begin to serve, as the parent describes it."""
         try:
             bridge = self._make_bridge(what)
-            service = service_of(bridge, what["options"], self._reactor)
+            service = RedCouchService(bridge, what["options"], self._reactor)
             service.is_whole = False
             service.privilegedStartService()
             service.hold(what.get("held", ()))  # of a parent from before that was said: nothing
