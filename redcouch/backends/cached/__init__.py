@@ -34,15 +34,15 @@ def make_cached(
     from redcouch.backends.cached.reader import CachedReader
     from redcouch.backends.cached.table import Room
     from redcouch.backends.redis.backend import RedisBackend
-    from redcouch.backends.redis.cluster import make_parts
+    from redcouch.backends.redis.cluster import make_cluster
 
     context.counts.update(dict.fromkeys(COUNTS, 0))
     make_link = partial(TrackedLink, room=Room(location.cache, context.counts))
     reader = CachedReader(codec, context.counts, of_nodes=location.cluster)
     inner: IStorageBackend
     if location.cluster:
-        router, inner = make_parts(location, codec, context, reactor, make_link)
-        read = ClusterReader(reader, router, codec.layout).read
+        inner = cluster = make_cluster(location, codec, context, reactor, make_link)
+        read = ClusterReader(reader, cluster.router, codec.layout).read
     else:
         link = make_link(location, reactor, codec.scripts)
         link.meter = context.meter

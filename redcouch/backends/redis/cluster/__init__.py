@@ -13,34 +13,24 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from redcouch.backends.redis.cluster.router import Router
+    from redcouch.backends.redis.cluster.backend import ClusterBackend
     from redcouch.backends.redis.connection import RedisConnection
     from redcouch.backends.redis.script_codec import ScriptCodec
     from redcouch.backends.redis.url import RedisLocation
-    from redcouch.interfaces import BackendContext, IStorageBackend
+    from redcouch.interfaces import BackendContext
 
 
 def make_cluster(
-    location: RedisLocation, codec: ScriptCodec, context: BackendContext, reactor: Any
-) -> IStorageBackend:
-    """The backend for a cluster, whose connections use this reactor."""
-    from redcouch.backends.redis.connection import RedisConnection
-
-    return make_parts(location, codec, context, reactor, RedisConnection)[1]
-
-
-def make_parts(
     location: RedisLocation,
     codec: ScriptCodec,
     context: BackendContext,
     reactor: Any,
-    make_link: Callable[..., RedisConnection],
-) -> tuple[Router, IStorageBackend]:
-    """The router too, with links of a kind of one's own."""
+    *make_link: Callable[..., RedisConnection],
+) -> ClusterBackend:
+    """The backend for a cluster, whose connections use this reactor, made as L{Router} has it."""
     from redcouch.backends.redis.cluster.backend import ClusterBackend
     from redcouch.backends.redis.cluster.router import Router
     from redcouch.backends.redis.scripts import CLUSTER_SCRIPTS
 
-    router = Router(location, reactor, CLUSTER_SCRIPTS, context.counts, context.meter, make_link)
-    backend: IStorageBackend = ClusterBackend(router, codec, context)
-    return router, backend
+    router = Router(location, reactor, CLUSTER_SCRIPTS, context.counts, context.meter, *make_link)
+    return ClusterBackend(router, codec, context)

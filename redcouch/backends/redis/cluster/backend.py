@@ -40,7 +40,7 @@ class ClusterBackend(BaseBackend):
         exchange = SlotExchange(router)
         admin = ClusterAdmin(router, exchange, codec, context)
         super().__init__(router, codec.packers, exchange, admin, codec.advertised_key)
-        self._router = router
+        self.router = router
         self._table = router.table
         self._codec = codec
         self._slots = ItemSlots(codec.layout.prefix)
@@ -67,8 +67,8 @@ class ClusterBackend(BaseBackend):
 
     def _split(self, commands: Sequence[Command], answer: Answer) -> None:
         """Give each master its part."""
-        if self._router.is_early:
-            self._router.first_attempt().addCallback(lambda _: self.perform(commands, answer))
+        if self.router.is_early:
+            self.router.first_attempt().addCallback(lambda _: self.perform(commands, answer))
             return
         pack = self._packers_for(commands)
         table, slots = self._table, self._slots
@@ -107,7 +107,7 @@ class ClusterBackend(BaseBackend):
     def recover(self, part: _Part, replies: Sequence[Any] | None) -> None:
         """Repeat what a part of a batch has not done (C{None}: all of it), and finish it."""
         by_key: dict[bytes, list[_Piece]] = {}
-        for piece in part.pieces(self._router, replies):
+        for piece in part.pieces(self.router, replies):
             by_key.setdefault(piece.key, []).append(piece)
         finished = gatherResults(
             [
@@ -132,8 +132,8 @@ class ClusterBackend(BaseBackend):
         for piece in pieces:
             if not piece.payload:
                 piece.payload, piece.expected, _ = self._pack_among(commands, piece.command)
-        await self._router.settle(slot, pieces, first)
-        exchange = KeyExchange(self._router, slot)
+        await self.router.settle(slot, pieces, first)
+        exchange = KeyExchange(self.router, slot)
         read: Read = [piece.read() for piece in pieces]
         try:
             results = await Completion(exchange, self._codec).complete(commands, read)

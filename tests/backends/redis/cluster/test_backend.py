@@ -107,7 +107,7 @@ class ClusterTests(ClusterCase):
 
     async def test_flush_of_what_moves(self) -> None:
         """An item goes too that comes to where C{flush_all} has looked."""
-        first, *_, last = self.storage._router.masters
+        first, *_, last = self.storage.router.masters
         nodes = {node.port: node for node in self.cluster.masters}
         target, source = (nodes[port] for (_, port), _ in (first, last))
         keys = (b"k%d" % number for number in range(100))
@@ -144,7 +144,7 @@ class ClusterTests(ClusterCase):
         page = await self.do(Dump())
         for node in self.cluster.masters:  # another Redis would leave keys out from there on
             node.ask("CLIENT", "KILL", "TYPE", "normal")
-        links = [link for _, link in self.storage._router.masters]
+        links = [link for _, link in self.storage.router.masters]
         await eventually_in_reactor(
             lambda: all(link.times_connected > 1 and link.state is State.UP for link in links)
         )

@@ -96,7 +96,7 @@ class OneNodeTests(RedisCase):
     async def test_for_good(self) -> None:
         """What cannot be done within the timeout fails, and was not done."""
         storage: Any = self.storage
-        router = storage._router
+        router = storage.router
         self.patch(router, "_location", replace(router._location, timeout=0.4))
         self.script |= {b"a": [DOWN] * 1000}
         began = reactor.seconds()
@@ -205,7 +205,7 @@ class LeftBehindTests(RedisCase):
         """Make a storage that is told of these nodes."""
         hosts = ",".join(f"127.0.0.1:{port}" for port in seeds)
         storage: Any = await self.connect(f"redis+cluster://{hosts}")
-        self.router = storage._router
+        self.router = storage.router
         await eventually_in_reactor(lambda: self.router.table[0] is not None)
 
     def masters(self) -> tuple[int, ...]:
