@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from redcouch.commands import VERBS
 from redcouch.http.collect import View
-from redcouch.http.metrics import exposition, metric_names
+from redcouch.http.metrics import CACHE, CLUSTER, STORAGE, WARM, exposition
 from redcouch.http.processes import ProcessUsage
 from redcouch.telemetry.counters import Counters
 from redcouch.telemetry.service_status import SlotStatus, WorkerStatus
@@ -25,29 +26,34 @@ _DASHBOARD = _ROOT / "contrib/grafana/redcouch.json"
 _MANUAL = _ROOT / "docs/metrics.md"
 
 
-def scraped() -> dict[str, dict[str, set[str]]]:
-    """Every series of a scrape: the names of the metrics, their labels, and the labels' values."""
+def families() -> list[Metric]:
+    """All that a scrape may have."""
     snapshot = StatsSnapshot(
         1, 0.0, 0.0, 0.0, Counters(), {"text": Counters(), "binary": Counters()}
     )
-    warm = ("warm_hits", "warm_pulled", "warm_misses", "warm_errors")
-    cache = ("cache_hits", "cache_misses", "cache_invalidations", "cache_bytes")
-    cluster = ("cluster_redirections", "cluster_repetitions", "cluster_refreshes")
-    snapshot.storage = dict.fromkeys((*warm, *cache, *cluster), 1)
+    snapshot.storage = dict.fromkeys((*WARM, *CACHE, *CLUSTER), 1)
     place = SlotStatus(1, WorkerStatus(1, True, "", 0, 0))
-    names = ["curr_items", "bytes", "limit_maxbytes", "evictions", "reclaimed"]
-    names += ["warm_barred", "warm_ended", "warm_left", "warm_stage"]
-    names += ["cluster_masters", "cluster_masters_down", "cluster_slots_unserved"]
     traffic = {"since": 1, "known": {}, "command": [{"name": "get", "last": 2}]}
     used = ProcessUsage(0.0, 0, 0, 0.0)
-    view = View(snapshot, [(place, used)], dict.fromkeys(names, 1), traffic=traffic)
+    view = View(snapshot, [(place, used)], dict.fromkeys(STORAGE, 1), traffic=traffic)
+    return [*text_string_to_metric_families(exposition(view, 10).decode())]
+
+
+def scraped() -> dict[str, dict[str, set[str]]]:
+    """Every series of a scrape: the names of the metrics, their labels, and the labels' values."""
     found: dict[str, dict[str, set[str]]] = {}
-    for family in text_string_to_metric_families(exposition(view, 10).decode()):
+    for family in families():
         for sample in family.samples:
             labels = found.setdefault(sample.name, {})
             for label, value in sample.labels.items():
                 labels.setdefault(label, set()).add(value)
     return found
+
+
+def metric_names() -> list[str]:
+    """Of those that are ours."""
+    ours = [family for family in families() if family.name.startswith("redcouch_")]
+    return [family.name + ("_total" if family.type == "counter" else "") for family in ours]
 
 
 def check(expression: str) -> None:

@@ -63,25 +63,6 @@ def exposition(view: View, limit: int) -> bytes:
     return generate_latest(registry)
 
 
-def metric_names() -> dict[str, str]:
-    """What each of our metrics is about, by its name; for the documents."""
-    from redcouch.http.processes import ProcessUsage
-    from redcouch.telemetry.service_status import SlotStatus, WorkerStatus
-    from redcouch.telemetry.snapshot import StatsSnapshot
-
-    place = SlotStatus(1, WorkerStatus(1, True, "", 0, 0))
-    snapshot = StatsSnapshot(
-        0, 0.0, 0.0, 0.0, Counters(), storage=dict.fromkeys((*_WARM, *_CACHE, *_CLUSTER), 0)
-    )
-    view = View(snapshot, [(place, ProcessUsage(0.0, 0, 0, 0.0))], {})
-    view.statistics = dict.fromkeys(_STORAGE, 0)
-    view.traffic = {"since": 0, "known": {}, "command": []}
-    return {
-        metric.name + ("_total" if metric.type == "counter" else ""): metric.documentation
-        for metric in _Collected(view, 0).collect()
-    }
-
-
 class _Collected(Collector):
     """Gives what has been seen already."""
 
@@ -178,11 +159,11 @@ class _Collected(Collector):
 
     def _storage(self) -> Iterator[Metric]:
         """Nothing where it cannot be asked: a zero would look like an empty Redis."""
-        for there, (name, documentation) in _STORAGE.items():
+        for there, (name, documentation) in STORAGE.items():
             if there in self._view.statistics:
                 make = _count if there in _COUNTED else _one
                 yield make(f"redcouch_{name}", documentation, self._view.statistics[there])
-        for there, documentation in (_WARM | _CLUSTER | _CACHE).items():
+        for there, documentation in (WARM | CLUSTER | CACHE).items():
             if there in self._view.snapshot.storage:
                 make = _one if there == "cache_bytes" else _count
                 yield make(f"redcouch_{there}", documentation, self._view.snapshot.storage[there])
@@ -230,7 +211,7 @@ _WORKERS = {
 
 _COUNTED_OF_WORKERS = ("worker_restarts", "worker_cpu_seconds")
 
-_STORAGE = {
+STORAGE = {
     "curr_items": ("storage_items", "Keys in the database of the items."),
     "bytes": ("storage_memory_bytes", "Memory the storage uses."),
     "limit_maxbytes": ("storage_memory_limit_bytes", "Memory the storage may use."),
@@ -255,13 +236,13 @@ _STORAGE = {
 _COUNTED = ("evictions", "reclaimed")
 """What of that is counted up, and not as it is now."""
 
-_CLUSTER = {
+CLUSTER = {
     "cluster_redirections": "Requests that a node of the cluster sent to another one.",
     "cluster_repetitions": "Requests sent again because a node could not serve them yet.",
     "cluster_refreshes": "Times that the cluster was asked which node serves which slots.",
 }
 
-_WARM = {
+WARM = {
     "warm_hits": "Keys read that the storage had, with an old memcached behind it.",
     "warm_pulled": "Items brought over from the old memcached.",
     "warm_misses": "Keys read that neither had.",
@@ -269,7 +250,7 @@ _WARM = {
 }
 
 
-_CACHE = {
+CACHE = {
     "cache_hits": "Keys read that were answered from the processes' own memory.",
     "cache_misses": "Keys read of which the storage was asked, with a cache.",
     "cache_invalidations": "Items dropped from memory because they had changed.",
