@@ -113,15 +113,12 @@ class Adopter:
         self._factory = factory
         self._reactor = reactor
         self._listener: Listener | None = None
-        #: The address at which it does.
-        self.name = ""
 
     def start(self) -> str:
         """Begin; gives the address."""
         if self._listener is None:
-            self.name = private_name()
-            self._listener = Listener(self.name, self._channel, self._reactor)
-        return self.name
+            self._listener = Listener(private_name(), self._channel, self._reactor)
+        return self._listener.name
 
     def stop(self) -> None:
         """Adopt no more."""

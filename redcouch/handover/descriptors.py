@@ -102,6 +102,7 @@ class Listener:
 
     def __init__(self, name: str, make: Callable[[], Protocol], reactor: Any) -> None:
         """@raise OSError: somebody else has the address."""
+        self.name = name
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             self._socket.bind(name)

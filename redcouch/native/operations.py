@@ -17,6 +17,7 @@ from redcouch.backends.redis.layout import (
     read_item,
     read_number,
 )
+from redcouch.backends.redis.script_arguments import pack_number
 from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.scripts import strings as string_scripts
 from redcouch.errors import ConfigurationError
@@ -111,7 +112,7 @@ class Operations:
             b"%d" % flags,
             *_expiry(ttl),
             mode.encode(),
-            _number(compare),
+            pack_number(compare),
             b"",
         )
         return self._call("STORE", key, arguments, _read_token)
@@ -132,7 +133,7 @@ class Operations:
 
     def delete(self, key: str | bytes, compare: int | None) -> Call[bool]:
         """Remove an item."""
-        return self._call("DELETE", key, (_number(compare),), lambda reply: reply == 1)
+        return self._call("DELETE", key, (pack_number(compare),), lambda reply: reply == 1)
 
     def touch(self, key: str | bytes, ttl: float | None) -> Call[bool]:
         """Give an item a new time to live."""
@@ -149,7 +150,7 @@ class Operations:
             mode.encode(),
             *(b"%d" % half for half in divmod(delta, _HALF)),
             b"",
-            _number(initial),
+            pack_number(initial),
             self._layout.field,
             *_expiry(ttl),
             *(b"",) * 4,
@@ -159,10 +160,6 @@ class Operations:
 
 def _bytes(text: str | bytes) -> bytes:
     return text.encode() if isinstance(text, str) else text
-
-
-def _number(number: int | None) -> bytes:
-    return b"" if number is None else b"%d" % number
 
 
 def _expiry(ttl: float | None) -> tuple[bytes, bytes]:

@@ -100,16 +100,15 @@ class ServerDirectory:
 
 def choose_directory(directory: str | None) -> ServerDirectory:
     """The place for items that are kept in a directory; C{None} for a temporary one."""
-    if directory is None:
-        temporary = _temporary_directory()
-        return ServerDirectory(temporary, os.path.join(temporary, SOCKET), temporary)
-    directory = os.path.normpath(directory)
-    lock = os.path.join(directory, LOCK)
-    socket = os.path.join(directory, SOCKET)
-    if _fits(socket):
-        return ServerDirectory(directory, socket, lock=lock)
+    lock = ""
+    if directory is not None:
+        directory = os.path.normpath(directory)
+        lock = os.path.join(directory, LOCK)
+        socket = os.path.join(directory, SOCKET)
+        if _fits(socket):
+            return ServerDirectory(directory, socket, lock=lock)
     temporary = _temporary_directory()
-    return ServerDirectory(directory, os.path.join(temporary, SOCKET), temporary, lock)
+    return ServerDirectory(directory or temporary, os.path.join(temporary, SOCKET), temporary, lock)
 
 
 def _temporary_directory() -> str:
