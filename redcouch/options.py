@@ -83,16 +83,22 @@ def _one_line(text: str) -> str:
     return text
 
 
-def _reader(option: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Reads an option's value; says which option it is where that is wrong."""
+def _parameter(
+    name: str,
+    default: Any,
+    text: str,
+    read: Callable[[str], Any] = str,
+    short: str | None = None,
+) -> list[Any]:
+    """An option with a value, as Twisted takes it; of one that is wrong it says which it is."""
 
-    def read_option(text: str) -> Any:
+    def read_option(value: str) -> Any:
         try:
-            return read(text)
+            return read(value)
         except ValueError as error:
-            raise UsageError(f"--{option} {text!r}: {error}") from None
+            raise UsageError(f"--{name} {value!r}: {error}") from None
 
-    return read_option
+    return [name, short, default, text, read_option]
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
@@ -168,142 +174,128 @@ class Options(UsageOptions):
     longdesc = "The memcached protocols, served from Redis."
 
     optParameters = [  # noqa: RUF012 - Twisted's way
-        [
+        _parameter(
             "interface",
-            None,
             "127.0.0.1",
             "Address to listen on, for a --port that is a number. 0.0.0.0 is all of IPv4.",
-            _reader("interface", _one_line),
-        ],
-        [
+            _one_line,
+        ),
+        _parameter(
             "storage",
-            "s",
             None,
             f"Storage URL. Default: the environment variable {STORAGE_VARIABLE}, "
             f"else {DEFAULT_STORAGE}. Schemes are listed below.",
-        ],
-        [
+            short="s",
+        ),
+        _parameter(
             "on-outage",
-            None,
             "error",
             "What reads are told while the storage is away: error (SERVER_ERROR), or miss. "
             "Writes are told the error in any case.",
-            _reader("on-outage", _one_of("error", "miss")),
-        ],
-        [
+            _one_of("error", "miss"),
+        ),
+        _parameter(
             "max-connections",
-            "c",
             1024,
             "Clients at a time. One more is told so and closed.",
-            _reader("max-connections", _count),
-        ],
-        [
+            _count,
+            short="c",
+        ),
+        _parameter(
             "idle-timeout",
-            None,
             0,
             "Seconds until a silent client is closed. 0 is never.",
-            _reader("idle-timeout", _seconds),
-        ],
-        [
+            _seconds,
+        ),
+        _parameter(
             "max-item-size",
-            "I",
             "1m",
             "Largest item, in bytes or with k or m (1k to 1024m), counted as memcached counts "
             "it: value, key and about 60 bytes. In Redis up to 256m in hex, 512m with encoding=raw "
             "or layout=string.",
-            _reader("max-item-size", _size),
-        ],
-        [
+            _size,
+            short="I",
+        ),
+        _parameter(
             "memory-limit",
-            None,
             "256m",
             "What requests and replies of all clients may take, in bytes or with k, m or g (at "
             "least 16m). Past it, clients that ask for much wait until others have taken theirs. "
             "Of several workers, each has its share.",
-            _reader("memory-limit", _memory),
-        ],
-        [
+            _memory,
+        ),
+        _parameter(
             "drain-timeout",
-            None,
             10,
             "Seconds that clients have to finish when the service ends.",
-            _reader("drain-timeout", _seconds),
-        ],
-        [
+            _seconds,
+        ),
+        _parameter(
             "workers",
-            "w",
             1,
             "Processes that serve the clients together, or auto for one per available CPU. "
             "With more than one, this process opens the ports and looks after the workers.",
-            _reader("workers", _workers),
-        ],
-        [
+            _workers,
+            short="w",
+        ),
+        _parameter(
             "auth-file",
-            None,
             None,
             "File of user:password lines (a password may be a bcrypt hash, as htpasswd -B makes "
             "it). Clients then have to authenticate: SASL PLAIN in the binary protocol, the "
             "first set in text. Read again on SIGHUP, as the files of certificates are. Default: "
             "nobody is asked.",
-        ],
-        [
+        ),
+        _parameter(
             "tls-cert",
-            None,
             None,
             "File of a certificate (PEM, with what leads to its authority): every --port that is "
             "a number then speaks TLS, 1.2 at least. Default: none does.",
-        ],
-        [
+        ),
+        _parameter(
             "tls-key",
             None,
-            None,
             "File of the key of --tls-cert. Default: it is in that file, too.",
-        ],
-        [
+        ),
+        _parameter(
             "tls-client-ca",
-            None,
             None,
             "File of authorities: only clients with a certificate of theirs are let in. "
             "Default: clients need none.",
-        ],
-        [
+        ),
+        _parameter(
             "log-format",
-            None,
             "text",
             "text, or json: one object a line, for machines that read the log.",
-            _reader("log-format", _one_of("text", "json")),
-        ],
-        [
+            _one_of("text", "json"),
+        ),
+        _parameter(
             "http",
-            None,
             None,
             "Serve a status page, /metrics for Prometheus, /healthz and /readyz here: a port "
             "number, which is on 127.0.0.1 then, or a Twisted endpoint. Default: nowhere.",
-            _reader("http", _http),
-        ],
-        [
+            _http,
+        ),
+        _parameter(
             "client-names",
-            None,
             None,
             "File of names for clients that the status page shows: lines with an address or a "
             "network, and a name behind it. Read again on SIGHUP. Default: they have none.",
-        ],
-        [
+        ),
+        _parameter(
             "inventory-separator",
-            None,
             ":",
             "What ends the part of a key that the inventory of traffic and stats detail name.",
-            _reader("inventory-separator", _one_line),
-        ],
-        [
+            _one_line,
+        ),
+        _parameter(
             "version-string",
-            None,
             None,
             f"What the version command says. Without it, client libraries are told {VERSION}, and "
             "a line that ends without CR, as people type it, what stands here. "
             f"[default: RedCouch {__version__}]",
-            _reader("version-string", _one_line),
-        ],
+            _one_line,
+        ),
     ]
 
     optFlags = [  # noqa: RUF012 - Twisted's way
