@@ -124,26 +124,22 @@ class RedCouchService(MultiService):
         if self.running:
             self._fail(f"the storage could not start: {failure.getErrorMessage()}")
 
-    # -- following, and being followed: see redcouch.handover ----------------------------------
+    # -- following, and being followed: L{Successor<redcouch.handover.succession.Successor>} -----
 
     def listening(self) -> list[tuple[str, Any]]:
-        """See L{Successor<redcouch.handover.succession.Successor>}."""
         services: Any = self.services
         return [(given, one.port) for given, one in zip(self._endpoints, services, strict=True)]
 
     def hold(self, endpoints: Collection[str]) -> None:
-        """See L{Successor<redcouch.handover.succession.Successor>}."""
         self._held = [port for place, port in self.listening() if place in endpoints]
         for port in self._held:
             port.stopReading()
 
     def accept(self) -> None:
-        """See L{Successor<redcouch.handover.succession.Successor>}."""
         while self._held:
             self._held.pop().startReading()
 
     def able(self) -> Deferred[Sequence[str]]:
-        """See L{Successor<redcouch.handover.succession.Successor>}."""
         return Deferred.fromCoroutine(self._be_able())
 
     async def _be_able(self) -> Sequence[str]:

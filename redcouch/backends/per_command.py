@@ -43,19 +43,15 @@ class PerCommandBackend:
     """Override the methods below C{statistics}; the rest has sensible answers."""
 
     def start(self) -> Deferred[None]:
-        """See L{IStorageBackend}."""
         return succeed(None)
 
     def stop(self) -> Deferred[None]:
-        """See L{IStorageBackend}."""
         return succeed(None)
 
     def health(self) -> Health:
-        """See L{IStorageBackend}."""
         return Health(True)
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
-        """See L{IStorageBackend}."""
         return succeed({})
 
     def get(self, key: bytes) -> Any:
@@ -127,7 +123,6 @@ class PerCommandBackend:
     # -- a batch as method calls -------------------------------------------------------------
 
     def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
-        """See L{IStorageBackend}."""
         return Deferred.fromCoroutine(self._execute(commands))
 
     async def _execute(self, commands: Sequence[Command]) -> list[Result]:

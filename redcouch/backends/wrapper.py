@@ -52,25 +52,20 @@ class BackendWrapper:
     # -- IStorageBackend ---------------------------------------------------------------------
 
     def start(self) -> Deferred[None]:
-        """See L{IStorageBackend}."""
         return self._inner.start()
 
     def stop(self) -> Deferred[None]:
-        """See L{IStorageBackend}."""
         return self._inner.stop()
 
     def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
-        """See L{IStorageBackend}."""
         answered: Deferred[list[Result]] = Deferred()
         self.perform(commands, answered.callback)
         return answered
 
     def health(self) -> Health:
-        """See L{IStorageBackend}."""
         return self._inner.health()
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
-        """See L{IStorageBackend}."""
         return self._inner.statistics()
 
     def limit_memory(self, size: int) -> Deferred[bool]:

@@ -355,24 +355,20 @@ class Supervisor(MultiService):
             return self._storage.limit_memory(size)
         return succeed(False)
 
-    # -- following, being followed, and both for each worker: see redcouch.handover ------------
+    # -- L{Successor<redcouch.handover.succession.Successor>}, and the same for each worker -------
 
     def listening(self) -> list[tuple[str, Any]]:
-        """See L{Successor<redcouch.handover.succession.Successor>}."""
         return list(zip(self._endpoints, self._ports, strict=True))
 
     def hold(self, endpoints: Collection[str]) -> None:
-        """See L{Successor<redcouch.handover.succession.Successor>}."""
         self._held = endpoints
 
     def accept(self) -> None:
-        """See L{Successor<redcouch.handover.succession.Successor>}."""
         self._held = ()
         for slot in self._slots:
             slot.tell("accept")
 
     def able(self) -> Deferred[Sequence[str]]:
-        """See L{Successor<redcouch.handover.succession.Successor>}."""
         return Deferred.fromCoroutine(self._be_able())
 
     async def _be_able(self) -> Sequence[str]:

@@ -173,7 +173,6 @@ class OriginBackend(BackendWrapper):
     # -- IStorageBackend ---------------------------------------------------------------------
 
     def start(self) -> Deferred[None]:
-        """See L{IStorageBackend}."""
         self._progress.start()
         started = maybeDeferred(super().start)
         self._stages.start()
@@ -204,7 +203,6 @@ class OriginBackend(BackendWrapper):
             batch.callback(None)
 
     def stop(self) -> Deferred[None]:
-        """See L{IStorageBackend}."""
         self._stopped = True
         self._cancel_timer()
         self._let_begin()
@@ -230,7 +228,6 @@ class OriginBackend(BackendWrapper):
         return replace(health, impaired=health.impaired and served)
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
-        """See L{IStorageBackend}."""
         return Deferred.fromCoroutine(self._statistics(super().statistics()))
 
     async def _statistics(self, of_storage: Awaitable[Mapping[str, int]]) -> Mapping[str, int]:
