@@ -203,8 +203,8 @@ class Supervisor(MultiService):
         reload: Reload,
         reactor: Any,
         fail: Callable[[str], None],
-        listen: Callable[[str], Any] | None = None,
-        workers_url: str | None = None,
+        listen: Callable[[str], Any],
+        workers_url: str,
     ) -> None:
         """
         @param options: those of C{twistd redcouch}, for the workers.
@@ -216,10 +216,10 @@ class Supervisor(MultiService):
         @param reload: reads all again; the workers are told here.
         @param fail: ends the whole service.
         @param listen: opens the port of an endpoint string.
-        @param workers_url: the storage URL of the workers, if it is not that in the options.
+        @param workers_url: the storage URL of the workers.
         """
         super().__init__()
-        self._listen = listen or partial(listening_port, reactor=reactor, reload=reload)
+        self._listen = listen
         #: Tells the service manager how things stand.
         self.tell: Tell = nobody
         self._options = options
@@ -257,9 +257,7 @@ class Supervisor(MultiService):
         self._stopping = False
         self._vacant: Deferred[None] | None = None
         self._fork_server: ForkServer | None = None
-        self._worker_options = dict(options)
-        if workers_url is not None:
-            self._worker_options["storage"] = workers_url
+        self._worker_options = {**options, "storage": workers_url}
 
     # -- start -------------------------------------------------------------------------------
 

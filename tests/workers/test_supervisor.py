@@ -140,7 +140,8 @@ class SupervisorTests(SynchronousTestCase):
             self.reload,
             self.machine,
             self.failed.append,
-            workers_url=workers_url,
+            lambda endpoint: None,
+            workers_url or "redis://:secret@host/0",
         )
         service.privilegedStartService()
         service.startService()
