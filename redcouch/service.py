@@ -37,7 +37,7 @@ from redcouch.handover.clients import Adopter, Giver
 from redcouch.handover.succession import Inherited, Restart, Succession
 from redcouch.limits import HTTP_CONNECTIONS
 from redcouch.options import FLAGS, Options, endpoints_of
-from redcouch.process.clock import LAST_WORDS, for_at_most, keep_steady
+from redcouch.process.clock import LAST_WORDS, cancel, for_at_most, keep_steady
 from redcouch.process.log import OwnLog
 from redcouch.process.reload import Reload
 from redcouch.process.systemd import Tell, nobody, notifier
@@ -173,8 +173,7 @@ class RedCouchService(MultiService):
             self._log.info("Waiting for {waiting} clients to finish", waiting=waiting)
         timer = self._reactor.callLater(self._drain_timeout, self._factory.abort)
         await drained
-        if timer.active():
-            timer.cancel()
+        cancel(timer)
         if giver:
             giver.stop()
             self._log.info("{given} clients go on in the next process", given=giver.given)

@@ -41,6 +41,12 @@ async def for_at_most(seconds: float, waited: Awaitable[Any], clock: Any) -> Non
         await done.addTimeout(seconds, clock)
 
 
+def cancel(call: Any) -> None:
+    """Cancel a delayed call, unless it is over or has never been made."""
+    if call is not None and call.active():
+        call.cancel()
+
+
 def keep_steady(reactor: Any) -> None:
     """Let a reactor go by L{uptime}, unless something is due already by the clock that it has."""
     if not reactor.getDelayedCalls():

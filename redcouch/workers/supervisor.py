@@ -23,6 +23,7 @@ from redcouch.errors import ConfigurationError
 from redcouch.handover.descriptors import POSSIBLE
 from redcouch.handover.succession import Inherited
 from redcouch.interfaces import IBoundedBackend, IStorageBackend
+from redcouch.process.clock import cancel
 from redcouch.process.reload import Reload
 from redcouch.process.systemd import Tell, nobody
 from redcouch.server.listeners import opening, server_endpoint, with_port
@@ -423,8 +424,7 @@ class Supervisor(MultiService):
         last_resort = self._reactor.callLater(self._drain_timeout + GRACE, self._kill_in, slot)
         while slot.worker is not None:
             await deferLater(self._reactor, _LOOK)
-        if last_resort.active():
-            last_resort.cancel()
+        cancel(last_resort)
         self._beside.remove(slot)
         return not self._stopping
 
@@ -521,8 +521,7 @@ class Supervisor(MultiService):
         last_resort = self._reactor.callLater(self._drain_timeout + GRACE, self._kill)
         self._look_whether_vacant()
         await vacant
-        if last_resort.active():
-            last_resort.cancel()
+        cancel(last_resort)
 
     def _look_whether_vacant(self) -> None:
         vacant = self._vacant

@@ -30,6 +30,7 @@ from redcouch.backends.embedded import guard
 from redcouch.backends.embedded.directory import ServerDirectory
 from redcouch.backends.embedded.ping import LOADING, LOCKED, PONG, ping
 from redcouch.errors import ConfigurationError
+from redcouch.process.clock import cancel
 
 FIRST_POLL = 0.02
 LAST_POLL = 0.25
@@ -279,9 +280,3 @@ class PrivateServer:
             )
         self._restarting = self._reactor.callLater(self._delay, self._launch)
         self._delay = min(self._delay * 2, LAST_DELAY)
-
-
-def cancel(call: Any) -> None:
-    """Cancel a delayed call that may be over."""
-    if call.active():
-        call.cancel()

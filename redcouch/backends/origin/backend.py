@@ -69,6 +69,7 @@ from redcouch.memcached_client import protocol as wire
 from redcouch.memcached_client.pool import OriginPool
 from redcouch.memcached_client.time_budget import TimeBudget
 from redcouch.memcached_client.twisted_client import GRACE, OriginNode
+from redcouch.process.clock import cancel
 from redcouch.results import Failed, Listed, Outcome, Result
 from redcouch.urls import redact
 from redcouch.value_lines import Lines
@@ -196,15 +197,14 @@ class OriginBackend(BackendWrapper):
         await turn
 
     def _let_begin(self) -> None:
-        if self._waited is not None and self._waited.active():
-            self._waited.cancel()
+        cancel(self._waited)
         waiting, self._waiting = self._waiting, None
         for batch in waiting or ():
             batch.callback(None)
 
     def stop(self) -> Deferred[None]:
         self._stopped = True
-        self._cancel_timer()
+        cancel(self._timer)
         self._let_begin()
         self._progress.stop()
         self._old.stop()
@@ -638,7 +638,7 @@ class OriginBackend(BackendWrapper):
             return
         self._ended = True
         self._unsure.clear()
-        self._cancel_timer()
+        cancel(self._timer)
         self._old.stop()
         self._log.error(
             "Nothing is fetched from the old memcached any more, and nothing told to it "
@@ -653,10 +653,6 @@ class OriginBackend(BackendWrapper):
         Deferred.fromCoroutine(self._old.start()).addErrback(
             lambda failure: self._log.failure("Could not begin to warm", failure)
         )
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
 
     # -- all processes together ----------------------------------------------------------------
 

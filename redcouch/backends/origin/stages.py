@@ -31,7 +31,7 @@ from redcouch.backends.fill_leases import Beat, FillState, Leave
 from redcouch.backends.origin.fetch import Execute
 from redcouch.errors import BackendError
 from redcouch.interfaces import Answer
-from redcouch.process.clock import LAST_WORDS, for_at_most
+from redcouch.process.clock import LAST_WORDS, cancel, for_at_most
 from redcouch.results import ErrorKind, Failed, Result
 
 LEASE = 5.0
@@ -172,20 +172,16 @@ class StageFollower:
     async def stop(self, unfinished: bool) -> None:
         """Look no more, and say so, unless something is left that others have to see to."""
         self._running = False
-        self._cancel()
+        cancel(self._timer)
         self._let_go(Failure(BackendError(ErrorKind.UNAVAILABLE, "the service ends")))
         if not unfinished:
             with suppress(BackendError):  # it counts as gone in a while
                 await for_at_most(LAST_WORDS, self._ask([Leave(self.member)]), self._clock)
 
-    def _cancel(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-
     def _look_now(self) -> None:
         if not self._running:
             return
-        self._cancel()
+        cancel(self._timer)
         self._looking = True
         looked = Deferred.fromCoroutine(self._look())
         looked.addErrback(lambda failure: self._log.failure("Could not look", failure))
