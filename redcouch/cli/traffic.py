@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,11 @@ from redcouch.backends.redis.url import RedisLocation
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS, read_replies, tell_senseless
 from redcouch.cli.common import (
     NO,
-    give_json,
     json_option,
     reader,
     show_key,
     storage_option,
-    wants_json,
+    tell,
 )
 from redcouch.cli.storage import Storage, check, open_storage
 from redcouch.telemetry.client_names import ClientNames
@@ -60,10 +58,7 @@ def command(names: ClientNames, storage: RedisLocation) -> None:
         inventory, now = fetch(opened), opened.clock()
     for key in inventory.senseless:
         click.echo(f"redcouch: {tell_senseless(key)}", err=True)
-    if wants_json():
-        give_json(_as_json(inventory, names))
-    else:
-        _show(inventory, names, now)
+    tell(_as_json(inventory, names), _text(inventory, names, now))
     if inventory.since is None:
         raise click.exceptions.Exit(NO)
 
@@ -111,24 +106,21 @@ def show_gap(gap: tuple[float, float]) -> str:
     return f"nobody watched from {at(begin)} to {at(end)} ({ago(max(1, end - begin))})"
 
 
-def _show(inventory: Usage, names: ClientNames, now: float) -> None:
+def _text(inventory: Usage, names: ClientNames, now: float) -> str:
     if inventory.since is None or inventory.looked is None:
-        click.echo("Nothing has been noted yet.")
-        return
+        return "Nothing has been noted yet."
     looked, since = ago(now - inventory.looked), ago(now - inventory.since)
-    click.echo(f"Watched for {since} without a gap, last looked {looked} ago.")
+    lines = [f"Watched for {since} without a gap, last looked {looked} ago."]
     if inventory.gap is not None:
-        click.echo(f"Before that, {show_gap(inventory.gap)}.")
+        lines.append(f"Before that, {show_gap(inventory.gap)}.")
     for kind in KINDS:
         found = list(inventory.of(kind))
         if found:
-            click.echo(f"\n{'LAST SEEN':>12} {'SECONDS':>10}  {_TITLES[kind]}")
-            _show_names(found, names, now)
-
-
-def _show_names(found: Sequence[UsageSample], names: ClientNames, now: float) -> None:
-    for one in found:
-        click.echo(f"{ago(now - one.last) + ' ago':>12} {one.seconds:>10}  {show_name(one, names)}")
+            lines.append(f"\n{'LAST SEEN':>12} {'SECONDS':>10}  {_TITLES[kind]}")
+        for one in found:
+            when = f"{ago(now - one.last) + ' ago':>12} {one.seconds:>10}"
+            lines.append(f"{when}  {show_name(one, names)}")
+    return "\n".join(lines)
 
 
 def _as_json(inventory: Usage, names: ClientNames) -> dict[str, Any]:

@@ -5,7 +5,7 @@ whoever shows it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,16 +65,17 @@ class StatusCollector:
 
     async def view(self) -> View:
         """Everything that is counted. All is asked at once: a worker may take its time."""
-        snapshot, places = _begun(self.snapshot()), _begun(self._places())
-        statistics = _begun(_known(self._status_source.statistics))
-        traffic = _begun(_known(self._status_source.traffic))
+        snapshot = Deferred.fromCoroutine(self.snapshot())
+        places = Deferred.fromCoroutine(self._places())
+        statistics = Deferred.fromCoroutine(_known(self._status_source.statistics))
+        traffic = Deferred.fromCoroutine(_known(self._status_source.traffic))
         return View(
             await snapshot, await places, await statistics or {}, traffic=await traffic or {}
         )
 
     async def full_view(self) -> View:
         """The same, and what more there is to tell."""
-        facts = _begun(_known(self._status_source.facts))
+        facts = Deferred.fromCoroutine(_known(self._status_source.facts))
         view = await self.view()
         view.facts = await facts or {}
         return view
@@ -92,11 +93,6 @@ class StatusCollector:
 
 
 _NONE: Any = None
-
-
-def _begun(question: Coroutine[Any, Any, Any]) -> Deferred[Any]:
-    """A question that is put at once, to wait for its answer later."""
-    return Deferred.fromCoroutine(question)
 
 
 async def _known(source: Callable[[], Awaitable[Any]]) -> Any:
