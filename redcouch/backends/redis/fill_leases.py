@@ -140,7 +140,7 @@ class FillCodec:
             TakeLease: self._pack_lease,
             Fill: self._pack_fill,
             RevokeLeases: self._pack_revoke,
-            RevokeAllLeases: _always(_read_ok, b"HINCRBY", self._state, b"epoch", b"1"),
+            RevokeAllLeases: _always(read_ok, b"HINCRBY", self._state, b"epoch", b"1"),
             DenyFill: self._pack_deny,
             DenyAllFills: _always(_read_all_denied, *write(self._state, b"HSET", b"all", b"1")),
             CountDenied: _always(_read_count, b"HMGET", self._state, b"all", b"keys"),
@@ -175,7 +175,7 @@ class FillCodec:
     def _pack_deny(self, command: DenyFill) -> Packed:
         most = b"%d" % MOST_DENIED
         packed = pack_command((b"EVALSHA", self._deny, b"2", *self.keys[:2], most, *command.keys))
-        return packed, 1, _read_ok
+        return packed, 1, read_ok
 
     def _pack_list(self, command: ListDenied) -> Packed:
         some = pack_command((b"SRANDMEMBER", self._denied, b"%d" % command.most))
@@ -184,10 +184,10 @@ class FillCodec:
     def _pack_allow(self, command: AllowFill) -> Packed:
         token = b"" if command.token is None else b"%d" % command.token
         milliseconds = b"%d" % (LEASE_SECONDS * 1000)
-        return self._call(self._allow, command.key, token, milliseconds), 1, _read_ok
+        return self._call(self._allow, command.key, token, milliseconds), 1, read_ok
 
     def _pack_note(self, command: Command) -> Packed:
-        return pack_command(noting(command, self.keys)), 1, _read_ok
+        return pack_command(noting(command, self.keys)), 1, read_ok
 
     def _pack_beat(self, command: Beat) -> Packed:
         most, version = b"%d" % MOST_DENIED, b"%d" % command.version
@@ -259,7 +259,7 @@ class ItemFillCodec:
         return self._call(scripts.ITEM_FILL, command.key, *arguments), 1, _read_fill
 
     def _pack_drop(self, command: DropLease) -> Packed:
-        return pack_command((b"HDEL", self._layout.prefix + command.key, LEASE)), 1, _read_ok
+        return pack_command((b"HDEL", self._layout.prefix + command.key, LEASE)), 1, read_ok
 
 
 def _read_placed(command: PlaceLease, replies: Sequence[Any]) -> Result:
@@ -282,17 +282,18 @@ def _read_fill(command: Fill, replies: Sequence[Any]) -> Result:
     return read_outcome(reply)
 
 
-def _read_ok(command: Command, replies: Sequence[Any]) -> Result:
+def read_ok(command: Command, replies: Sequence[Any]) -> Result:
+    """What a script answers that gives a number where it is done."""
     return Outcome.OK if isinstance(replies[0], int) else read_outcome(replies[0])
 
 
 def _read_revoked(command: RevokeLeases, replies: Sequence[Any]) -> Result:
-    result = _read_ok(command, replies)
+    result = read_ok(command, replies)
     return Outcome.DELETED if result is Outcome.OK and replies[0] else result
 
 
 def _read_all_denied(command: DenyAllFills, replies: Sequence[Any]) -> Result:
-    result = _read_ok(command, replies)
+    result = read_ok(command, replies)
     return Outcome.NOT_STORED if result is Outcome.OK else result
 
 

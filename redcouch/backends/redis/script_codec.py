@@ -18,7 +18,7 @@ from functools import partial
 from math import ceil
 from typing import Any, ClassVar
 
-from redcouch.backends.redis.fill_leases import FillCodec, ItemFillCodec
+from redcouch.backends.redis.fill_leases import FillCodec, ItemFillCodec, read_ok
 from redcouch.backends.redis.layout import (
     ADVERTISED,
     CAS_COUNTER,
@@ -313,7 +313,7 @@ class ScriptCodec:
             pack_number(command.new_cas),
             b"%d" % command.flags,
         )
-        return payload, 1, _read_invalidate
+        return payload, 1, read_ok
 
     def pack_probe(self, key: bytes) -> bytes:
         """Try a read and a write of an item that no client can name; nothing stays of them."""
@@ -356,11 +356,6 @@ def read_deleted(command: Command, replies: Sequence[Any]) -> Result:
     """What the script that removes answers."""
     reply = replies[0]
     return Outcome.DELETED if reply.__class__ is int else read_outcome(reply)
-
-
-def _read_invalidate(command: Invalidate, replies: Sequence[Any]) -> Result:
-    reply = replies[0]
-    return Outcome.OK if reply.__class__ is int else read_outcome(reply)
 
 
 def _read_touch(command: Touch, replies: Sequence[Any]) -> Result:

@@ -425,9 +425,10 @@ class Router:
         redirection = read_redirection(why, asked, self._reached_at)
         self._counts[_REPEATED if redirection is None else _REDIRECTED] += 1
         if redirection is not None:
-            if redirection.asks:
-                return self._link_to(redirection.address), True
-            self._move(slot, redirection.address)
+            once, address = redirection
+            if once:
+                return self._link_to(address), True
+            self._move(slot, address)
         owner = link = self.table[slot]
         if why.startswith("NOSCRIPT"):  # perhaps said by a node that the slot is on its way to
             link = self._links.get(asked, owner)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
 from typing import Any
 
 from redcouch.backends.redis.cluster.slots import SLOTS
@@ -20,18 +19,6 @@ _REDIRECTION = re.compile(r"(MOVED|ASK) (\d+) (\S*):(\d+)$")
 
 class TopologyError(Exception):
     """What a node says is no topology. The text is for the operator."""
-
-
-@dataclass(frozen=True, slots=True)
-class Redirection:
-    """
-    Where a node sends whoever asked it.
-
-    @ivar asks: this once (ASK), and not from now on (MOVED).
-    """
-
-    asks: bool
-    address: Address
 
 
 class AddressMap:
@@ -49,17 +36,20 @@ class AddressMap:
         return address if known is None else (known[0], known[1] or port)
 
 
-def read_redirection(text: str, asked: Address, reached_at: AddressMap) -> Redirection | None:
+def read_redirection(
+    text: str, asked: Address, reached_at: AddressMap
+) -> tuple[bool, Address] | None:
     """
-    What an error of the node at C{asked} says of another node; C{None} where it says
-    nothing of the kind. An empty host is that of the node that was asked.
+    Where an error of the node at C{asked} sends us: whether this once (ASK), and not from now on
+    (MOVED), and the address. C{None} where it says nothing of the kind. An empty host is that of
+    the node that was asked.
     """
     found = _REDIRECTION.match(text)
     if found is None or int(found[2]) >= SLOTS:
         return None
     host, port = found[3], int(found[4])
     address = (asked[0], port) if host in ("", "?") else reached_at((_bare(host), port))
-    return Redirection(found[1] == "ASK", address)
+    return found[1] == "ASK", address
 
 
 class Topology:
