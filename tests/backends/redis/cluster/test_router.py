@@ -208,6 +208,17 @@ class LeftBehindTests(RedisCase):
         self.router = storage.router
         await eventually_in_reactor(lambda: self.router.table[0] is not None)
 
+    async def begin_without_the_master(self) -> list[tuple[FakeRedisFactory, int]]:
+        """A master, and two that serve nothing: only these are in the URL. Each with its port."""
+        nodes = [self.node() for _ in range(3)]
+        (_, port), *seeds = nodes
+        self.says = {fake: (port, port) for fake, _ in nodes}
+        await self.begin(*(seed_port for _, seed_port in seeds))
+        await eventually_in_reactor(
+            lambda: all(seed.made and not seed.connections for seed, _ in seeds)
+        )
+        return nodes
+
     def masters(self) -> tuple[int, ...]:
         """The ports of who serves the first slot, and the last one."""
         table = self.router.table
@@ -274,11 +285,8 @@ class LeftBehindTests(RedisCase):
 
     async def test_strangers_among_the_seeds_after_a_failover(self) -> None:
         """Nor where the master is another one than the URL names."""
-        (master, port), (seed, seed_port), (freed, freed_port) = (self.node() for _ in range(3))
-        self.says = dict.fromkeys((master, seed, freed), (port, port))
-        await self.begin(seed_port, freed_port)
-        fakes = seed, freed
-        await eventually_in_reactor(lambda: all(one.made and not one.connections for one in fakes))
+        nodes = await self.begin_without_the_master()
+        (master, port), (seed, _), (freed, freed_port) = nodes
         self.strangers = {freed}
         self.says[freed] = (freed_port, freed_port)
         for fake in (master, seed):
@@ -304,11 +312,9 @@ class LeftBehindTests(RedisCase):
 
     async def test_a_cluster_made_anew_elsewhere(self) -> None:
         """Its nodes are named by the URL, and had no slots when they were connected to."""
-        (master, port), (seed, seed_port), (other, other_port) = (self.node() for _ in range(3))
-        self.says = dict.fromkeys((master, seed, other), (port, port))
-        await self.begin(seed_port, other_port)
+        nodes = await self.begin_without_the_master()
+        (master, _), (seed, seed_port), (other, other_port) = nodes
         seeds = seed, other
-        await eventually_in_reactor(lambda: all(one.made and not one.connections for one in seeds))
         self.says.clear()
         await self.listening[master].stopListening()
         master.connections[0].transport.abortConnection()
