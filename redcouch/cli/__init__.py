@@ -17,18 +17,27 @@ def run() -> None:
     The program: Ctrl-C, SIGTERM and a terminal that goes away (SIGHUP, but not under C{nohup}) end
     it in one line, also while it begins, and once it has ended.
     """
-    for number in endings()[1:]:
-        signal.signal(number, _terminate)
-    try:
-        from redcouch.cli.main import main
+    over = False
 
-        main()
+    def end(number: int, frame: FrameType | None) -> None:
+        if not over:
+            _terminate(number, frame)
+
+    numbers = endings()
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        try:
+            from redcouch.cli.main import main
+
+            main()
+        finally:
+            over = True
+            for number in numbers:
+                signal.signal(number, signal.SIG_IGN)
     except KeyboardInterrupt as interrupt:
         print("redcouch: interrupted", file=sys.stderr)
         raise SystemExit(status_of(interrupt)) from None
-    finally:
-        for number in endings():
-            signal.signal(number, signal.SIG_IGN)
 
 
 def endings() -> list[signal.Signals]:

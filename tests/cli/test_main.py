@@ -116,6 +116,29 @@ def test_interrupted_while_it_begins(
     assert capsys.readouterr().err == "redcouch: interrupted\n"
 
 
+def test_ctrl_c_is_held_down() -> None:
+    """It goes on being told to end, once it ends: at each call of a function from there on."""
+    program = """
+import os, signal, sys
+import redcouch.cli, redcouch.cli.main
+
+def again(frame, event, argument):
+    if event == "call" and frame.f_code.co_filename.endswith(("signal.py", "cli/__init__.py")):
+        signal.raise_signal(signal.SIGINT)
+
+def main():
+    sys.setprofile(again)
+    signal.raise_signal(signal.SIGINT)
+
+redcouch.cli.main.main = main
+redcouch.cli.run()
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (ended.returncode, ended.stderr) == (130, "redcouch: interrupted\n")
+
+
 @pytest.mark.parametrize("words", ["--help", "ls --help"])
 def test_interrupted_while_a_command_is_imported(
     monkeypatch: pytest.MonkeyPatch, words: str
