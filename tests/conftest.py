@@ -72,7 +72,18 @@ def _one_compiles() -> Iterator[None]:
         os.close(environment)
 
 
-_LONG = {"migration", "reliability", "test_senseless", "test_stages"}
+_LONG = {
+    "migration",
+    "reliability",
+    "test_discovery",
+    "test_embedded_cluster",
+    "test_on_cluster",
+    "test_senseless",
+    "test_stages",
+    "test_sweep",
+    "test_traffic",
+    "test_trouble",
+}
 """Folders and modules whose tests wait for seconds, rather than work."""
 
 
@@ -133,6 +144,7 @@ def own_redis() -> Iterator[RedisServer]:
 def any_redis() -> Iterator[RedisServer]:
     """The Redis behind L{running_redcouch}."""
     with servers.redis_server() as server:
+        server.rest()
         yield server
 
 
@@ -165,6 +177,7 @@ def redcouch(running_redcouch: RedCouch) -> Iterator[RedCouch]:
 def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     """A Redis of each version in turn."""
     with servers.redis_server(version=request.param) as server:
+        server.rest()
         yield server
 
 

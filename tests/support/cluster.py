@@ -443,7 +443,7 @@ def redis_cluster(
             place = folder / str(number)
             place.mkdir()
             node = ClusterNode(place, version, options, tls, node_timeout)
-            stack.callback(node.stop)
+            stack.callback(node.kill)
             node.start()
             return node
 
@@ -461,7 +461,10 @@ def shared_cluster(version: str) -> Cluster:
 
 @cache
 def _shared_cluster(version: str) -> Cluster:
-    return _shared.enter_context(redis_cluster(version=version))
+    cluster = _shared.enter_context(redis_cluster(version=version))
+    for node in cluster.nodes:
+        node.rest()
+    return cluster
 
 
 @cache
