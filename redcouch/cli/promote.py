@@ -30,7 +30,14 @@ from redcouch.cli.common import (
 from redcouch.cli.progress import progress
 from redcouch.cli.promote_across_slots import promote_across_slots
 from redcouch.cli.rate_limit import Pace
-from redcouch.cli.recent_use import force_option, literals, read_glob, refuse_recent_use
+from redcouch.cli.recent_use import (
+    Token,
+    force_option,
+    literals,
+    matches,
+    read_glob,
+    refuse_recent_use,
+)
 from redcouch.cli.storage import BATCH, Storage, explain, open_storage
 
 _EXAMPLES = 10
@@ -174,10 +181,10 @@ def command(
 
     Exit status 1: some items stay as they are, and it is said why.
     """
-    renaming = _read_renaming(rename, ctx)
+    renaming, glob = _read_renaming(rename, ctx), [*read_glob(os.fsencode(pattern))]
     if with_flags and storage.cluster:
         raise click.UsageError("--with-flags: is for one Redis: see docs/cluster.md", ctx)
-    if overwrite and not literals(read_glob(os.fsencode(pattern)))[0].startswith(renaming.old):
+    if overwrite and not literals(glob)[0].startswith(renaming.old):
         raise click.UsageError(
             "--overwrite with --rename: PATTERN has to begin with OLD, as two items could get one "
             "key otherwise, and one of them be lost",
@@ -190,7 +197,8 @@ def command(
         refuse(opened.why_outdated())
         if not force:
             refuse_recent_use(opened, os.fsencode(pattern))
-        promotion = _Promotion(opened, renaming, (overwrite, keep, dry_run, with_flags), counts)
+        choices = (overwrite, keep, dry_run, with_flags)
+        promotion = _Promotion(opened, glob, renaming, choices, counts)
         found = chain.from_iterable(opened.scan(os.fsencode(pattern)))
         for keys in Pace(rate, stop).portions(found, BATCH):
             promotion.promote(keys)
@@ -215,6 +223,7 @@ class _Promotion:
     """Promotes keys of a storage, batch by batch."""
 
     _storage: Storage
+    _glob: list[Token]
     _renaming: Renaming
     _choices: Sequence[bool]
     _tally: PromoteCounts
@@ -232,22 +241,33 @@ class _Promotion:
                 pairs.append((key, new))
             else:
                 self._tally.add(key, new, "refused", b"")
+        replies = self._ask(pairs)
+        taken = self._taken(pairs)
+        for (key, new), reply in zip(pairs, replies, strict=True):
+            if key != new in taken and _is_promoted(reply):
+                reply[0] = b"present"
+            self._note(key, new, reply)
+
+    def _taken(self, pairs: Sequence[tuple[bytes, bytes]]) -> set[bytes]:
+        """In a dry run, those of the new keys that the items of just these keys would have too."""
+        if not self._choices[2]:
+            return set()
+        others = [
+            (new, new)
+            for key, new in pairs
+            if key != new == self._renaming(new) and matches(self._glob, new)
+        ]
+        replies = zip(others, self._ask(others), strict=True)
+        return {new for (new, _), reply in replies if _is_promoted(reply)}
+
+    def _ask(self, pairs: Sequence[tuple[bytes, bytes]]) -> Sequence[Any]:
+        """Promote items of these keys, each to another key: what L{_note} takes."""
         renamed = [(self._storage.redis_key(key), new) for key, new in pairs]
         if self._storage.layout.cluster:
-            replies = promote_across_slots(self._storage, renamed, *self._choices[:3])
-        else:
-            replies = self._storage.run_with_keys(
-                PROMOTE,
-                [
-                    (
-                        (item, CAS_COUNTER, new, SIDE + new),
-                        ["1" if one else "" for one in self._choices],
-                    )
-                    for item, new in renamed
-                ],
-            )
-        for (key, new), reply in zip(pairs, replies, strict=True):
-            self._note(key, new, reply)
+            return promote_across_slots(self._storage, renamed, *self._choices[:3])
+        options = ["1" if one else "" for one in self._choices]
+        calls = [((item, CAS_COUNTER, new, SIDE + new), options) for item, new in renamed]
+        return self._storage.run_with_keys(PROMOTE, calls)
 
     def _may_be(self, new: bytes) -> bool:
         own = (self._storage.layout.prefix, SYSTEM_PREFIX)
@@ -262,3 +282,7 @@ class _Promotion:
         else:
             outcome, flags = reply
             self._tally.add(key, new, outcome.decode(), flags)
+
+
+def _is_promoted(reply: Any) -> bool:
+    return isinstance(reply, list) and reply[0] == b"promoted"

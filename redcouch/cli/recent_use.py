@@ -126,10 +126,20 @@ def _read_class(rest: bytes) -> tuple[frozenset[int], bytes]:
 
 def may_begin(tokens: list[Token], prefix: bytes) -> bool:
     """Whether something that matches can begin with this."""
+    return bool(_places(tokens, prefix))
+
+
+def matches(tokens: list[Token], text: bytes) -> bool:
+    """Whether this matches."""
+    return len(tokens) in _places(tokens, text)
+
+
+def _places(tokens: list[Token], text: bytes) -> set[int]:
+    """The places in which a match may be after this."""
     places = _skip(tokens, {0})
-    for byte in prefix:
+    for byte in text:
         places = _skip(tokens, {*_step(tokens, places, byte)})
-    return bool(places)
+    return places
 
 
 def _step(tokens: list[Token], places: Iterable[int], byte: int) -> Iterator[int]:

@@ -121,6 +121,23 @@ def test_status_of_a_dry_run(redcouch: RedCouch, any_redis: RedisServer) -> None
 
 
 @pytest.mark.over("redis", "cluster")
+@pytest.mark.parametrize(("pattern", "left"), [("*", 1), ("[ab]:?", 1), ("a:*", 0)])
+def test_dry_run_where_two_items_get_one_name(
+    pattern: str, left: int, any_redis: RedisServer, client: redis.Redis
+) -> None:
+    """It says what the run itself does: one of the two stays, unless the other stays anyway."""
+    for key in ("a:1", "a:2", "b:1", "b:2", "b:3"):
+        client.hset("rc:" + key, "v", "61")
+    client.hset("rc:b:2", "s", 1)
+    options = ("--to", "string", "--force", "--rename", "a:=b:", "-s", any_redis.url, "--json")
+    would, did = (run("promote", pattern, *options, *more) for more in (["--dry-run"], []))
+    stale = 1 if left else 0
+    for said in (would, did):
+        assert (said.json["present"], said.json["stale"]) == (left, stale)
+    assert (would.status, would.json["promoted"]) == (did.status, did.json["promoted"])
+
+
+@pytest.mark.over("redis", "cluster")
 def test_rename(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     """A beginning is replaced; another key keeps its name."""
     fill(redcouch.address, {b"session:a": Given(b"1"), b"user:b": Given(b"2")})
