@@ -415,6 +415,15 @@ class NativeTests(SharedRedisCase):
             (page,) = await self.all(Dump())
             self.assertEqual({listed.key for listed in page.items} - {b"k"}, {b"before"})
 
+    async def test_late_change_of_an_item_without_a_readable_token(self) -> None:
+        """C{ms} with C{C} and C{I} does not take such a token for a higher one."""
+        late = Store(StoreMode.SET, b"k", b"late", compare=6, invalidate=True)
+        for token in ("token", "-1", "18446744073709551616"):
+            fields = {"v": "35", "c": token}
+            self.client.hset("rc:k", mapping=fields)
+            self.assertIs(await self.do(late), Outcome.EXISTS, token)
+            self.assertEqual(self.client.hmget("rc:k", *fields, "s"), [b"35", token.encode(), None])
+
     async def test_wrong_type(self) -> None:
         """A key of another type is an error for every command, and is left as it was."""
         self.client.rpush("rc:list", "x")

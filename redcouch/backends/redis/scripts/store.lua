@@ -13,7 +13,8 @@ if mode == 'cas' or mode == 'stale' then
   local now = redis.call('HMGET', item, 'c', 'w')
   local own = bare(now[1])
   if own ~= ARGV[8] then
-    stale = mode == 'stale' and own and ARGV[8] ~= '0' and lower(ARGV[8], own)
+    stale = mode == 'stale' and own and not unreadable(false, own) and ARGV[8] ~= '0'
+      and lower(ARGV[8], own)
     if not stale then
       return 'EX'
     end
