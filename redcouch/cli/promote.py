@@ -48,7 +48,7 @@ _WEIGHT = 256 * 1024
 _LEFT = {
     "present": "there is such a key already",
     "stale": "marked stale, a client has to renew it first",
-    "unreadable": "the value is no hex",
+    "unreadable": "the value is no hex, or the flags are no number",
     "wrong_type": "not an item",
     "refused": "the new key would lie under the prefix, or be a system key",
     "failed": "Redis refused",

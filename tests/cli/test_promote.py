@@ -188,21 +188,23 @@ def test_what_stays(redcouch: RedCouch, any_redis: RedisServer, client: redis.Re
     client.lpush("list", "mine")
     client.hset("rc:stale", "s", 1)
     client.hset("rc:broken", "v", "no hex")
+    client.hset("rc:flagged", mapping={"v": "61", "f": "seven"})
     client.lpush("rc:other", "x")
     client.hset("rc:empty", "f", 0)
     said = run("promote", "--force", "*", "--to", "string", "-s", any_redis.url, "--json")
     assert said.status == 1
     told = said.json
     kinds = ("promoted", "present", "stale", "unreadable", "wrong_type", "refused", "failed")
-    assert [told[kind] for kind in kinds] == [0, 2, 1, 1, 1, 0, 0]
-    assert {key for key, _ in told["left"]} == {"taken", "list", "stale", "broken", "other"}
+    assert [told[kind] for kind in kinds] == [0, 2, 1, 2, 1, 0, 0]
+    left = {"taken", "list", "stale", "broken", "flagged", "other"}
+    assert {key for key, _ in told["left"]} == left
     assert (client.get("taken"), client.lrange("list", 0, -1)) == (b"mine", [b"mine"])
-    assert len(client.keys("rc:*")) == 6
+    assert len(client.keys("rc:*")) == 7
 
     told = run(
         "promote", "--force", "*", "--to", "string", "--overwrite", "-s", any_redis.url, "--json"
     ).json
-    assert [told[kind] for kind in kinds] == [1, 1, 1, 1, 1, 0, 0]
+    assert [told[kind] for kind in kinds] == [1, 1, 1, 2, 1, 0, 0]
     assert (client.get("taken"), client.lrange("list", 0, -1)) == (b"new", [b"mine"])
 
 

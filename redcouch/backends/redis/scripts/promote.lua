@@ -29,6 +29,9 @@ end
 if now[4] then
   return {'stale', flags}
 end
+if unreadable(flags) then
+  return {'unreadable', flags}
+end
 if now[1] then
   value = decode(now[1])
   if not value then
