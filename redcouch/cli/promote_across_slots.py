@@ -22,6 +22,12 @@ _TOGETHER = 20
 
 _ATTEMPTS = 10
 
+_PROVISIONAL = 2**45
+"""
+Milliseconds to live of a string that is to live for ever, until its item is removed: so it can be
+told from one with the same bytes that somebody else has written meanwhile.
+"""
+
 _RESTLESS = ResponseError("the item kept changing meanwhile: run it again")
 
 Promoted = Any
@@ -71,7 +77,9 @@ def promote_across_slots(
             if not left:
                 break
             _read(storage, left, dry_run)
-            _place(storage, [one for one in left if one.answer is None], overwrite, dry_run)
+            forever = b"" if keep else b"%d" % _PROVISIONAL
+            open_ones = [one for one in left if one.answer is None]
+            _place(storage, open_ones, forever, overwrite, dry_run)
             if not (keep or dry_run):
                 _remove(storage, [one for one in left if one.answer == [b"promoted", one.flags]])
         _retract(storage, [one for one in several if not isinstance(one.answer, list)])
@@ -101,7 +109,11 @@ def _read(storage: Storage, several: Sequence[_PendingString], dry_run: bool) ->
 
 
 def _place(
-    storage: Storage, several: Sequence[_PendingString], overwrite: bool, dry_run: bool
+    storage: Storage,
+    several: Sequence[_PendingString],
+    forever: bytes,
+    overwrite: bool,
+    dry_run: bool,
 ) -> None:
     """Write the strings, or (C{dry_run}) see whether they could be written."""
     if dry_run:
@@ -114,7 +126,7 @@ def _place(
         [
             one.new,
             b"=" + one.value,
-            b"" if one.left < 0 else b"%d" % max(one.left, 1),
+            forever if one.left < 0 else b"%d" % max(one.left, 1),
             "1" if overwrite else "",
             *(one.placed or ("", "")),
         ]
@@ -137,11 +149,13 @@ def _remove(storage: Storage, several: Sequence[_PendingString]) -> None:
             one.answer = None
         elif reply == b"NF":
             one.answer = [b"gone", one.flags]
-    _retract(storage, [one for one, said in zip(several, replies, strict=True) if said == b"NF"])
+    ends = [*zip(several, replies, strict=True)]
+    _retract(storage, [one for one, said in ends if said == b"NF"])
+    _retract(storage, [one for one, said in ends if said == 1 and one.left < 0], stay="1")
 
 
-def _retract(storage: Storage, several: Sequence[_PendingString]) -> None:
-    """Take the strings away again."""
-    placed = [one for one in several if one.placed]
-    for reply in storage.run(scripts.PLACE, [[one.new, "", "", "", *one.placed] for one in placed]):
+def _retract(storage: Storage, several: Sequence[_PendingString], stay: str = "") -> None:
+    """Take the strings away again, or (C{stay}) let them live for ever."""
+    calls = [[one.new, "", "", stay, *one.placed] for one in several if one.placed]
+    for reply in storage.run(scripts.PLACE, calls):
         check(reply)

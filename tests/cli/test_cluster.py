@@ -329,15 +329,20 @@ def test_promoting_what_there_is_no_room_for(
     assert (items.get("k"), client.get("k")) == (b"now", None)
 
 
+@pytest.mark.parametrize(("ttl", "seconds"), [(60, 3600), (None, None)])
 def test_promoting_what_is_written_as_a_string(
-    any_redis: Cluster, client: redis.RedisCluster, monkeypatch: pytest.MonkeyPatch
+    ttl: int | None,
+    seconds: int | None,
+    any_redis: Cluster,
+    client: redis.RedisCluster,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A string that a service writes meanwhile stays, though it has the bytes of the item's."""
-    Items(client).set("k", "same", ttl=60)
+    Items(client).set("k", "same", ttl=ttl)
 
     def place_and_write(*arguments: Any) -> None:
         place(*arguments)
-        client.set("k", "same", ex=3600)
+        client.set("k", "same", ex=seconds)
         client.delete("rc:k")
 
     place = promote_across_slots._place
@@ -345,7 +350,7 @@ def test_promoting_what_is_written_as_a_string(
     said = run("promote", "k", "--to", "string", "--force", "-s", any_redis.url, "--json")
     assert (said.status, said.json["promoted"]) == (0, 0)
     assert (client.get("k"), client.exists("rc:k")) == (b"same", 0)
-    assert client.ttl("k") > 60
+    assert client.ttl("k") == -1 if seconds is None else client.ttl("k") > 60
 
 
 def test_promote_with_flags(any_redis: Cluster) -> None:

@@ -1,7 +1,8 @@
 -- Put a plain string at a key, which is KEYS[1], or take it away again. ARGV: value ('' to take it
 -- away), milliseconds to live ('' for ever), whether a string that is there is replaced ('1' or
--- ''), and of what was put there before the SHA-1 ('' for nothing) and when it was to be over: that
--- is always replaced. The same bytes with another expiry are somebody else's.
+-- ''; without a value: whether it is to live for ever in place of being taken away), and of what
+-- was put there before the SHA-1 ('' for nothing) and when it was to be over: that is always
+-- replaced. The same bytes with another expiry are somebody else's.
 -- The value stands behind a letter, so that an empty one is another thing than none.
 -- Gives when the string will be over, or 'present' where there is something else.
 
@@ -13,7 +14,7 @@ local ours = there == 'string' and redis.sha1hex(redis.call('GET', item)) == ARG
   and math.abs(over_at() - ARGV[5]) <= NEARLY
 if ARGV[1] == '' then
   if ours then
-    redis.call('UNLINK', item)
+    redis.call(ARGV[3] == '1' and 'PERSIST' or 'UNLINK', item)
   end
 elseif there ~= 'none' and not ours and not (ARGV[3] == '1' and there == 'string') then
   return 'present'
