@@ -419,7 +419,7 @@ class NativeTests(SharedRedisCase):
         """C{ms} with C{C} and C{I} does not take such a token for a higher one."""
         late = Store(StoreMode.SET, b"k", b"late", compare=6, invalidate=True)
         for token in ("token", "-1", "18446744073709551616"):
-            fields = {"v": "35", "c": token}
+            fields: dict[Any, Any] = {"v": "35", "c": token}
             self.client.hset("rc:k", mapping=fields)
             self.assertIs(await self.do(late), Outcome.EXISTS, token)
             self.assertEqual(self.client.hmget("rc:k", *fields, "s"), [b"35", token.encode(), None])
