@@ -7,7 +7,7 @@ import ipaddress
 import click
 
 from redcouch.backends.redis.url import RedisLocation
-from redcouch.backends.redis.usage_store import tell_senseless
+from redcouch.backends.redis.usage_store import ROOT, tell_senseless
 from redcouch.cli.common import NO, json_option, read_span, reader, show_key, storage_option, tell
 from redcouch.cli.storage import open_storage
 from redcouch.cli.traffic import ago, at, fetch, show_gap
@@ -45,7 +45,7 @@ def command(quiet_for: int, ignore: tuple[Network, ...], storage: RedisLocation)
     Exit status 0: ready. 1: not ready; who has spoken is named, or since when nobody watched.
     """
     with open_storage(storage) as opened:
-        inventory, now = fetch(opened), opened.clock()
+        inventory, now = fetch(opened), opened.clock(ROOT)
     speakers = [
         one
         for one in inventory.of("client")

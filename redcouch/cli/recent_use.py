@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 
 import click
 
-from redcouch.backends.redis.usage_store import tell_senseless
+from redcouch.backends.redis.usage_store import ROOT, tell_senseless
 from redcouch.cli.common import Refusal, show_key
 from redcouch.cli.storage import Storage
 from redcouch.cli.traffic import ago, at, fetch
@@ -45,7 +45,7 @@ def refuse_recent_use(storage: Storage, pattern: bytes) -> None:
 
     @raise Refusal: there are some.
     """
-    usage, now = fetch(storage), storage.clock()
+    usage, now = fetch(storage), storage.clock(ROOT)
     used = [one for one in recently_used(usage, pattern) if one.last > now - RECENT]
     doubts = [*map(tell_senseless, usage.senseless)]
     recorded = usage.recorded.get("prefix", usage.looked or 0)

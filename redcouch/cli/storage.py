@@ -409,10 +409,12 @@ class Storage:
         """A section of INFO, of every master."""
         return [node.info(section) for node in self._masters()]
 
-    def clock(self) -> float:
-        """The time by which everything is noted, UNIX time in seconds."""
-        of_any = {"target_nodes": RedisCluster.RANDOM} if self.layout.cluster else {}
-        seconds, micros = self.client.execute_command("TIME", **of_any)
+    def clock(self, key: bytes) -> float:
+        """The time by which what stands at this key is noted, UNIX time in seconds."""
+        client, node = self.client, {}
+        if isinstance(client, RedisCluster):
+            node = {"target_nodes": client.get_node_from_key(key)}
+        seconds, micros = client.execute_command("TIME", **node)
         return float(seconds) + float(micros) / 1_000_000
 
     def unlink(self, redis_keys: Sequence[bytes]) -> int:
@@ -442,7 +444,8 @@ class Storage:
 
     def why_refilled(self) -> str:
         """Why an item that is taken away may come back; C{""} where it does not."""
-        keys, now = self._fill_keys, self.clock()
+        keys = self._fill_keys
+        now = self.clock(keys.members)
         stage, members = self.pipeline([("HGET", keys.state, "stage"), ("HGETALL", keys.members)])
         records = members.values() if isinstance(members, dict) else ()  # or it is no hash
         beats = (record.partition(b" ")[0] for record in records)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from redcouch.backends.redis.url import RedisLocation
-from redcouch.backends.redis.usage_store import SYSTEM_KEYS, read_replies, tell_senseless
+from redcouch.backends.redis.usage_store import ROOT, SYSTEM_KEYS, read_replies, tell_senseless
 from redcouch.cli.common import (
     NO,
     json_option,
@@ -55,7 +55,7 @@ def command(names: ClientNames, storage: RedisLocation) -> None:
     Exit status 1: nothing has been noted yet.
     """
     with open_storage(storage) as opened:
-        inventory, now = fetch(opened), opened.clock()
+        inventory, now = fetch(opened), opened.clock(ROOT)
     for key in inventory.senseless:
         click.echo(f"redcouch: {tell_senseless(key)}", err=True)
     tell(_as_json(inventory, names), _text(inventory, names, now))

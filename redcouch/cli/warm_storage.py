@@ -171,12 +171,12 @@ class WarmStorage:
 
     def set_anew(self, stage: Stage) -> None:
         """Where L{status} raises L{NoStage}: let this one count, as of now."""
-        version = int(self.storage.clock() * 1000)  # none that there has been
+        version = int(self.storage.clock(self._state) * 1000)  # none that there has been
         self._run(scripts.STATE_BEAT, (self._state,), ("", stage.value, version))
 
     def members(self) -> list[Member]:
         """Who serves the storage. One whose record makes no sense is nobody."""
-        now = self.storage.clock()
+        now = self.storage.clock(self._members)
         found: Any = self.storage.client.hgetall(self._members)
         members = (_member(name, record, now) for name, record in found.items())
         return sorted(filter(None, members), key=lambda one: one.name)

@@ -197,6 +197,36 @@ def test_traffic_and_ready(redcouch: RedCouch, any_redis: Cluster) -> None:
     assert run("ready", "--quiet-for", "1h", "-s", url).status == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        (["ready", "--quiet-for", "1h"], "redcouch:sys:traffic"),
+        (["traffic"], "redcouch:sys:traffic"),
+        (["cleanup", "--dry-run"], "redcouch:sys:traffic"),
+        (["stage"], "redcouch:sys:{warm}_members:rc:"),
+    ],
+)
+def test_whose_clock(
+    command: list[str],
+    key: str,
+    any_redis: Cluster,
+    client: redis.RedisCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is noted is held against the clock of the node that it was noted by, and no other."""
+    client.hset("redcouch:sys:{warm}_state:rc:", mapping={"stage": "redis-first", "version": 1})
+    execute, asked = redis.RedisCluster.execute_command, []
+
+    def execute_command(self: Any, name: str, *rest: Any, **options: Any) -> Any:
+        if name == "TIME":
+            asked.append(options["target_nodes"])
+        return execute(self, name, *rest, **options)
+
+    monkeypatch.setattr(redis.RedisCluster, "execute_command", execute_command)
+    run(*command, "-s", any_redis.url)
+    assert asked[0] == client.get_node_from_key(key)
+
+
 def test_promoting_what_goes_away(
     redcouch: RedCouch, any_redis: Cluster, client: redis.RedisCluster
 ) -> None:
