@@ -241,16 +241,15 @@ class _Exporter:
     def export(self, keys: Sequence[bytes]) -> None:
         """Copy up to L{BATCH} items, and count what became of each."""
         for several in self._storage.by_weight(keys, WEIGHT):
-            possible = [key for key, size in several.items() if self._may_go(key, size)]
             owned: dict[int, list[tuple[bytes, Item, float | None]]] = {}
-            for key, stored in zip(possible, self._storage.read(possible), strict=True):
+            for key, stored in zip(several, self._storage.read(several), strict=True):
+                item = stored.fresh
                 if stored.fault is not None:
                     self._tally.fail(key, stored.fault)
-                elif stored.fresh is None:
+                elif item is None:
                     self._tally.counts["gone"] += 1
-                else:
-                    entry = (key, stored.fresh, stored.ttl)
-                    owned.setdefault(self._ring.owner(key), []).append(entry)
+                elif self._may_go(key, len(item.value)):
+                    owned.setdefault(self._ring.owner(key), []).append((key, item, stored.ttl))
             for place, items in owned.items():
                 self._store(self._targets[place], items)
 

@@ -230,8 +230,8 @@ class _Promotion:
 
     def promote(self, keys: Sequence[bytes]) -> None:
         """Promote those that may be, and count what became of each. One may be named twice."""
-        for several in self._storage.by_weight([*dict.fromkeys(keys)], _WEIGHT):
-            self._promote([*several])
+        for several in self._storage.by_weight(keys, _WEIGHT):
+            self._promote(several)
 
     def _promote(self, keys: Sequence[bytes]) -> None:
         pairs = []

@@ -387,7 +387,7 @@ class _Change:
         with progress("comparing") as advance:
             several = (storage.by_weight(keys, WEIGHT) for keys in storage.scan())
             for keys in chain.from_iterable(several):
-                stored = dict(zip(keys, storage.read([*keys]), strict=True))
+                stored = dict(zip(keys, storage.read(keys), strict=True))
                 of_node: dict[int, list[bytes]] = {}
                 for key in filter(is_key, keys):
                     of_node.setdefault(owner(key), []).append(key)

@@ -353,16 +353,17 @@ class Storage:
         """What C{list.lua} says of each of these keys, or the error."""
         return self.run(self._list, [[self.redis_key(key)] for key in keys])
 
-    def by_weight(self, keys: Sequence[bytes], most: int) -> Iterator[dict[bytes, int]]:
-        """These keys, with the sizes of their values: so many at a time as have C{most} bytes."""
-        several: dict[bytes, int] = {}
+    def by_weight(self, keys: Sequence[bytes], most: int) -> Iterator[list[bytes]]:
+        """These keys, each once: so many at a time as have about C{most} bytes of values."""
+        names = [*dict.fromkeys(keys)]
+        several: list[bytes] = []
         weight = 0
-        for key, said in zip(keys, self.describe(keys), strict=True):
+        for key, said in zip(names, self.describe(names), strict=True):
             size = said[0] if isinstance(said, list) else 0
             if several and weight + size > most:
                 yield several
-                several, weight = {}, 0
-            several[key] = size
+                several, weight = [], 0
+            several.append(key)
             weight += size
         if several:
             yield several

@@ -109,6 +109,16 @@ def test_what_no_memcached_can_hold(
     assert "failed 2: no memcached has a key of more than 250 bytes" in shown.out
 
 
+def test_hex_in_lines(memcached: Memcached, any_redis: RedisServer, client: redis.Redis) -> None:
+    """A value goes if memcached takes it, however many lines its hex has in Redis."""
+    digits = "61" * 1_040_000
+    lines = "\n".join(digits[place : place + 60] for place in range(0, len(digits), 60))
+    client.hset("rc:k", "v", lines)
+    said = run("export", "--to", memcached.url, "-s", any_redis.url, "--json")
+    assert (said.status, said.json["exported"]) == (0, 1)
+    assert get(memcached.address, b"k") == (b"a" * 1_040_000, 0)
+
+
 def test_what_is_left_on_the_memcached(
     memcached: Memcached, redcouch: RedCouch, any_redis: RedisServer
 ) -> None:
