@@ -220,6 +220,22 @@ class ForgottenScriptTests(SharedRedisCase):
         self.assertEqual([plain(result) for result in results], expected)
         return expected
 
+    async def test_token_that_is_none(self) -> None:
+        """A native client leaves one between the read and the question for the token."""
+        interleaver = await self.through_interleaver()
+
+        def before(command: list[bytes]) -> None:
+            if scripts.ASSIGN.sha in command:
+                self.client.hset("rc:k", "c", "token")
+
+        interleaver.before = before
+        self.client.hset("rc:k", mapping={"v": "35", "f": 0})
+        self.client.hdel("rc:k", "c")
+        await self.set(b"fine", key=b"good")
+        unreadable, fine = await self.do(Get([b"k", b"good"], cas=True))
+        self.assert_failed(unreadable, ErrorKind.UNREADABLE)
+        self.assertEqual(fine.value, b"fine")
+
     async def test_lost_in_the_middle(self) -> None:
         """Lost between any two commands of a pipeline, the rest is done after all."""
         interleaver = await self.through_interleaver()

@@ -11,7 +11,7 @@ elseif now[2] then
   same = redis.sha1hex(now[2]) == ARGV[2]
 end
 if same and now[3] then
-  return now[3]
+  return unreadable(false, now[3]) or now[3]
 end
 local cas, refused = next_cas()
 if refused then
