@@ -24,6 +24,7 @@ from redcouch.backends.miss_on_outage import MissesOnOutage
 from redcouch.backends.origin.backend import warm
 from redcouch.backends.origin.url import SCHEME, read_location
 from redcouch.backends.registry import make_backend
+from redcouch.backends.self_report import SelfReport
 from redcouch.dialects.detect import NAMES
 from redcouch.errors import ConfigurationError
 from redcouch.handover.succession import Inherited
@@ -118,6 +119,7 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     storage = make_storage(options, context)
     _check_take_over(options, storage)
     backend = storage.outermost
+    report = SelfReport(backend, reactor)
     authenticator = _authenticator(options["auth-file"], counters, reactor, role.reload, role.users)
     version = options["version-string"] or VERSION
     settings = Settings(
@@ -138,7 +140,7 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
         counters, lambda: factory.describe(), reactor, spoken, meter, context.counts, prefixes
     )
     stats_source: StatsSource = role.stats_source or own
-    reporter = Reporter(backend, stats_source, limits, settings, reactor)
+    reporter = Reporter(report, stats_source, limits, settings, reactor)
     discover = None
     if options["advertise"]:
         discover = Discovery(options["advertise"], backend, time.time, reactor)
@@ -168,14 +170,14 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     usage_recorder = None
     if not options["no-inventory"] and ITrafficBackend.providedBy(backend):
         separator = options["inventory-separator"].encode()
-        usage_recorder = UsageRecorder(backend, separator, time.time, reactor)
+        usage_recorder = UsageRecorder(report, separator, time.time, reactor)
         factory.on_leave = usage_recorder.leaves
-    write_probe = WriteProbe(backend, reactor)
-    status_source = OwnStatus(backend, stats_source, factory.count_clients, write_probe)
+    write_probe = WriteProbe(report, reactor)
+    status_source = OwnStatus(report, stats_source, factory.count_clients, write_probe)
     tls = _tls(options, role.reload, role.certificates)
     listen = role.listen if tls is None else _with_tls(options, tls, role.listen)
     return Bridge(
-        backend,
+        report,
         factory,
         listen,
         own,
@@ -231,9 +233,10 @@ def make_supervisor(
     """Build what looks after the workers. What they would refuse is refused here already."""
     storage = make_storage(options, BackendContext(reactor, _limits(options), time.time, fail))
     _check_take_over(options, storage)
-    local: Any = storage.innermost if ILocalBackend.providedBy(storage.innermost) else None
+    local: SelfReport | None = None
     workers_url = options["storage"]
-    if local is not None:
+    if ILocalBackend.providedBy(storage.innermost):
+        local = SelfReport(storage.innermost, reactor)
         if local.shared_url is None:
             raise SystemExit(
                 "redcouch: --workers: each worker would have items of its own in "

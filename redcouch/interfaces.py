@@ -89,7 +89,7 @@ class IStorageBackend(Interface):
     def stop() -> Deferred[None]:
         """
         Let go of everything. Called once, after the last batch is answered;
-        fires when nothing is left running.
+        fires when nothing is left running. It is waited for ten seconds at most.
         """
 
     def execute(commands: Sequence[Command]) -> Deferred[list[Result]]:

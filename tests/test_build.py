@@ -5,20 +5,23 @@ from __future__ import annotations
 import shutil
 import tempfile
 from typing import Any
+from unittest import mock
 
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from redcouch.backends.embedded.backend import EmbeddedBackend
 from redcouch.backends.memory import MemoryBackend
 from redcouch.backends.miss_on_outage import MissesOnOutage
 from redcouch.backends.origin.backend import OriginBackend
 from redcouch.backends.redis.backend import RedisBackend
-from redcouch.build import Storage, make_storage, make_supervisor
+from redcouch.backends.self_report import SelfReport
+from redcouch.build import Role, Storage, make_bridge, make_storage, make_supervisor
 from redcouch.commands import Get, Store, StoreMode
+from redcouch.http.collect import StatusCollector
 from redcouch.interfaces import BackendContext, IDirectBackend, ITrafficBackend
 from redcouch.limits import Limits
 from redcouch.options import Options
@@ -76,12 +79,33 @@ def test_workers_have_the_layers() -> None:
     options = Options()
     options.parseOptions(["--workers", "2", "--storage", f"warm:embedded:?prefix=x&{OLD}"])
     parent = make_supervisor(options, Clock(), print, Reload(), {})
-    assert isinstance(parent._storage, EmbeddedBackend)
+    assert isinstance(parent._storage, SelfReport)
+    assert isinstance(parent._storage._inner, EmbeddedBackend)
     url = parent._worker_options["storage"]
     assert url == f"warm:{parent._storage.shared_url}&{OLD}"
     options.parseOptions(["--storage", f"warm:memory:?{OLD}"])
     with pytest.raises(SystemExit, match="items of its own"):
         make_supervisor(options, Clock(), print, Reload(), {})
+
+
+class FaultyTests(SynchronousTestCase):
+    """A storage with faults of its own in what it tells beside the items."""
+
+    def test_the_rest_is_told(self) -> None:
+        """Clients and the pages see everything else, and the log has it once."""
+        options = Options()
+        options.parseOptions(["--storage", "memory:", "--http", "0"])
+        bridge = make_bridge(options, Clock(), Role(print, mock.Mock(), Reload()))
+        for name in ("statistics", "health"):
+            self.patch(MemoryBackend, name, mock.Mock(side_effect=ZeroDivisionError))
+        report: Any = bridge.factory._shared.report(b"")
+        self.assertIn(b"uptime", dict(self.successResultOf(report)))
+        view = self.successResultOf(
+            Deferred.fromCoroutine(StatusCollector(bridge.status_source).full_view())
+        )
+        self.assertEqual(view.statistics, {})
+        self.assertEqual(view.trouble, "a fault of the storage in health()")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
 
 class EmbeddedTests(TestCase):

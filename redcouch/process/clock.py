@@ -29,8 +29,11 @@ LAST_WORDS = 1.0
 """Seconds that a storage has to take what it is told when the service ends: it may stand still."""
 
 
-async def for_at_most(seconds: float, waited: Awaitable[Any], clock: Any) -> None:
-    """Wait until something is done, but no longer: nobody hears then what comes of it."""
+async def for_at_most(seconds: float, waited: Awaitable[Any], clock: Any) -> bool:
+    """
+    Wait until something is done, but no longer: nobody hears then what comes of it. Whether it
+    was done.
+    """
 
     async def wait() -> None:
         await waited
@@ -39,6 +42,8 @@ async def for_at_most(seconds: float, waited: Awaitable[Any], clock: Any) -> Non
     Deferred.fromCoroutine(wait()).chainDeferred(done)
     with suppress(TimeoutError):
         await done.addTimeout(seconds, clock)
+        return True
+    return False
 
 
 def cancel(call: Any) -> None:

@@ -104,9 +104,7 @@ class UsageRecorder:
         written: Deferred[None] = self._turns.run(
             lambda: Deferred.fromCoroutine(self._write_down(self._notes.take()))
         )
-        return written.addErrback(
-            lambda failure: self._log.failure("Could not write down who speaks memcached", failure)
-        )
+        return written
 
     async def _write_down(self, notes: list[UsageSample]) -> None:
         """Even if there is nothing to note but that somebody watches."""

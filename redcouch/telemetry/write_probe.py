@@ -6,7 +6,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 
 from redcouch.errors import BackendError
 from redcouch.interfaces import IStorageBackend, IWriteProbingBackend
@@ -23,12 +22,10 @@ class WriteProbe:
         cannot be asked.
     """
 
-    _log = Logger()
-
     def __init__(self, backend: IStorageBackend, reactor: Any) -> None:
         self.refusal = ""
         self._backend: Any = backend
-        self._loop = LoopingCall(self._look)
+        self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self._look()))
         self._loop.clock = reactor
 
     def start(self) -> None:
@@ -41,13 +38,7 @@ class WriteProbe:
         if self._loop.running:
             self._loop.stop()
 
-    def _look(self) -> Deferred[None]:
-        looked = Deferred.fromCoroutine(self._try())
-        return looked.addErrback(
-            lambda failure: self._log.failure("Could not try to write", failure)
-        )
-
-    async def _try(self) -> None:
+    async def _look(self) -> None:
         if not self._backend.health().ready:
             self.refusal = ""  # why it cannot be reached says more
             return

@@ -1,0 +1,103 @@
+"""
+What a storage tells of itself, beside the items.
+
+It may be anybody's, and a fault in how it counts its items is no reason to show nothing else, to
+fill the log, or never to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+
+from redcouch.backends.wrapper import BackendWrapper
+from redcouch.errors import BackendError
+from redcouch.interfaces import Health, IStorageBackend
+from redcouch.process.clock import for_at_most
+from redcouch.results import ErrorKind
+from redcouch.telemetry.usage import Usage, UsageSample
+
+T = TypeVar("T")
+
+STOPPING = 10.0
+"""Seconds that a storage has to stop, more than a private Redis takes in the worst case."""
+
+
+class SelfReport(BackendWrapper):
+    """
+    A backend that tells of itself, or fails with L{BackendError}. A fault of its own is in the
+    log, and then no more until the same question has been answered.
+    """
+
+    _log = Logger()
+
+    def __init__(self, inner: IStorageBackend, reactor: Any) -> None:
+        super().__init__(inner)
+        self._reactor = reactor
+        self._faulty: set[str] = set()
+
+    def stop(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if not await for_at_most(STOPPING, maybeDeferred(super().stop), self._reactor):
+            self._log.error(
+                "The storage has not stopped in {seconds:g} s: ending without it", seconds=STOPPING
+            )
+
+    def health(self) -> Health:
+        try:
+            health = super().health()
+        except Exception:
+            return Health(False, str(self._fault("health")))
+        self._faulty.discard("health")
+        return health
+
+    def statistics(self) -> Deferred[Mapping[str, int]]:
+        return self._ask("statistics", super().statistics, _numbers)
+
+    def describe(self) -> Deferred[Mapping[str, Any]]:
+        return self._ask("describe", super().describe)
+
+    def probe_writes(self) -> Deferred[None]:
+        return self._ask("probe_writes", super().probe_writes)
+
+    def keep_traffic(self, seen: Sequence[UsageSample], now: float) -> Deferred[None]:
+        return self._ask("keep_traffic", lambda: super(SelfReport, self).keep_traffic(seen, now))
+
+    def traffic(self) -> Deferred[Usage]:
+        return self._ask("traffic", super().traffic)
+
+    def _ask(
+        self,
+        name: str,
+        question: Callable[[], Deferred[T]],
+        read: Callable[[T], T] = lambda told: told,
+    ) -> Deferred[T]:
+        return Deferred.fromCoroutine(self._told(name, question, read))
+
+    async def _told(
+        self, name: str, question: Callable[[], Deferred[T]], read: Callable[[T], T]
+    ) -> T:
+        try:
+            told = read(await question())
+        except BackendError:
+            raise
+        except Exception:
+            raise self._fault(name) from None
+        self._faulty.discard(name)
+        return told
+
+    def _fault(self, name: str) -> BackendError:
+        if name not in self._faulty:
+            self._faulty.add(name)
+            self._log.failure("A fault of the storage in {name}()", name=name)
+        return BackendError(ErrorKind.UNAVAILABLE, f"a fault of the storage in {name}()")
+
+
+def _numbers(told: Mapping[str, int]) -> Mapping[str, int]:
+    """What can be told to clients, and to other processes as JSON."""
+    return {"_".join(name.split()): int(number) for name, number in told.items()}
