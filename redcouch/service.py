@@ -212,9 +212,11 @@ class _BackgroundStart(MultiService):
 def makeService(options: Options) -> MultiService:
     """Build the service that these options describe, and all that it needs."""
     service = _make_service(options)
-    if options.parent is not None and not options.parent.get("nodaemon"):
+    if options.parent is None:  # it becomes a part of an application, which has a log already
+        return service
+    if not options.parent.get("nodaemon"):
         service = _BackgroundStart(service)
-    logged = OwnLog(options.parent or {}, options["log-format"])
+    logged = OwnLog(options.parent, options["log-format"])
     service.setServiceParent(logged)
     return logged
 
@@ -250,7 +252,8 @@ def _make_service(options: Options) -> MultiService:
     if options["http"] is not None:
         whole = _shown(served, bridge, options, reload, inherited, reactor)
     succession = Succession(whole, served, endpoints_of(options), inherited, options, reactor)
-    restart.possible = succession.can_be_followed
+    if options.parent is not None:  # else what was started takes no --take-over
+        restart.possible = succession.can_be_followed
     return succession
 
 

@@ -14,10 +14,11 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from twisted.application.service import IService, Service
+from twisted.application.service import Application, IService, MultiService, Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -331,8 +332,7 @@ class OptionsTests(SynchronousTestCase):
 
     def test_whole_service(self) -> None:
         """The options that make a service make all of it."""
-        logged = makeService(parsed("--storage", "memory:", "--port", "0", "--idle-timeout", "5"))
-        (made,) = logged.services
+        made = makeService(parsed("--storage", "memory:", "--port", "0", "--idle-timeout", "5"))
         self.assertIsInstance(made, Succession)
         (service,) = made.services
         self.assertIsInstance(service, RedCouchService)
@@ -343,6 +343,19 @@ class OptionsTests(SynchronousTestCase):
         ):
             with self.assertRaisesRegex(SystemExit, words):
                 makeService(parsed(*given))
+
+    def test_part_of_an_application(self) -> None:
+        """
+        In an application of somebody else's, wherever it is put, it leaves the log alone, and
+        starts no other process with an option that such an application does not take.
+        """
+        application: Any = Application("theirs")
+        for parent in (application, MultiService()):
+            with mock.patch.object(service, "Restart") as restart:
+                made = makeService(parsed("--storage", "memory:", "--port", "0"))
+            made.setServiceParent(parent)
+            self.assertIsInstance(restart.return_value.possible, mock.Mock)
+        self.assertIsNone(application.getComponent(ILogObserver))
 
 
 def cpu_os() -> Any:
