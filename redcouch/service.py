@@ -85,6 +85,8 @@ class RedCouchService(MultiService):
         self._reactor = reactor
         self._listen = bridge.listen
         self._fail = bridge.fail
+        #: The storage has begun to work, which it may say of itself before it cannot.
+        self._is_started = False
         #: Whether this is the whole service, and not a worker in it.
         self.is_whole = True
         self._write_probe = None if options["http"] is None else bridge.status_source.write_probe
@@ -117,7 +119,8 @@ class RedCouchService(MultiService):
             self._usage_recorder.start(self._factory.connections)
         if self._write_probe is not None:
             self._write_probe.start()
-        maybeDeferred(self._backend.start).addErrback(self._cannot_start)
+        started = maybeDeferred(self._backend.start)
+        started.addCallbacks(lambda _: setattr(self, "_is_started", True), self._cannot_start)
 
     def _cannot_start(self, failure: Failure) -> None:
         self._log.failure("The storage could not start", failure)
@@ -144,12 +147,12 @@ class RedCouchService(MultiService):
 
     async def _be_able(self) -> Sequence[str]:
         looks = 0
-        while not (health := self._backend.health()).serves:
+        while not ((health := self._backend.health()).serves and self._is_started):
             looks += 1
             if looks == _LATE and self._held:
                 self._log.warn(
                     "Cannot take over yet: {reason}. The process before goes on",
-                    reason=health.reason,
+                    reason=health.reason or "the storage has not started",
                 )
             await deferLater(self._reactor, _LOOK)
         self.accept()

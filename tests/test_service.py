@@ -525,8 +525,11 @@ class ServiceTests(SynchronousTestCase):
         held, other = self.hold("tcp:1")
         held.stopReading.assert_called_once_with()
         other.stopReading.assert_not_called()
+        able = self.service.able()
+        self.clock.advance(1)
+        self.assertNoResult(able)
         with mock.patch.object(self.backend, "health", return_value=Health(False)) as health:
-            able = self.service.able()
+            self.backend.started.callback(None)
             self.clock.advance(1)
             self.assertNoResult(able)
             held.startReading.assert_not_called()
@@ -534,6 +537,16 @@ class ServiceTests(SynchronousTestCase):
             self.clock.advance(1)
         self.successResultOf(able)
         held.startReading.assert_called_once_with()
+
+    def test_never_able(self) -> None:
+        """Who cannot start takes nothing over, whatever the storage says of itself."""
+        held, _ = self.hold("tcp:1")
+        able = self.service.able()
+        self.backend.started.errback(ZeroDivisionError("no disk"))
+        self.clock.advance(1)
+        self.assertNoResult(able)
+        held.startReading.assert_not_called()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_what_it_waits_for(self) -> None:
         """Where that takes long it is said, once."""

@@ -327,7 +327,7 @@ class Supervisor(MultiService):
             "ready": lambda _: self._on_ready(),
             "able": partial(setattr, slot, "adopters"),
             "last": lambda said: setattr(slot, "last", StatsSnapshot.read(said)),
-            "fail": self._fail,
+            "fail": partial(self._on_fail, slot),
         }
         worker = WorkerProcess(slot.number, responds, self._reactor)
         try:
@@ -450,6 +450,14 @@ class Supervisor(MultiService):
         if not self._stopping:
             self._stopping = True
             self._fail(reason)
+
+    def _on_fail(self, slot: WorkerSlot, reason: str) -> None:
+        """A worker can never serve; if it was to follow another, that one goes on."""
+        if slot not in self._beside:
+            self._fail(reason)
+            return
+        self._log.error("Cannot renew worker {number}: {error}", number=slot.number, error=reason)
+        slot.tell("end", [])
 
     def _on_ready(self) -> None:
         if not (self._one_was_ready or self._stopping):

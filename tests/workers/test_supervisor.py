@@ -325,6 +325,15 @@ class SupervisorTests(SynchronousTestCase):
         service.renew()
         self.assertEqual((self.machine.fork_servers, len(self.machine.processes)), (2, 3))
 
+    def test_renewed_fails(self) -> None:
+        """One that can never serve, as after a bad upgrade, ends alone; the one before goes on."""
+        service = self.start_well()
+        service.renew()
+        one, _, fresh = self.machine.processes
+        fresh.say(0, 0, "fail", "no storage")
+        self.assertEqual((fresh.names()[-1], fresh.said[-1][3]), ("end", []))
+        self.assertEqual((self.failed, one.names()[-1]), ([], "serve"))
+
     def held(self) -> list[Any]:
         """What each worker was told to leave to others."""
         return [process.said[0][3]["held"] for process in self.machine.processes]
