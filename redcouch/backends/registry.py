@@ -46,8 +46,8 @@ LAYER_SCHEMES = {
 
 
 def factories() -> dict[str, IStorageBackendFactory]:
-    """Every installed backend factory, by scheme."""
-    return {plugin.scheme: plugin for plugin in getPlugins(IStorageBackendFactory)}
+    """Every installed backend factory, by scheme in lower case."""
+    return {plugin.scheme.lower(): plugin for plugin in getPlugins(IStorageBackendFactory)}
 
 
 def schemes() -> dict[str, str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 from twisted.internet.task import Clock
 from twisted.plugin import IPlugin
 from zope.interface.verify import verifyClass, verifyObject
 
+from redcouch.backends import registry
 from redcouch.backends.memory import MemoryBackend
 from redcouch.backends.registry import BackendMaker, factories, make_backend
 from redcouch.errors import ConfigurationError
@@ -52,7 +54,12 @@ def test_nothing_is_imported_before_it_is_chosen() -> None:
 
 
 def test_scheme_in_capitals() -> None:
-    """Schemes are the same in upper case."""
+    """Schemes are the same in upper case, in a URL and in a plugin."""
+    maker = BackendMaker("Dict", "redcouch.backends.memory", "a dict")
+    with mock.patch.object(registry, "getPlugins", return_value=[maker]):
+        assert set(factories()) == {"dict"}
+        with pytest.raises(ConfigurationError, match="takes nothing behind the colon"):
+            make_backend("DICT:", SURROUNDINGS)
     assert isinstance(make_backend("Memory:", SURROUNDINGS), MemoryBackend)
 
 

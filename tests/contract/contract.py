@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from twisted.internet.defer import maybeDeferred
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -131,8 +132,8 @@ class StorageContract(TestCase):
 
     async def setUp(self) -> None:  # type: ignore[override]
         self.storage = self.build()
-        await self.storage.start()
-        self.addCleanup(self.storage.stop)
+        await maybeDeferred(self.storage.start)
+        self.addCleanup(maybeDeferred, self.storage.stop)
 
     async def all(self, commands: Iterable[Command]) -> list[Result]:
         """A batch's results."""
@@ -196,10 +197,10 @@ class StorageContract(TestCase):
         self.assertEqual(self.storage.health(), Health(True, ""))
 
     async def test_statistics(self) -> None:
-        """C{stats} shows how many items there are, as a number, and nothing unknown."""
+        """C{stats} shows how many items there are, if known, as a number, and nothing unknown."""
         await self.all(Store(StoreMode.SET, b"%d" % number, b"v") for number in range(3))
         statistics = await self.storage.statistics()
-        self.assertGreaterEqual(statistics["curr_items"], 3)
+        self.assertGreaterEqual(statistics.get("curr_items", 3), 3)
         known = {"curr_items", "bytes", "limit_maxbytes", "evictions", "reclaimed"}
         self.assertLessEqual(set(statistics), known | self.further_statistics)
         for number in statistics.values():
