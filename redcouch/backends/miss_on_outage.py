@@ -34,7 +34,11 @@ class MissesOnOutage(BackendWrapper):
                     answer(results)
                     return
                 results = [as_failed(results)] * len(commands)
-            answer([_miss(*each) for each in zip(commands, results, strict=True)])
+            try:
+                results = [_miss(*each) for each in zip(commands, results, strict=True)]
+            except Exception:  # a fault of the storage, which whoever waits has to hear of
+                results = Failure()
+            answer(results)
 
         self._perform_inner(commands, forgive)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unittest import mock
 
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
+from zope.interface import directlyProvides, implementer
 from zope.interface.verify import verifyObject
 
 from redcouch.backends.miss_on_outage import MissesOnOutage
@@ -117,6 +118,11 @@ class MissesOnOutageTests(SynchronousTestCase):
         for results, fault in (([], ValueError), ([None, None], ValueError), (None, TypeError)):
             storage = MissesOnOutage(Canned(succeed(results)))
             self.failureResultOf(storage.execute([Get([b"a"])]), fault)
+            direct: Any = mock.Mock()
+            directlyProvides(direct, IDirectBackend)
+            waiting = MissesOnOutage(direct).execute([Get([b"a"])])
+            direct.perform.call_args.args[1](results)
+            self.failureResultOf(waiting, fault)
 
 
 #: What a client says, and what it is told while Redis is away with C{--on-outage=miss}.
