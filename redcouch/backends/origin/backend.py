@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha1
-from itertools import count, groupby
+from itertools import count, groupby, islice
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -84,6 +84,9 @@ _FOR_MISSED = 60.0
 """Seconds in which it has to take note of these; nobody waits for it."""
 
 _DENY_AGAIN = 1.0
+
+_AT_A_TIME = 1000
+"""Keys that are denied together; more might be tried again and again."""
 
 
 _TOO_MUCH = "it has missed too many changes"
@@ -394,13 +397,13 @@ class OriginBackend(BackendWrapper):
 
     async def _be_unsure(self, names: dict[bytes, bytes], time_budget: TimeBudget) -> None:
         """Nobody knows what has become of these changes, before the storage is there again."""
-        self._note_unsure(names, time_budget)
-        if len(self._unsure) > MOST_DENIED:
-            await self._deny_all(_TOO_MUCH)
+        await self._note_unsure(names, time_budget)
         await self._old.delete(names.values(), time_budget)
 
-    def _note_unsure(self, names: Mapping[bytes, bytes], time_budget: TimeBudget) -> None:
+    async def _note_unsure(self, names: Mapping[bytes, bytes], time_budget: TimeBudget) -> None:
         self._unsure |= {name: (key, time_budget.began) for name, key in names.items()}
+        if len(self._unsure) > MOST_DENIED:
+            await self._deny_all(_TOO_MUCH)
 
     async def _make(
         self, run: Sequence[Command], names: Mapping[bytes, bytes] = {}
@@ -494,7 +497,7 @@ class OriginBackend(BackendWrapper):
             had = await self._remove_old(keys, time_budget)
             made = iter(await self._remove_here(removing, keys, time_budget))
         except BackendError:  # it may have still what the old side has not any more
-            self._note_unsure(names, time_budget)
+            await self._note_unsure(names, time_budget)
             raise
         finally:
             self._end_changes(noted)
@@ -588,6 +591,8 @@ class OriginBackend(BackendWrapper):
         """
         Do not fetch these: what the old side has of them may be out of date. Nobody repairs them
         while what it was told since then may still be on its way there: it would come after that.
+
+        @raise BackendError: the storage takes no note of it now.
         """
         if self._ended:
             return
@@ -595,10 +600,11 @@ class OriginBackend(BackendWrapper):
         late = {self._name(LATE): key for key in keys if not self._owner(key).is_through(*when)}
         self._late |= {name: (key, *when) for name, key in late.items()}
         before = [BeginChanges(late)] if late else []
-        *_, result = await self._ask([*before, DenyFill(keys)])
-        if isinstance(result, Failed):
-            await self._deny_all(f"what it has missed cannot be noted: {result.message}")
-        elif result is Outcome.NOT_STORED:
+        results = await self._ask([*before, DenyFill(keys)])
+        if isinstance(results[0], Failed):  # nothing is noted, and it may be tried often
+            for name in late:
+                self._late.pop(name, None)
+        if _taken(results[-1]) is Outcome.NOT_STORED:
             self._end(_TOO_MUCH)
         else:
             self._stages.look_soon()
@@ -615,8 +621,7 @@ class OriginBackend(BackendWrapper):
         if self._ended:
             return
         (noted,) = await self._ask([NoteLack()])
-        if isinstance(noted, Failed):
-            await self._deny_all(f"what it cannot be told of cannot be noted: {noted.message}")
+        _taken(noted)
 
     async def _deny_all(self, why: str) -> None:
         """Fetch nothing any more, in any process; tried until it is noted."""
@@ -714,11 +719,12 @@ class OriginBackend(BackendWrapper):
             self._log.info("The old memcached has been told of all that it had missed")
 
     async def _deny_unsure(self) -> None:
-        unsure, self._unsure = self._unsure, {}
+        names = [*islice(self._unsure, _AT_A_TIME)]
+        unsure = {name: self._unsure.pop(name) for name in names}
         try:
             keys, since = zip(*unsure.values(), strict=True)
             await self._deny([*set(keys)], min(since))
-            await self._ask([EndChanges([*unsure])])
+            await self._ask([EndChanges(names)])
         except BackendError:
             self._unsure |= unsure
             raise
@@ -745,6 +751,13 @@ class OriginBackend(BackendWrapper):
 def origin_digest(parameters: str) -> str:
     """What two processes compare to know that they have the same old side; no secret."""
     return sha1(parameters.encode(), usedforsecurity=False).hexdigest()[:12]
+
+
+def _taken(noted: Result) -> Result:
+    """What the storage says to a note. It is away for who makes one where it takes none."""
+    if isinstance(noted, Failed):
+        raise BackendError(noted.kind, noted.message)
+    return noted
 
 
 def _unless_away(failure: Failure) -> None:

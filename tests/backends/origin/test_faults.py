@@ -14,6 +14,7 @@ import pytest
 from tests.backends.origin.conftest import PATIENT
 from tests.backends.origin.conversation import say, stats
 from tests.support import servers
+from tests.support.frames import frame
 from tests.support.polling import PACE, eventually
 from tests.support.servers import Memcached, RedisServer
 from tests.support.wire import Wire
@@ -264,3 +265,27 @@ def test_redis_full(own_redis: RedisServer, own_memcached: Memcached) -> None:
         assert say(bridge, b"delete k\r\n") == b"DELETED\r\n"
         client.config_set("maxmemory", "0")
         assert say(bridge, b"get k\r\n", b"END\r\n") == b"END\r\n"
+
+
+def test_redis_takes_no_writes(own_redis: RedisServer, own_memcached: Memcached) -> None:
+    """
+    Redis refuses writes for a while, as without its replicas: what was asked for meanwhile ends
+    nothing, also where the old side cannot be told of the key, and the old side is repaired then.
+    """
+    here = b"VALUE k 0 1\r\nx\r\nEND\r\n"
+    refused = b"storage answered NOREPLICAS"
+    with (
+        servers.redcouch(url(own_redis, own_memcached.port, PATIENT)) as bridge,
+        own_redis.client() as client,
+    ):
+        assert say(bridge, b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        client.config_set("min-replicas-to-write", "1")
+        assert say(bridge, b"delete k\r\n") == b"SERVER_ERROR %b\r\n" % refused
+        assert say(bridge, b"set k 0 0 1\r\ny\r\n") == b"SERVER_ERROR %b\r\n" % refused
+        assert say(bridge, frame(0x04, b" " * 200), refused).endswith(refused)
+        client.config_set("min-replicas-to-write", "0")
+        eventually(lambda: say(own_memcached, b"get k\r\n", b"END\r\n") == here)
+        say(own_memcached, b"set only 0 0 1\r\nz\r\n")
+        found = b"VALUE only 0 1\r\nz\r\nEND\r\n"
+        eventually(lambda: say(bridge, b"get only\r\n", b"END\r\n") == found)
+        assert stats(bridge)["warm_ended"] == 0
