@@ -1,4 +1,4 @@
-"""Redis has no memory left and may not evict."""
+"""Redis has no memory left and may not evict; or takes no write at all."""
 
 from __future__ import annotations
 
@@ -131,6 +131,19 @@ class OutOfMemoryTests(SharedRedisCase):
         self.assertEqual(self.client.hlen(members), 2)
         noted = await self.all(NoteLack(), DenyFill([b"k"]), DenyAllFills())
         self.assertEqual(noted, [Outcome.OK, Outcome.OK, Outcome.NOT_STORED])
+
+    async def test_filling_without_writes(self) -> None:
+        """
+        Without its replicas Redis takes no write, for longer than who fills in items may be silent:
+        each still hears how things stand.
+        """
+        beat = Beat(b"a", b"{}", b"0", b"redis-first", 0)
+        await self.do(beat)
+        (members,) = self.client.keys("redcouch:sys:*members:rc:")
+        self.client.hset(members, "a", "1 0 {}")
+        self.addCleanup(self.client.config_set, "min-replicas-to-write", 0)
+        self.client.config_set("min-replicas-to-write", 1)
+        self.assertEqual((await self.do(beat)).stage, b"redis-first")
 
     async def test_discovery(self) -> None:
         """Clients are told where to connect, by a service that has just been started, too."""

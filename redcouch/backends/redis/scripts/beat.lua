@@ -42,9 +42,8 @@ local lives, some_gone, leader_lives = {}, false, false
 local all = redis.call('HGETALL', members)
 for place = 1, #all, 2 do
   local name, silent = all[place], living(members, all[place], all[place + 1])
-  if not silent then
-    redis.call('HDEL', members, name)
-    some_gone = true
+  if not silent then -- it stays where Redis takes no write; and so may all
+    some_gone = type(redis.pcall('HDEL', members, name)) == 'number' or some_gone
   else
     lives[name] = true
     leader_lives = leader_lives or (name == leader and silent <= LATE)
