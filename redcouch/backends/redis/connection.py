@@ -96,6 +96,9 @@ _NO_MASTER = frozenset({"READONLY", "MASTERDOWN"})
 _GOOD = 1.0
 """Seconds after which a connection has been a good one."""
 
+_CALM = 60.0
+"""Seconds after which the loss of a connection is news, though the last one was lost so, too."""
+
 _BEAT = 0.1
 """
 Seconds between two looks behind Sentinel whether this process has stood still: twice that is
@@ -447,7 +450,9 @@ class RedisConnection:
         #: The connection lost last was in use for a while: the next is tried at once.
         self.was_good = False
         self._reason = "not tried yet"
+        #: What the log has as the reason, and whether it has that this happens again and again.
         self._told = ""
+        self._again_told = False
         self._connected_told = False
         self._was_up = False
         self._search: MasterSearch | None = None
@@ -527,7 +532,6 @@ class RedisConnection:
         self._protocol = protocol
         self.state = State.UP
         self.times_connected += 1
-        self._told = ""
         if self._search is not None and protocol.role != "replica":
             self._end_search()
             self._connected_told = False
@@ -555,10 +559,14 @@ class RedisConnection:
         if self.state is State.STOPPED:
             return
         self.was_good = False
-        self._reason = explain(failure)
-        if failure.check(RedisError) and self._reason != self._told:
-            self._told = ""  # Redis is there, and says itself what is wrong
+        self._note_reason(failure, news=self._connected_told)
         self._go_down(_advise(failure))
+
+    def _note_reason(self, failure: Failure, news: bool) -> None:
+        """Note why Redis is not there; what it says itself, and has not said before, is news."""
+        self._reason = explain(failure)
+        if news or (failure.check(RedisError) and self._reason != self._told):
+            self._told = ""
 
     def is_in_use(self, protocol: RedisConnectionProtocol) -> bool:
         """Whether requests go over this connection."""
@@ -572,9 +580,10 @@ class RedisConnection:
         """
         if protocol is self._protocol:
             self._leave_protocol()
-            self.was_good = self.reactor.seconds() - protocol.made_at >= _GOOD
+            lasted = self.reactor.seconds() - protocol.made_at
+            self.was_good = lasted >= _GOOD
             if self.state is not State.STOPPED:
-                self._reason = explain(reason)
+                self._note_reason(reason, news=lasted >= _CALM)
                 if protocol.waiting:
                     self._go_down(_advise(reason))
                 else:
@@ -586,15 +595,23 @@ class RedisConnection:
 
     def _go_down(self, advice: str) -> None:
         self.state = State.DOWN
-        self._connected_told = False
         if not self._told:
             self._told = self._reason
+            self._connected_told = self._again_told = False
             self._log.error(
                 "Cannot reach Redis at {location}: {reason}. Clients are answered SERVER_ERROR "
                 "until {advice}. Trying again.",
                 location=self.location.shown,
                 reason=self._reason,
                 advice=advice,
+            )
+        elif self._connected_told and not self._again_told:
+            self._again_told = True
+            self._log.warn(
+                "The connection to Redis at {location} is lost again and again: {reason}. Redis's "
+                "own log may say why. No more is said of that until one has lasted for a minute",
+                location=self.location.shown,
+                reason=self._reason,
             )
         self._release_early(self._unavailable())
 
@@ -660,6 +677,7 @@ class RedisConnection:
                 reason=why,
             )
             self._leave_protocol()
+            self._told = ""
             self._connected_told = False
             self.was_good = True
             self.state = State.RECONNECTING

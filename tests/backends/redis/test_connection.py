@@ -256,6 +256,28 @@ class ComingAndGoingTests(RedisCase):
         told = [line for line in lines if "Cannot reach Redis" in line]
         self.assertEqual(len(told), 1)
 
+    async def test_killed_again_and_again(self) -> None:
+        """
+        What Redis cuts off at each attempt, as a reply beyond its client-output-buffer-limit, is
+        told once, and once that it goes on; that Redis is gone then is told, too.
+        """
+        lines = self.logged()
+        server = self.start_redis()
+        await self.connect(server.url)
+        await self.set(b"v" * 1_000_000)
+        self.native(server).config_set("client-output-buffer-limit", "normal 1mb 0 0")
+        for _ in range(5):
+            await self.ready()
+            with self.assertRaisesRegex(BackendError, "storage connection lost"):
+                await self.get()
+        await self.ready()
+        server.stop()
+        await eventually_in_reactor(lambda: "refused" in self.storage.health().reason)
+        kinds = "Connected to Redis|Cannot reach Redis|lost again and again"
+        told = [kind[0] for line in lines if (kind := re.search(kinds, line))]
+        connected, lost, again = kinds.split("|")
+        self.assertEqual(told, [connected, lost, connected, again, lost])
+
     async def test_read_only(self) -> None:
         """
         A Redis that has become a replica is read on and refuses changes, over the
