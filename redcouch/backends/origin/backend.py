@@ -70,7 +70,7 @@ from redcouch.memcached_client.pool import OriginPool
 from redcouch.memcached_client.time_budget import TimeBudget
 from redcouch.memcached_client.twisted_client import GRACE, OriginNode
 from redcouch.process.clock import cancel
-from redcouch.results import Failed, Listed, Outcome, Result
+from redcouch.results import ErrorKind, Failed, Listed, Outcome, Result
 from redcouch.urls import redact
 from redcouch.value_lines import Lines
 
@@ -158,6 +158,8 @@ class OriginBackend(BackendWrapper):
         self._numbers = count(1)
         #: Changes whose outcome is not known, with their keys and since when; to be denied.
         self._unsure: dict[bytes, tuple[bytes, float]] = {}
+        #: The log has that they cannot be.
+        self._refused = False
         #: Changes that the old side may be told of only now, with their keys and from when to when.
         self._late: dict[bytes, tuple[bytes, float, float]] = {}
         #: Changes that are over, which the storage has not been told.
@@ -528,7 +530,7 @@ class OriginBackend(BackendWrapper):
         }
         discards = [Discard(key) for key in keys if not marked[key]]
         for _ in range(_REMOVALS):
-            if not keys or revoked is not Outcome.DELETED:
+            if not keys or _taken(revoked) is not Outcome.DELETED:
                 return results
             await self._remove_old(keys, time_budget)
             (revoked, *_) = await self._ask([RevokeLeases(keys), *discards])
@@ -725,9 +727,17 @@ class OriginBackend(BackendWrapper):
             keys, since = zip(*unsure.values(), strict=True)
             await self._deny([*set(keys)], min(since))
             await self._ask([EndChanges(names)])
-        except BackendError:
+        except BackendError as error:
             self._unsure |= unsure
+            if error.failed.kind is not ErrorKind.UNAVAILABLE and not self._refused:
+                self._refused = True
+                self._log.warn(
+                    "What the old memcached may have missed cannot be noted: {reason}. It is tried "
+                    "until it can be",
+                    reason=str(error),
+                )
             raise
+        self._refused = False
 
     async def _repair(self) -> None:
         while await self._repairer.repair(self._time_budget(_FOR_MISSED)):

@@ -280,12 +280,15 @@ def test_redis_takes_no_writes(own_redis: RedisServer, own_memcached: Memcached)
     ):
         assert say(bridge, b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
         client.config_set("min-replicas-to-write", "1")
-        assert say(bridge, b"delete k\r\n") == b"SERVER_ERROR %b\r\n" % refused
+        for key in (b"k", b"nowhere"):  # which somebody may be bringing over, and is not stopped
+            assert say(bridge, b"delete %b\r\n" % key) == b"SERVER_ERROR %b\r\n" % refused
         assert say(bridge, b"set k 0 0 1\r\ny\r\n") == b"SERVER_ERROR %b\r\n" % refused
         assert say(bridge, frame(0x04, b" " * 200), refused).endswith(refused)
+        eventually(lambda: "cannot be noted" in bridge.log)
         client.config_set("min-replicas-to-write", "0")
         eventually(lambda: say(own_memcached, b"get k\r\n", b"END\r\n") == here)
         say(own_memcached, b"set only 0 0 1\r\nz\r\n")
         found = b"VALUE only 0 1\r\nz\r\nEND\r\n"
         eventually(lambda: say(bridge, b"get only\r\n", b"END\r\n") == found)
         assert stats(bridge)["warm_ended"] == 0
+        assert bridge.log.count("cannot be noted") == 1

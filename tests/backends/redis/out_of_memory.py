@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from redcouch.backends.fill_leases import Beat, DenyAllFills, DenyFill, NoteLack
+from redcouch.backends.fill_leases import Beat, DenyAllFills, DenyFill, NoteLack, RevokeLeases
 from redcouch.commands import Arithmetic, Command, Delete, Flush, Get, Store, StoreMode, Touch
 from redcouch.results import ErrorKind, Item, Outcome, Stored, Touched
 from tests.backends.redis.case import SharedRedisCase
@@ -134,16 +134,17 @@ class OutOfMemoryTests(SharedRedisCase):
 
     async def test_filling_without_writes(self) -> None:
         """
-        Without its replicas Redis takes no write, for longer than who fills in items may be silent:
-        each still hears how things stand.
+        Without enough replicas Redis takes no write, for longer than who fills in items may be
+        silent: each still hears how things stand, and that no lease could be revoked.
         """
         beat = Beat(b"a", b"{}", b"0", b"redis-first", 0)
         await self.do(beat)
         (members,) = self.client.keys("redcouch:sys:*members:rc:")
         self.client.hset(members, "a", "1 0 {}")
         self.addCleanup(self.client.config_set, "min-replicas-to-write", 0)
-        self.client.config_set("min-replicas-to-write", 1)
+        self.client.config_set("min-replicas-to-write", 9)
         self.assertEqual((await self.do(beat)).stage, b"redis-first")
+        self.assert_failed(await self.do(RevokeLeases([b"k", b"l"])), ErrorKind.REFUSED)
 
     async def test_discovery(self) -> None:
         """Clients are told where to connect, by a service that has just been started, too."""

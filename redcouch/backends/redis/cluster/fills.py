@@ -310,11 +310,11 @@ class ClusterFills:
 
     async def _about_items(self, commands: Sequence[Command]) -> list[Result]:
         items: list[Command] = []
-        places: list[int | None] = []
+        places: list[int] = []
         for place, command in enumerate(commands):
             if isinstance(command, RevokeLeases):
                 items += map(DropLease, command.keys)
-                places += [None] * len(command.keys)
+                places += [place] * len(command.keys)
                 continue
             if isinstance(command, TakeLease):
                 command = PlaceLease(command.key, token_hex(8).encode())
@@ -322,7 +322,8 @@ class ClusterFills:
             places.append(place)
         results: list[Result] = [Outcome.OK] * len(commands)
         for at, result in zip(places, await self._perform(items) if items else [], strict=True):
-            if at is not None:
+            revoked = isinstance(commands[at], RevokeLeases)
+            if not revoked or (isinstance(result, Failed) and not is_no_item(result)):
                 results[at] = result
         leases = {
             at: command.key
