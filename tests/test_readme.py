@@ -252,6 +252,15 @@ def test_the_access_rule() -> None:
     assert words == needed.split()
 
 
+def test_environments_of_tox() -> None:
+    """tox has each environment that the documents name."""
+    settings = (ROOT / "tox.ini").read_text()
+    said = "".join(document.read_text() for document in DOCUMENTS)
+    named = set(re.findall(r"\btox (?:run )?-e (\w+)", said))
+    assert named
+    assert named <= set(re.findall(r"^\[testenv:(\w+)\]$", settings, re.M))
+
+
 def test_nothing_is_in_the_way() -> None:
     """The folders that the README's commands make are not there as files."""
     made = set(re.findall(r"-m venv (\S+)", (ROOT / "README.md").read_text())) | {".tox"}
