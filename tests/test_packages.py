@@ -145,8 +145,12 @@ def test_contrib_is_installed(environment: Path) -> None:
 
 
 def test_twistd_lists_it(environment: Path) -> None:
-    """C{twistd --help} offers redcouch, and its own help names each storage."""
+    """
+    C{twistd --help} offers redcouch, and notes the plugins for who may not write there,
+    as C{docs/operations.md} says; its own help names each storage.
+    """
     assert "redcouch" in _run(environment / "twistd", "--help")
+    assert [*environment.parent.glob("lib/python*/site-packages/twisted/plugins/dropin.cache")]
     text = _run(environment / "twistd", "redcouch", "--help")
     for scheme in ("redis:", "rediss:", "redis+unix:", "redis+sentinel:", "embedded:", "example:"):
         assert scheme in text
