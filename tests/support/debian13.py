@@ -63,7 +63,7 @@ def missing() -> str | None:
     try:
         for program in PROGRAMS:
             _run(_root() / _STARTS / program, "--version")
-    except UnavailableError as why:
+    except (UnavailableError, OSError) as why:  # OSError: L{CACHE} cannot be written
         return f"the servers of Debian 13 cannot be had: {why}"
     return None
 

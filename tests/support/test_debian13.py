@@ -78,6 +78,14 @@ def test_a_failure_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert [path.suffix for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
+def test_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has no folder to keep them in, as C{nobody}, runs the other tests, and is told so."""
+    (tmp_path / "nothing").touch()
+    monkeypatch.setattr(debian13, "CACHE", tmp_path / "nothing/.cache/redcouch-tests")
+    assert debian13.find("memcached") is None
+    assert str(tmp_path / "nothing") in str(debian13.missing())
+
+
 def test_no_debian(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another system has no mirror of Debian."""
     monkeypatch.setattr(platform, "freedesktop_os_release", lambda: {"ID": "fedora"})
