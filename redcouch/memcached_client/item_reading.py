@@ -1,7 +1,7 @@
 """
 Items from a memcached, many in one go: by meta get, by text get, by binary get.
 
-C{mg <key> v f t u} tells the time to live; C{u} leaves the item's place among those to be
+C{mg <key> v f t c u} tells the time to live; C{u} leaves the item's place among those to be
 evicted, and its mark of having been read, as they are. The other gets tell no time to
 live: there it is what the list of keys said.
 """
@@ -20,6 +20,7 @@ from redcouch.memcached_client.protocol import (
     Read,
     Reply,
     binary_get,
+    for_next_to_renew,
     is_plain,
     name,
     read_binary,
@@ -71,7 +72,7 @@ class Getter(NamedTuple):
     read: Read
 
 
-META = Getter(lambda key: _meta_get(key, _token(key) + b" v f t u"), read_meta)
+META = Getter(lambda key: _meta_get(key, _token(key) + b" v f t c u"), read_meta)
 """For keys that are plain or short enough."""
 
 TEXT = Getter(lambda key: b"get %b\r\n" % key, read_text)
@@ -79,6 +80,23 @@ TEXT = Getter(lambda key: b"get %b\r\n" % key, read_text)
 
 BINARY = Getter(binary_get, read_binary)
 """For any keys."""
+
+
+class _Won(list[tuple[bytes, int]]):
+    """Stale items, each with its token, that who has read them here was told to renew."""
+
+    def note(self, key: bytes, reply: Reply) -> None:
+        if b"W" in reply.words:
+            self.append((name(key) or b"", reply.number(b"c") or 0))
+
+    def leave(self, connection: BlockingClient) -> None:
+        """Let clients renew them."""
+        won: list[tuple[bytes, int]] = self
+        for keeping in (True, False):
+            request = b"".join(for_next_to_renew(*one, keeping) for one in won)
+            answers = connection.ask(request, len(won))
+            pairs = zip(won, answers, strict=True)
+            won = [one for one, reply in pairs if reply.code == b"CLIENT_ERROR"]
 
 
 def read_items(
@@ -94,6 +112,7 @@ def read_items(
     """
     request = b"".join(getter.request(entry.key) for entry in entries)
     replies = connection.ask(request, len(entries), getter.read)
+    won = _Won()
     for entry, reply in zip(entries, replies, strict=True):
         if not _is_about(reply, entry.key):
             raise connection.fault(f"answered another question than it was asked: {show(reply)}")
@@ -101,12 +120,18 @@ def read_items(
             yield _outcome(reply, entry, now)
         except ValueError:
             raise connection.fault(f"says what cannot be of an item: {show(reply)}") from None
+        won.note(entry.key, reply)
+    won.leave(connection)
 
 
 def probe(connection: BlockingClient, keys: Sequence[bytes]) -> Iterator[bool]:
     """Whether the items are there, by meta commands."""
-    request = b"".join(_meta_get(key, b"u") for key in keys)
-    return (reply.code != b"EN" for reply in connection.ask(request, len(keys)))
+    request = b"".join(_meta_get(key, b"c u") for key in keys)
+    won = _Won()
+    for key, reply in zip(keys, connection.ask(request, len(keys)), strict=True):
+        won.note(key, reply)
+        yield reply.code != b"EN"
+    won.leave(connection)
 
 
 def _token(key: bytes) -> bytes:

@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 from twisted.internet.defer import CancelledError, Deferred
 
 from redcouch.expiry import lasting
-from redcouch.memcached_client.protocol import Reply, delete, look, name, read
+from redcouch.memcached_client.protocol import (
+    Reply,
+    delete,
+    for_next_to_renew,
+    look,
+    name,
+    read,
+)
 from redcouch.memcached_client.time_budget import TimeBudget
 from redcouch.memcached_client.twisted_client import PORTION, AwayError, OriginNode
 
@@ -92,11 +100,31 @@ class OriginPool:
             replies = await self._ask(
                 node, b"".join(map(read, named.values())), len(named), time_budget
             )
-        for key, reply in zip(named, replies or (), strict=False):
+        found = dict(zip(named, replies or (), strict=False))
+        for key, reply in found.items():
             item = self.read_item(reply)
             if item is not None:
                 items[key] = item
+        await self.leave_to_renew(found.items(), time_budget)
         return items
+
+    async def leave_to_renew(
+        self, replies: Iterable[tuple[bytes, Reply | None]], time_budget: TimeBudget
+    ) -> None:
+        """Let clients renew the stale items of which these replies, by key, say that we are to."""
+        won = {
+            key: reply.number(b"c") or 0
+            for key, reply in replies
+            if reply is not None and b"W" in reply.words
+        }
+        for keeping in (True, False):
+            if not won:
+                return
+            named = _named(won)
+            told = [(key, for_next_to_renew(named[key], won[key], keeping)) for key in named]
+            answers = await self.tell(told, time_budget)
+            refused = [reply is not None and reply.code == b"CLIENT_ERROR" for reply in answers]
+            won = dict(compress(won.items(), refused))
 
     def read_item(self, reply: Reply) -> OriginItem | None:
         """

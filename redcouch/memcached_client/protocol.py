@@ -357,8 +357,11 @@ def look(named: bytes) -> bytes:
 
 
 def read(named: bytes) -> bytes:
-    """An item: C{VA <size> f<flags> t<seconds to live, or -1>}, X if it is stale; or EN."""
-    return b"mg %b f t v\r\n" % named
+    """
+    An item: C{VA <size> f<flags> t<seconds to live, or -1> c<token>}, X if it is stale, and W if
+    it is for who reads it now to renew it, see L{for_next_to_renew}; or EN.
+    """
+    return b"mg %b f t c v\r\n" % named
 
 
 def lasting(exptime: int) -> bytes:
@@ -384,6 +387,15 @@ def concatenate(named: bytes, value: bytes, before: bool) -> bytes:
 def _with_value(named: bytes, value: bytes, flags: bytes) -> bytes:
     key, space, how = named.partition(b" ")
     return b"ms %b %d%b %b\r\n%b\r\n" % (key, len(value), space + how, flags, value)
+
+
+def for_next_to_renew(named: bytes, token: int, keeping: bool = True) -> bytes:
+    """
+    Who reads a stale item next is told to renew it, if it has this token. HD, NF or EX; and
+    CLIENT_ERROR from 1.6.18, which gives it a new token, or does nothing.
+    """
+    kept = b" E%d" % token if keeping else b""
+    return b"md %b I C%d%b\r\n" % (named, token, kept)
 
 
 def count(named: bytes, delta: int, decrement: bool) -> bytes:

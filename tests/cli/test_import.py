@@ -310,9 +310,9 @@ def test_expired_items(redcouch: RedCouch, any_redis: RedisServer, client: redis
             b"stats": b"STAT version 1.6.18\r\nSTAT time %d\r\nSTAT curr_items 3\r\nEND\r\n" % soon,
             b"mn": b"MN\r\n",
             b"lru_crawler metadump hash": listed % soon,
-            b"mg late k v f t u": b"EN\r\n",
-            b"mg gone k v f t u": b"EN\r\n",
-            b"mg here k v f t u": b"VA 2 khere f5 t-1\r\nhi\r\n",
+            b"mg late k v f t c u": b"EN\r\n",
+            b"mg gone k v f t c u": b"EN\r\n",
+            b"mg here k v f t c u": b"VA 2 khere f5 t-1\r\nhi\r\n",
         }[line]
 
     with stand_in(answer) as url:
@@ -357,8 +357,8 @@ def test_a_list_by_mgdump(redcouch: RedCouch, any_redis: RedisServer, client: re
             b"stats": b"STAT version 1.6.40\r\nSTAT time 1\r\nEND\r\n",
             b"mn": b"MN\r\n",
             b"lru_crawler mgdump hash": b"mg plain\r\nmg YSBi b\r\nEN\r\n",
-            b"mg plain k v f t u": b"VA 1 kplain f0 t-1\r\n1\r\n",
-            b"mg YSBi b %b v f t u" % token: b"VA 1 %b f0 t100\r\n2\r\n" % token,
+            b"mg plain k v f t c u": b"VA 1 kplain f0 t-1\r\n1\r\n",
+            b"mg YSBi b %b v f t c u" % token: b"VA 1 %b f0 t100\r\n2\r\n" % token,
         }[line]
 
     with stand_in(answer) as url:
@@ -379,7 +379,7 @@ def test_a_busy_crawler(redcouch: RedCouch, any_redis: RedisServer) -> None:
         return {
             b"stats": b"STAT version 1.6.18\r\nEND\r\n",
             b"mn": b"MN\r\n",
-            b"mg a k v f t u": b"VA 1 ka f0 t-1\r\n1\r\n",
+            b"mg a k v f t c u": b"VA 1 ka f0 t-1\r\n1\r\n",
         }[line]
 
     with stand_in(answer) as url:

@@ -6,11 +6,13 @@ import pytest
 
 from redcouch.errors import ServerError
 from redcouch.memcached_client.address import read_address
+from redcouch.memcached_client.key_listing import NEVER, ListedKey
 from redcouch.memcached_client.node import BlockingNode
 from tests.cli.filling import Given, fill
 from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.requirements import needs
+from tests.support.wire import ask
 
 pytestmark = needs("memcached")
 
@@ -35,3 +37,14 @@ def test_another_memcached() -> None:
             server.stop()
             server.start()
             list(node.present([b"k"]))
+
+
+def test_who_is_to_renew() -> None:
+    """A stale item is for the first client to renew that asks for it, not for who copies items."""
+    with servers.memcached() as server:
+        fill(server.address, {b"k": Given(b"v")})
+        ask(server.address, b"md k I\r\n", b"HD\r\n")
+        with BlockingNode(read_address(server.url)) as node:
+            assert [*node.present([b"k"])] == [True]
+            assert [found for _, found in node.fetch([ListedKey(b"k", NEVER)])] == [None]
+        assert ask(server.address, b"mg k k\r\n", b"\r\n") == b"HD kk X W\r\n"

@@ -110,17 +110,21 @@ class OriginFirst:
         replies = iter(await self._old.tell(told, time_budget))
         results: list[Result] = []
         extra: dict[bytes, Reply | None] = {}
+        not_told: list[tuple[bytes, Reply | None]] = []
         silent: set[bytes] = set()
         for command in run:
             parts = []
             for key in command.keys:
                 reply = next(replies)
+                if not isinstance(command, MetaGet):
+                    not_told.append((key, reply))
                 if reply is None:
                     silent.add(key)
                 parts.append(result_of(command, key, reply))
                 if key in also:
                     extra[key] = next(replies)
             results.append(parts if isinstance(command, Get | GetAndTouch) else parts[0])
+        await self._old.leave_to_renew([*not_told, *extra.items()], time_budget)
         return results, extra, silent
 
     # -- reading -----------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from tests.backends.origin.journeys import JOURNEYS
 from tests.differential.transcripts import ALL, distinct
 from tests.support import servers
 from tests.support.comparison import Conversation, Cut, Subject, Transcript, assert_alike
-from tests.support.requirements import fixture_needs
-from tests.support.servers import Memcached, RedCouch, RedisServer
+from tests.support.requirements import fixture_needs, needs
+from tests.support.servers import MEMCACHED_VERSIONS, Memcached, RedCouch, RedisServer
 from tests.support.wire import whole
 
 STATE = "redcouch:sys:warm_state:o:"
@@ -106,3 +106,34 @@ def test_redis_follows(
         found = say(first, b"get %b\r\n" % key, b"END\r\n")
         stale = b"X" in say(old, b"mg %b s\r\n" % key)
         assert (key in items(redis_client)) == (found != b"END\r\n" and not stale)
+
+
+STALE = b"set a 0 0 1\r\n5\r\nmd a I T1000\r\nmn\r\n"
+READINGS = [
+    b"get a\r\n",
+    b"gat 1000 a\r\n",
+    b"touch a 1000\r\n",
+    b"incr a 1\r\n",
+    b"ms a 1 C1 I\r\nx\r\n",
+]
+"""What leaves a stale item as it is, and is followed by Redis; the last one makes another."""
+
+
+@pytest.mark.parametrize(
+    "version", [pytest.param(one, marks=needs(f"memcached {one}")) for one in MEMCACHED_VERSIONS]
+)
+def test_who_is_to_renew(version: str) -> None:
+    """A stale item is for the first client to renew that asks by C{mg}, not for RedCouch."""
+    with servers.memcached(version=version) as old, servers.redis_server() as storage:
+        with storage.client() as client:
+            client.hset(STATE, "stage", Stage.ORIGIN_FIRST.value)
+        with servers.redcouch(f"warm:{storage.url}?prefix=o:&from={old.url}&{PATIENT}") as bridge:
+            for reading in READINGS:
+                say(bridge, STALE, b"MN\r\n")
+                say(bridge, reading + b"mn\r\n", b"MN\r\n")
+                told = say(bridge, b"mg a k\r\nmg a k\r\nmn\r\n", b"MN\r\n")
+                assert told == b"HD ka X W\r\nHD ka Z X\r\nMN\r\n", reading
+            token = say(old, STALE + b"gets a\r\n", b"END\r\n").split()[-3]
+            say(bridge, b"gets a\r\n", b"END\r\n")
+            kept = say(old, b"gets a\r\n", b"END\r\n").split()[-3] == token
+            assert kept is (version != "1.6.18")  # which cannot
