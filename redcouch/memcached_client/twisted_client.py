@@ -304,9 +304,12 @@ class OriginNode:
             if reply.code != expected:
                 raise AwayError(_IN_WORDS.get(reply.line) or f"it says {_printable(reply.line)}")
         told = [line.words for line in await client.ask(STATS, None) if len(line.words) == 2]
-        self._process = process_of(
-            {name.decode(errors="replace"): value.decode(errors="replace") for name, value in told}
-        )
+        stats = {
+            name.decode(errors="replace"): value.decode(errors="replace") for name, value in told
+        }
+        if any(name.startswith("warm_") for name in stats):  # each would ask the other, for ever
+            raise AwayError("it is a RedCouch whose storage is a warm: one, perhaps this itself")
+        self._process = process_of(stats)
 
     def _is_up(self, client: MemcachedClientProtocol) -> None:
         self._trying = None

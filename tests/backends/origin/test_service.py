@@ -340,6 +340,17 @@ def at_socket(path: Path) -> Iterator[None]:
         server.stop()
 
 
+def test_itself(tmp_path: Path) -> None:
+    """A RedCouch tells itself of no change, which it would make again, and tell itself of."""
+    socket = tmp_path / "own.sock"
+    storage = f"warm:memory:?from=memcached://{socket}&{PATIENT}"
+    with servers.redcouch(storage, "--port", f"unix:{socket}") as bridge:
+        eventually(lambda: "perhaps this itself" in bridge.log)
+        assert say(bridge, b"set k 0 0 1\r\na\r\nappend k 0 0 1\r\nb\r\nmn\r\n", b"MN\r\n")
+        assert say(bridge, b"get k\r\n", b"END\r\n") == b"VALUE k 0 2\r\nab\r\nEND\r\n"
+        assert " answers" not in bridge.log
+
+
 def test_commands(redis: RedisServer, old: Memcached) -> None:
     """The redcouch command takes the service's URL, and works on the storage in it."""
     url = f"warm:{redis.url}?{source(old)}"
