@@ -80,10 +80,12 @@ class OriginPool:
         named = _named(keys)
         sizes: dict[bytes, int] = {}
         looks = [(key, look(name)) for key, name in named.items()]
-        for key, reply in zip(named, await self.tell(looks, time_budget), strict=True):
+        found = dict(zip(named, await self.tell(looks, time_budget), strict=True))
+        for key, reply in found.items():
             size = reply.number(b"s") if reply is not None and reply.code == b"HD" else None
             if size is not None and size <= self._largest:
                 sizes[key] = size
+        await self.leave_to_renew(found.items(), time_budget)
         return self.places(sizes)
 
     def places(self, sizes: Mapping[bytes, int]) -> Places:

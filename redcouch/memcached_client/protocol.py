@@ -352,8 +352,8 @@ def text_store(key: bytes, value: bytes, flags: int, exptime: int) -> bytes:
 
 
 def look(named: bytes) -> bytes:
-    """Whether there is an item, and how large. C{HD s<size>}, or EN."""
-    return b"mg %b s\r\n" % named
+    """Whether there is an item, and how large. C{HD s<size> c<token>}, W as L{read}; or EN."""
+    return b"mg %b s c\r\n" % named
 
 
 def read(named: bytes) -> bytes:

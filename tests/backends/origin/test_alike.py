@@ -95,3 +95,10 @@ def _plain(answers: list[bytes]) -> list[bytes]:
 def _say(server: Server, request: bytes) -> bytes:
     with Conversation(server.address) as conversation:
         return conversation.say(request)
+
+
+def test_stale_there(warm: RedCouch, old: Memcached) -> None:
+    """It counts as gone, and is left for clients who go back to renew."""
+    _say(old, b"set a 0 0 1\r\nx\r\nmd a I\r\n")
+    assert _say(warm, b"get a\r\n") == b"END\r\n"
+    assert _say(old, b"mg a k\r\n") == b"HD ka X W\r\n"
