@@ -212,6 +212,8 @@ class FillState:
     @ivar notes_removals: removals are to be noted before they begin, as changes are
         (L{BeginChanges}), with L{REMOVAL} in their names.
     @ivar senseless: where something made no sense, and counts as lost.
+    @ivar noted: others see that the member that asks is there. Not where nothing can be
+        written.
     """
 
     stage: bytes = b""
@@ -224,6 +226,7 @@ class FillState:
     left: int | None = None
     notes_removals: bool = False
     senseless: Sequence[bytes] = ()
+    noted: bool = True
 
 
 def keys_of(kind: bytes, changing: Mapping[bytes, bytes]) -> set[bytes]:

@@ -52,7 +52,7 @@ _DIGITS = 15
 """A number with more makes no sense, as in C{members.lua}."""
 
 _ANNOUNCED = 0.6
-"""Seconds after which every RedCouch that serves has looked."""
+"""Seconds after which every RedCouch that serves has looked; more than L{UNNOTED_LEASE}."""
 
 
 @dataclass(frozen=True, slots=True)

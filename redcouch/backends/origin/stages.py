@@ -9,7 +9,9 @@ change counts, and they go on. So nothing is done by one stage while something i
 another.
 
 A member that has not heard from the storage for L{LEASE} seconds does not know the stage,
-and serves nobody. By the time that it counts as gone, it has stopped.
+and serves nobody. By the time that it counts as gone, it has stopped. While the
+storage takes no writes, nobody sees that a member is there, and would wait for it: then that is
+L{UNNOTED_LEASE} seconds.
 """
 
 from __future__ import annotations
@@ -36,6 +38,9 @@ from redcouch.results import ErrorKind, Failed, Result
 
 LEASE = 5.0
 """Seconds for which a member knows the stage."""
+
+UNNOTED_LEASE = 0.5
+"""The same where nobody sees the member: less than it takes to announce a stage."""
 
 LOOK_EVERY = 0.25
 LOOK_SOON = 0.02
@@ -235,7 +240,7 @@ class StageFollower:
             if not before.holding and not self._under_way:
                 self._clock.callLater(0, self._look_now)
             return
-        self._until = began + LEASE
+        self._until = began + (LEASE if state.noted else UNNOTED_LEASE)
         while self._waiting and self.is_open:
             begin, _ = self._waiting.pop(0)
             begin()

@@ -318,7 +318,7 @@ def _read_list(command: ListDenied, replies: Sequence[Any]) -> Result:
 def _read_state(command: Beat, replies: Sequence[Any]) -> Result:
     match replies[0]:
         case [bytes() as stage, int() as version, bytes() as following, *numbers]:
-            holding, denied, leads, lacking, left, senseless = numbers
+            holding, denied, leads, lacking, left, senseless, noted = numbers
             return FillState(
                 stage,
                 version,
@@ -329,5 +329,6 @@ def _read_state(command: Beat, replies: Sequence[Any]) -> Result:
                 lacking == 1,
                 None if left < 0 else left,
                 senseless=senseless,
+                noted=noted == 1,
             )
     return read_outcome(replies[0])

@@ -135,15 +135,17 @@ class OutOfMemoryTests(SharedRedisCase):
     async def test_filling_without_writes(self) -> None:
         """
         Without enough replicas Redis takes no write, for longer than who fills in items may be
-        silent: each still hears how things stand, and that no lease could be revoked.
+        silent: each still hears how things stand, that nobody sees it, and that no lease could be
+        revoked.
         """
         beat = Beat(b"a", b"{}", b"0", b"redis-first", 0)
-        await self.do(beat)
+        self.assertTrue((await self.do(beat)).noted)
         (members,) = self.client.keys("redcouch:sys:*members:rc:")
         self.client.hset(members, "a", "1 0 {}")
         self.addCleanup(self.client.config_set, "min-replicas-to-write", 0)
         self.client.config_set("min-replicas-to-write", 9)
-        self.assertEqual((await self.do(beat)).stage, b"redis-first")
+        said = await self.do(beat)
+        self.assertEqual((said.stage, said.noted), (b"redis-first", False))
         self.assert_failed(await self.do(RevokeLeases([b"k", b"l"])), ErrorKind.REFUSED)
 
     async def test_discovery(self) -> None:

@@ -209,7 +209,7 @@ class FillRecords:
         """See L{Beat}. First it is written down that the member is there."""
         said = (command.member, command.acknowledged, command.about)
         dropped = await self._drop_senseless()
-        _, gone, nobody = await self._run(MEMBER_BEAT, self._members, *said)
+        _, gone, nobody, noted = await self._run(MEMBER_BEAT, self._members, *said)
         if gone:
             with suppress(BackendError):  # the next beat does it
                 await self.see_to_gone()
@@ -231,6 +231,7 @@ class FillRecords:
             None if left < 0 else left,
             True,
             [*dropped, *nobody, *senseless],
+            noted == 1,
         )
 
     async def _drop_senseless(self) -> list[bytes]:
@@ -249,7 +250,7 @@ class FillRecords:
         """
         dropped = await self._drop_senseless()
         doing = read_hash(await self.ask(b"HGETALL", self._changing))
-        living, gone, nobody = await self._run(MEMBER_BEAT, self._members, b"", b"", b"")
+        living, gone, nobody, _ = await self._run(MEMBER_BEAT, self._members, b"", b"", b"")
         left = {name: key for name, key in doing.items() if name.rpartition(b"/")[0] not in living}
         if left:
             await self.deny([*dict.fromkeys(left.values())])

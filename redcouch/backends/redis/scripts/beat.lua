@@ -6,7 +6,8 @@
 -- answers it the name and the process.
 -- Gives {stage, version, next stage, whether nothing may begin, denied keys (-1: all), whether this
 -- member repairs, whether the old memcacheds lack something that is to be there, how many items a
--- sweep of this stage has left to bring over (-1: nobody knows), what made no sense}.
+-- sweep of this stage has left to bring over (-1: nobody knows), what made no sense, whether it is
+-- noted that this member is there}.
 
 local members, doing = KEYS[3], KEYS[4]
 local most, member = tonumber(ARGV[1]), ARGV[2]
@@ -31,8 +32,9 @@ if is_senseless(many) then
 elseif type(many) == 'table' then -- the user may not: that is no loss, and whoever asks is told
   return many
 end
+local noted
 if member ~= '' then
-  redis.pcall('HSET', members, member, string.format('%.0f %s %s', now, ARGV[3], ARGV[4]))
+  noted = redis.pcall('HSET', members, member, string.format('%.0f %s %s', now, ARGV[3], ARGV[4]))
 end
 
 note_processes(state, 7)
@@ -74,4 +76,5 @@ return {
   told[1] or '', tonumber(told[2]) or 0, told[3] or '', told[4] and 1 or 0,
   told[5] and -1 or tonumber(told[6] or '0') or -1, leader == member and 1 or 0,
   told[7] and 1 or 0, told[9] == told[2] and tonumber(told[8] or '') or -1, senseless,
+  type(noted) == 'number' and 1 or 0,
 }

@@ -1,12 +1,13 @@
 -- A member of a cluster's is there. KEYS: the members (a hash: milliseconds of UNIX time, what it
 -- acknowledges, what others may know of it). ARGV: the member ('' for nobody), what it
 -- acknowledges, what others may know, and the names of members to forget if they are gone.
--- Gives {the names of those that live, the names of those that are gone, what made no sense}.
+-- Gives {the names of those that live, the names of those that are gone, what made no sense, whether
+-- it is noted that this member is there}.
 
-local members = KEYS[1]
+local members, noted = KEYS[1], nil
 if ARGV[1] ~= '' then
   redis.pcall('PERSIST', members) -- which a full Redis takes, and after it, in a script, the other
-  redis.pcall('HSET', members, ARGV[1], string.format('%.0f %s %s', now, ARGV[2], ARGV[3]))
+  noted = redis.pcall('HSET', members, ARGV[1], string.format('%.0f %s %s', now, ARGV[2], ARGV[3]))
 end
 local forgotten = {}
 for place = 4, #ARGV do
@@ -24,4 +25,4 @@ for place = 1, #all, 2 do
     gone[#gone + 1] = name
   end
 end
-return {there, gone, senseless}
+return {there, gone, senseless, type(noted) == 'number' and 1 or 0}
