@@ -142,10 +142,13 @@ class OutOfMemoryTests(SharedRedisCase):
         self.assertTrue((await self.do(beat)).noted)
         (members,) = self.client.keys("redcouch:sys:*members:rc:")
         self.client.hset(members, "a", "1 0 {}")
+        (state,) = self.client.keys("redcouch:sys:*state:rc:")
+        self.client.hset(state, mapping={"next": "redis-only", "holding": 1, "deadline": 1})
         self.addCleanup(self.client.config_set, "min-replicas-to-write", 0)
         self.client.config_set("min-replicas-to-write", 9)
         said = await self.do(beat)
         self.assertEqual((said.stage, said.noted), (b"redis-first", False))
+        self.assertEqual((said.next, said.holding), (b"", False), "that is over")
         self.assert_failed(await self.do(RevokeLeases([b"k", b"l"])), ErrorKind.REFUSED)
 
     async def test_discovery(self) -> None:

@@ -73,7 +73,7 @@ local told = redis.call(
   'HMGET', state, 'stage', 'version', 'next', 'holding', 'all', 'keys', 'returning', 'left', 'left_in'
 )
 return {
-  told[1] or '', tonumber(told[2]) or 0, told[3] or '', told[4] and 1 or 0,
+  told[1] or '', tonumber(told[2]) or 0, not is_over and told[3] or '', not is_over and told[4] and 1 or 0,
   told[5] and -1 or tonumber(told[6] or '0') or -1, leader == member and 1 or 0,
   told[7] and 1 or 0, told[9] == told[2] and tonumber(told[8] or '') or -1, senseless,
   type(noted) == 'number' and 1 or 0,

@@ -44,6 +44,9 @@ local function is_forgotten(state, stage, version)
   return stage ~= 'redis-first' and string.find(there, '^%d+$') and tonumber(version) > tonumber(there)
 end
 
+-- Whether what was announced is over. It stays in the state where Redis takes no write.
+local is_over = false
+
 -- See to what is lost, over or senseless in the state. A member that knows the stage ('' for none)
 -- puts it back; where nobody does, it is an error, since another one would lose something.
 local function mend(state, stage, version)
@@ -79,7 +82,8 @@ local function mend(state, stage, version)
   local told = redis.call('HMGET', state, 'deadline', 'holding', 'next')
   local left = (tonumber(told[1]) or 0) - now
   if (told[1] or told[2] or told[3]) and not (left >= 0 and left <= (told[2] and GONE or LONGEST)) then
-    redis.call('HDEL', state, 'next', 'holding', 'deadline')
+    is_over = true
+    redis.pcall('HDEL', state, 'next', 'holding', 'deadline')
   end
 end
 

@@ -24,7 +24,8 @@ local told = redis.call(
   'HMGET', state, 'stage', 'version', 'next', 'holding', 'returning', 'left', 'left_in', 'all', 'denials'
 )
 return {
-  told[1] or '', tonumber(told[2]) or 0, told[3] or '', told[4] and 1 or 0, leads and 1 or 0,
+  told[1] or '', tonumber(told[2]) or 0, not is_over and told[3] or '', not is_over and told[4] and 1 or 0,
+  leads and 1 or 0,
   told[5] and 1 or 0, told[7] == told[2] and tonumber(told[6] or '') or -1,
   senseless, told[8] and 1 or 0, told[9] or '',
 }
