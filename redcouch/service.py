@@ -119,8 +119,10 @@ class RedCouchService(MultiService):
             self._usage_recorder.start(self._factory.connections)
         if self._write_probe is not None:
             self._write_probe.start()
-        started = maybeDeferred(self._backend.start)
-        started.addCallbacks(lambda _: setattr(self, "_is_started", True), self._cannot_start)
+        maybeDeferred(self._backend.start).addCallbacks(self._started, self._cannot_start)
+
+    def _started(self, _: object) -> None:
+        self._is_started = True
 
     def _cannot_start(self, failure: Failure) -> None:
         self._log.failure("The storage could not start", failure)

@@ -82,21 +82,22 @@ BINARY = Getter(binary_get, read_binary)
 """For any keys."""
 
 
-class _Won(list[tuple[bytes, int]]):
-    """Stale items, each with its token, that who has read them here was told to renew."""
+_Won: TypeAlias = list[tuple[bytes, int]]
+"""Stale items, by name, each with its token, that who has read them here was told to renew."""
 
-    def note(self, key: bytes, reply: Reply) -> None:
-        if b"W" in reply.words:
-            self.append((name(key) or b"", reply.number(b"c") or 0))
 
-    def leave(self, connection: BlockingClient) -> None:
-        """Let clients renew them."""
-        won: list[tuple[bytes, int]] = self
-        for keeping in (True, False):
-            request = b"".join(for_next_to_renew(*one, keeping) for one in won)
-            answers = connection.ask(request, len(won))
-            pairs = zip(won, answers, strict=True)
-            won = [one for one, reply in pairs if reply.code == b"CLIENT_ERROR"]
+def _won(key: bytes, reply: Reply) -> _Won:
+    return [(name(key) or b"", reply.number(b"c") or 0)] if b"W" in reply.words else []
+
+
+def _leave_to_renew(connection: BlockingClient, won: _Won) -> None:
+    """Let clients renew these."""
+    for keeping in (True, False):
+        if not won:
+            return
+        request = b"".join(for_next_to_renew(*one, keeping) for one in won)
+        pairs = zip(won, connection.ask(request, len(won)), strict=True)
+        won = [one for one, reply in pairs if reply.code == b"CLIENT_ERROR"]
 
 
 def read_items(
@@ -112,7 +113,7 @@ def read_items(
     """
     request = b"".join(getter.request(entry.key) for entry in entries)
     replies = connection.ask(request, len(entries), getter.read)
-    won = _Won()
+    won: _Won = []
     for entry, reply in zip(entries, replies, strict=True):
         if not _is_about(reply, entry.key):
             raise connection.fault(f"answered another question than it was asked: {show(reply)}")
@@ -120,18 +121,18 @@ def read_items(
             yield _outcome(reply, entry, now)
         except ValueError:
             raise connection.fault(f"says what cannot be of an item: {show(reply)}") from None
-        won.note(entry.key, reply)
-    won.leave(connection)
+        won += _won(entry.key, reply)
+    _leave_to_renew(connection, won)
 
 
 def probe(connection: BlockingClient, keys: Sequence[bytes]) -> Iterator[bool]:
     """Whether the items are there, by meta commands."""
     request = b"".join(_meta_get(key, b"c u") for key in keys)
-    won = _Won()
+    won: _Won = []
     for key, reply in zip(keys, connection.ask(request, len(keys)), strict=True):
-        won.note(key, reply)
+        won += _won(key, reply)
         yield reply.code != b"EN"
-    won.leave(connection)
+    _leave_to_renew(connection, won)
 
 
 def _token(key: bytes) -> bytes:
