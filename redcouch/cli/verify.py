@@ -37,7 +37,6 @@ from redcouch.memcached_client.item_reading import Copy, Fault
 from redcouch.memcached_client.key_listing import ListedKey
 from redcouch.memcached_client.node import BATCH, BlockingNode, ReadItem, by_weight
 from redcouch.memcached_client.rings import Ring
-from redcouch.native.items import batches
 from redcouch.urls import redact
 
 TOLERANCE = 5.0
@@ -324,22 +323,20 @@ class _Comparison:
 
     def _look_for_extras(self) -> None:
         """What only the storage has."""
-        if self._sample is None:
-            with progress("looking for extras") as advance:
-                for keys in self._scanned():
-                    self._name_extras(keys)
-                    advance(len(keys))
-            return
-        keys = choose((key for several in self._scanned() for key in several), self._sample)
-        for several in batches(keys, BATCH):
-            self._name_extras(several)
+        keys: Iterable[bytes] = self._scanned()
+        if self._sample is not None:
+            keys = choose(keys, self._sample)
+        with progress("looking for extras") as advance:
+            for several in self._pace.portions(keys, BATCH):
+                self._name_extras(several)
+                advance(len(several))
 
-    def _scanned(self) -> Iterator[list[bytes]]:
+    def _scanned(self) -> Iterator[bytes]:
         for several in self._storage.scan():
             if self._pace.stop.requested:
                 return
             self._report.redis += len(several)
-            yield from batches(several, BATCH)
+            yield from several
 
     def _name_extras(self, keys: Sequence[bytes]) -> None:
         unknown = self._unknown(self._unknown(keys))

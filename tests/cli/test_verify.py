@@ -33,6 +33,18 @@ def test_the_same(memcached: Memcached, old: str, storage: str) -> None:
     assert said.out.endswith(": no differences\n")
 
 
+def test_the_rate_of_extras(
+    memcached: Memcached, old: str, redcouch: RedCouch, storage: str
+) -> None:
+    """Memcached is asked for what only the storage has at that rate, too."""
+    fill_many(memcached.address, b"k", 300)
+    assert run("import", old, "--to", storage).status == 0
+    assert ask(memcached.address, b"flush_all\r\n", b"\r\n") == b"OK\r\n"
+    said = run("verify", old, storage, "--rate", 500, "--json")
+    assert said.json["differences"]["extra"] == 300
+    assert said.json["seconds"] >= 0.5
+
+
 @pytest.mark.over("redis", "cluster")
 def test_each_difference_is_named(
     memcached: Memcached, old: str, redcouch: RedCouch, client: redis.Redis, any_redis: RedisServer
