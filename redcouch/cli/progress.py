@@ -81,8 +81,23 @@ def progress(title: str, total: int | None = None) -> Iterator[Advance]:
         TimeRemainingColumn,
     )
 
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task(title, total=total)
+    bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+    task = bar.add_task(title, total=total)
+    with _while_the_terminal_is_there():
+        bar.start()
+    try:
         yield lambda count: bar.advance(task, count)
+    finally:
+        with _while_the_terminal_is_there():
+            bar.stop()
+
+
+@contextmanager
+def _while_the_terminal_is_there() -> Iterator[None]:
+    """It may be closed meanwhile, which is not to end the work nor to keep what is told of it."""
+    try:
+        yield
+    except OSError:
+        sys.stderr = None  # what it still holds would be tried again

@@ -11,10 +11,11 @@ import sys
 import pytest
 
 from redcouch.cli import _terminate
-from redcouch.cli.progress import Stop
+from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
 from tests.cli.filling import fill_many
 from tests.cli.running import REDCOUCH
+from tests.support.polling import PATIENCE
 from tests.support.servers import Memcached, RedisServer
 
 pytestmark = pytest.mark.everywhere
@@ -121,6 +122,48 @@ def test_the_bar_is_for_terminals(memcached: Memcached, old: str, any_redis: Red
     assert out.startswith(b'{"listed": 500')
     assert out.count(b"\n") == 1
     assert b"500" in drawn
+
+
+def test_what_the_bar_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path of a socket may have brackets in it, as markup has."""
+    ours, theirs = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    with os.fdopen(ours, "rb", buffering=0) as terminal, os.fdopen(theirs, "w") as stderr:
+        monkeypatch.setattr("sys.stderr", stderr)
+        with progress("memcached:///tmp/[/red]/socket"):
+            pass
+        drawn = terminal.read(65536)
+    assert b"memcached:///tmp/[/red]/socket" in drawn
+
+
+@pytest.mark.parametrize("hung_up", [False, True])
+def test_a_terminal_that_is_closed(
+    memcached: Memcached, old: str, any_redis: RedisServer, hung_up: bool
+) -> None:
+    """The work goes on without its bar, or ends in order; what has been done is told."""
+    fill_many(memcached.address, b"k", 500)
+    ours, theirs = pty.openpty()
+    rate = "10" if hung_up else "500"
+    words = ("import", old, "--to", any_redis.url, "--overwrite", "--rate", rate)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # we may run under nohup
+    try:
+        process = subprocess.Popen(
+            [REDCOUCH, *words],
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            env={**os.environ, "TERM": "xterm"},
+        )
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        os.close(theirs)
+    assert os.read(ours, 65536)  # it is drawn
+    os.close(ours)
+    if hung_up:
+        process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == (129 if hung_up else 0)
+    assert out.startswith(b"interrupted: 500 keys" if hung_up else b"500 keys")
 
 
 def test_a_reader_that_goes_away(memcached: Memcached, any_redis: RedisServer, old: str) -> None:
