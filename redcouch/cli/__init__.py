@@ -7,6 +7,7 @@ L{storage} and L{progress} are what they share. The service imports none of this
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -18,6 +19,8 @@ def run() -> None:
     it in one line, also while it begins, and once it has ended.
     """
     over = False
+    if sys.stderr is None:
+        say_no_more()
 
     def end(number: int, frame: FrameType | None) -> None:
         if not over:
@@ -38,6 +41,11 @@ def run() -> None:
     except KeyboardInterrupt as interrupt:
         print("redcouch: interrupted", file=sys.stderr)
         raise SystemExit(status_of(interrupt)) from None
+
+
+def say_no_more() -> None:
+    """Without standard error, click would say on standard output what is wrong."""
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the end
 
 
 def endings() -> list[signal.Signals]:

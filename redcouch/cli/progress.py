@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from redcouch.cli import endings
+from redcouch.cli import endings, say_no_more
 
 
 class Stop:
@@ -69,7 +69,7 @@ Advance = Callable[[int], None]
 @contextmanager
 def progress(title: str, total: int | None = None) -> Iterator[Advance]:
     """A bar on standard error, if that is a terminal."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         yield lambda count: None
         return
     from rich.console import Console
@@ -100,4 +100,4 @@ def _while_the_terminal_is_there() -> Iterator[None]:
     try:
         yield
     except OSError:
-        sys.stderr = None  # what it still holds would be tried again
+        say_no_more()  # and what it still holds is tried no more

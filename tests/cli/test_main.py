@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -81,6 +82,14 @@ def test_a_failure_as_json(words: str) -> None:
     assert said.status == 3
     assert said.err == f"redcouch: {said.json['error']}\n"
     assert "Connection refused" in said.err
+
+
+def test_a_closed_standard_error() -> None:
+    """What is wrong is not said on standard output in its place."""
+    told = f"{shlex.quote(str(REDCOUCH))} import --json 2>&-"
+    said = subprocess.run(told, shell=True, stdout=subprocess.PIPE)
+    assert said.returncode == 2
+    assert list(json.loads(said.stdout)) == ["error"]
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
