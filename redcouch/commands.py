@@ -502,11 +502,12 @@ class LimitMemory(ServiceCommand):
 class Authenticate(ServiceCommand):
     """
     Prove who the client is. The result is whether it has. Bytes as the client
-    sent them; nothing about them is certain.
+    sent them; nothing about them is certain. With no user it proves nothing, and
+    the client is nobody from then on.
     """
 
-    user: bytes
-    password: bytes
+    user: bytes | None
+    password: bytes = b""
 
 
 @dataclass(slots=True)

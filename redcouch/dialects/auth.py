@@ -103,10 +103,6 @@ _LIST_MECHANISMS, _AUTH, _STEP = 0x20, 0x21, 0x22
 _NOOP, _VERSION, _QUIT, _QUIT_QUIETLY = 0x0A, 0x0B, 0x07, 0x17
 
 
-def _list_mechanisms(frame: Frame) -> Request:
-    return answered(answer(frame, value=b"PLAIN"))
-
-
 def _refuse(frame: Frame) -> Request:
     return answered(error(frame, Status.AUTH_ERROR))
 
@@ -116,15 +112,18 @@ def _say_binary(frame: Frame, proven: bool) -> bytes:
 
 
 class BinaryAuth(BinaryDialect):
-    """Offers SASL PLAIN (RFC 4616), also to a client that is in already."""
+    """
+    Offers SASL PLAIN (RFC 4616), also to a client that is in already: by whatever it asks of
+    SASL then it is out, until it has proved anew who it is.
+    """
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self._open = False
         self._opcodes = self._opcodes | {
-            _LIST_MECHANISMS: Opcode(_list_mechanisms, key=False),
+            _LIST_MECHANISMS: Opcode(self._list_mechanisms, key=False),
             _AUTH: Opcode(self._read_plain, value=True),
-            _STEP: Opcode(_refuse, value=True),  # PLAIN has one step, and AUTH was it
+            _STEP: Opcode(self._refuse_sasl, value=True),  # PLAIN has one step, and AUTH was it
         }
         self._before = {
             opcode: self._opcodes[opcode]
@@ -152,7 +151,17 @@ class BinaryAuth(BinaryDialect):
     def _read_plain(self, frame: Frame) -> Request:
         parts = frame.value.split(b"\0")
         if frame.key != b"PLAIN" or len(parts) != 3:
-            return _refuse(frame)
+            return self._refuse_sasl(frame)
         self.waiting = True
         _, user, password = parts
         return Request(Authenticate(user, password), partial(_say_binary, frame))
+
+    def _refuse_sasl(self, frame: Frame) -> Request:
+        return self._forget_user(error(frame, Status.AUTH_ERROR))
+
+    def _list_mechanisms(self, frame: Frame) -> Request:
+        return self._forget_user(answer(frame, value=b"PLAIN"))
+
+    def _forget_user(self, reply: bytes) -> Request:
+        self.waiting = True
+        return Request(Authenticate(None), lambda _: reply)

@@ -474,8 +474,13 @@ class Session:
             self._shared.perform((command,), page.callback)
         elif isinstance(command, Authenticate):
             assert self._shared.authenticate is not None
-            proof = self._shared.authenticate(command.user, command.password, self._client)
-            self._wait_for(proof, request)
+            user = command.user
+            self._wait_for(
+                succeed(False)
+                if user is None
+                else self._shared.authenticate(user, command.password, self._client),
+                request,
+            )
         elif isinstance(command, LimitMemory):
             limit = self._shared.limit_memory
             size = command.megabytes * 1024 * 1024

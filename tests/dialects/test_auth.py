@@ -206,7 +206,7 @@ def test_what_binary_answers_before() -> None:
     """A client that is not in yet may ping, ask for version and mechanisms, and go."""
     data = frame(NOOP) + frame(VERSION) + frame(LIST) + frame(QUITQ) + frame(QUIT)
     heard, broken = in_any_pieces(binary_gate, data, frame(GET, b"k")[:20])
-    assert commands(heard) == [Noop(), Version(), Noop(), Quit(), Quit()]
+    assert commands(heard) == [Noop(), Version(), Authenticate(None), Quit(), Quit()]
     assert said(heard) == [
         reply(NOOP),
         reply(VERSION, 0, b"1.6.18"),
@@ -238,7 +238,7 @@ def test_sasl_plain() -> None:
     assert commands(heard) == [
         Authenticate(b"user", b"secret"),
         Get((b"k",), cas=True),
-        Noop(),
+        Authenticate(None),
     ]
     assert heard[0][1] == [reply(AUTH, 0, b"Authenticated"), refusal(AUTH)]
     assert not broken
@@ -260,15 +260,26 @@ def test_a_wrong_password_leaves_the_door_shut() -> None:
     assert broken
 
 
-def test_who_is_in_can_be_thrown_out() -> None:
-    """A client that is in and authenticates again, wrongly, is out again."""
+@pytest.mark.parametrize(
+    ("again", "command"),
+    [
+        (PLAIN, Authenticate(b"user", b"secret")),
+        (frame(LIST), Authenticate(None)),
+        (frame(AUTH, b"CRAM-MD5", value=b"x"), Authenticate(None)),
+        (frame(AUTH, b"PLAIN", value=b"x"), Authenticate(None)),
+        (frame(STEP, b"PLAIN", value=b"x"), Authenticate(None)),
+    ],
+)
+def test_who_is_in_can_be_thrown_out(again: bytes, command: Command) -> None:
+    """A client that is in and authenticates again, wrongly, or begins to, is out again."""
     gate = BinaryAuth(LIMITS)
     gate.receive(PLAIN)
     assert gate.authenticated(True) == (gate, b"")
     assert [request.command for request in gate.receive(frame(GET, b"k"))] == [
         Get((b"k",), cas=True)
     ]
-    gate.receive(PLAIN)
+    assert [request.command for request in gate.receive(again)] == [command]
+    assert gate.waiting
     gate.authenticated(False)
     (request,) = gate.receive(frame(GET, b"k"))
     assert request.encode(None) == refusal(GET)

@@ -65,7 +65,7 @@ def test_moved_anywhere(name: str, data: bytes, pieces: int) -> None:
             "text",
             b"get x\r\nset big 0 0 5000\r\n" + b"x" * 5000 + b"\r\nset x 0 0 9\r\nme secret\r\n",
         ),
-        ("binary", frame(0x20) + frame(0x21, b"PLAIN", b"", b"\0me\0secret")),
+        ("binary", frame(0x0A) + frame(0x21, b"PLAIN", b"", b"\0me\0secret")),
     ],
 )
 def test_moved_before_it_is_known(name: str, data: bytes) -> None:

@@ -166,7 +166,7 @@ def test_replies_that_are_not_taken(any_redis: RedisServer) -> None:
 def test_users_stay_who_they_are(any_redis: RedisServer, tmp_path: Path) -> None:
     """
     Who has proved who it is need not do so again, in text and binary; who has not still must, and
-    so must who has then had the password wrong.
+    so must who has then had the password wrong, or has begun anew.
     """
     users = tmp_path / "users"
     users.write_text("me:secret\n")
@@ -175,13 +175,17 @@ def test_users_stay_who_they_are(any_redis: RedisServer, tmp_path: Path) -> None
         old = RedCouch(tmp_path, any_redis.url, options, ready=False)
         stack.callback(old.stop)
         old.start()
-        text, binary, out, nobody, half = (stack.enter_context(Wire(old.address)) for _ in range(5))
+        text, binary, out, anew, nobody, half = (
+            stack.enter_context(Wire(old.address)) for _ in range(6)
+        )
         assert request(text, b"set x 0 0 9\r\nme secret\r\n", b"\r\n") == b"STORED\r\n"
-        for wire in (binary, out):
+        for wire in (binary, out, anew):
             send(wire, frame(0x21, b"PLAIN", b"", b"\0me\0secret"))
             assert wire._socket.recv(100).endswith(b"Authenticated")
         send(out, frame(0x21, b"PLAIN", b"", b"\0me\0wrong"))
         assert out._socket.recv(100).endswith(b"Auth failure.")
+        send(anew, frame(0x20))
+        assert anew._socket.recv(100).endswith(b"PLAIN")
         assert request(nobody, b"get a\r\n", b"\r\n").startswith(b"CLIENT_ERROR unauth")
         send(half, b"set x 0 0 9\r\nme se")
         new = stack.enter_context(following(old, any_redis.url, *options))
@@ -189,8 +193,9 @@ def test_users_stay_who_they_are(any_redis: RedisServer, tmp_path: Path) -> None
         assert request(text, b"get none\r\n", b"END\r\n") == b"END\r\n"
         send(binary, frame(0x00, b"none"))
         assert binary._socket.recv(100)[6:8] == b"\0\1"
-        send(out, frame(0x00, b"none"))
-        assert out._socket.recv(100).endswith(b"Auth failure.")
+        for wire in (out, anew):
+            send(wire, frame(0x00, b"none"))
+            assert wire._socket.recv(100).endswith(b"Auth failure.")
         assert request(nobody, b"get a\r\n", b"\r\n").startswith(b"CLIENT_ERROR unauth")
         assert request(half, b"cret\r\n", b"\r\n") == b"STORED\r\n"
 

@@ -687,6 +687,10 @@ class AloneTests(SynchronousTestCase):
         self.assertEqual((client.heard, client.proofs), (b"", []))
         proof.callback(True)
         self.assertEqual((client.heard, client.proofs), (b"True;", [True]))
+        self.assertEqual(client.session.user, b"user")
+        client.ask(Request(Authenticate(None), say))
+        self.assertEqual((client.heard, client.proofs), (b"True;False;", [True, False]))
+        self.assertEqual((client.session.user, len(asked)), (None, 1))
 
 
 class TroubleTests(SynchronousTestCase):
