@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
@@ -75,7 +76,8 @@ def read_address(url: str) -> Address:
         return Address(shown, "", 0, path, username, password, alias, weight)
     if not parts.hostname or path.strip("/"):
         raise ConfigurationError(forms)
-    host = unquote(parts.hostname)
+    # In the case in which it is written, which parts.hostname has not: the clients' ring hashes it.
+    host = unquote(re.sub(r":\d*$", "", parts.netloc.rpartition("@")[2]).strip("[]"))
     return Address(shown, host, port or DEFAULT_PORT, None, username, password, alias, weight)
 
 

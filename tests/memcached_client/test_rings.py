@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redcouch.errors import ConfigurationError
+from redcouch.memcached_client.address import read_address
 from redcouch.memcached_client.rings import SCHEMES, RingNode, make_ring, read_member, read_ring
 
 PLACES = ["10.0.0.1:11211", "10.0.0.2:11211", "10.0.0.3:11212"]
@@ -40,6 +41,21 @@ def test_one_node(scheme: str) -> None:
 def test_every_node_has_a_share(scheme: str) -> None:
     """Of many keys, none has all."""
     assert set(owners(scheme, PLACES, [f"{n * n * n}:key" for n in range(900)])) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "host"),
+    [
+        ("Cache-1.Example:7", "Cache-1.Example:7", "Cache-1.Example"),
+        ("me:p%40w@Cache-1", "Cache-1:11211", "Cache-1"),
+        ("[FE80::1]", "FE80::1:11211", "FE80::1"),
+        ("Cache-1:?as=Other:1", "Other:1", "Cache-1"),
+    ],
+)
+def test_a_name_is_hashed_as_it_is_written(place: str, name: str, host: str) -> None:
+    """In capitals too, as the clients do."""
+    address = read_address(f"memcached://{place}")
+    assert (address.ring_node.name, address.host) == (name, host)
 
 
 def test_xmemcached() -> None:
