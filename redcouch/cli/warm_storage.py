@@ -315,7 +315,7 @@ class WarmStorage:
         if due is not None:
             before, after = AROUND_FLUSH
             for node in nodes:
-                node.flush(min(int(due) + 1, LAST_SECOND))
+                node.flush(min(int(due - time.time() + node.now) + 1, LAST_SECOND))
             self.note(**{"from": b"%.3f" % (due - before), "until": b"%.3f" % (due + after)})
 
     def pend(self, keys: Sequence[bytes]) -> None:

@@ -18,7 +18,7 @@ import pytest
 from redcouch.backends.origin.backend import origin_digest
 from redcouch.backends.origin.url import read_location as read_origin
 from redcouch.backends.redis.fill_leases import FillKeys
-from redcouch.backends.redis.layout import CAS_COUNTER, Layout
+from redcouch.backends.redis.layout import CAS_COUNTER, FLUSH_AT, Layout
 from redcouch.cli.storage import Storage, StoredItem, read_storage
 from redcouch.cli.warm_storage import WarmLocation, WarmStorage, open_warm_storage
 from redcouch.memcached_client.node import BlockingNode
@@ -501,6 +501,34 @@ def test_a_delayed_flush_on_the_way_back(url: str, nodes: list[Memcached]) -> No
         eventually(lambda: not all_items(nodes))
         eventually(lambda: say(bridge, b"get k\r\n", b"END\r\n") == b"END\r\n")
         assert say(bridge, b"get k\r\n", b"END\r\n") == b"END\r\n"
+
+
+class Behind(BlockingNode):
+    """A memcached whose clock is an hour behind, and what it is told of flushes."""
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+
+    @property
+    def now(self) -> float:
+        return time.time() - 3600
+
+    def flush(self, exptime: int = 0) -> None:
+        self.told.append(exptime)
+
+
+def test_a_delayed_flush_by_the_clock_of_the_old_memcached(
+    url: str, redis: RedisServer | Cluster
+) -> None:
+    """It is due there at the same moment, not an hour later."""
+    due, node = int(time.time()) + 5000, Behind()
+    with (
+        redis.client() as client,
+        open_warm_storage(WarmLocation(read_storage(url), read_origin(url))) as opened,
+    ):
+        client.set(FLUSH_AT + b"rc:", due)
+        opened.pass_flush_on([node])
+        assert node.told == [pytest.approx(due - 3600, abs=600)]
 
 
 def test_what_is_no_item(redis: RedisServer | Cluster, nodes: list[Memcached]) -> None:
