@@ -179,6 +179,7 @@ class Beat(Command):
     @ivar stage: the stage that it knows, to be kept where it has been lost; C{b""} for none.
     @ivar processes: of each other cache that answers it, by name, the process that does. Where it
         is another one than before, what it had is gone.
+    @ivar denied: it knows of denied keys. Where these have been lost, all are denied.
     """
 
     member: bytes
@@ -187,6 +188,7 @@ class Beat(Command):
     stage: bytes
     version: int
     processes: Mapping[bytes, bytes] = field(default_factory=dict)
+    denied: bool = False
 
 
 @dataclass(slots=True)

@@ -160,7 +160,7 @@ class WarmStorage:
         )
 
     def _beat(self, processes: Sequence[str]) -> None:
-        said = self._run(scripts.BEAT, self._keys, (MOST_DENIED, "", "", "", "", 0, *processes))
+        said = self._run(scripts.BEAT, self._keys, (MOST_DENIED, "", "", "", "", 0, "", *processes))
         self._tell(said[8])
 
     def _tell(self, senseless: Sequence[bytes]) -> None:
@@ -172,7 +172,7 @@ class WarmStorage:
     def set_anew(self, stage: Stage) -> None:
         """Where L{status} raises L{NoStage}: let this one count, as of now."""
         version = int(self.storage.clock(self._state) * 1000)  # none that there has been
-        self._run(scripts.STATE_BEAT, (self._state,), ("", stage.value, version))
+        self._run(scripts.STATE_BEAT, (self._state,), ("", stage.value, version, ""))
 
     def members(self) -> list[Member]:
         """Who serves the storage. One whose record makes no sense is nobody."""
@@ -343,7 +343,7 @@ class ClusterWarmStorage(WarmStorage):
 
     def _beat(self, processes: Sequence[str]) -> None:
         self._tell(at_once(self.storage.records.see_to_gone()))
-        self._tell(self._run(scripts.STATE_BEAT, (self._state,), ("", "", 0, *processes))[7])
+        self._tell(self._run(scripts.STATE_BEAT, (self._state,), ("", "", 0, "", *processes))[7])
 
     def _commit(self, *arguments: str | int) -> Any:
         return self._run(scripts.COMMIT, (self._state,), (self._id, *arguments))

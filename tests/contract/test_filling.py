@@ -309,6 +309,21 @@ class RedisFilling(OnRedis, FillingTests, TestCase):
         self.client.delete(*self.client.keys("redcouch:sys:*warm*_barred:*"))
         assert await self.one(TakeLease(L)) is Outcome.NOT_STORED
 
+    async def test_all_lost(self) -> None:
+        """
+        Where the state is lost, with the set or without, all keys are denied if somebody knows that
+        some were, and only then.
+        """
+        for kind in ("*", "_state:*"):
+            for knows in (False, True):
+                await self.one(DenyFill([K]))
+                self.client.delete(*self.client.keys(f"redcouch:sys:*warm*{kind}"))
+                beat = Beat(b"one", b"{}", b"0", b"redis-first", 0, {b"a": b"1"}, knows)
+                said = await self.one(beat)
+                assert isinstance(said, FillState)
+                assert (said.stage, said.denied is None) == (b"redis-first", knows)
+                assert (await self.one(TakeLease(L)) is Outcome.NOT_STORED) == knows
+
     async def test_other_types(self) -> None:
         """A key of another type is left alone, and harms nobody."""
         lease = await self.one(TakeLease(K))

@@ -220,7 +220,8 @@ class StageFollower:
         acknowledged = f"{self.state.version}{self._mark}".encode()
         told = json.dumps(about).encode()
         processes = self._processes()
-        return Beat(self.member, told, acknowledged, stage, self.state.version, processes)
+        version, denied = self.state.version, self.state.denied != 0
+        return Beat(self.member, told, acknowledged, stage, version, processes, denied)
 
     @property
     def _mark(self) -> str:

@@ -191,7 +191,8 @@ class FillCodec:
 
     def _pack_beat(self, command: Beat) -> Packed:
         most, version = b"%d" % MOST_DENIED, b"%d" % command.version
-        said = (command.member, command.acknowledged, command.about, command.stage, version)
+        known = command.stage, version, b"1" if command.denied else b""
+        said = (command.member, command.acknowledged, command.about, *known)
         processes = flat(command.processes)
         packed = pack_command((b"EVALSHA", self._beat, b"4", *self.keys, most, *said, *processes))
         return packed, 1, _read_state

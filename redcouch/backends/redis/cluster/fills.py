@@ -214,18 +214,19 @@ class FillRecords:
             with suppress(BackendError):  # the next beat does it
                 await self.see_to_gone()
         version = b"%d" % command.version
-        known = (command.member, command.stage, version, *flat(command.processes))
+        denied = b"1" if command.denied else b""
+        known = (command.member, command.stage, version, denied, *flat(command.processes))
         stage, now, following, *numbers, everything, name = await self._run(
             STATE_BEAT, self._state, *known
         )
         holding, leads, lacking, left, senseless = numbers
-        denied = await self.count(Denials(everything == 1, name))
+        many = await self.count(Denials(everything == 1, name))
         return FillState(
             stage,
             now,
             following,
             holding == 1,
-            denied,
+            many,
             leads == 1,
             lacking == 1,
             None if left < 0 else left,

@@ -2,8 +2,8 @@
 -- members (a hash: milliseconds of UNIX time, what it acknowledges, what others may know of it),
 -- the changes under way (a hash: <member>/<number> to client key). ARGV: how many keys may be
 -- denied one by one, the member ('' to see to those that are gone only), what it acknowledges,
--- what others may know, the stage that it knows, its version; then for each old memcached that
--- answers it the name and the process.
+-- what others may know, the stage that it knows, its version, whether it knows of denied keys ('1' or
+-- ''); then for each old memcached that answers it the name and the process.
 -- Gives {stage, version, next stage, whether nothing may begin, denied keys (-1: all), whether this
 -- member repairs, whether the old memcacheds lack something that is to be there, how many items a
 -- sweep of this stage has left to bring over (-1: nobody knows), what made no sense, whether it is
@@ -15,7 +15,7 @@ local most, member = tonumber(ARGV[1]), ARGV[2]
 -- Milliseconds after which another one repairs.
 local LATE = 3000
 
-local unknown = mend(state, ARGV[5], ARGV[6])
+local unknown = mend(state, ARGV[5], ARGV[6], ARGV[7])
 if unknown then
   return unknown
 end
@@ -37,7 +37,7 @@ if member ~= '' then
   noted = redis.pcall('HSET', members, member, string.format('%.0f %s %s', now, ARGV[3], ARGV[4]))
 end
 
-note_processes(state, 7)
+note_processes(state, 8)
 
 local leader = redis.call('HGET', state, 'leader')
 local lives, some_gone, leader_lives = {}, false, false

@@ -48,9 +48,13 @@ end
 local is_over = false
 
 -- See to what is lost, over or senseless in the state. A member that knows the stage ('' for none)
--- puts it back; where nobody does, it is an error, since another one would lose something.
-local function mend(state, stage, version)
+-- puts it back; where nobody does, it is an error, since another one would lose something. One that
+-- knows of denied keys ('' for none) cannot put back which, where all of the state is lost.
+local function mend(state, stage, version, denied)
   redis.pcall('PERSIST', state) -- which a full Redis takes, and after it, in a script, the others
+  if stage == 'redis-first' and denied ~= '' and redis.call('EXISTS', state) == 0 then
+    redis.pcall('HSET', state, 'all', 1)
+  end
   local there = redis.pcall('HGET', state, 'stage')
   if is_senseless(there) or (type(there) == 'string' and not STAGES[there]) then
     if stage == '' then

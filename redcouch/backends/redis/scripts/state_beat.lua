@@ -1,6 +1,6 @@
 -- How things stand on a cluster, for a member that asks. KEYS: the state. ARGV: the member, the
--- stage that it knows ('' for none), its version; then for each old memcached that answers it the
--- name and the process. Gives {stage, version, next stage, whether nothing may begin, whether this
+-- stage that it knows ('' for none), its version, whether it knows of denied keys ('1' or ''); then
+-- for each old memcached that answers it the name and the process. Gives {stage, version, next stage, whether nothing may begin, whether this
 -- member repairs, whether the old memcacheds lack something that is to be there, how many items a
 -- sweep of this stage has left to bring over (-1: nobody knows), what made no sense, whether all keys
 -- are denied, which hash of denied keys counts ('' for any)}.
@@ -10,11 +10,11 @@ local state, member = KEYS[1], ARGV[1]
 -- Milliseconds after which another one repairs.
 local LATE = 3000
 
-local unknown = mend(state, ARGV[2], ARGV[3])
+local unknown = mend(state, ARGV[2], ARGV[3], ARGV[4])
 if unknown then
   return unknown
 end
-note_processes(state, 4)
+note_processes(state, 5)
 local known = redis.call('HMGET', state, 'leader', 'led')
 local leads = member ~= '' and (known[1] == member or not (math.abs(now - (tonumber(known[2]) or 0)) <= LATE))
 if leads then
