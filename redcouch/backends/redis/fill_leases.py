@@ -101,9 +101,10 @@ def noting(command: Command, keys: FillKeys) -> tuple[bytes, ...]:
         case NoteLack():
             return write(keys.state, b"HINCRBY", b"returning", b"1")
         case PauseFills(begin, end):
-            return (b"HSET", keys.state, b"from", b"%.3f" % begin, b"until", b"%.3f" % end)
+            moments = b"from", b"%.3f" % begin, b"until", b"%.3f" % end
+            return write(keys.state, b"HSET", *moments)
         case BeginChanges(changes):
-            return (b"HSET", keys.changing, *flat(changes))
+            return write(keys.changing, b"HSET", *flat(changes))
         case EndChanges(names):
             return (b"HDEL", keys.changing, *names)
         case Leave(member):
@@ -140,7 +141,7 @@ class FillCodec:
             TakeLease: self._pack_lease,
             Fill: self._pack_fill,
             RevokeLeases: self._pack_revoke,
-            RevokeAllLeases: _always(read_ok, b"HINCRBY", self._state, b"epoch", b"1"),
+            RevokeAllLeases: _always(read_ok, *write(self._state, b"HINCRBY", b"epoch", b"1")),
             DenyFill: self._pack_deny,
             DenyAllFills: _always(_read_all_denied, *write(self._state, b"HSET", b"all", b"1")),
             CountDenied: _always(_read_count, b"HMGET", self._state, b"all", b"keys"),

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from redcouch.backends.fill_leases import Beat, DenyAllFills, DenyFill, NoteLack, RevokeLeases
+from redcouch.backends.fill_leases import (
+    Beat,
+    BeginChanges,
+    DenyAllFills,
+    DenyFill,
+    Fill,
+    NoteLack,
+    PauseFills,
+    RevokeAllLeases,
+    RevokeLeases,
+    TakeLease,
+)
 from redcouch.commands import Arithmetic, Command, Delete, Flush, Get, Store, StoreMode, Touch
 from redcouch.results import ErrorKind, Item, Outcome, Stored, Touched
 from tests.backends.redis.case import SharedRedisCase
@@ -131,6 +142,23 @@ class OutOfMemoryTests(SharedRedisCase):
         self.assertEqual(self.client.hlen(members), 2)
         noted = await self.all(NoteLack(), DenyFill([b"k"]), DenyAllFills())
         self.assertEqual(noted, [Outcome.OK, Outcome.OK, Outcome.NOT_STORED])
+
+    async def test_flushing_and_changing(self) -> None:
+        """
+        So is what a flush stops: what was read before it, and what would be while it goes on; and
+        what begins.
+        """
+        lease = await self.do(TakeLease(b"k"))
+        assert isinstance(lease, bytes)
+        self.use_up()
+        notes = RevokeAllLeases(), PauseFills(1.0, 2e10), BeginChanges({b"a/1": b"k"})
+        self.assertEqual(await self.all(*notes), [Outcome.OK] * 3)
+        self.client.config_set("maxmemory", 0)
+        self.assertIsNone(await self.do(TakeLease(b"k")))
+        self.assertIs(await self.do(PauseFills(0.0, 0.0)), Outcome.OK)
+        self.assertIs(await self.do(Fill(b"k", b"v", 0, 0, lease)), Outcome.NOT_STORED)
+        (changing,) = self.client.keys("redcouch:sys:*changing:rc:")
+        self.assertEqual(self.client.hvals(changing), [b"k"])
 
     async def test_filling_without_writes(self) -> None:
         """
