@@ -581,10 +581,12 @@ class OriginBackend(BackendWrapper):
             await self._deny_all("a flush_all did not reach it")
         due = flush_deadline(command.exptime, self._now())
         if due is None:
-            await self._ask([RevokeAllLeases(), PauseFills(0.0, 0.0), command])
+            notes = [RevokeAllLeases(), PauseFills(0.0, 0.0), command]
         else:
             before, after = AROUND_FLUSH
-            await self._ask([PauseFills(due - before, due + after)])
+            notes = [PauseFills(due - before, due + after)]
+        for noted in await self._ask(notes):
+            _taken(noted)
         return result
 
     # -- what the old side has missed ----------------------------------------------------------
