@@ -318,6 +318,7 @@ class RedisFilling(OnRedis, FillingTests, TestCase):
             for knows in (False, True):
                 await self.one(DenyFill([K]))
                 self.client.delete(*self.client.keys(f"redcouch:sys:*warm*{kind}"))
+                await self.one(Beat(b"new", b"{}", b"0", b"", 0, {b"a": b"1"}))
                 beat = Beat(b"one", b"{}", b"0", b"redis-first", 0, {b"a": b"1"}, knows)
                 said = await self.one(beat)
                 assert isinstance(said, FillState)

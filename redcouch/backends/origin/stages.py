@@ -221,7 +221,8 @@ class StageFollower:
         told = json.dumps(about).encode()
         processes = self._processes()
         version, denied = self.state.version, self.state.denied != 0
-        return Beat(self.member, told, acknowledged, stage, version, processes, denied)
+        knows = denied and self.state.stage != b""  # before there is one, none can be lost
+        return Beat(self.member, told, acknowledged, stage, version, processes, knows)
 
     @property
     def _mark(self) -> str:

@@ -49,12 +49,9 @@ local is_over = false
 
 -- See to what is lost, over or senseless in the state. A member that knows the stage ('' for none)
 -- puts it back; where nobody does, it is an error, since another one would lose something. One that
--- knows of denied keys ('' for none) cannot put back which, where all of the state is lost.
+-- knows of denied keys ('' for none) cannot put back which.
 local function mend(state, stage, version, denied)
   redis.pcall('PERSIST', state) -- which a full Redis takes, and after it, in a script, the others
-  if stage == 'redis-first' and denied ~= '' and redis.call('EXISTS', state) == 0 then
-    redis.pcall('HSET', state, 'all', 1)
-  end
   local there = redis.pcall('HGET', state, 'stage')
   if is_senseless(there) or (type(there) == 'string' and not STAGES[there]) then
     if stage == '' then
@@ -70,8 +67,12 @@ local function mend(state, stage, version, denied)
     senseless[#senseless + 1] = state .. ' stage'
   end
   -- Where nothing can be noted, it is told all the same.
-  if stage ~= '' and (redis.pcall('HSETNX', state, 'stage', stage) == 1 or is_forgotten(state, stage, version)) then
+  local lost = stage ~= '' and redis.pcall('HSETNX', state, 'stage', stage) == 1
+  if lost or (stage ~= '' and is_forgotten(state, stage, version)) then
     redis.pcall('HSET', state, 'stage', stage, 'version', version)
+  end
+  if lost and stage == 'redis-first' and denied ~= '' then
+    redis.pcall('HSET', state, 'all', 1)
   end
   for place, number in ipairs(redis.call('HMGET', state, unpack(NUMBERS))) do
     local is_moment = place >= MOMENTS
