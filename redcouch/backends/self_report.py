@@ -51,7 +51,7 @@ class SelfReport(BackendWrapper):
     def health(self) -> Health:
         try:
             health = super().health()
-        except Exception:
+        except Exception:  # of anybody's code
             return Health(False, str(self._fault("health")))
         self._faulty.discard("health")
         return health
@@ -86,7 +86,7 @@ class SelfReport(BackendWrapper):
             told = read(await question())
         except BackendError:
             raise
-        except Exception:
+        except Exception:  # of anybody's code
             raise self._fault(name) from None
         self._faulty.discard(name)
         return told

@@ -44,7 +44,10 @@ def run() -> None:
 
 
 def say_no_more() -> None:
-    """Without standard error, click would say on standard output what is wrong."""
+    """
+    Lose standard error, and what it still holds, which would be tried again. Where there is none,
+    click would say on standard output what is wrong.
+    """
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the end
 
 

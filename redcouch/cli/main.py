@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from redcouch import __version__
+from redcouch.cli import say_no_more
 from redcouch.cli.common import CommandError, Interrupted, end_json
 from redcouch.errors import ConfigurationError, ServerError
 
@@ -47,7 +48,7 @@ class Program(click.Group):
         try:
             return super().main(*args, **kwargs)
         except OSError:  # of a full disk: the status is to tell what is wrong all the same
-            sys.stderr = None  # what it still holds would be tried again
+            say_no_more()
             raise SystemExit(self._status) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:

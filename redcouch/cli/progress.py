@@ -100,4 +100,4 @@ def _while_the_terminal_is_there() -> Iterator[None]:
     try:
         yield
     except OSError:
-        say_no_more()  # and what it still holds is tried no more
+        say_no_more()

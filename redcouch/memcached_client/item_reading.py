@@ -9,7 +9,7 @@ live: there it is what the list of keys said.
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 from zlib import crc32
@@ -82,16 +82,9 @@ BINARY = Getter(binary_get, read_binary)
 """For any keys."""
 
 
-_Won: TypeAlias = list[tuple[bytes, int]]
-"""Stale items, by name, each with its token, that who has read them here was told to renew."""
-
-
-def _won(key: bytes, reply: Reply) -> _Won:
-    return [(name(key) or b"", reply.number(b"c") or 0)] if b"W" in reply.words else []
-
-
-def _leave_to_renew(connection: BlockingClient, won: _Won) -> None:
-    """Let clients renew these."""
+def _leave_to_renew(connection: BlockingClient, tokens: Mapping[bytes, int | None]) -> None:
+    """Let clients renew those, by key, of which C{to_renew} says that we are to."""
+    won = [(name(key) or b"", token) for key, token in tokens.items() if token is not None]
     for keeping in (True, False):
         if not won:
             return
@@ -113,7 +106,7 @@ def read_items(
     """
     request = b"".join(getter.request(entry.key) for entry in entries)
     replies = connection.ask(request, len(entries), getter.read)
-    won: _Won = []
+    tokens: dict[bytes, int | None] = {}
     for entry, reply in zip(entries, replies, strict=True):
         if not _is_about(reply, entry.key):
             raise connection.fault(f"answered another question than it was asked: {show(reply)}")
@@ -121,18 +114,18 @@ def read_items(
             yield _outcome(reply, entry, now)
         except ValueError:
             raise connection.fault(f"says what cannot be of an item: {show(reply)}") from None
-        won += _won(entry.key, reply)
-    _leave_to_renew(connection, won)
+        tokens[entry.key] = reply.to_renew
+    _leave_to_renew(connection, tokens)
 
 
 def probe(connection: BlockingClient, keys: Sequence[bytes]) -> Iterator[bool]:
     """Whether the items are there, by meta commands."""
     request = b"".join(_meta_get(key, b"c u") for key in keys)
-    won: _Won = []
+    tokens: dict[bytes, int | None] = {}
     for key, reply in zip(keys, connection.ask(request, len(keys)), strict=True):
-        won += _won(key, reply)
+        tokens[key] = reply.to_renew
         yield reply.code != b"EN"
-    _leave_to_renew(connection, won)
+    _leave_to_renew(connection, tokens)
 
 
 def _token(key: bytes) -> bytes:

@@ -115,9 +115,9 @@ class OriginPool:
     ) -> None:
         """Let clients renew the stale items of which these replies, by key, say that we are to."""
         won = {
-            key: reply.number(b"c") or 0
+            key: token
             for key, reply in replies
-            if reply is not None and b"W" in reply.words
+            if reply is not None and (token := reply.to_renew) is not None
         }
         for keeping in (True, False):
             if not won:

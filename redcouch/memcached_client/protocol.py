@@ -75,6 +75,11 @@ class Reply:
         except ValueError:
             return None
 
+    @property
+    def to_renew(self) -> int | None:
+        """The token of a stale item that who has this reply is told to renew; else C{None}."""
+        return (self.number(b"c") or 0) if b"W" in self.words else None
+
 
 # -- reading ------------------------------------------------------------------------------------
 

@@ -473,14 +473,12 @@ class Session:
             self._wait_for(page.addCallback(lambda results: results[0]), request)
             self._shared.perform((command,), page.callback)
         elif isinstance(command, Authenticate):
-            assert self._shared.authenticate is not None
-            user = command.user
-            self._wait_for(
-                succeed(False)
-                if user is None
-                else self._shared.authenticate(user, command.password, self._client),
-                request,
-            )
+            authenticate, user = self._shared.authenticate, command.user
+            assert authenticate is not None
+            if user is None:
+                self._wait_for(succeed(False), request)
+            else:
+                self._wait_for(authenticate(user, command.password, self._client), request)
         elif isinstance(command, LimitMemory):
             limit = self._shared.limit_memory
             size = command.megabytes * 1024 * 1024
