@@ -13,6 +13,16 @@ import sys
 from types import FrameType
 
 
+class Interrupt(SystemExit):
+    """
+    Somebody ends it: the exit status is 130, 143 or 129. A C{KeyboardInterrupt} would be taken by
+    click, which has one status for a question without an answer and for whatever comes late.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+
+
 def run() -> None:
     """
     The program: Ctrl-C, SIGTERM and a terminal that goes away (SIGHUP, but not under C{nohup}) end
@@ -38,9 +48,9 @@ def run() -> None:
             over = True
             for number in numbers:
                 signal.signal(number, signal.SIG_IGN)
-    except KeyboardInterrupt as interrupt:
+    except Interrupt:
         print("redcouch: interrupted", file=sys.stderr)
-        raise SystemExit(status_of(interrupt)) from None
+        raise
 
 
 def say_no_more() -> None:
@@ -60,9 +70,4 @@ def endings() -> list[signal.Signals]:
 def _terminate(number: int, frame: FrameType | None) -> None:
     if number == signal.SIGHUP:  # a shell passes it on, and the system sends one of its own
         signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt(number)
-
-
-def status_of(interrupt: KeyboardInterrupt) -> int:
-    """The exit status of what was ended so: 130, 143 or 129."""
-    return 128 + next(iter(interrupt.args), signal.SIGINT)
+    raise Interrupt(number)

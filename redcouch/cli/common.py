@@ -15,7 +15,7 @@ import click
 
 from redcouch.backends.redis.layout import StringLayout
 from redcouch.backends.redis.url import RedisLocation
-from redcouch.cli import status_of
+from redcouch.cli import Interrupt
 from redcouch.cli.progress import Stop
 from redcouch.cli.storage import read_storage
 from redcouch.errors import ConfigurationError, ServerError
@@ -58,9 +58,9 @@ class Refusal(CommandError):  # noqa: N818 - nothing went wrong
 class Interrupted(CommandError):  # noqa: N818 - nothing went wrong
     """Ends the command because somebody wanted it to, at once."""
 
-    def __init__(self, interrupt: KeyboardInterrupt, text: str = "interrupted") -> None:
+    def __init__(self, interrupt: Interrupt, text: str = "interrupted") -> None:
         super().__init__(text)
-        self.exit_code = status_of(interrupt)  # type: ignore[misc]
+        self.exit_code = interrupt.code  # type: ignore[misc, assignment]
 
 
 class Finite(click.FloatRange):

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from redcouch import __version__
-from redcouch.cli import say_no_more
+from redcouch.cli import Interrupt, say_no_more
 from redcouch.cli.common import CommandError, Interrupted, end_json
 from redcouch.errors import ConfigurationError, ServerError
 
@@ -105,12 +105,8 @@ def _in_one_line() -> Iterator[None]:
     """So is said what the system refuses, as a full disk does to our output, and a Ctrl-C."""
     try:
         yield
-    except KeyboardInterrupt as interrupt:
+    except Interrupt as interrupt:
         raise Interrupted(interrupt) from None
-    except click.Abort as abort:  # in place of an answer: the end of input is one, a Ctrl-C is none
-        if isinstance(abort.__context__, KeyboardInterrupt):
-            raise Interrupted(abort.__context__) from None
-        raise
     except OSError as error:
         if error.errno == errno.EPIPE:  # the reader of our output has gone
             raise

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from redcouch.cli import endings, say_no_more
+from redcouch.cli import Interrupt, endings, say_no_more
 
 
 class Stop:
@@ -35,7 +35,7 @@ class Stop:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._signal and number != signal.SIGHUP:
-            raise KeyboardInterrupt(number)
+            raise Interrupt(number)
         self._signal = self._signal or number
 
     @contextmanager

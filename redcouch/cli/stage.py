@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from redcouch.backends.origin.rollback import LACKING, why_not_back
 from redcouch.backends.origin.stages import LOOK_EVERY, Stage
 from redcouch.backends.redis.replies import is_wrong_type
+from redcouch.cli import Interrupt
 from redcouch.cli.common import (
     NO,
     CommandError,
@@ -137,7 +138,7 @@ def command(
             facts = {"changed": False, "reason": str(error), "force": loses}
             tell(facts, f"Not changed: {error}.{forced}")
             raise click.exceptions.Exit(NO) from None
-        except KeyboardInterrupt as interrupt:
+        except Interrupt as interrupt:
             text = f"interrupted: the stage is {opened.status().stage.value}"
             raise Interrupted(interrupt, text) from None
         if wants_json():

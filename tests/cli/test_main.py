@@ -115,7 +115,7 @@ def test_interrupted_while_it_begins(
     """Ctrl-C ends it in one line, with status 130, before any of its own code could say so."""
 
     def begin() -> None:
-        raise KeyboardInterrupt
+        raise cli.Interrupt(signal.SIGINT)
 
     monkeypatch.setattr("redcouch.cli.main.main", begin)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
@@ -148,6 +148,26 @@ redcouch.cli.run()
     assert (ended.returncode, ended.stderr) == (130, "redcouch: interrupted\n")
 
 
+def test_ctrl_c_again_and_again() -> None:
+    """However often it comes while it is being answered, it is no question left unanswered."""
+    program = """
+import signal, sys
+import redcouch.cli, redcouch.cli.main
+
+class Again(redcouch.cli.main.Interrupted):
+    def __init__(self, *arguments):
+        signal.raise_signal(signal.SIGINT)
+
+redcouch.cli.main.Interrupted = Again
+redcouch.cli.main.import_module = lambda name: signal.raise_signal(signal.SIGINT)
+redcouch.cli.run()
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "ls"], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (ended.returncode, ended.stderr) == (130, "redcouch: interrupted\n")
+
+
 @pytest.mark.parametrize("words", ["--help", "ls --help"])
 def test_interrupted_while_a_command_is_imported(
     monkeypatch: pytest.MonkeyPatch, words: str
@@ -155,7 +175,7 @@ def test_interrupted_while_a_command_is_imported(
     """So does a signal that comes while it imports what it was called for."""
 
     def begin(name: str) -> None:
-        raise KeyboardInterrupt(signal.SIGTERM)
+        raise cli.Interrupt(signal.SIGTERM)
 
     monkeypatch.setattr("redcouch.cli.main.import_module", begin)
     assert run(*words.split()) == (143, "", "redcouch: interrupted\n")

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from redcouch.cli import _terminate
+from redcouch.cli import Interrupt, _terminate
 from redcouch.cli.progress import Stop, progress
 from redcouch.cli.rate_limit import Pace
 from tests.cli.filling import fill_many
@@ -75,7 +75,7 @@ def test_stop() -> None:
         pace.spend(1)
         pace.spend(1)
         assert clock.now == 1000  # nobody waits who is to end
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -96,7 +96,7 @@ def test_interrupted_with_the_terminal() -> None:
     """What is put back when a command is interrupted is put back all the same."""
     before = signal.signal(signal.SIGHUP, _terminate)
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupt):
             signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGHUP)
     finally:

@@ -19,6 +19,7 @@ from redcouch.backends.origin.backend import origin_digest
 from redcouch.backends.origin.url import read_location as read_origin
 from redcouch.backends.redis.fill_leases import FillKeys
 from redcouch.backends.redis.layout import CAS_COUNTER, FLUSH_AT, Layout
+from redcouch.cli import Interrupt
 from redcouch.cli.storage import Storage, StoredItem, read_storage
 from redcouch.cli.warm_storage import WarmLocation, WarmStorage, open_warm_storage
 from redcouch.memcached_client.node import BlockingNode
@@ -805,7 +806,7 @@ def test_ctrl_c(url: str, when: str, counts: str, monkeypatch: pytest.MonkeyPatc
         eventually(lambda: len(standing(url)["redcouches"]) == 1)
 
         def interrupt(*_: Any) -> None:
-            raise KeyboardInterrupt
+            raise Interrupt(signal.SIGINT)
 
         patch.setattr(WarmStorage, when, interrupt)
         said = eventually(lambda: run("stage", "origin-first", "-s", url), lambda it: it.status > 1)
