@@ -10,6 +10,7 @@ import os
 import pickle
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,7 +170,7 @@ def test_workers(image: Image, redis: RedisServer) -> None:
         assert server.stop(signal.SIGTERM) == 0
 
 
-def test_compose() -> None:
+def test_compose(tmp_path: Path) -> None:
     """It builds the file beside it, publishes ports that are open, on loopback, and waits for a
     Redis that says when it is healthy."""
     services = _compose()["services"]
@@ -182,7 +183,14 @@ def test_compose() -> None:
     (needed,) = redcouch["depends_on"]
     assert redcouch["depends_on"][needed] == {"condition": "service_healthy"}
     assert redcouch["environment"]["REDCOUCH_STORAGE"].startswith(f"redis://{needed}:6379/")
-    assert services[needed]["healthcheck"]["test"] == ["CMD", "redis-cli", "ping"]
+    shell, check = services[needed]["healthcheck"]["test"]
+    assert shell == "CMD-SHELL"
+    program = tmp_path / "redis-cli"
+    for said, healthy in (("PONG", True), ("LOADING Redis is loading the dataset", False)):
+        program.write_text(f"#!/bin/sh\necho {said}\n")  # its status is 0, either way
+        program.chmod(0o755)
+        path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        assert (subprocess.run(["sh", "-c", check], env=path).returncode == 0) is healthy
     assert services[needed]["command"][0] == "redis-server"
     assert "/readyz" in told["HEALTHCHECK"]
 
