@@ -126,40 +126,24 @@ def _read_class(rest: bytes) -> tuple[frozenset[int], bytes]:
 
 def may_begin(tokens: list[Token], prefix: bytes) -> bool:
     """Whether something that matches can begin with this."""
-    return bool(_places(tokens, prefix))
+    for token, byte in zip(tokens, prefix, strict=False):
+        if token is None:
+            return True
+        if byte not in token:
+            return False
+    return len(prefix) <= len(tokens)
 
 
 def matches(tokens: list[Token], text: bytes) -> bool:
     """Whether this matches."""
-    return len(tokens) in _places(tokens, text)
-
-
-def _places(tokens: list[Token], text: bytes) -> set[int]:
-    """The places in which a match may be after this."""
-    places = _skip(tokens, {0})
-    for byte in text:
-        places = _skip(tokens, {*_step(tokens, places, byte)})
-    return places
-
-
-def _step(tokens: list[Token], places: Iterable[int], byte: int) -> Iterator[int]:
-    """The places in which a match is after one byte more."""
-    for place in places:
-        if place < len(tokens):
-            token = tokens[place]
-            if token is None:
-                yield place
-            elif byte in token:
-                yield place + 1
-
-
-def _skip(tokens: list[Token], places: set[int]) -> set[int]:
-    """These places, and those behind what may stand for nothing."""
-    for place in [*places]:
-        while place < len(tokens) and tokens[place] is None:
-            place += 1
-            places.add(place)
-    return places
+    size = len(text)
+    ends = {0}  # of what the tokens so far may stand for
+    for token in tokens:
+        if token is None:
+            ends = {*range(min(ends, default=size + 1), size + 1)}
+        else:
+            ends = {end + 1 for end in ends if end < size and text[end] in token}
+    return size in ends
 
 
 def literals(tokens: Iterable[Token]) -> list[bytes]:
