@@ -107,16 +107,6 @@ read_nodes = reader(lambda urls: [*map(read_address, urls)])
 """Several memcacheds: L{Address} each."""
 
 
-def storage_option(function: Function) -> Function:
-    """C{--storage}, for the argument C{storage}: a L{RedisLocation}."""
-    return storage_url_option("-s", "--storage")(function)
-
-
-def hash_storage_option(function: Function) -> Function:
-    """The same for a command that is for items in the layout of hashes only."""
-    return storage_url_option("-s", "--storage", read=_read_hash_storage)(function)
-
-
 def storage_url_option(
     *names: str,
     read: Callable[..., Any] = read_storage_url,
@@ -150,6 +140,13 @@ def _read_hash_storage(ctx: click.Context, param: click.Parameter, url: str) -> 
     return location
 
 
+storage_option = storage_url_option("-s", "--storage")
+"""C{--storage}, for the argument C{storage}: a L{RedisLocation}."""
+
+hash_storage_option = storage_url_option("-s", "--storage", read=_read_hash_storage)
+"""The same for a command that is for items in the layout of hashes only."""
+
+
 def show_option(text: str) -> Callable[[Function], Function]:
     """C{--show}, for the argument C{show}: how many of what was found to name."""
     return click.option(
@@ -162,50 +159,44 @@ def show_option(text: str) -> Callable[[Function], Function]:
     )
 
 
-def nodes_argument(function: Function) -> Function:
-    """One or several memcacheds, for the argument C{nodes}: L{Address} each."""
-    return click.argument(
-        "nodes", metavar="MEMCACHED...", nargs=-1, required=True, callback=read_nodes
-    )(function)
+nodes_argument = click.argument(
+    "nodes", metavar="MEMCACHED...", nargs=-1, required=True, callback=read_nodes
+)
+"""One or several memcacheds, for the argument C{nodes}: L{Address} each."""
 
+ring_option = click.option(
+    "--ring",
+    metavar="SCHEME",
+    help=(
+        "By which ring the clients divide keys among the memcacheds, as ketama or "
+        "'twemproxy&hash=murmur'. Needed where there are several."
+    ),
+)
+"""C{--ring}, for the argument C{ring}: what L{ring_of} takes."""
 
-def ring_option(function: Function) -> Function:
-    """C{--ring}, for the argument C{ring}: what L{ring_of} takes."""
-    return click.option(
-        "--ring",
-        metavar="SCHEME",
-        help=(
-            "By which ring the clients divide keys among the memcacheds, as ketama or "
-            "'twemproxy&hash=murmur'. Needed where there are several."
-        ),
-    )(function)
-
-
-def rate_option(function: Function) -> Function:
-    """C{--rate}, for the argument C{rate}."""
-    return click.option(
-        "--rate",
-        type=Finite(min=0, min_open=True),
-        metavar="N",
-        help="At most N items a second. Default: as fast as it goes.",
-    )(function)
-
-
-def json_option(function: Function) -> Function:
-    """C{--json}, of which L{wants_json} tells; L{end_json} says the rest."""
-    return click.option(
-        "--json",
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=_begin_json,
-        help='Print JSON, for programs to read. What goes wrong is its "error".',
-    )(function)
+rate_option = click.option(
+    "--rate",
+    type=Finite(min=0, min_open=True),
+    metavar="N",
+    help="At most N items a second. Default: as fast as it goes.",
+)
+"""C{--rate}, for the argument C{rate}."""
 
 
 def _begin_json(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     if wanted:
         ctx.meta[_FACTS] = {}
+
+
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_begin_json,
+    help='Print JSON, for programs to read. What goes wrong is its "error".',
+)
+"""C{--json}, of which L{wants_json} tells; L{end_json} says the rest."""
 
 
 def wants_json() -> bool:

@@ -7,8 +7,8 @@ the keys that a command is about to change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 import click
 
@@ -25,17 +25,13 @@ _NAMED = 20
 
 _ANY = frozenset(range(256))
 
-Function = TypeVar("Function", bound=Callable[..., None])
-
-
-def force_option(function: Function) -> Function:
-    """C{--force}, for the argument C{force}."""
-    return click.option(
-        "--force",
-        is_flag=True,
-        help="Do it though memcached clients have used such keys within the last hour, or "
-        "items would come back from old memcacheds.",
-    )(function)
+force_option = click.option(
+    "--force",
+    is_flag=True,
+    help="Do it though memcached clients have used such keys within the last hour, or "
+    "items would come back from old memcacheds.",
+)
+"""C{--force}, for the argument C{force}."""
 
 
 def refuse_recent_use(storage: Storage, pattern: bytes) -> None:

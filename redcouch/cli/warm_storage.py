@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from secrets import token_hex
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from redis.exceptions import ResponseError
@@ -38,8 +38,6 @@ from redcouch.errors import ServerError
 from redcouch.memcached_client.node import BlockingNode
 from redcouch.memcached_client.protocol import LAST_SECOND
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
 POLL = 0.02
 
 FRESH = 1.0
@@ -63,15 +61,19 @@ class WarmLocation:
     origin: OriginLocation | None
 
 
-def warm_storage_option(function: Function) -> Function:
-    """C{--storage}, for the argument C{warm}: a L{WarmLocation}."""
-    text = "Storage URL with warm:, as the service takes it."
-    return storage_url_option("-s", "--storage", "warm", read=reader(_read), text=text)(function)
-
-
 def _read(url: str) -> WarmLocation:
     storage = read_storage(url)
     return WarmLocation(storage, read_origin(url) if url.lower().startswith(SCHEME) else None)
+
+
+warm_storage_option = storage_url_option(
+    "-s",
+    "--storage",
+    "warm",
+    read=reader(_read),
+    text="Storage URL with warm:, as the service takes it.",
+)
+"""C{--storage}, for the argument C{warm}: a L{WarmLocation}."""
 
 
 @dataclass(frozen=True, slots=True)
