@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import click
 
@@ -130,13 +131,9 @@ class _Removal:
     def run(self, storage: Storage, pace: Pace) -> None:
         """Remove them, until it is to stop."""
         with progress("removing", self.found) as advance:
-            for found in self._keys(storage):
-                for keys in batches(found, pace.batch(BATCH)):
-                    pace.spend(len(keys))
-                    if pace.stop.requested:
-                        return
-                    self.removed += storage.unlink(keys)
-                    advance(len(keys))
+            for keys in pace.portions(chain.from_iterable(self._keys(storage)), BATCH):
+                self.removed += storage.unlink(keys)
+                advance(len(keys))
 
     def _keys(self, storage: Storage) -> Iterator[list[bytes]]:
         """Whole keys in Redis, in batches."""
