@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -50,6 +50,7 @@ from redcouch.limits import MAX_KEY, is_key
 from redcouch.memcached_client.item_reading import Fault
 from redcouch.memcached_client.key_listing import NEVER, ListedKey
 from redcouch.memcached_client.node import BATCH, WEIGHT, BlockingNode
+from redcouch.native.items import batches
 
 _TOKENS = 2**24
 """How far the tokens of the two sides are kept apart."""
@@ -245,9 +246,8 @@ class _Change:
     # -- the four ways -------------------------------------------------------------------------
 
     def _to_origin(self, status: StageStatus) -> None:
-        with self._nodes("its keys are missing for all clients") as found:
-            nodes = [node for node in found if node is not None]
-            status = self.opened.status(nodes)
+        with self._nodes("its keys are missing for all clients") as nodes:
+            status = self.opened.status(nodes.values())
             if status.returning:
                 self._refuse(LACKING, "what is not there yet is lost")
             if status.pending is None:
@@ -257,7 +257,7 @@ class _Change:
                 )
 
             def last_look() -> None:
-                for node in nodes:  # one that has been started again says so
+                for node in nodes.values():  # one that has been started again says so
                     node.stats()
 
             self._switch(clean=not self.force, last_look=last_look)
@@ -268,7 +268,7 @@ class _Change:
             self._compare(nodes)
             others = _Others(self.opened, nodes)
             last_look = partial(self._refuse_others, others.while_all_hold)
-            self._switch(tokens_of=nodes, last_look=last_look)
+            self._switch(tokens_of=nodes.values(), last_look=last_look)
 
     def _to_redis_only(self, status: StageStatus) -> None:
         if not status.swept:
@@ -282,19 +282,18 @@ class _Change:
     def _back_to_redis(self, status: StageStatus) -> None:
         if not status.members:
             raise Refused("no RedCouch runs that could bring the items back")
-        with self._nodes(None) as found:
-            nodes = [node for node in found if node is not None]
-            full = [node for node in nodes if node.item_count()]
+        with self._nodes(None) as nodes:
+            full = [node for node in nodes.values() if node.item_count()]
             if full:
                 names = ", ".join(node.address.shown for node in full)
                 self._refuse(
                     f"{names} has items from before, which are out of date",
                     "these are removed, by flush_all, and Redis's own put there",
                 )
-            for node in nodes:
+            for node in nodes.values():
                 node.flush()
             self.opened.note(returning=1)
-            self._switch(tokens_of=nodes)
+            self._switch(tokens_of=nodes.values())
         self._bring_back()
 
     _ways: ClassVar[Any] = {
@@ -318,27 +317,26 @@ class _Change:
             )
 
     @contextmanager
-    def _nodes(self, loses: str | None) -> Iterator[list[BlockingNode | None]]:
+    def _nodes(self, loses: str | None) -> Iterator[dict[int, BlockingNode]]:
         """
-        Connections to the old memcacheds, in their order. One that does not answer is C{None},
+        Connections to the old memcacheds, by their places. One that does not answer is left out,
         if that may be forced; C{loses} says what of it is lost then.
         """
         assert self.opened.origin is not None
         with ExitStack() as stack:
-            nodes: list[BlockingNode | None] = []
-            for address in self.opened.origin.nodes:
+            nodes: dict[int, BlockingNode] = {}
+            for place, address in enumerate(self.opened.origin.nodes):
                 try:
-                    nodes.append(stack.enter_context(BlockingNode(address)))
+                    nodes[place] = stack.enter_context(BlockingNode(address))
                 except ServerError as error:
                     if loses is None or not self.force:
                         raise Refused(str(error), loses) from None
-                    nodes.append(None)
             yield nodes
 
     def _switch(
         self,
         clean: bool = False,
-        tokens_of: Sequence[BlockingNode | None] = (),
+        tokens_of: Iterable[BlockingNode] = (),
         last_look: Callable[[], None] = lambda: None,
     ) -> None:
         opened = self.opened
@@ -347,7 +345,7 @@ class _Change:
         try:
             opened.announce(self.stage, self.timeout)
             until = opened.hold(self.stage)
-            least = max((node.last_token() for node in tokens_of if node), default=0)
+            least = max((node.last_token() for node in tokens_of), default=0)
             last_look()
             self._commit(until, clean, least + _TOKENS if least else 0)
         except BaseException:
@@ -380,7 +378,7 @@ class _Change:
             else:
                 return
 
-    def _compare(self, nodes: Sequence[BlockingNode | None]) -> None:
+    def _compare(self, nodes: Mapping[int, BlockingNode]) -> None:
         """Remove from Redis what is not as the owner has it."""
         storage = self.opened.storage
         assert self.opened.origin is not None
@@ -392,10 +390,9 @@ class _Change:
                 of_node: dict[int, list[bytes]] = {}
                 for key in filter(is_key, keys):
                     of_node.setdefault(owner(key), []).append(key)
-                for place, some in of_node.items():
-                    if (node := nodes[place]) is not None:
-                        for begin in range(0, len(some), BATCH):
-                            _compare_some(storage, node, some[begin : begin + BATCH], stored)
+                for place in of_node.keys() & nodes.keys():
+                    for some in batches(of_node[place], BATCH):
+                        _compare_some(storage, nodes[place], some, stored)
                 advance(len(keys))
 
     def _bring_back(self) -> None:
@@ -404,7 +401,7 @@ class _Change:
         began = opened.status().returning
         strange: set[bytes] = set()
         with self._nodes(None) as nodes:
-            opened.pass_flush_on([node for node in nodes if node is not None])
+            opened.pass_flush_on(nodes.values())
         with progress("bringing back") as advance:
             for keys in opened.storage.scan():
                 self._until_pending(lambda pending: pending < _AT_A_TIME)
@@ -444,14 +441,14 @@ class _Change:
 class _Others:
     """Who else uses the old memcacheds, as far as these tell, from now on. As text, or nothing."""
 
-    def __init__(self, opened: WarmStorage, nodes: Sequence[BlockingNode | None]) -> None:
+    def __init__(self, opened: WarmStorage, nodes: Mapping[int, BlockingNode]) -> None:
         self._opened = opened
-        self._nodes = [(place, node) for place, node in enumerate(nodes) if node is not None]
+        self._nodes = nodes
         self._before = self._connections()
         self._ports = self._ports_of(opened.members())
 
     def _connections(self) -> int:
-        return sum(node.connections() for _, node in self._nodes)
+        return sum(node.connections() for node in self._nodes.values())
 
     def _ports_of(self, members: Sequence[Member]) -> set[int]:
         return {port for member in members for port in member.ports}
@@ -465,9 +462,9 @@ class _Others:
 
     def while_all_hold(self) -> str:
         """The same; and whether anything is asked while no RedCouch does."""
-        before = [node.requests() for _, node in self._nodes]
+        before = [node.requests() for node in self._nodes.values()]
         time.sleep(_QUIET)
-        after = [node.requests() for _, node in self._nodes]
+        after = [node.requests() for node in self._nodes.values()]
         moved = {
             name
             for one, other in zip(before, after, strict=True)
@@ -483,7 +480,7 @@ class _Others:
         ports = self._ports_of(members)
         found = [
             address
-            for place, node in self._nodes
+            for place, node in self._nodes.items()
             for address, seconds in node.clients(sum(sum(m.up[place : place + 1]) for m in members))
             if seconds <= _LATELY and not _is_one_of(address, ports)
         ]

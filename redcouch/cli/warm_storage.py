@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from secrets import token_hex
@@ -138,7 +138,7 @@ class WarmStorage:
 
     # -- looking -------------------------------------------------------------------------------
 
-    def status(self, nodes: Sequence[BlockingNode] = ()) -> StageStatus:
+    def status(self, nodes: Collection[BlockingNode] = ()) -> StageStatus:
         """
         How things stand. Members that are gone are seen to first, and so are old memcacheds that
         have been started again, of those that are given.
@@ -309,7 +309,7 @@ class WarmStorage:
         client: Any = self.storage.client
         return bool(client.transaction(forget, self._state, value_from_callable=True))
 
-    def pass_flush_on(self, nodes: Sequence[BlockingNode]) -> None:
+    def pass_flush_on(self, nodes: Collection[BlockingNode]) -> None:
         """Let these carry out a delayed flush with Redis, which they have not been told of."""
         due = None
         with suppress(ResponseError):  # of another type: no time, either
