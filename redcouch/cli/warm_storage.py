@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from secrets import token_hex
@@ -185,12 +185,8 @@ class WarmStorage:
 
     def unfinished(self, seconds: float) -> int:
         """How many of the changes that are under way now are so after these seconds still."""
-        left = set(self.storage.client.hkeys(self._changing))
-        until = time.monotonic() + seconds
-        while left and time.monotonic() < until:
-            time.sleep(POLL)
-            left &= set(self.storage.client.hkeys(self._changing))
-        return len(left)
+        client: Any = self.storage.client
+        return _lasting(lambda: set(client.hkeys(self._changing)), seconds, POLL)
 
     # -- changing ------------------------------------------------------------------------------
 
@@ -271,12 +267,7 @@ class WarmStorage:
         How many keys that are pending now are so after these seconds still. (One that clients
         change all the time may become pending anew before it is repaired.)
         """
-        until = time.monotonic() + seconds
-        left = self._pending()
-        while left and time.monotonic() < until:
-            time.sleep(5 * POLL)
-            left &= self._pending()
-        return len(left)
+        return _lasting(self._pending, seconds, 5 * POLL)
 
     def _pending(self) -> set[Any]:
         """The keys that are pending, on a cluster each with why: one is another the next time."""
@@ -298,16 +289,8 @@ class WarmStorage:
 
     def end_returning(self, count: int) -> bool:
         """All that Redis has is there, unless another one has been started again since."""
-
-        def forget(pipe: Any) -> bool:
-            same = _number(pipe.hget(self._state, "returning")) == count
-            pipe.multi()
-            if same:
-                pipe.hdel(self._state, "returning")
-            return same
-
-        client: Any = self.storage.client
-        return bool(client.transaction(forget, self._state, value_from_callable=True))
+        said: list[int] = self._run(scripts.DENIALS_REMOVE, (self._state,), ("returning", count))
+        return said == [1]
 
     def pass_flush_on(self, nodes: Collection[BlockingNode]) -> None:
         """Let these carry out a delayed flush with Redis, which they have not been told of."""
@@ -367,10 +350,6 @@ class ClusterWarmStorage(WarmStorage):
         super().commit(stage, clean, least_token)
         at_once(records.allow([*denied.items()]))
 
-    def end_returning(self, count: int) -> bool:
-        said: list[int] = self._run(scripts.DENIALS_REMOVE, (self._state,), ("returning", count))
-        return said == [1]
-
     def _pending(self) -> set[Any]:
         return {*at_once(self.storage.records.all_denied()).items()}
 
@@ -429,6 +408,16 @@ def _member(name: bytes, record: bytes, now: float) -> Member | None:
         )
     except (AttributeError, TypeError, ValueError, OverflowError):
         return None
+
+
+def _lasting(look: Callable[[], set[Any]], seconds: float, every: float) -> int:
+    """How many of those that are there now are so at each look in these seconds."""
+    left = look()
+    until = time.monotonic() + seconds
+    while left and time.monotonic() < until:
+        time.sleep(every)
+        left &= look()
+    return len(left)
 
 
 def _number(field: Any, senseless: int = 0) -> int:
