@@ -124,10 +124,6 @@ def _parse_watch(tokens: list[bytes], limits: Limits) -> Parsed:
     return reply_line(b"CLIENT_ERROR watch commands not allowed\r\n", is_noreply(tokens))
 
 
-def _encode_config(result: bytes | Failed) -> bytes:
-    return _encode_nodes(b"CONFIG cluster", result)
-
-
 def _encode_nodes(name: bytes, result: bytes | Failed) -> bytes:
     if isinstance(result, Failed):
         return server_error(result)
@@ -139,7 +135,7 @@ def _parse_config(tokens: list[bytes], limits: Limits) -> Parsed:
         return answered(ERROR)
     if tokens[2] != b"cluster":
         return answered(b"END\r\n")
-    return Request(Discover(), _encode_config)
+    return Request(Discover(), partial(_encode_nodes, b"CONFIG cluster"))
 
 
 def get_nodes() -> Request:

@@ -12,7 +12,7 @@ from functools import partial
 
 from redcouch.commands import Authenticate
 from redcouch.dialects import classic, meta
-from redcouch.dialects.binary import BinaryDialect, Frame, Opcode, Status, answer, error
+from redcouch.dialects.binary import BinaryDialect, Frame, Opcode, Status, answer, error, refuse
 from redcouch.dialects.block import DataBlock
 from redcouch.dialects.request import MUCH, Dialect, Request, answered
 from redcouch.dialects.text import TextDialect
@@ -103,10 +103,6 @@ _LIST_MECHANISMS, _AUTH, _STEP = 0x20, 0x21, 0x22
 _NOOP, _VERSION, _QUIT, _QUIT_QUIETLY = 0x0A, 0x0B, 0x07, 0x17
 
 
-def _refuse(frame: Frame) -> Request:
-    return answered(error(frame, Status.AUTH_ERROR))
-
-
 def _say_binary(frame: Frame, proven: bool) -> bytes:
     return answer(frame, value=b"Authenticated") if proven else error(frame, Status.AUTH_ERROR)
 
@@ -140,7 +136,7 @@ class BinaryAuth(BinaryDialect):
         if self._open or frame.opcode in self._before:
             super()._read_body(frame, requests)
         else:
-            requests.append(_refuse(frame))
+            requests.append(refuse(frame))
             self.broken = True
 
     def _fits(self, frame: Frame) -> bool:

@@ -141,6 +141,11 @@ def _failure(frame: Frame, failed: Failed) -> bytes:
     return answer(frame, status, value=failed.message.encode())
 
 
+def refuse(frame: Frame) -> Request:
+    """The request whose answer is that its client may not ask this."""
+    return answered(error(frame, Status.AUTH_ERROR))
+
+
 # -- saying it ---------------------------------------------------------------------------------
 
 
@@ -270,11 +275,6 @@ def _read_delete(frame: Frame, quiet: bool) -> Request:
     return Request(command, partial(_say_done, frame, quiet))
 
 
-def _refuse_flush(frame: Frame, quiet: bool) -> Request:
-    """As memcached -F has it."""
-    return answered(error(frame, Status.AUTH_ERROR))
-
-
 def _read_flush(frame: Frame, quiet: bool) -> Request:
     exptime = _EXPTIME.unpack(frame.extras)[0] if frame.extras else 0
     return Request(Flush(exptime), partial(_say_done, frame, quiet))
@@ -399,10 +399,8 @@ _DISCOVERY = {
     0x0C: Opcode(partial(_read_get_or_nodes, with_key=True)),
 }
 
-_NO_FLUSH = {
-    opcode: Opcode(partial(_refuse_flush, quiet=False), extras=(0, 4), key=False)
-    for opcode in (0x08, 0x18)
-}
+#: As memcached -F has it.
+_NO_FLUSH = {opcode: Opcode(refuse, extras=(0, 4), key=False) for opcode in (0x08, 0x18)}
 
 
 class BinaryDialect:

@@ -76,7 +76,7 @@ class _Listing:
         return None if self._over else self.request(page.cursor)
 
 
-def _size(item: Listed) -> int:
+def item_size(item: Listed) -> int:
     """Bytes that memcached would count for the item."""
     flags = FLAGS_OVERHEAD if item.flags else 0
     return ITEM_OVERHEAD + len(item.key) + flags + item.size
@@ -93,7 +93,7 @@ def _metadump_line(item: Listed, now: float) -> bytes:
         int(now) - item.idle,
         item.cas,
         b"yes" if item.fetched else b"no",
-        _size(item),
+        item_size(item),
         item.flags,
     )
 

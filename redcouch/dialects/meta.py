@@ -37,9 +37,10 @@ from redcouch.dialects.block import (
     Refused,
     server_error,
 )
+from redcouch.dialects.listing import item_size
 from redcouch.dialects.request import Request, answered
 from redcouch.expiry import seconds_left
-from redcouch.limits import FLAGS_OVERHEAD, ITEM_OVERHEAD, MAX_KEY, Limits
+from redcouch.limits import MAX_KEY, Limits
 from redcouch.numbers import signed_32, unsigned_32, unsigned_64
 from redcouch.results import Failed, Listed, MetaItem, Number, Outcome, Result, Stored
 
@@ -320,14 +321,13 @@ def _encode_inspection(shown: bytes, result: Listed | Failed | None) -> bytes:
         return b"EN\r\n"
     if isinstance(result, Failed):
         return server_error(result)
-    size = ITEM_OVERHEAD + len(result.key) + (FLAGS_OVERHEAD if result.flags else 0) + result.size
     return b"ME %b exp=%d la=%d cas=%d fetch=%b cls=1 size=%d\r\n" % (
         shown,
         _seconds(result.ttl),
         result.idle,
         result.cas,
         b"yes" if result.fetched else b"no",
-        size,
+        item_size(result),
     )
 
 
