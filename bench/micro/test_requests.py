@@ -17,7 +17,7 @@ from redcouch.backends.redis.backend import RedisBackend
 from redcouch.backends.redis.connection import Waiting
 from redcouch.backends.redis.hash_codec import HashCodec
 from redcouch.backends.redis.layout import Layout
-from redcouch.dialects.detect import dialect_for
+from redcouch.dialects.detect import dialect_name, dialect_of
 from redcouch.interfaces import BackendContext
 from redcouch.limits import Limits
 from redcouch.results import Result
@@ -63,7 +63,7 @@ def exchange(request: pytest.FixtureRequest) -> Exchange:
 
 def test_codec(benchmark: BenchmarkFixture, exchange: Exchange) -> None:
     """From bytes to a command, and from its result to bytes."""
-    dialect = dialect_for(exchange.request, Limits())
+    dialect = dialect_of(dialect_name(exchange.request), Limits())
     (request,) = dialect.receive(exchange.request)
     results: list[Any] = []
     make_backend(exchange).perform((request.command,), results.append)
@@ -78,7 +78,7 @@ def test_codec(benchmark: BenchmarkFixture, exchange: Exchange) -> None:
 
 def test_backend(benchmark: BenchmarkFixture, exchange: Exchange) -> None:
     """From a command to bytes for Redis, and from its replies to the result."""
-    (request,) = dialect_for(exchange.request, Limits()).receive(exchange.request)
+    (request,) = dialect_of(dialect_name(exchange.request), Limits()).receive(exchange.request)
     backend = make_backend(exchange)
     commands = (request.command,)
     given: list[Any] = []
@@ -99,7 +99,7 @@ def test_all(benchmark: BenchmarkFixture, exchange: Exchange) -> None:
     shared = Shared(make_backend(exchange), Counters(), limits, b"1", no_report, reset)
     said: list[bytes] = []
     session = Session(shared, said.append, ignore, ignore, ignore, "nowhere")
-    dialect = dialect_for(exchange.request, limits)
+    dialect = dialect_of(dialect_name(exchange.request), limits)
 
     def converse() -> bytes:
         session.submit(dialect.receive(exchange.request))

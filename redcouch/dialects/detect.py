@@ -17,17 +17,12 @@ def dialect_name(data: bytes) -> str:
     return "binary" if data[0] == MAGIC_REQUEST else "text"
 
 
-def dialect_for(data: bytes, limits: Limits, guarded: bool = False) -> Dialect:
+def dialect_of(name: str, limits: Limits, guarded: bool = False) -> Dialect:
     """
-    The dialect of a client that began with these bytes (at least one).
+    The dialect of this name, at its beginning.
 
     @param guarded: the client has to prove who it is first.
     """
-    return dialect_of(dialect_name(data), limits, guarded)
-
-
-def dialect_of(name: str, limits: Limits, guarded: bool = False) -> Dialect:
-    """The dialect of this name, at its beginning."""
     if name == "binary":
         return BinaryAuth(limits) if guarded else BinaryDialect(limits)
     return TextAuth(limits) if guarded else TextDialect(limits)

@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from redcouch.commands import Command
-from redcouch.dialects.detect import dialect_for, dialect_name, dialect_of
+from redcouch.dialects.detect import dialect_name, dialect_of
 from redcouch.dialects.request import Dialect
 from redcouch.process.quiet_factory import QuietFactory
 from redcouch.server.alarm import Alarm
@@ -163,10 +163,7 @@ class Connection(Protocol):
         self._counters.bytes_read += len(data)
         dialect = self._dialect
         if dialect is None:
-            guarded = self._shared.authenticate is not None
-            dialect = self._dialect = dialect_for(data, self._shared.limits, guarded)
-            self.dialect_name = dialect_name(data)
-            self.session.set_dialect(self.dialect_name)
+            dialect = self._speak(dialect_name(data))
             if data.startswith(_TLS_HANDSHAKE):
                 self.factory.misfits.say(
                     self.address, "it speaks TLS to a port that does not (see --tls-cert)"
@@ -180,6 +177,14 @@ class Connection(Protocol):
                 self._wait(dialect, backlog_full)
                 if dialect.pending and len(data) >= MOST:  # there will be more
                     self._reading.pause()
+
+    def _speak(self, name: str) -> Dialect:
+        """Understand the client in the dialect of this name from now on."""
+        guarded = self._shared.authenticate is not None
+        dialect = self._dialect = dialect_of(name, self._shared.limits, guarded)
+        self.dialect_name = name
+        self.session.set_dialect(name)
+        return dialect
 
     def _wait(self, dialect: Dialect, backlog_full: bool) -> None:
         """What was handed on, or could not be, may have to be waited for, or with."""
@@ -308,14 +313,11 @@ class Connection(Protocol):
             self._send(transit.unsent)
         if not transit.dialect:
             return
-        guarded = self._shared.authenticate is not None
-        dialect = dialect_of(transit.dialect, self._shared.limits, guarded)
-        if guarded and transit.user is not None:
+        dialect = self._speak(transit.dialect)
+        if transit.user is not None:
             dialect, _ = dialect.authenticated(True)
         dialect.skip(transit.skip)
         self._dialect = dialect
-        self.dialect_name = transit.dialect
-        self.session.set_dialect(transit.dialect)
         if transit.unread:
             self._wait(dialect, self.session.submit(dialect.receive(transit.unread)))
 

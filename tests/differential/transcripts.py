@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from redcouch.commands import Noop
-from redcouch.dialects.detect import dialect_for
+from redcouch.dialects.detect import dialect_name, dialect_of
 from redcouch.dialects.request import Request
 from redcouch.limits import Limits
 from tests.differential.binary import BINARY
@@ -35,7 +35,7 @@ def distinct(transcripts: Iterable[Transcript]) -> list[Transcript]:
 def _asked(transcript: Transcript) -> tuple[tuple[tuple[object, ...], ...], ...]:
     """The commands of each step, and how their results are said."""
     listener = Listener()
-    dialect = dialect_for(transcript.steps[0][:1], Limits())
+    dialect = dialect_of(dialect_name(transcript.steps[0][:1]), Limits())
 
     def requests(step: bytes) -> Iterator[Request]:
         yield from dialect.receive(listener.fill(step))

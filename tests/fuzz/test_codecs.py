@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redcouch.dialects.detect import dialect_for
+from redcouch.dialects.detect import dialect_name, dialect_of
 from redcouch.dialects.request import Dialect
 from redcouch.limits import Limits
 from tests.fuzz.feeding import Heard, feed, split
@@ -19,7 +19,7 @@ LIMITS = Limits(max_item_size=1024, keys_per_get=2)
 
 def heard(data: bytes, pieces: list[bytes], guarded: bool, proven: bool) -> tuple[Heard, bool]:
     def make() -> Dialect:
-        return dialect_for(data, LIMITS, guarded)
+        return dialect_of(dialect_name(data), LIMITS, guarded)
 
     return feed(make, pieces, proven)
 

@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-from redcouch.dialects.detect import dialect_for
+from redcouch.dialects.detect import dialect_of
 from redcouch.dialects.request import Dialect
 from redcouch.limits import Limits
 from tests.fuzz.feeding import feed, in_any_pieces
@@ -61,7 +61,7 @@ def refused(opcode: int, extras: int, key: int, more: int) -> int | None:
 
 
 def make(guarded: bool) -> Dialect:
-    return dialect_for(b"\x80", LIMITS, guarded)
+    return dialect_of("binary", LIMITS, guarded)
 
 
 def said(reply: bytes) -> list[tuple[int, int, int]]:
