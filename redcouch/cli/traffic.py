@@ -86,13 +86,12 @@ def _show_host(host: str, names: ClientNames) -> str:
 def ago(seconds: float) -> str:
     """A span of time in its two largest units."""
     left = max(0, int(seconds))
-    days, left = divmod(left, 86400)
-    hours, left = divmod(left, 3600)
-    minutes, left = divmod(left, 60)
-    parts = [(days, "d"), (hours, "h"), (minutes, "m"), (left, "s")]
-    while len(parts) > 1 and parts[0][0] == 0:
-        parts.pop(0)
-    return " ".join(f"{number}{unit}" for number, unit in parts[:2])
+    parts: list[str] = []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        number, left = divmod(left, size)
+        if parts or number or unit == "s":
+            parts.append(f"{number}{unit}")
+    return " ".join(parts[:2])
 
 
 def at(moment: float) -> str:

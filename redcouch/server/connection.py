@@ -494,10 +494,8 @@ class ConnectionFactory(Factory):
         self._numbers = count(1)
         #: Is told of each client that is gone.
         self.on_leave: Callable[[Connection], None] = lambda _: None
-        self._sweeper: LoopingCall | None = None
-        if idle_timeout:
-            self._sweeper = LoopingCall(self.sweep)
-            self._sweeper.clock = reactor
+        self._sweeper = LoopingCall(self.sweep)
+        self._sweeper.clock = reactor
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         if self.client_count() >= self._max_connections:
@@ -554,7 +552,7 @@ class ConnectionFactory(Factory):
         self._count_all(self.staying)
         self._hangups.watch(connection.transport, connection)
         connection.quiet_since = self.reactor.seconds()
-        if self._sweeper is not None and not self._sweeper.running:
+        if self._idle_timeout and not self._sweeper.running:
             self._sweeper.start(min(1.0, self._idle_timeout / 4), now=False)
 
     def closed(self, connection: Connection) -> None:
@@ -567,7 +565,7 @@ class ConnectionFactory(Factory):
         self._hangups.forget(connection)
         self._not_paused(connection)
         if not self.connections:
-            if self._sweeper is not None and self._sweeper.running:
+            if self._sweeper.running:
                 self._sweeper.stop()
             if self._draining is not None:
                 self._draining.callback(None)

@@ -140,11 +140,10 @@ class ServerTLS(RenewableTLS):
             name: Path(options[name]).absolute() for name in OPTIONS if options[name] is not None
         }
         self.contents = self._read() if contents is None else contents
-        files = sorted({str(path) for path in self._paths.values()})
-        super().__init__("certificates from " + ", ".join(files), self._options_of_contents)
-
-    def _options_of_contents(self) -> ssl.CertificateOptions:
-        return make_options(self.contents, self._paths)
+        files = ", ".join(sorted({str(path) for path in self._paths.values()}))
+        super().__init__(
+            f"certificates from {files}", lambda: make_options(self.contents, self._paths)
+        )
 
     def _read(self) -> Contents:
         return {name: _read(name, path).decode("latin-1") for name, path in self._paths.items()}
