@@ -334,9 +334,7 @@ def _encode_inspection(shown: bytes, result: Listed | Failed | None) -> bytes:
 # -- reading it --------------------------------------------------------------------------------
 
 
-def _checked(
-    tokens: list[bytes], too_many: bytes, first_flag: int, bad_flags: bytes | None
-) -> _Flags:
+def _checked(tokens: list[bytes], too_many: bytes, bad_flags: bytes | None) -> _Flags:
     """
     The flags of a line, or an error to say; C{bad_flags} where memcached says
     the same for everything that is wrong with them.
@@ -348,7 +346,7 @@ def _checked(
     if len(tokens) - 1 > _MAX_TOKENS:
         raise _FlagsError(too_many)
     try:
-        return _read_flags(tokens[1], tokens[first_flag:])
+        return _read_flags(tokens[1], tokens[2:])
     except _FlagsError as error:
         raise _FlagsError(bad_flags or error.args[0]) from None
 
@@ -366,7 +364,7 @@ def _exptime_of_new(flags: _Flags) -> int | None:
 
 def _parse_get(tokens: list[bytes], limits: Limits) -> Parsed:
     try:
-        flags = _checked(tokens, b"CLIENT_ERROR options flags are too long\r\n", 2, None)
+        flags = _checked(tokens, b"CLIENT_ERROR options flags are too long\r\n", None)
         _check_opaque(flags)
     except _FlagsError as error:
         return answered(error.args[0])
@@ -409,7 +407,7 @@ def _parse_set(tokens: list[bytes], limits: Limits) -> Parsed:
     if length is None or not 0 <= length <= _MAX_LENGTH:
         return answered(BAD_LINE)
     try:
-        flags = _checked(tokens, _TOO_MANY, 3, None)
+        flags = _read_flags(tokens[1], tokens[3:])
         mode = _STORE_MODES.get(flags.mode)
         if mode is None:
             raise _FlagsError(b"CLIENT_ERROR invalid mode for ms M token\r\n")
@@ -443,7 +441,7 @@ def _parse_set(tokens: list[bytes], limits: Limits) -> Parsed:
 
 def _parse_delete(tokens: list[bytes], limits: Limits) -> Parsed:
     try:
-        flags = _checked(tokens, _TOO_MANY, 2, _BAD_FLAGS)
+        flags = _checked(tokens, _TOO_MANY, _BAD_FLAGS)
         _check_opaque(flags)
     except _FlagsError as error:
         return answered(error.args[0])
@@ -467,7 +465,7 @@ _ARITHMETIC_MODES = {b"": False, b"I": False, b"+": False, b"D": True, b"-": Tru
 
 def _parse_arithmetic(tokens: list[bytes], limits: Limits) -> Parsed:
     try:
-        flags = _checked(tokens, _TOO_MANY, 2, _BAD_FLAGS)
+        flags = _checked(tokens, _TOO_MANY, _BAD_FLAGS)
         decrement = _ARITHMETIC_MODES.get(flags.mode)
         if decrement is None:
             raise _FlagsError(b"CLIENT_ERROR invalid mode for ma M token\r\n")
