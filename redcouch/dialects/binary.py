@@ -32,7 +32,6 @@ from redcouch.commands import (
     Touch,
     Version,
 )
-from redcouch.dialects.buffer import ReceiveBuffer
 from redcouch.dialects.request import DISCOVERY_KEY, MUCH, Dialect, Request, answered
 from redcouch.limits import MAX_KEY, Limits
 from redcouch.results import ErrorKind, Failed, Number, Outcome, Result, Stored, Touched
@@ -403,21 +402,16 @@ _DISCOVERY = {
 _NO_FLUSH = {opcode: Opcode(refuse, extras=(0, 4), key=False) for opcode in (0x08, 0x18)}
 
 
-class BinaryDialect:
+class BinaryDialect(Dialect):
     """One client's frames, as requests."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._buffer = ReceiveBuffer()
+        super().__init__(limits)
         self._opcodes = _OPCODES if limits.flush else _OPCODES | _NO_FLUSH
         if limits.discovery:
             self._opcodes = self._opcodes | _DISCOVERY
         self._frame: Frame | None = None
         self._read: Callable[[Frame], Request] = _read_unknown
-        self._swallow = 0
-        self.broken = False
-        self.waiting = False
-        self.pending = False
 
     def suspend(self) -> tuple[bytes, int]:
         """The beginning of a frame."""
@@ -430,14 +424,6 @@ class BinaryDialect:
             )
             front += frame.extras + frame.key
         return front + self._buffer.rest(), self._swallow
-
-    def skip(self, count: int) -> None:
-        """Throw away so many of the client's next bytes."""
-        self._swallow = count
-
-    def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:
-        """Nobody is asked here: see L{redcouch.dialects.auth}."""
-        return self, b""
 
     def receive(self, data: bytes) -> list[Request]:
         """The requests that these bytes complete, in order, as many as one turn allows."""

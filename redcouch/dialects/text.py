@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from redcouch.dialects import classic, meta
 from redcouch.dialects.block import ERROR, DataBlock, Parsed, Refused
-from redcouch.dialects.buffer import ReceiveBuffer
 from redcouch.dialects.key_list import KeyList
 from redcouch.dialects.request import DISCOVERY_KEY, MUCH, Dialect, Request, answered
 from redcouch.limits import MAX_KEY, Limits
@@ -34,23 +33,17 @@ _VERBS = classic.VERBS | meta.VERBS
 _TYPED_VERBS = classic.TYPED_VERBS | meta.VERBS
 
 
-class TextDialect:
+class TextDialect(Dialect):
     """One client's lines and data blocks, as requests."""
 
-    __slots__ = ("_block", "_buffer", "_keys", "_limits", "_line", "_swallow", "broken", "pending")
-
-    waiting = False
+    __slots__ = ("_block", "_keys", "_line")
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._buffer = ReceiveBuffer()
+        super().__init__(limits)
         self._block: DataBlock | None = None
         #: The line that the block belongs to, without its LF.
         self._line = b""
         self._keys: KeyList | None = None
-        self._swallow = 0
-        self.broken = False
-        self.pending = False
 
     def receive(self, data: bytes) -> list[Request]:
         """The requests that these bytes complete, in order, as many as one turn allows."""
@@ -123,14 +116,6 @@ class TextDialect:
         """The beginning of a line or of a value, with its line."""
         line = b"" if self._block is None else self._line + b"\n"
         return line + self._buffer.rest(), self._swallow
-
-    def skip(self, count: int) -> None:
-        """Throw away so many of the client's next bytes."""
-        self._swallow = count
-
-    def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:
-        """Nobody is asked here: see L{redcouch.dialects.auth}."""
-        return self, b""
 
     def _mind_the_end(self) -> None:
         """Give up on a line whose end is not in sight after too much of it."""
