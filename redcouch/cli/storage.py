@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from secrets import token_hex
+from types import ModuleType
 from typing import Any, TypeAlias, TypeVar
 
 import redis
@@ -274,11 +275,8 @@ class Storage:
     """
 
     _type: str | None = None
-    _list = scripts.LIST
-    _store = scripts.STORE
-    _lease = scripts.LEASE
-    _fill = scripts.FILL
-    _delete = scripts.DELETE
+    #: The service's scripts for items of this layout.
+    _scripts: ModuleType = scripts
 
     def __init__(self, location: RedisLocation, client: Client) -> None:
         self.location = location
@@ -351,7 +349,7 @@ class Storage:
 
     def describe(self, keys: Sequence[bytes]) -> list[Any]:
         """What C{list.lua} says of each of these keys, or the error."""
-        return self.run(self._list, [[self.redis_key(key)] for key in keys])
+        return self.run(self._scripts.LIST, [[self.redis_key(key)] for key in keys])
 
     def by_weight(self, keys: Sequence[bytes], most: int) -> Iterator[list[bytes]]:
         """These keys, each once: so many at a time as have about C{most} bytes of values."""
@@ -380,7 +378,7 @@ class Storage:
 
     def _store_at(self, copies: Iterable[tuple[bytes, Copy]]) -> list[Any]:
         calls = [(redis_key, *self.written(copy), "set", "", "") for redis_key, copy in copies]
-        return self.run(self._store, calls)
+        return self.run(self._scripts.STORE, calls)
 
     def weigh(self, copies: Sequence[Copy]) -> list[int]:
         """
@@ -462,11 +460,11 @@ class Storage:
     def take_leases(self, keys: Sequence[bytes]) -> list[Any]:
         """What C{lease.lua} says of each of these keys, or the error."""
         milliseconds = int(LEASE_SECONDS * 1000)
-        return self._run_filling(self._lease, [(key, (milliseconds,)) for key in keys])
+        return self._run_filling(self._scripts.LEASE, [(key, (milliseconds,)) for key in keys])
 
     def fill(self, calls: Sequence[tuple[bytes, Call]]) -> list[Any]:
         """What C{fill.lua} says of each of these keys, given these arguments; or the error."""
-        return self._run_filling(self._fill, calls)
+        return self._run_filling(self._scripts.FILL, calls)
 
     def _run_filling(self, script: Script, calls: Sequence[tuple[bytes, Call]]) -> list[Any]:
         layout, shared = self.layout, self._fill_keys[:2]
@@ -487,7 +485,8 @@ class Storage:
         Remove items that carry these tokens (C{b""} for any). What C{delete.lua} says of each, or
         the error.
         """
-        return self.run(self._delete, [[self.redis_key(key), token] for key, token in calls])
+        removals = [[self.redis_key(key), token] for key, token in calls]
+        return self.run(self._scripts.DELETE, removals)
 
     def pipeline(self, commands: Iterable[Call]) -> list[Any]:
         """
@@ -657,11 +656,7 @@ class StringStorage(Storage):
     """The items of a location with C{layout=string}: plain strings, each with a side key."""
 
     _type = "string"
-    _list = string_scripts.LIST
-    _store = string_scripts.STORE
-    _lease = string_scripts.LEASE
-    _fill = string_scripts.FILL
-    _delete = string_scripts.DELETE
+    _scripts = string_scripts
 
     def scan(self, pattern: bytes = b"*") -> Iterator[list[bytes]]:
         """As the original: of strings only, as what else there is belongs to somebody else."""
