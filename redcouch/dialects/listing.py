@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
 from urllib.parse import quote_from_bytes
 
 from redcouch.commands import Dump
@@ -28,6 +30,7 @@ _BAD_LINE = b"CLIENT_ERROR bad command line\r\n"
 _BAD_CLASS = b"BADCLASS invalid class id\r\n"
 
 
+@dataclass
 class _Listing:
     """
     One answer, page by page.
@@ -36,18 +39,11 @@ class _Listing:
     @ivar room: how many bytes of them.
     """
 
-    def __init__(
-        self,
-        say: Callable[[Listed, float], bytes],
-        end: bytes,
-        most: float = float("inf"),
-        room: float = float("inf"),
-    ) -> None:
-        self._say = say
-        self._end = end
-        self.left = most
-        self.room = room
-        self._over = False
+    _say: Callable[[Listed, float], bytes]
+    _end: bytes
+    left: float = inf
+    room: float = inf
+    _over: bool = False
 
     def request(self, cursor: bytes = b"") -> Request:
         """The request for the page at this cursor."""
@@ -127,7 +123,7 @@ def parse_cachedump(tokens: list[bytes], limits: Limits) -> Parsed:
         return answered(b"END\r\n")
     end = b"END\r\n"
     room = _MOST_CACHEDUMP - len(end) - 1
-    return _Listing(_cachedump_line, end, most or float("inf"), room).request()
+    return _Listing(_cachedump_line, end, most or inf, room).request()
 
 
 def parse_crawl(tokens: list[bytes], limits: Limits) -> Parsed:
