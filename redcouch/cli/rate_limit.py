@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
@@ -14,25 +15,21 @@ _SLICE = 0.1
 Thing = TypeVar("Thing")
 
 
+@dataclass
 class Pace:
     """
     So many items in a second, and no more.
 
-    @param rate: items in a second; C{None} for as many as there can be.
+    @ivar _rate: items in a second; C{None} for as many as there can be.
     """
 
-    def __init__(
-        self,
-        rate: float | None,
-        stop: Stop,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._rate = rate
-        self.stop = stop
-        self._clock = clock
-        self._sleep = sleep
-        self._free = clock()
+    _rate: float | None
+    stop: Stop
+    _clock: Callable[[], float] = time.monotonic
+    _sleep: Callable[[float], None] = time.sleep
+
+    def __post_init__(self) -> None:
+        self._free = self._clock()
 
     def portions(self, items: Iterable[Thing], size: int) -> Iterator[list[Thing]]:
         """All of them, up to C{size} together and when they may be done, until it is to stop."""
