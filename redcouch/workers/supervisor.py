@@ -89,7 +89,6 @@ class WorkerSlot:
 
     def fill(self) -> None:
         """Start a worker."""
-        self._next = None
         self._employ(self)
 
     def refill(self) -> float:
@@ -111,9 +110,7 @@ class WorkerSlot:
 
     def close(self) -> None:
         """Start no more."""
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
+        cancel(self._next)
 
     async def ask(self, name: str, argument: Any = None) -> Any:
         """
