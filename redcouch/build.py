@@ -117,7 +117,6 @@ def make_bridge(options: Mapping[str, Any], reactor: Any, role: Role) -> Bridge:
     meter = None if options["http"] is None else Meter(perf_counter)
     context = BackendContext(reactor, limits, time.time, role.fail, meter, count_up=role.count_up)
     storage = make_storage(options, context)
-    _check_take_over(options, storage)
     backend = storage.outermost
     report = SelfReport(backend, reactor)
     authenticator = _authenticator(options["auth-file"], counters, reactor, role.reload, role.users)
@@ -232,7 +231,6 @@ def make_supervisor(
 ) -> Supervisor:
     """Build what looks after the workers. What they would refuse is refused here already."""
     storage = make_storage(options, BackendContext(reactor, _limits(options), time.time, fail))
-    _check_take_over(options, storage)
     local: SelfReport | None = None
     workers_url = options["storage"]
     if ILocalBackend.providedBy(storage.innermost):
@@ -293,18 +291,15 @@ class Storage:
 def make_storage(options: Mapping[str, Any], context: BackendContext) -> Storage:
     """The storage that the options ask for, not started yet, and the layers around it."""
     try:
-        return _make_storage(options["storage"], options["on-outage"], context)
+        storage = _make_storage(options["storage"], options["on-outage"], context)
     except ConfigurationError as error:
         raise SystemExit(f"redcouch: --storage: {error}") from None
-
-
-def _check_take_over(options: Mapping[str, Any], storage: Storage) -> None:
-    """Refuse to put a process into the place of another that takes the items with it."""
     if options["take-over"] and ILocalBackend.providedBy(storage.innermost):
         raise SystemExit(
             f"redcouch: --take-over: the items of {redact(options['storage'])} end with the "
             "process that has them"
         )
+    return storage
 
 
 def _make_storage(url: str, on_outage: str, context: BackendContext) -> Storage:

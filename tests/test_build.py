@@ -33,7 +33,8 @@ OLD = "from=memcached://127.0.0.1:1"
 
 def made(url: str, on_outage: str = "error") -> Storage:
     context = BackendContext(reactor, Limits(), lambda: 0.0, print)
-    return make_storage({"storage": url, "on-outage": on_outage}, context)
+    options = {"storage": url, "on-outage": on_outage, "take-over": False}
+    return make_storage(options, context)
 
 
 def layers_of(storage: Storage) -> list[type]:

@@ -170,7 +170,7 @@ def test_storage_urls(document: Path) -> None:
                 continue
             shown.add(scheme)
             for url in _urls(form):
-                make_storage({"storage": url, "on-outage": "error"}, context)
+                make_storage({"storage": url, "on-outage": "error", "take-over": False}, context)
     assert shown == set(schemes()) - {"example"}
 
 
