@@ -40,19 +40,15 @@ class Reload:
 
     def __call__(self) -> None:
         """Read all again."""
-        said, all_well = self._read()
+        said, all_well = self.read()
         if all_well:
             self._log.info("{said}", said="; ".join(said) or "SIGHUP: nothing to read again")
         else:
             self._log.error("{said}", said="; ".join(said))
         self.then()
 
-    def quietly(self) -> None:
-        """The same, in a process whose parent says what has been read."""
-        self._read()
-
-    def _read(self) -> tuple[list[str], bool]:
-        """What was read and what was not, and whether all was."""
+    def read(self) -> tuple[list[str], bool]:
+        """The same, told to nobody else: what was read and what was not, and whether all was."""
         said = []
         all_well = True
         for what, read in self._readers:

@@ -271,7 +271,7 @@ class Worker:
             bridge.authenticator.users = read_users(files["users"])
         if bridge.tls is not None:
             bridge.tls.take(files["certificates"])
-        self._reload.quietly()
+        self._reload.read()  # of which the parent tells
 
     # -- the end -----------------------------------------------------------------------------
 
