@@ -16,7 +16,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from redcouch.handover.descriptors import (
     PATIENCE,
@@ -53,51 +52,56 @@ class Giver:
     def __call__(self, connection: Connection) -> None:
         """Give one client, for which nothing is under way. It is closed where nobody takes it."""
         self._waiting.append(connection)
-        self._give_some()
+        if self._under_way < _AT_ONCE:
+            Deferred.fromCoroutine(self._give_all())
 
-    def _give_some(self) -> None:
-        """Each takes descriptors while it is under way, of which there may be few left."""
-        while self._waiting and self._under_way < _AT_ONCE:
+    async def _give_all(self) -> None:
+        """
+        Give whoever waits, one after another: each takes descriptors while it is under way, of
+        which there may be few left.
+        """
+        self._under_way += 1
+        while self._waiting:
             connection = self._waiting.popleft()
             if connection.transport.connected:
-                self._under_way += 1
-                self._give(connection, connection.pack())
+                try:
+                    await self._give(connection, connection.pack())
+                except Exception:
+                    self._log.failure("Could not give a client")
+        self._under_way -= 1
 
-    def _give(self, connection: Connection, transit: Transit) -> None:
-        descriptors: list[int] = []
-        answer = Deferred.fromCoroutine(self._ask(connection, transit, descriptors))
-
-        def done(failure: Failure | None) -> None:
-            for descriptor in descriptors:
-                os.close(descriptor)
-            self._under_way -= 1
-            if failure is None:
-                self.given += 1
-                connection.let_go()
-                return
+    async def _give(self, connection: Connection, transit: Transit) -> None:
+        try:
+            await self._ask(connection, transit)
+        except Unanswered:
             connection.keep(transit)
-            failure.trap(Unanswered)
+        except Exception:
+            connection.keep(transit)
+            raise
+        else:
+            self.given += 1
+            connection.let_go()
 
-        answer.addBoth(done)
-        answer.addErrback(lambda failure: self._log.failure("Could not give a client", failure))
-        answer.addCallback(lambda _: self._give_some())
-
-    async def _ask(self, connection: Connection, transit: Transit, descriptors: list[int]) -> None:
+    async def _ask(self, connection: Connection, transit: Transit) -> None:
         """Raises L{Unanswered} where nobody takes it."""
         channels = [channel for channel in self._channels if channel.connected]
         if not channels:
             raise Unanswered("nobody is left")
         self._turn += 1
         channel = channels[self._turn % len(channels)]
-        descriptors.append(os.dup(connection.fileno()))
         data = transit.unread + transit.unsent
-        if data:
-            descriptors.append(os.memfd_create("redcouch-client"))
-            with open(descriptors[-1], "wb", closefd=False) as file:
-                file.write(data)
-        for descriptor in descriptors:
-            channel.give(descriptor)
-        await channel.ask("client", [transit.described(), bool(data)], seconds=PATIENCE)
+        descriptors = [os.dup(connection.fileno())]
+        try:
+            if data:
+                descriptors.append(os.memfd_create("redcouch-client"))
+                with open(descriptors[-1], "wb", closefd=False) as file:
+                    file.write(data)
+            for descriptor in descriptors:
+                channel.give(descriptor)
+            await channel.ask("client", [transit.described(), bool(data)], seconds=PATIENCE)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def stop(self) -> None:
         """There is nobody left to give."""
