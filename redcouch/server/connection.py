@@ -29,7 +29,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from redcouch.commands import Command
 from redcouch.dialects.detect import dialect_name, dialect_of
 from redcouch.dialects.request import Dialect
 from redcouch.process.quiet_factory import QuietFactory
@@ -133,15 +132,6 @@ class Connection(Protocol):
         """The client's address without its port."""
         peer = self.transport.getPeer()
         return plain_host(peer.host) if isinstance(peer, IPv4Address | IPv6Address) else "unix"
-
-    @property
-    def user(self) -> bytes | None:
-        """Who the client has proved to be."""
-        return self.session.user
-
-    def take_command(self) -> Command | None:
-        """See L{Session}."""
-        return self.session.take_command()
 
     @property
     def address(self) -> str:
@@ -288,7 +278,7 @@ class Connection(Protocol):
         """What is known of the client. Nothing is read or sent any more."""
         unread, skip = (b"", 0) if self._dialect is None else self._dialect.suspend()
         unsent = take_unsent(self.transport)
-        return Transit(self.dialect_name, self.user, skip, unread, unsent)
+        return Transit(self.dialect_name, self.session.user, skip, unread, unsent)
 
     def fileno(self) -> int:
         """The descriptor of its socket."""

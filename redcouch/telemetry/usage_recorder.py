@@ -36,8 +36,8 @@ _MOST_KEYS = 100
 class UsageRecorder:
     """
     Keeps the inventory of one process's clients. A connection has C{spoke} (set
-    when it is heard from), C{host}, C{user}, C{dialect_name} and
-    C{take_command}.
+    when it is heard from), C{host}, C{dialect_name} and a C{session}, which has
+    C{user} and C{take_command}.
     """
 
     _log = Logger()
@@ -85,10 +85,11 @@ class UsageRecorder:
         add = self._notes.add
         add("client", connection.host.encode(), now)
         add("dialect", connection.dialect_name.encode(), now)
-        user = None if connection.user is None else connection.user[:_LONGEST_PREFIX]
+        session = connection.session
+        user = None if session.user is None else session.user[:_LONGEST_PREFIX]
         if user is not None:
             add("user", user, now)
-        command = connection.take_command()
+        command = session.take_command()
         if command is not None:
             add("command", verb(type(command)).encode(), now)
             for prefix in {*map(self._prefix, command.keys[:_MOST_KEYS])}:
