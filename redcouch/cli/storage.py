@@ -289,10 +289,6 @@ class Storage:
         """Where the item of a client's key is."""
         return self.layout.prefix + key
 
-    def client_key(self, redis_key: bytes) -> bytes:
-        """The client's key of an item."""
-        return redis_key[len(self.layout.prefix) :]
-
     def scan(self, pattern: bytes = b"*") -> Iterator[list[bytes]]:
         """
         The items' keys, without their prefix, in batches. C{pattern} is a glob
@@ -300,7 +296,8 @@ class Storage:
         least once, perhaps twice.
         """
         match = self.layout.pattern.removesuffix(b"*") + pattern
-        keys = (self.client_key(key) for key in self.scan_keys(match, self._type))
+        prefix = len(self.layout.prefix)
+        keys = (key[prefix:] for key in self.scan_keys(match, self._type))
         return batches(keys, BATCH)
 
     def scan_own(self) -> Iterator[list[bytes]]:
