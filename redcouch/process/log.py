@@ -32,22 +32,21 @@ from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 from twisted.python.reflect import safe_str
 
-_OWN = ("time", "level", "logger", "message", "traceback")
 _NOISE = (
-    *("message", "time", "system", "isError", "failure", "why"),
+    *("time", "level", "logger", "message", "traceback"),
+    *("system", "isError", "failure", "why"),
     *("text", "worker", "fields", "format"),
 )
-"""Fields of Twisted's, or told by another name."""
+"""Fields that a line has of its own, of Twisted's, or told by another name."""
 
 
 def fields_of(event: LogEvent) -> dict[str, Any]:
     """The event's own fields: what its message is made from."""
-    found = {
+    return {
         name: value if isinstance(value, str | int) or _is_finite(value) else safe_str(value)
         for name, value in event.items()
         if not name.startswith("log_") and name not in _NOISE
     }
-    return {name: value for name, value in found.items() if name not in _OWN}
 
 
 def as_json(event: LogEvent) -> str:
