@@ -10,7 +10,7 @@ item alone is HMGET too.
 from __future__ import annotations
 
 from binascii import hexlify, unhexlify
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from hashlib import sha1
 from typing import Any
@@ -30,7 +30,6 @@ from redcouch.backends.redis.resp import (
     bulks,
     pack_hmget,
     pack_large_store,
-    pack_script,
     pack_store,
 )
 from redcouch.backends.redis.script_arguments import pack_expiry
@@ -65,10 +64,6 @@ class HashCodec(ScriptCodec):
         self._win = self._template("win", 1)
         self.packers[Get] = self._pack_get
         self.packers_among_changes = {**self.packers, MetaGet: super()._pack_meta_get}
-
-    def _template(self, name: str, arguments: int) -> Callable[..., bytes]:
-        layout = self.layout
-        return pack_script(layout.prefix, layout.shared_keys, self.script(name), arguments)
 
     def _pack_get(self, command: Get) -> Packed:
         keys = command.keys

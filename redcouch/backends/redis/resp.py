@@ -88,7 +88,7 @@ def pack_store(
     item and the C{shared} keys: C{before}, the value, and C{after} arguments more.
     """
     arguments = len(before) + 1 + after
-    command = _pack_evalsha(script, shared, arguments)
+    command = _pack_evalsha(script, 1 + len(shared), arguments)
     starts = [command + b"$%d\r\n" % (len(prefix) + n) + prefix for n in range(MAX_KEY + 1)]
     middle = b"\r\n" + bulks(*shared, *before)
 
@@ -143,31 +143,34 @@ def pack_large_store(
     return pack
 
 
-def _pack_evalsha(script: Script, shared: Sequence[bytes], arguments: int) -> bytes:
-    """The beginning of EVALSHA on one key more than C{shared}."""
-    keys = 1 + len(shared)
+def _pack_evalsha(script: Script, keys: int, arguments: int) -> bytes:
+    """The beginning of EVALSHA with so many keys and arguments."""
     return b"*%d\r\n" % (3 + keys + arguments) + bulks(b"EVALSHA", script.sha, b"%d" % keys)
 
 
 def pack_script(
-    prefix: bytes, shared: Sequence[bytes], script: Script, arguments: int
+    prefixes: Sequence[bytes], shared: Sequence[bytes], script: Script, arguments: int
 ) -> Callable[..., bytes]:
     """
     A function from an item's key (without prefix) and this many arguments to
     EVALSHA of a script on that item and the C{shared} keys.
+
+    @param prefixes: what stands before the key in the item's own key; and in its side key, which
+        comes behind the shared ones, where it has one.
     """
-    length = len(prefix)
+    names = [b"$%d\r\n" + escape(prefix) + b"%b\r\n" for prefix in prefixes]
+    names.insert(1, escape(bulks(*shared)))
     template = (
-        _pack_evalsha(script, shared, arguments)
-        + b"$%d\r\n"
-        + escape(prefix)
-        + b"%b\r\n"
-        + escape(bulks(*shared))
+        _pack_evalsha(script, len(prefixes) + len(shared), arguments)
+        + b"".join(names)
         + b"$%d\r\n%b\r\n" * arguments
     )
+    length, *side = map(len, prefixes)
 
     def pack(key: bytes, *given: bytes) -> bytes:
         sized = [length + len(key), key]
+        if side:
+            sized += (side[0] + len(key), key)
         for argument in given:
             sized.append(len(argument))
             sized.append(argument)

@@ -41,6 +41,7 @@ from redcouch.backends.redis.replies import (
     read_outcome,
     unless_lost,
 )
+from redcouch.backends.redis.resp import pack_script
 from redcouch.backends.redis.script_arguments import (
     pack_expiry,
     pack_expiry_if,
@@ -138,7 +139,8 @@ class ScriptCodec:
 
     def _template(self, name: str, arguments: int) -> Callable[..., bytes]:
         """A function from an item's key and this many arguments to a call of a script."""
-        raise NotImplementedError
+        layout = self.layout
+        return pack_script(layout.prefixes, layout.shared_keys, self.script(name), arguments)
 
     def pack(
         self, commands: Sequence[Command]

@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any
 
 from redcouch.backends.redis.layout import (
-    CAS_COUNTER,
     NO_CAS,
     SIDE,
     SYSTEM_PREFIX,
@@ -34,10 +33,9 @@ from redcouch.backends.redis.replies import (
     failed_by,
     read_outcome,
 )
-from redcouch.backends.redis.resp import bulk, bulks, escape
+from redcouch.backends.redis.resp import escape
 from redcouch.backends.redis.script_arguments import pack_expiry
 from redcouch.backends.redis.script_codec import MORE_TO_SAY, ScriptCodec, read_found, read_stored
-from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.scripts import strings as scripts
 from redcouch.commands import Command, Get, OneKeyCommand, Store
 from redcouch.interfaces import BackendContext
@@ -65,9 +63,6 @@ class StringCodec(ScriptCodec):
                 if issubclass(kind, OneKeyCommand):
                     self.packers[kind] = self._refusing(pack)
         self.packers_among_changes = {**self.packers, Get: self._pack_get_among_changes}
-
-    def _template(self, name: str, arguments: int) -> Callable[..., bytes]:
-        return _pack_script(self.layout.prefix, self.script(name), arguments)
 
     # -- keys that are no client's -------------------------------------------------------------
 
@@ -221,30 +216,5 @@ def _pack_pair(prefix: bytes) -> Callable[[bytes], bytes]:
     def pack(key: bytes) -> bytes:
         own = length + len(key)
         return template % (own, key, len(side) + len(key), key, own, key)
-
-    return pack
-
-
-def _pack_head(prefix: bytes, script: Script, arguments: int) -> bytes:
-    """The template of a script's name and keys: item, CAS counter, side key."""
-    return (
-        b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n3\r\n" % (6 + arguments, script.sha)
-        + b"$%d\r\n"
-        + escape(prefix)
-        + b"%b\r\n"
-        + escape(bulk(CAS_COUNTER))
-        + b"$%d\r\n"
-        + escape(SIDE + prefix)
-        + b"%b\r\n"
-    )
-
-
-def _pack_script(prefix: bytes, script: Script, arguments: int) -> Callable[..., bytes]:
-    """As L{redcouch.backends.redis.resp.pack_script}, with the side key."""
-    own, side = len(prefix), len(SIDE + prefix)
-    head = _pack_head(prefix, script, arguments)
-
-    def pack(key: bytes, *given: bytes) -> bytes:
-        return head % (own + len(key), key, side + len(key), key) + bulks(*given)
 
     return pack

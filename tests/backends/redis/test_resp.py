@@ -37,10 +37,20 @@ def test_hmget(prefix: bytes, fields: tuple[bytes, ...], keys: list[bytes]) -> N
     assert read(pack_hmget(prefix, fields)(keys)) == expected
 
 
-@given(words, st.sampled_from(SCRIPTS), words, st.lists(words, max_size=4))
-def test_script(prefix: bytes, script: object, key: bytes, arguments: list[bytes]) -> None:
-    """A script is given the item and the counter as its keys, and then its arguments."""
+@given(
+    st.lists(words, min_size=1, max_size=2),
+    st.sampled_from(SCRIPTS),
+    words,
+    st.lists(words, max_size=4),
+)
+def test_script(prefixes: list[bytes], script: object, key: bytes, arguments: list[bytes]) -> None:
+    """
+    A script is given the item, the counter, and a side key where there is one, as its keys, and
+    then its arguments.
+    """
     (chosen,) = [known for known in SCRIPTS if known is script]
-    pack = pack_script(prefix, (CAS_COUNTER,), chosen, len(arguments))
-    expected = [b"EVALSHA", chosen.sha, b"2", prefix + key, CAS_COUNTER, *arguments]
+    pack = pack_script(prefixes, (CAS_COUNTER,), chosen, len(arguments))
+    item, *side = (prefix + key for prefix in prefixes)
+    keys = [item, CAS_COUNTER, *side]
+    expected = [b"EVALSHA", chosen.sha, b"%d" % len(keys), *keys, *arguments]
     assert read(pack(key, *arguments)) == [expected]
