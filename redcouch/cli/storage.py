@@ -35,7 +35,7 @@ from redcouch.backends.redis import scripts
 from redcouch.backends.redis.cluster.fills import FillRecords
 from redcouch.backends.redis.cluster.slots import SLOTS, slot_of
 from redcouch.backends.redis.cluster.topology import AddressMap
-from redcouch.backends.redis.fill_leases import FillKeys, is_paused, lease_key
+from redcouch.backends.redis.fill_leases import FillKeys, is_paused
 from redcouch.backends.redis.layout import (
     SIDE,
     SYSTEM_PREFIX,
@@ -464,15 +464,11 @@ class Storage:
         return self._run_filling(self._scripts.FILL, calls)
 
     def _run_filling(self, script: Script, calls: Sequence[tuple[bytes, Call]]) -> list[Any]:
-        layout, shared = self.layout, self._fill_keys[:2]
         now = f"{time.time():.3f}"
         return self.run_with_keys(
             script,
             [
-                (
-                    (*self._keys(self.redis_key(key)), lease_key(layout, key), *shared),
-                    (key, now, *rest),
-                )
+                (self._fill_keys.of_script(self.layout, key), (key, now, *rest))
                 for key, rest in calls
             ],
         )
@@ -502,11 +498,8 @@ class Storage:
 
         @return: the replies, with the errors in place.
         """
-        return self.run_with_keys(script, [(self._keys(call[0]), call[1:]) for call in calls])
-
-    def _keys(self, redis_key: bytes) -> Call:
-        """The keys that a script works on, for one item."""
-        return (redis_key, *self.layout.shared_keys)
+        keys = self.layout.script_keys
+        return self.run_with_keys(script, [(keys(call[0]), call[1:]) for call in calls])
 
     def run_with_keys(self, script: Script, calls: Sequence[tuple[Call, Call]]) -> list[Any]:
         """The same, where each call has its keys and its arguments."""
@@ -674,9 +667,6 @@ class StringStorage(Storage):
             _stored_string(check(found), length, left) if self.may_hold(key) else StoredItem()
             for key, found, length, left in zip(keys, both, rest[::2], rest[1::2], strict=True)
         ]
-
-    def _keys(self, redis_key: bytes) -> Call:
-        return (redis_key, *self.layout.shared_keys, SIDE + redis_key)
 
 
 def _evalsha(script: Script, keys: Call, arguments: Call) -> Call:

@@ -76,9 +76,7 @@ class Operations:
         item = self._layout.prefix + _bytes(key)
         if item.startswith(SYSTEM_PREFIX):
             raise ValueError(f"keys that begin with {SYSTEM_PREFIX.decode()} are RedCouch's own")
-        keys: tuple[bytes, ...] = (item, *self._layout.shared_keys)
-        if isinstance(self._layout, StringLayout):
-            keys += (self._layout.side_key(item),)
+        keys = self._layout.script_keys(item)
         return Call(getattr(self._scripts, name), keys, arguments, read)
 
     def get(self, key: str | bytes) -> Call[bytes | None]:

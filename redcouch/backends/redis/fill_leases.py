@@ -40,13 +40,7 @@ from redcouch.backends.fill_leases import (
     keys_of,
 )
 from redcouch.backends.redis import scripts
-from redcouch.backends.redis.layout import (
-    CAS_COUNTER,
-    LEASE,
-    SYSTEM_PREFIX,
-    Layout,
-    StringLayout,
-)
+from redcouch.backends.redis.layout import LEASE, SYSTEM_PREFIX, Layout
 from redcouch.backends.redis.replies import Pack, Packed, Reader, flat, read_hash, read_outcome
 from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.script_arguments import pack_expiry
@@ -80,6 +74,11 @@ class FillKeys(NamedTuple):
         """Those of a storage's items."""
         names = (b"_state:", b"_barred:", b"_members:", b"_changing:")
         return cls(*(_root(layout) + name + layout.prefix for name in names))
+
+    def of_script(self, layout: Layout, key: bytes) -> tuple[bytes, ...]:
+        """What scripts that fill in an item are given as their keys."""
+        item = layout.script_keys(layout.prefix + key)
+        return (*item, lease_key(layout, key), self.state, self.denied)
 
 
 def lease_key(layout: Layout, key: bytes) -> bytes:
@@ -152,11 +151,7 @@ class FillCodec:
         }
 
     def _call(self, sha: bytes, key: bytes, *arguments: bytes) -> bytes:
-        item = self._layout.prefix + key
-        keys = [item, CAS_COUNTER]
-        if isinstance(self._layout, StringLayout):
-            keys.append(self._layout.side_key(item))
-        keys += [lease_key(self._layout, key), self._state, self._denied]
+        keys = self.keys.of_script(self._layout, key)
         now = b"%.3f" % self._now()
         return pack_command((b"EVALSHA", sha, b"%d" % len(keys), *keys, key, now, *arguments))
 

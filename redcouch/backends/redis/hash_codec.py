@@ -57,7 +57,7 @@ class HashCodec(ScriptCodec):
         self._hmget_cas = pack_hmget(prefix, (b"v", b"r", b"f", b"c"))
         self._hmget_meta = pack_hmget(prefix, (b"v", b"r", b"f", b"c", b"s", b"w"))
         fields = (layout.field, layout.other_field)
-        self._set = pack_store(prefix, layout.shared_keys, scripts.SET, fields, 3)
+        self._set = pack_store(prefix, layout.shared_keys, scripts.SET, *fields)
         large = (scripts.BEGIN, scripts.SETTLE)
         self._set_large = pack_large_store(prefix, layout.shared_keys, large, *fields)
         self._assign = self._template("assign", 2)

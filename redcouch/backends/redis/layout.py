@@ -122,6 +122,11 @@ class Layout:
         """All keys that are to go with the item at this one."""
         return (redis_key,)
 
+    def script_keys(self, redis_key: bytes) -> tuple[bytes, ...]:
+        """What scripts on the item at this one are given as their keys."""
+        own, *beside = self.keys_of_item(redis_key)
+        return (own, *self.shared_keys, *beside)
+
     @property
     def prefixes(self) -> tuple[bytes, ...]:
         """What stands before a client's key in each of an item's keys; its value's is first."""
@@ -152,10 +157,6 @@ class StringLayout(Layout):
         if self.prefix:
             Layout.__post_init__(self)
 
-    def side_key(self, redis_key: bytes) -> bytes:
-        """Where flags and token of the item at this key are kept."""
-        return SIDE + redis_key
-
     @property
     def may_flush(self) -> bool:
         return self.flush_all or bool(self.prefix)
@@ -164,7 +165,7 @@ class StringLayout(Layout):
         return not redis_key.startswith(SYSTEM_PREFIX)
 
     def keys_of_item(self, redis_key: bytes) -> tuple[bytes, ...]:
-        return redis_key, self.side_key(redis_key)
+        return redis_key, SIDE + redis_key
 
     @property
     def prefixes(self) -> tuple[bytes, ...]:

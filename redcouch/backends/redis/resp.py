@@ -80,17 +80,16 @@ def _pack_each(
 
 
 def pack_store(
-    prefix: bytes, shared: Sequence[bytes], script: Script, before: Sequence[bytes], after: int
+    prefix: bytes, shared: Sequence[bytes], script: Script, field: bytes, other_field: bytes
 ) -> PackStore:
     """
-    A function from an item's key (without prefix), a value, and what
-    L{bulks} makes of the arguments after it, to EVALSHA of a script on that
-    item and the C{shared} keys: C{before}, the value, and C{after} arguments more.
+    A function from an item's key (without prefix), a value, and L{bulks} of
+    flags, expiry command and its argument, to EVALSHA of the script that sets that
+    item, with the C{shared} keys.
     """
-    arguments = len(before) + 1 + after
-    command = _pack_evalsha(script, 1 + len(shared), arguments)
+    command = _pack_evalsha(script, 1 + len(shared), 6)
     starts = [command + b"$%d\r\n" % (len(prefix) + n) + prefix for n in range(MAX_KEY + 1)]
-    middle = b"\r\n" + bulks(*shared, *before)
+    middle = b"\r\n" + bulks(*shared, field, other_field)
 
     def pack(key: bytes, value: bytes, rest: bytes) -> bytes:
         size = b"$%d\r\n" % len(value)
