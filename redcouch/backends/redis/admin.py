@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redcouch.backends.redis.connection import RedisConnection
 from redcouch.backends.redis.exchange import Exchange
 from redcouch.backends.redis.flushing import Flushing
 from redcouch.backends.redis.layout import Layout
@@ -34,25 +33,18 @@ class RedisAdmin(Flushing):
     async def _unlink_all(self) -> None:
         cursor = b""
         while True:
-            cursor, items = await self._scan(cursor)
+            cursor, items = await scan(self._exchange, self._layout, cursor)
             if items:
                 keys = [key for item in items for key in self._layout.keys_of_item(item)]
                 await self._exchange.ask(b"UNLINK", *keys)
             if not cursor:
                 return
 
-    async def _scan(self, bound: bytes) -> tuple[bytes, list[bytes]]:
-        """Some keys in Redis that are items, and the cursor to go on with, C{b""} at the end."""
-        begun, cursor = split_cursor(bound)
-        reply = await self._exchange.ask(*scan_command(self._layout, cursor))
-        cursor, names = read_scanned(self._layout, reply)
-        return bound_cursor(self._exchange.link, begun, cursor), names
-
     # -- listing -----------------------------------------------------------------------------
 
     async def dump(self, command: Dump) -> ListedPage:
         """Some of the items, as they are listed."""
-        further, names = await self._scan(command.cursor)
+        further, names = await scan(self._exchange, self._layout, command.cursor)
         keys = [name[len(self._layout.prefix) :] for name in names]
         replies = await self._exchange.run([*map(self._codec.pack_inspection, keys)])
         return ListedPage(read_page(keys, replies), further, self._now())
@@ -82,38 +74,31 @@ PROBE_KEY = b"write_probe".ljust(MAX_KEY + 1, b"-")
 CLIENT_LIST = (b"CLIENT", b"LIST")
 
 
-def scan_command(layout: Layout, cursor: bytes) -> tuple[bytes, ...]:
-    """The command that asks one Redis for some of its keys, going on from a cursor."""
+async def scan(exchange: Exchange, layout: Layout, bound: bytes) -> tuple[bytes, list[bytes]]:
+    """
+    Some keys of one Redis that are items, and the cursor to go on with, C{b""} at the end.
+
+    The cursor stands behind what tells the connection. To a Redis that was started again, or is
+    the master now, it means nothing, and keys would be left out: then this raises L{BackendError}.
+    """
+    begun, _, cursor = bound.rpartition(b".")
     where = (b"MATCH", layout.pattern, b"COUNT", _SCAN_STEP, *layout.scan_options)
-    return b"SCAN", cursor or b"0", *where
+    cursor, names = read_scanned(layout, await exchange.ask(b"SCAN", cursor or b"0", *where))
+    now = b"%d" % exchange.link.times_connected
+    if begun not in (b"", now):
+        raise BackendError(ErrorKind.UNAVAILABLE, "storage connection lost")
+    return cursor and b"%b.%b" % (now, cursor), names
 
 
 def read_scanned(layout: Layout, reply: Any) -> tuple[bytes, list[bytes]]:
     """
-    Those keys of its reply that are items, and the cursor to go on with, C{b""} at the
+    Those keys of a reply to SCAN that are items, and the cursor to go on with, C{b""} at the
     end. Raises L{BackendError}.
     """
     match reply:
         case [bytes() as cursor, list() as keys]:
             return (b"" if cursor == b"0" else cursor), [*filter(layout.is_item, keys)]
     raise unexpected(reply)
-
-
-def bound_cursor(link: RedisConnection, begun: bytes, cursor: bytes) -> bytes:
-    """
-    A cursor that has just come, with what tells the connection, C{begun} over the same: to a Redis
-    that was started again, or is the master now, it means nothing, and keys would be left out.
-    """
-    now = b"%d" % link.times_connected
-    if begun not in (b"", now):
-        raise BackendError(ErrorKind.UNAVAILABLE, "storage connection lost")
-    return cursor and b"%b.%b" % (now, cursor)
-
-
-def split_cursor(bound: bytes) -> tuple[bytes, bytes]:
-    """What tells the connection, which nothing does at the beginning; and the cursor."""
-    begun, _, cursor = bound.rpartition(b".")
-    return begun, cursor
 
 
 def read_page(keys: Sequence[bytes], replies: Sequence[Any]) -> list[Listed]:

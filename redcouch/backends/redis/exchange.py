@@ -17,7 +17,7 @@ from redcouch.errors import BackendError
 class Exchange:
     """Over the connection that requests take, and in order with them."""
 
-    def __init__(self, link: RedisConnection, scripts: Sequence[Script]) -> None:
+    def __init__(self, link: RedisConnection, scripts: Sequence[Script] = ()) -> None:
         self.link = link
         self._load = [pack_command((b"SCRIPT", b"LOAD", script.text)) for script in scripts]
 
@@ -28,16 +28,12 @@ class Exchange:
         @raise BackendError: there are none. It does not say that nothing is done: of what these
             commands belong to, others may have been before.
         """
-        answer: Deferred[Sequence[Any]] = Deferred()
-
-        def done(replies: Replies) -> None:
-            if isinstance(replies, BackendError):
-                answer.errback(BackendError(replies.failed.kind, replies.failed.message))
-            else:
-                answer.callback(replies)
-
-        self.link.send(payload, replies, done)
-        return await answer
+        answered: Deferred[Replies] = Deferred()
+        self.link.send(payload, replies, answered.callback)
+        answer = await answered
+        if isinstance(answer, BackendError):
+            raise BackendError(answer.failed.kind, answer.failed.message)
+        return answer
 
     async def ask(self, *command: bytes) -> Any:
         """One command's reply; raises L{BackendError} where Redis answers with an error as well."""

@@ -12,35 +12,23 @@ from twisted.internet.defer import maybeDeferred
 from redcouch.backends.redis.admin import (
     CLIENT_LIST,
     PROBE_KEY,
-    bound_cursor,
     read_page,
-    read_scanned,
     read_statistics,
-    scan_command,
-    split_cursor,
+    scan,
     statistics_commands,
 )
-from redcouch.backends.redis.cluster.asking import (
-    SlotExchange,
-    ask_masters,
-    call_on,
-    send,
-)
+from redcouch.backends.redis.cluster.asking import SlotExchange, ask_masters, call_on
 from redcouch.backends.redis.cluster.router import Router
 from redcouch.backends.redis.cluster.slots import SLOTS, slot_of
 from redcouch.backends.redis.cluster.topology import Address, show
 from redcouch.backends.redis.connection import RedisConnection
+from redcouch.backends.redis.exchange import Exchange
 from redcouch.backends.redis.flushing import Flushing
 from redcouch.backends.redis.layout import LEASE
 from redcouch.backends.redis.replies import check, is_wrong_type
 from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.script_codec import ScriptCodec
-from redcouch.backends.redis.server_info import (
-    read_facts,
-    read_info,
-    read_lag,
-    read_natives,
-)
+from redcouch.backends.redis.server_info import read_facts, read_info, read_lag, read_natives
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS
 from redcouch.commands import Dump
 from redcouch.errors import BackendError
@@ -110,7 +98,7 @@ class ClusterAdmin(Flushing):
     ) -> None:
         cursor = b""
         while True:
-            cursor, items = await self._scan(link, cursor)
+            cursor, items = await scan(Exchange(link), self._layout, cursor)
             calls = [
                 (slot, pack_command((name, item, *arguments)))
                 for item in items
@@ -122,12 +110,6 @@ class ClusterAdmin(Flushing):
             if not cursor:
                 return
 
-    async def _scan(self, link: RedisConnection, bound: bytes) -> tuple[bytes, list[bytes]]:
-        begun, cursor = split_cursor(bound)
-        (reply,) = await send(link, [scan_command(self._layout, cursor)])
-        cursor, names = read_scanned(self._layout, check(reply))
-        return bound_cursor(link, begun, cursor), names
-
     async def dump(self, command: Dump) -> ListedPage:
         """
         Some of the items, as they are listed. The cursor names the node that it belongs
@@ -138,7 +120,7 @@ class ClusterAdmin(Flushing):
         link = dict(masters).get(address)
         if link is None:
             raise BackendError(ErrorKind.UNAVAILABLE, "storage connection lost")
-        further, names = await self._scan(link, bound)
+        further, names = await scan(Exchange(link), self._layout, bound)
         if further:
             further = _cursor(address, further)
         elif behind := [other for other, _ in masters if other > address]:

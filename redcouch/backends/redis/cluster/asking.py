@@ -11,7 +11,8 @@ from twisted.python.failure import Failure
 from redcouch.backends.redis.cluster.router import Errand, Router
 from redcouch.backends.redis.cluster.slots import slot_of
 from redcouch.backends.redis.cluster.topology import Address
-from redcouch.backends.redis.connection import RedisConnection, Replies
+from redcouch.backends.redis.connection import RedisConnection
+from redcouch.backends.redis.exchange import Exchange
 from redcouch.backends.redis.replies import check
 from redcouch.backends.redis.resp import pack_command
 from redcouch.errors import BackendError
@@ -98,7 +99,7 @@ async def ask_masters(
     @param commands: gives what one of them is asked.
     """
     masters = router.masters
-    answers = await _at_once(send(link, commands(link)) for _, link in masters)
+    answers = await _at_once(Exchange(link).ask_all(commands(link)) for _, link in masters)
     return {address: one for (address, _), one in zip(masters, answers, strict=True)}
 
 
@@ -106,27 +107,9 @@ async def call_on(router: Router, link: RedisConnection, calls: Sequence[Call]) 
     """The same for commands that this node is most likely the right one for."""
     if not calls:
         return []
-    replies = [*await _exchange(link, b"".join([call for _, call in calls]), len(calls))]
+    replies = [*await Exchange(link).send(b"".join([call for _, call in calls]), len(calls))]
     again = [place for place, reply in enumerate(replies) if Errand(b"", 1, (reply,)).undone]
     repeated = await call_all(router, [calls[place] for place in again])
     for place, reply in zip(again, repeated, strict=True):
         replies[place] = reply
-    return replies
-
-
-async def send(link: RedisConnection, commands: Sequence[tuple[bytes, ...]]) -> Sequence[Any]:
-    """
-    The replies of one node, errors among them.
-
-    @raise BackendError: there are none.
-    """
-    return await _exchange(link, b"".join(map(pack_command, commands)), len(commands))
-
-
-async def _exchange(link: RedisConnection, payload: bytes, expected: int) -> Sequence[Any]:
-    answered: Deferred[Replies] = Deferred()
-    link.send(payload, expected, answered.callback)
-    replies = await answered
-    if isinstance(replies, BackendError):
-        raise replies
     return replies

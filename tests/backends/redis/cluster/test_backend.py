@@ -11,8 +11,11 @@ import pytest
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
+from redcouch.backends.redis.admin import scan
+from redcouch.backends.redis.cluster import admin as admin_module
 from redcouch.backends.redis.cluster.slots import slot_of
 from redcouch.backends.redis.connection import State
+from redcouch.backends.redis.exchange import Exchange
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS
 from redcouch.backends.registry import make_backend
 from redcouch.commands import Arithmetic, Dump, Flush, Get, MetaGet, Store, StoreMode
@@ -115,15 +118,14 @@ class ClusterTests(ClusterCase):
         slot = slot_of(b"rc:" + key)
         await self.set(b"v", key)
         moved: list[bytes] = []
-        admin, scan = self.storage._admin, self.storage._admin._scan
 
-        async def scan_and_move(link: object, cursor: bytes) -> Any:
-            found = await scan(link, cursor)
-            if link is first[1] and not moved:
+        async def scan_and_move(exchange: Exchange, *rest: Any) -> Any:
+            found = await scan(exchange, *rest)
+            if exchange.link is first[1] and not moved:
                 moved.append(source.ask("MIGRATE", LOOPBACK, target.port, b"rc:" + key, 0, 5000))
             return found
 
-        admin._scan = scan_and_move
+        self.patch(admin_module, "scan", scan_and_move)
         with self.cluster.moving(slot, target):
             self.assertEqual(await self.do(Flush()), Outcome.OK)
         with self.cluster.moving(slot, source):  # as it was
