@@ -21,7 +21,7 @@ from redcouch.backends.redis.base import BaseBackend
 from redcouch.backends.redis.cluster.admin import ClusterAdmin
 from redcouch.backends.redis.cluster.asking import KeyExchange, SlotExchange
 from redcouch.backends.redis.cluster.fills import ClusterFills, FillRecords
-from redcouch.backends.redis.cluster.router import Errand, Router
+from redcouch.backends.redis.cluster.router import NOTHING_SENT, Errand, Router
 from redcouch.backends.redis.cluster.slots import ItemSlots
 from redcouch.backends.redis.connection import RedisConnection, RedisError, Replies, Waiting
 from redcouch.backends.redis.recovery import Completion, Read, first_to_repeat
@@ -129,9 +129,9 @@ class ClusterBackend(BaseBackend):
             return first_to_repeat(commands, [piece.read() for piece in pieces], undone)
 
         slot = self._slots.of(key)
+        packers = self._packers_for(commands)
         for piece in pieces:
-            if not piece.payload:
-                piece.payload, piece.expected, _ = self._pack_among(commands, piece.command)
+            piece.payload, piece.expected, _ = packers[piece.command.__class__](piece.command)
         await self.router.settle(slot, pieces, first)
         exchange = KeyExchange(self.router, slot)
         read: Read = [piece.read() for piece in pieces]
@@ -141,10 +141,6 @@ class ClusterBackend(BaseBackend):
             results = [piece.result_of(error.failed) for piece in pieces]
         for piece, result in zip(pieces, results, strict=True):
             batch.fill(piece.place, piece.position, result)
-
-    def _pack_among(self, commands: Sequence[Command], command: Command) -> Packed:
-        packed: Packed = self._packers_for(commands)[command.__class__](command)
-        return packed
 
 
 class _Piece(Errand):
@@ -282,16 +278,10 @@ class _Part(Waiting):
             for number, key in enumerate(keys):
                 one = command if len(keys) == 1 else _about(command, [key])
                 position = None if positions is None else positions[number]
-                said = None if replies is None else replies[at : at + each]
+                said = NOTHING_SENT if replies is None else replies[at : at + each]
                 at += each
-                piece = _Piece(one, read, place, position, _NOTHING_SENT, asked)
-                if said is not None:
-                    piece.replies = said
-                pieces.append(piece)
+                pieces.append(_Piece(one, read, place, position, said, asked))
         return pieces
-
-
-_NOTHING_SENT = Errand(b"", 0).replies
 
 
 class _Lone(Waiting):

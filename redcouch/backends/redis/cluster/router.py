@@ -65,7 +65,8 @@ COUNTS = _REDIRECTED, _REPEATED, _REFRESHED = (
 )
 """What is counted."""
 
-_NO_OWNER = RedisError("CLUSTERDOWN no node serves the slot")
+NOTHING_SENT = (RedisError("CLUSTERDOWN no node serves the slot"),)
+"""In the place of replies, before there is a node to send to."""
 
 
 class Errand:
@@ -82,7 +83,7 @@ class Errand:
         self,
         payload: bytes,
         expected: int,
-        replies: Replies = (_NO_OWNER,),
+        replies: Replies = NOTHING_SENT,
         asked: Address = ("", 0),
     ) -> None:
         self.payload = payload
