@@ -12,9 +12,6 @@
 local members, doing = KEYS[3], KEYS[4]
 local most, member = tonumber(ARGV[1]), ARGV[2]
 
--- Milliseconds after which another one repairs.
-local LATE = 3000
-
 local unknown = mend(state, ARGV[5], ARGV[6], ARGV[7])
 if unknown then
   return unknown

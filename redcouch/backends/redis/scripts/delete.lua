@@ -1,9 +1,6 @@
 -- ARGV: token ('' for none), when the item has to be over, as read.lua says it (nothing for any).
 -- Gives 1, NF or EX.
 
--- Milliseconds by which that may differ: it is reckoned from two looks at the clock.
-local NEARLY = 100
-
 if not exists() then
   if not counter then
     redis.call('HDEL', item, 'l') -- a lease on it

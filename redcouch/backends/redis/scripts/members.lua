@@ -4,6 +4,9 @@
 -- no more by then.
 local GONE = 10000
 
+-- After how many another one repairs.
+local LATE = 3000
+
 -- For how many a stage is announced at most.
 local LONGEST = 601000
 

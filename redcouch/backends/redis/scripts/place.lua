@@ -6,9 +6,6 @@
 -- The value stands behind a letter, so that an empty one is another thing than none.
 -- Gives when the string will be over, or 'present' where there is something else.
 
--- Milliseconds by which that may differ: it is reckoned from two looks at the clock.
-local NEARLY = 100
-
 local there = redis.call('TYPE', item)['ok']
 local ours = there == 'string' and redis.sha1hex(redis.call('GET', item)) == ARGV[4]
   and math.abs(over_at() - ARGV[5]) <= NEARLY

@@ -8,9 +8,6 @@
 
 local state, member = KEYS[1], ARGV[1]
 
--- Milliseconds after which another one repairs.
-local LATE = 3000
-
 local unknown = mend(state, ARGV[2], ARGV[3], ARGV[4])
 if unknown then
   return unknown
