@@ -124,26 +124,15 @@ def jenkins(key: bytes) -> int:
     last = blocks.pop()
     for x, y, z in blocks:
         a, b, c = a + x, b + y, c + z
-        a = (a - c ^ _rotate(c, 4)) & _MASK
-        c += b
-        b = (b - a ^ _rotate(a, 6)) & _MASK
-        a += c
-        c = (c - b ^ _rotate(b, 8)) & _MASK
-        b += a
-        a = (a - c ^ _rotate(c, 16)) & _MASK
-        c += b
-        b = (b - a ^ _rotate(a, 19)) & _MASK
-        a += c
-        c = (c - b ^ _rotate(b, 4)) & _MASK
-        b += a
+        for count in (4, 6, 8, 16, 19, 4):  # the three take turns
+            a = (a - c ^ _rotate(c, count)) & _MASK
+            c += b
+            a, b, c = b, c, a
     a, b, c = a + last[0], b + last[1], c + last[2]
-    c = (c ^ b) - _rotate(b, 14) & _MASK
-    a = (a ^ c) - _rotate(c, 11) & _MASK
-    b = (b ^ a) - _rotate(a, 25) & _MASK
-    c = (c ^ b) - _rotate(b, 16) & _MASK
-    a = (a ^ c) - _rotate(c, 4) & _MASK
-    b = (b ^ a) - _rotate(a, 14) & _MASK
-    return (c ^ b) - _rotate(b, 24) & _MASK
+    for count in (14, 11, 25, 16, 4, 14, 24):
+        c = (c ^ b) - _rotate(b, count) & _MASK
+        a, b, c = b, c, a
+    return b
 
 
 def java_string(key: bytes) -> int:
