@@ -183,10 +183,13 @@ class OriginBackend(BackendWrapper):
         started = maybeDeferred(super().start)
         self._stages.start()
         started.addCallback(lambda _: self._stages.look_soon())
+        self._connect()
+        return started
+
+    def _connect(self) -> None:
         Deferred.fromCoroutine(self._begin()).addErrback(
             lambda failure: self._log.failure("Could not begin to warm", failure)
         )
-        return started
 
     async def _begin(self) -> None:
         await self._old.start()
@@ -656,13 +659,6 @@ class OriginBackend(BackendWrapper):
             storage=redact(self._location.storage),
         )
 
-    def _begin_again(self) -> None:
-        """An operator has emptied the old side, and said so."""
-        self._ended = False
-        Deferred.fromCoroutine(self._old.start()).addErrback(
-            lambda failure: self._log.failure("Could not begin to warm", failure)
-        )
-
     # -- all processes together ----------------------------------------------------------------
 
     def _about(self) -> dict[str, Any]:
@@ -694,8 +690,9 @@ class OriginBackend(BackendWrapper):
         self._is_lacking = state.lacking
         if state.denied is None:
             self._end()
-        elif self._ended and not self._ending:
-            self._begin_again()
+        elif self._ended and not self._ending:  # an operator has emptied the old side, and said so
+            self._ended = False
+            self._connect()
         to_end, self._to_end = self._to_end, []
         alone = self._stages.stage is Stage.REDIS_ONLY
         late = self._late.items()
