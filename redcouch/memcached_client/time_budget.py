@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
+from redcouch.process.clock import cancel
+
 T = TypeVar("T")
 
 
@@ -48,8 +50,7 @@ class TimeBudget:
             timer = self._clock.callLater(0, answer.cancel)
 
         def stop(result: T) -> T:
-            if timer.active():
-                timer.cancel()
+            cancel(timer)
             return result
 
         return answer.addBoth(stop)

@@ -34,6 +34,7 @@ from redcouch.memcached_client.protocol import (
     read_any,
     read_line,
 )
+from redcouch.process.clock import cancel
 from redcouch.process.quiet_factory import QuietFactory
 
 _CONNECT_SECONDS = 1.0
@@ -151,9 +152,7 @@ class MemcachedClientProtocol(Protocol):
         if self._why is not None:
             return
         self._why = why
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        cancel(self._timer)
         self.transport.abortConnection()
         self.on_end(why)
         while self._queue.pending:
@@ -245,9 +244,7 @@ class OriginNode:
     def stop(self) -> None:
         """Let go."""
         self._running = False
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
+        cancel(self._next)
         if self._trying is not None:
             self._trying.cancel()
         if self._client is not None:

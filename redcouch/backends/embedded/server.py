@@ -181,8 +181,7 @@ class PrivateServer:
     def stop(self) -> Deferred[None]:
         """Fires when nothing is left running."""
         self._stopping = True
-        if self._restarting is not None:
-            self._restarting.cancel()
+        cancel(self._restarting)
         if self._guard is None:
             self._stopped.callback(None)
         else:

@@ -20,6 +20,7 @@ from redcouch.commands import Flush
 from redcouch.errors import BackendError
 from redcouch.expiry import flush_deadline
 from redcouch.interfaces import BackendContext
+from redcouch.process.clock import cancel
 from redcouch.results import ErrorKind, Failed, Outcome
 
 _PAUSE = 5.0
@@ -85,8 +86,7 @@ class Flushing:
 
     def stop(self) -> None:
         """Look no more."""
-        if self._next_look is not None and self._next_look.active():
-            self._next_look.cancel()
+        cancel(self._next_look)
 
     def _look_at(self, when: float) -> None:
         """Look again at this time, where that is soon."""

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from redcouch.backends.redis.sentinel import Conversation
 from redcouch.backends.redis.server_info import read_greeting
 from redcouch.backends.redis.url import RedisLocation
+from redcouch.process.clock import cancel
 from redcouch.process.quiet_factory import QuietFactory
 
 _FIRST_PAUSE = 1.0
@@ -48,8 +49,7 @@ class MasterSearch:
 
     def stop(self) -> None:
         """Look no more."""
-        if self._next.active():
-            self._next.cancel()
+        cancel(self._next)
         if self._attempt is not None:
             self._attempt.cancel()
         self._hang_up()

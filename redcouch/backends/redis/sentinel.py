@@ -37,6 +37,7 @@ from redcouch.backends.redis.opinion import (
 )
 from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.url import RedisLocation, why_no_master
+from redcouch.process.clock import cancel
 from redcouch.process.quiet_factory import QuietFactory
 
 ASK_AGAIN = 1.0
@@ -191,8 +192,7 @@ class _Search:
 
     def _cancel_timers(self) -> None:
         for timer in self._timers:
-            if timer.active():
-                timer.cancel()
+            cancel(timer)
 
 
 class _Sentinel:

@@ -37,6 +37,7 @@ from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.url import RedisLocation
 from redcouch.errors import BackendError
 from redcouch.interfaces import Health
+from redcouch.process.clock import cancel
 from redcouch.results import ErrorKind
 from redcouch.telemetry.latency import Meter
 
@@ -180,9 +181,7 @@ class Router:
 
     def stop(self) -> Deferred[None]:
         """Disconnect from all nodes."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        cancel(self._timer)
         for address in [*self._links]:
             self._drop(address)
         self._mind_early()  # with no node left, it is over
@@ -453,8 +452,7 @@ class Router:
 
     def _mind_early(self) -> None:
         """Let those go on who wait for the first attempt, once it is over."""
-        if self._early_timer is not None and self._early_timer.active():
-            self._early_timer.cancel()
+        cancel(self._early_timer)
         if self.is_early:
             self._early_timer = self._reactor.callLater(_SHORTEST, self._mind_early)
             return
