@@ -25,7 +25,7 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 from zope.interface import implementer
 
 from redcouch.backends.embedded.backend import EmbeddedBackend
-from redcouch.backends.embedded.ping import ping
+from redcouch.backends.embedded.ping import PING, ask
 from redcouch.commands import Command
 from redcouch.interfaces import BackendContext, Health, IStorageBackend
 from redcouch.limits import Limits
@@ -61,7 +61,7 @@ class Inner:
         if not self._started:
             return
         await deferLater(self._reactor, DRAINING)
-        say("drained", (await ping(self._reactor, self.socket)).decode())
+        say("drained", (await ask(self._reactor, self.socket, PING)).decode())
 
     def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:
         return succeed([Outcome.OK for _ in commands])

@@ -594,7 +594,7 @@ class Host:
     def end(self, number: int = signal.SIGTERM) -> None:
         """Stop it and see that it took its time for the last clients."""
         self.process.send_signal(number)
-        assert self.heard() == "drained +PONG", self.log()
+        assert self.heard() == "drained PONG", self.log()
         assert self.process.wait(PATIENCE) == 0
         assert self.gone()
 
@@ -780,7 +780,7 @@ def test_interrupt_in_a_terminal(host: StartHost, short: Path) -> None:
     """Ctrl-C goes to all processes of the terminal; Redis answers to the last client."""
     running = host().up()
     os.killpg(running.process.pid, signal.SIGINT)
-    assert running.heard() == "drained +PONG"
+    assert running.heard() == "drained PONG"
     assert running.process.wait(PATIENCE) == 0
     assert running.gone()
     assert os.listdir(short) == []
@@ -791,7 +791,7 @@ def test_terminated_by_a_service_manager(host: StartHost, short: Path) -> None:
     running = host().up()
     for pid in (running.server, running.guard, running.process.pid):
         os.kill(pid, signal.SIGTERM)
-    assert running.heard() == "drained +PONG"
+    assert running.heard() == "drained PONG"
     assert running.process.wait(PATIENCE) == 0
     assert running.gone()
     assert os.listdir(short) == []

@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
 
 from redcouch.backends.embedded.directory import ServerDirectory, choose_directory
-from redcouch.backends.embedded.ping import ping
+from redcouch.backends.embedded.ping import Command, ask, is_loading
 from redcouch.backends.embedded.server import PrivateServer, ServerEndedError
 from redcouch.backends.redis.cluster.slots import SLOTS
 from redcouch.errors import ConfigurationError
@@ -95,12 +95,13 @@ class PrivateCluster:
         for number, (place, port) in enumerate(zip(self._places, self._ports, strict=True)):
             slots = range(int(number * step), int((number + 1) * step))
             # An error says that it has them already, from an earlier run.
-            await self._ask(place, "CLUSTER ADDSLOTS " + " ".join(map(str, slots)))
-            await self._ask(self._places[0], f"CLUSTER MEET {_LOOPBACK} {port}")
+            await self._ask(place, b"ADDSLOTS", *(b"%d" % slot for slot in slots))
+            await self._ask(self._places[0], b"MEET", _LOOPBACK.encode(), b"%d" % port)
         while not self._stopping:
-            states = [await self._ask(place, "CLUSTER INFO", 3) for place in self._places]
-            known = [await self._ask(place, "CLUSTER NODES", 3) for place in self._places]
-            if states == [b"cluster_state:ok"] * MASTERS and all(map(self._is_current, known)):
+            states = [await self._ask(place, b"INFO") for place in self._places]
+            known = [await self._ask(place, b"NODES") for place in self._places]
+            serves = all(state.startswith(b"cluster_state:ok") for state in states)
+            if serves and all(map(self._is_current, known)):
                 return
             await deferLater(self._reactor, _POLL)
         raise ServerEndedError("embedded: shutting down")
@@ -112,9 +113,7 @@ class PrivateCluster:
 
     async def limit_memory(self, size: int) -> bool:
         """Bound the memory of each master to its part."""
-        login = self._login
-        parts = [await one.limit_memory(size // MASTERS, login) for one in self._servers]
-        return all(parts)
+        return all([await one.limit_memory(size // MASTERS, self._login) for one in self._servers])
 
     def _is_current(self, nodes: bytes) -> bool:
         """Whether a master is in touch with all, at the ports that they have in this run."""
@@ -122,17 +121,15 @@ class PrivateCluster:
         return ports == {*self._ports} and nodes.count(b" connected") == MASTERS
 
     @property
-    def _login(self) -> bytes:
-        return f"AUTH {USER} {self._password}\r\n".encode()
+    def _login(self) -> Command:
+        return b"AUTH", USER.encode(), self._password.encode()
 
-    async def _ask(self, place: ServerDirectory, command: str, line: int = 2) -> bytes:
-        """The last of so many lines that a master answers to the login and a command."""
-        asked = self._login + command.encode()
-        while (said := await ping(self._reactor, place.socket, asked, line)).startswith(
-            b"-LOADING"
-        ):
+    async def _ask(self, place: ServerDirectory, *words: bytes) -> bytes:
+        """What a master answers to CLUSTER and these; empty where that is an error."""
+        command = (b"CLUSTER", *words)
+        while is_loading(said := await ask(self._reactor, place.socket, self._login, command)):
             await deferLater(self._reactor, _POLL)
-        return said
+        return said if isinstance(said, bytes) else b""
 
     def _ended_and_started(self) -> None:
         """A master has been started again that kept nothing, its place in the cluster neither."""

@@ -1,72 +1,63 @@
-"""Asking a Redis whether it answers, without a client for it."""
+"""Asking a private Redis whether it answers, and little else."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
+from hiredis import ReplyError
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import ITCPTransport
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from redcouch.backends.redis.sentinel import Conversation
+from redcouch.process.clock import cancel
 from redcouch.process.quiet_factory import QuietFactory
 
-PONG = b"+PONG"
+Command: TypeAlias = tuple[bytes, ...]
 
-LOADING = b"-LOADING"
-"""How the answer of a Redis begins that is still reading its file."""
-
-LOCKED = b"-NOAUTH Authentication required."
-"""The answer of a Redis that lets nobody in without a password."""
+PING: Command = (b"PING",)
 
 LONGEST_WAIT = 5.0
 """Seconds for an answer; one that takes longer counts as none."""
 
 
-async def ping(reactor: Any, socket: str, line: bytes = b"PING", count: int = 1) -> bytes:
+async def ask(reactor: Any, socket: str, *commands: Command) -> Any:
     """
-    The line that a Redis answers to PING, or to another line, or the last of C{count} lines;
-    empty where there is no answer.
+    The reply to the last of these commands, over a connection of its own, once that is closed; an
+    error of Redis is one. C{None} where there is no answer.
     """
+    replies: list[Any] = []
+
+    def heard(reply: Any) -> None:
+        replies.append(reply)
+        if len(replies) == len(commands):
+            conversation.end()
+
+    def over(_: Conversation, why: Failure) -> None:
+        if not answer.called:
+            answer.callback(replies[-1] if len(replies) == len(commands) else None)
+
+    conversation = Conversation(heard, over)
+    answer: Deferred[Any] = Deferred(lambda _: conversation.end())
     try:
-        factory = QuietFactory(lambda: Ping(reactor, line, count))
-        asking = await UNIXClientEndpoint(reactor, socket).connect(factory)
+        await UNIXClientEndpoint(reactor, socket).connect(QuietFactory(lambda: conversation))
     except ConnectError:
-        return b""
-    assert isinstance(asking, Ping)
-    return await asking.answer
+        return None
+    giving_up = reactor.callLater(LONGEST_WAIT, conversation.end)
+    for command in commands:
+        conversation.send(*command)
+    try:
+        return await answer
+    finally:
+        cancel(giving_up)
 
 
-class Ping(Protocol):
-    """
-    One question over a connection of its own.
+def is_there(reply: Any) -> bool:
+    """Whether a Redis that says this to a PING serves, be it only who has a password."""
+    return reply == b"PONG" or (isinstance(reply, ReplyError) and str(reply).startswith("NOAUTH"))
 
-    @ivar answer: fires with the last of C{count} lines, once the connection is closed.
-    """
 
-    transport: ITCPTransport
-
-    def __init__(self, reactor: Any, line: bytes, count: int) -> None:
-        self._line = line
-        self._count = count
-        self.answer: Deferred[bytes] = Deferred(lambda _: self.transport.abortConnection())
-        self._reactor = reactor
-        self._received = b""
-
-    def connectionMade(self) -> None:
-        self._giving_up = self._reactor.callLater(LONGEST_WAIT, self.transport.abortConnection)
-        self.transport.write(self._line + b"\r\n")
-
-    def dataReceived(self, data: bytes) -> None:
-        self._received += data
-        if self._received.count(b"\r\n") >= self._count:
-            self.transport.loseConnection()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._giving_up.active():
-            self._giving_up.cancel()
-        if not self.answer.called:
-            lines = self._received.split(b"\r\n")
-            self.answer.callback(lines[self._count - 1] if len(lines) > self._count else b"")
+def is_loading(reply: Any) -> bool:
+    """Whether a Redis that says this is still reading its file."""
+    return isinstance(reply, ReplyError) and str(reply).startswith("LOADING")

@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 
 from redcouch.backends.embedded import guard
 from redcouch.backends.embedded.directory import ServerDirectory
-from redcouch.backends.embedded.ping import LOADING, LOCKED, PONG, ping
+from redcouch.backends.embedded.ping import PING, Command, ask, is_loading, is_there
 from redcouch.errors import ConfigurationError
 from redcouch.process.clock import cancel
 
@@ -190,17 +190,16 @@ class PrivateServer:
             self._guard.close()
         return self._stopped
 
-    async def limit_memory(self, size: int, login: bytes = b"") -> bool:
+    async def limit_memory(self, size: int, *login: Command) -> bool:
         """
         Bound the memory of redis-server, also of one that has to be started again.
 
-        @param login: a line to be let in by.
+        @param login: what it is told before, to be let in.
         """
         chosen = {"maxmemory-policy": "allkeys-lru", "maxmemory": str(size)}
         for name, value in chosen.items():
-            line = login + f"CONFIG SET {name} {value}".encode()
-            count = 2 if login else 1
-            if await ping(self._reactor, self._place.socket, line, count) != b"+OK":
+            change = (b"CONFIG", b"SET", name.encode(), value.encode())
+            if await ask(self._reactor, self._place.socket, *login, change) != b"OK":
                 return False
         for name, value in chosen.items():
             self._command = [*self._command, f"--{name}", value]  # the last one counts
@@ -226,8 +225,8 @@ class PrivateServer:
         """Ask until there is an answer; cancelled when there is going to be none."""
         delay = FIRST_POLL
         loading = False
-        while (answer := await ping(self._reactor, self._place.socket)) not in (PONG, LOCKED):
-            if answer.startswith(LOADING) and not loading:
+        while not is_there(answer := await ask(self._reactor, self._place.socket, PING)):
+            if is_loading(answer) and not loading:
                 loading = True
                 self.log.info(
                     "redis-server is loading the items from {directory}",
