@@ -367,7 +367,7 @@ class Storage:
         """An item, as scripts that store one are given it."""
         layout = self.layout
         expiry: Call = ("PERSIST", "") if copy.ttl is None else ("PEXPIRE", copy.ttl * 1000)
-        return (layout.field, layout.other_field, layout.encode(copy.value), copy.flags, *expiry)
+        return (layout.field, layout.encode(copy.value), copy.flags, *expiry)
 
     def store(self, copies: Iterable[tuple[bytes, Copy]]) -> list[Any]:
         """What C{store.lua} says of each of these keys, given its item; or the error."""

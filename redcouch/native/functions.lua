@@ -93,7 +93,7 @@ local function storing(mode)
       return wrong()
     end
     return token_of(store(with_counter(keys), {
-      FIELD, OTHER, encode(value), flags, command, argument, mode, token, '',
+      FIELD, encode(value), flags, command, argument, mode, token, '',
     }))
   end
 end
@@ -104,7 +104,7 @@ local function joining(mode)
       return wrong()
     end
     return token_of(concat(with_counter(keys), {
-      FIELD, OTHER, encode(args[1]), mode, '536870912', '0', '', '', '', '',
+      FIELD, encode(args[1]), mode, '536870912', '0', '', '', '', '',
     }))
   end
 end

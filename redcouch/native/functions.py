@@ -23,7 +23,7 @@ def library(layout: Layout) -> str:
     counter = "nil" if layout.cluster else f"'{CAS_COUNTER.decode()}'"
     parts = [
         f"#!lua name={NAME}",
-        f"local FIELD, OTHER = '{layout.field.decode()}', '{layout.other_field.decode()}'",
+        f"local FIELD = '{layout.field.decode()}'",
         f"local COUNTER = {counter}",
     ]
     for name in _SCRIPTS:

@@ -85,9 +85,7 @@ class Operations:
 
     def gets(self, key: str | bytes) -> Call[Found | None]:
         """Read a value with all that is known about it."""
-        field, other = self._layout.field, self._layout.other_field
-        nothing = (b"",) * 2
-        arguments = (b"1", *nothing, field, other, *nothing, *(b"",) * 4, b"1", b"1")
+        arguments = (b"1", *(b"",) * 2, self._layout.field, *(b"",) * 6, b"1", b"1")
         return self._call("META", key, arguments, _read_found)
 
     def store(
@@ -105,7 +103,6 @@ class Operations:
         layout = self._layout
         arguments = (
             layout.field,
-            layout.other_field,
             layout.encode(_bytes(value)),
             b"%d" % flags,
             *_expiry(ttl),
@@ -120,7 +117,6 @@ class Operations:
         layout = self._layout
         arguments = (
             layout.field,
-            layout.other_field,
             layout.encode(_bytes(piece)),
             mode.encode(),
             b"%d" % _ROOM,

@@ -205,7 +205,6 @@ def fill_arguments(layout: Layout, command: Fill) -> tuple[bytes, ...]:
     return (
         command.lease,
         layout.field,
-        layout.other_field,
         layout.encode(command.value),
         b"%d" % command.flags,
         *pack_expiry(command.exptime),

@@ -56,10 +56,9 @@ class HashCodec(ScriptCodec):
         self._hmget = pack_hmget(prefix, (b"v", b"r", b"f"))
         self._hmget_cas = pack_hmget(prefix, (b"v", b"r", b"f", b"c"))
         self._hmget_meta = pack_hmget(prefix, (b"v", b"r", b"f", b"c", b"s", b"w"))
-        fields = (layout.field, layout.other_field)
-        self._set = pack_store(prefix, layout.shared_keys, scripts.SET, *fields)
+        self._set = pack_store(prefix, layout.shared_keys, scripts.SET, layout.field)
         large = (scripts.BEGIN, scripts.SETTLE)
-        self._set_large = pack_large_store(prefix, layout.shared_keys, large, *fields)
+        self._set_large = pack_large_store(prefix, layout.shared_keys, large, layout.field)
         self._assign = self._template("assign", 2)
         self._win = self._template("win", 1)
         self.packers[Get] = self._pack_get

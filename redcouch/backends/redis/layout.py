@@ -88,11 +88,6 @@ class Layout:
         """The field that a write fills."""
         return b"r" if self.raw else b"v"
 
-    @property
-    def other_field(self) -> bytes:
-        """The field that a write removes."""
-        return b"v" if self.raw else b"r"
-
     def encode(self, value: bytes) -> bytes:
         """A value as L{field} holds it."""
         return value if self.raw else hexlify(value)

@@ -79,17 +79,15 @@ def _pack_each(
     return pack
 
 
-def pack_store(
-    prefix: bytes, shared: Sequence[bytes], script: Script, field: bytes, other_field: bytes
-) -> PackStore:
+def pack_store(prefix: bytes, shared: Sequence[bytes], script: Script, field: bytes) -> PackStore:
     """
     A function from an item's key (without prefix), a value, and L{bulks} of
     flags, expiry command and its argument, to EVALSHA of the script that sets that
     item, with the C{shared} keys.
     """
-    command = _pack_evalsha(script, 1 + len(shared), 6)
+    command = _pack_evalsha(script, 1 + len(shared), 5)
     starts = [command + b"$%d\r\n" % (len(prefix) + n) + prefix for n in range(MAX_KEY + 1)]
-    middle = b"\r\n" + bulks(*shared, field, other_field)
+    middle = b"\r\n" + bulks(*shared, field)
 
     def pack(key: bytes, value: bytes, rest: bytes) -> bytes:
         size = b"$%d\r\n" % len(value)
@@ -99,11 +97,7 @@ def pack_store(
 
 
 def pack_large_store(
-    prefix: bytes,
-    shared: Sequence[bytes],
-    scripts: tuple[Script, Script],
-    field: bytes,
-    other_field: bytes,
+    prefix: bytes, shared: Sequence[bytes], scripts: tuple[Script, Script], field: bytes
 ) -> PackStore:
     """
     A function from an item's key (without prefix), a value, and L{bulks} of
@@ -116,8 +110,8 @@ def pack_large_store(
     """
     begin, settle = scripts
     keys = b"%d" % (1 + len(shared))
-    before = b"*1\r\n$5\r\nMULTI\r\n*%d\r\n" % (6 + len(shared)) + bulks(b"EVAL", begin.text, keys)
-    between = bulks(*shared, field, other_field) + b"*4\r\n$6\r\nHSETNX\r\n"
+    before = b"*1\r\n$5\r\nMULTI\r\n*%d\r\n" % (5 + len(shared)) + bulks(b"EVAL", begin.text, keys)
+    between = bulks(*shared, field) + b"*4\r\n$6\r\nHSETNX\r\n"
     behind = b"\r\n*%d\r\n" % (8 + len(shared)) + bulks(b"EVAL", settle.text, keys)
 
     def pack(key: bytes, value: bytes, rest: bytes) -> bytes:

@@ -101,16 +101,16 @@ class ScriptCodec:
         self.layout = layout
         self._limits = context.limits
         self._now = context.now
-        self._store_if = self._template("store", 9)
-        self._concat = self._template("concat", 11)
+        self._store_if = self._template("store", 8)
+        self._concat = self._template("concat", 10)
         self._arithmetic = self._template("arithmetic", 12)
-        self._meta = self._template("meta", 12)
+        self._meta = self._template("meta", 11)
         self._invalidate = self._template("invalidate", 7)
         self._list = self._template("list", 0)
         self._touch = self._template("touch", 2)
         self._gat = self._template("gat", 2)
         self._delete = self._template("delete", 1)
-        self._probe = self._template("probe", 2)
+        self._probe = self._template("probe", 1)
         fills: FillCodec | ItemFillCodec
         if layout.cluster:
             fills = ItemFillCodec(layout)
@@ -233,7 +233,6 @@ class ScriptCodec:
         payload = self._store_if(
             command.key,
             layout.field,
-            layout.other_field,
             value,
             b"%d" % command.flags,
             *pack_expiry(command.exptime),
@@ -247,7 +246,6 @@ class ScriptCodec:
         return self._concat(
             command.key,
             self.layout.field,
-            self.layout.other_field,
             piece,
             command.mode.value.encode(),
             b"%d" % self._limits.value_room(command.key),
@@ -295,7 +293,6 @@ class ScriptCodec:
             pack_truth(command.value),
             *pack_expiry_if(command.touch),
             layout.field,
-            layout.other_field,
             *pack_expiry_if(command.vivify),
             pack_number(command.new_cas),
             b"" if renewal is None else b"%.3f" % renewal,
@@ -319,7 +316,7 @@ class ScriptCodec:
 
     def pack_probe(self, key: bytes) -> bytes:
         """Try a read and a write of an item that no client can name; nothing stays of them."""
-        return self._probe(key, self.layout.field, self.layout.other_field)
+        return self._probe(key, self.layout.field)
 
     def pack_inspection(self, key: bytes) -> bytes:
         """Ask for an item as L{read_listed} takes it."""

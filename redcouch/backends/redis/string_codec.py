@@ -53,7 +53,7 @@ class StringCodec(ScriptCodec):
         #: What no client's key may begin with.
         self._reserved = b"" if layout.prefix else SYSTEM_PREFIX
         self._get = _pack_pair(layout.prefix)
-        self._set = self._template("set", 6)
+        self._set = self._template("set", 5)
         self._refuse = self._template("reserved", 0)
         self._read_item = self._refusing_key(self._template("read", 1))
         self._gat = self._refusing_key(self._gat)
@@ -136,7 +136,6 @@ class StringCodec(ScriptCodec):
         payload = self._set(
             command.key,
             self.layout.field,
-            self.layout.other_field,
             command.value,
             b"%d" % command.flags,
             *pack_expiry(command.exptime),

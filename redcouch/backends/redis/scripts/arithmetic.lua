@@ -43,7 +43,7 @@ local function finish(field, text, flags, in_place)
     redis.call('HSET', item, field, encode(field, text), 'c', cas)
     redis.call('HDEL', item, field == 'v' and 'r' or 'v')
   else
-    put(field, field == 'v' and 'r' or 'v', encode(field, text), flags, cas)
+    put(field, encode(field, text), flags, cas)
   end
   return cas
 end

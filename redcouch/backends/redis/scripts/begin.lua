@@ -1,5 +1,5 @@
 -- The beginning of a set of a large value: HSETNX writes it next, and settle.lua ends it, in the
--- same transaction. ARGV: field, other field.
+-- same transaction. ARGV: field.
 --
 -- Takes a token and leaves it in the item (field BEGUN), without its value. Where there is none,
 -- the value stays, so that HSETNX changes nothing; a - there says that there was none. The item must
@@ -8,7 +8,7 @@
 local cas, refused = next_cas()
 if not refused then
   redis.call('HSET', item, BEGUN, cas)
-  redis.call('HDEL', item, ARGV[1], ARGV[2])
+  redis.call('HDEL', item, 'v', 'r')
   redis.call('PERSIST', item)
 elseif not is_error(refused, 'OOM') then
   redis.call('HSET', item, BEGUN, redis.call('HEXISTS', item, ARGV[1]) == 1 and '' or '-')

@@ -1,4 +1,4 @@
--- append and prepend. ARGV: field of the piece, other field, piece, mode, room for the
+-- append and prepend. ARGV: field of the piece, piece, mode, room for the
 -- value in bytes, room that flags take, token to compare ('' for none), token to carry
 -- ('' for a new one), and for an item that is not there: expiry command ('' to give up),
 -- its argument, flags.
@@ -10,21 +10,21 @@ if not value then
   field, value = 'r', now[2]
 end
 if not value then
-  if ARGV[9] == '' then
+  if ARGV[8] == '' then
     return 'NS'
   end
-  local cas, refused = cas_or(ARGV[8])
+  local cas, refused = cas_or(ARGV[7])
   if refused then
     return refused
   end
-  put(ARGV[1], ARGV[2], ARGV[3], ARGV[11], cas)
-  expire(ARGV[9], ARGV[10])
-  return {exact(cas), ARGV[1] == 'v' and #ARGV[3] / 2 or #ARGV[3]}
+  put(ARGV[1], ARGV[2], ARGV[10], cas)
+  expire(ARGV[8], ARGV[9])
+  return {exact(cas), ARGV[1] == 'v' and #ARGV[2] / 2 or #ARGV[2]}
 end
-if is_other(now[4], ARGV[7]) then
+if is_other(now[4], ARGV[6]) then
   return 'EX'
 end
-local piece, length = ARGV[3], #value
+local piece, length = ARGV[2], #value
 if field == 'v' then
   value = string.gsub(value, '%s+', '')
   if #value % 2 == 1 or string.find(value, '%X') then
@@ -38,21 +38,21 @@ elseif ARGV[1] == 'v' then
   piece = from_hex(piece)
 end
 local added = field == 'v' and #piece / 2 or #piece
-local room = tonumber(ARGV[5])
+local room = tonumber(ARGV[4])
 if now[3] and now[3] ~= '0' then
-  room = room - tonumber(ARGV[6])
+  room = room - tonumber(ARGV[5])
 end
 if length + added > room then
   return 'NS'
 end
-local cas, refused = cas_or(ARGV[8])
+local cas, refused = cas_or(ARGV[7])
 if refused then
   return refused
 end
-if ARGV[4] == 'append' then
+if ARGV[3] == 'append' then
   value = value .. piece
 else
   value = piece .. value
 end
-put(field, field == 'v' and 'r' or 'v', value, now[3] or '0', cas)
+put(field, value, now[3] or '0', cas)
 return {exact(cas), length + added}

@@ -1,5 +1,5 @@
 -- Store an item that was read elsewhere, if there is none and the lease holds.
--- ARGV: client key, UNIX time in seconds, lease, field, other field, value, flags, expiry
+-- ARGV: client key, UNIX time in seconds, lease, field, value, flags, expiry
 -- command, its argument. Gives the CAS token, or NS.
 
 if redis.call('GET', lease) ~= ARGV[3]
@@ -13,7 +13,7 @@ local cas, refused = next_cas()
 if refused then
   return refused
 end
-put(ARGV[4], ARGV[5], ARGV[6], ARGV[7], cas)
-expire(ARGV[8], ARGV[9])
+put(ARGV[4], ARGV[5], ARGV[6], cas)
+expire(ARGV[7], ARGV[8])
 redis.call('UNLINK', lease)
 return exact(cas)

@@ -14,11 +14,7 @@ if refused then
   return refused
 end
 if ARGV[2] == '1' then
-  if redis.call('HEXISTS', item, 'v') == 1 then
-    put('v', 'r', '', ARGV[7], cas)
-  else
-    put('r', 'v', '', ARGV[7], cas)
-  end
+  put(redis.call('HEXISTS', item, 'v') == 1 and 'v' or 'r', '', ARGV[7], cas)
 else
   redis.call('HSET', item, 'c', cas)
 end

@@ -1,5 +1,5 @@
 -- Store an item of a cluster that was read elsewhere, if there is none and the lease holds.
--- ARGV: lease, field, other field, value, flags, expiry command, its argument. Gives the CAS
+-- ARGV: lease, field, value, flags, expiry command, its argument. Gives the CAS
 -- token, or NS.
 
 if redis.call('HGET', item, 'l') ~= ARGV[1] or exists() then
@@ -9,6 +9,6 @@ local cas, refused = next_cas()
 if refused then
   return refused
 end
-put(ARGV[2], ARGV[3], ARGV[4], ARGV[5], cas)
-expire(ARGV[6], ARGV[7])
+put(ARGV[2], ARGV[3], ARGV[4], cas)
+expire(ARGV[5], ARGV[6])
 return cas

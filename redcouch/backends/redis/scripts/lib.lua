@@ -235,10 +235,10 @@ local function over_at()
   return left < 0 and left or now[1] * 1000 + math.floor(now[2] / 1000) + left
 end
 
--- Make the item what it is to be. Bookkeeping of the value before goes.
-local function put(field, other, value, flags, cas)
+-- Make the item what it is to be. The value's other field goes, and bookkeeping of the value before.
+local function put(field, value, flags, cas)
   redis.call('HSET', item, field, value, 'f', flags, 'c', cas)
-  redis.call('HDEL', item, other, 's', 'w', 'h', LEASE)
+  redis.call('HDEL', item, field == 'v' and 'r' or 'v', 's', 'w', 'h', LEASE)
 end
 
 -- Where there is much of it, a table for the pairs is three times as fast as a call for each.

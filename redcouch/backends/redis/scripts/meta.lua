@@ -1,6 +1,6 @@
 -- Read an item with its standing. ARGV: whether the value is asked for ('1' or ''),
 -- touch: expiry command ('' for none), its argument; for an item that is not there:
--- field, other field, expiry command ('' to give up), its argument, token to carry ('' for
+-- field, expiry command ('' to give up), its argument, token to carry ('' for
 -- a new one); seconds below which the item is to be renewed ('' for never), whether that
 -- looks at the expiry after the touch ('1' or ''), whether the read counts, whether an item
 -- without a token is given one ('1' or ''), whether others are to renew it ('1', or nothing).
@@ -33,14 +33,14 @@ if there then
     return wrong
   end
 else
-  if ARGV[6] == '' then
+  if ARGV[5] == '' then
     return false
   end
-  local cas, refused = cas_or(ARGV[8])
+  local cas, refused = cas_or(ARGV[7])
   if refused then
     return refused
   end
-  put(ARGV[4], ARGV[5], '', '0', cas)
+  put(ARGV[4], '', '0', cas)
   created, is_hex = true, ARGV[4] == 'v'
   now = {'0', cas, false, false, false}
 end
@@ -57,7 +57,7 @@ if wanted or (is_hex and hex <= SHORT) then
     size = math.floor(#string.gsub(value, '%s+', '') / 2)
   end
 end
-if not now[2] and ARGV[12] == '1' then
+if not now[2] and ARGV[11] == '1' then
   local cas, refused = next_cas()
   if not refused then
     redis.call('HSET', item, 'c', cas)
@@ -66,18 +66,18 @@ if not now[2] and ARGV[12] == '1' then
 end
 
 local before = ttl()
-local won = ARGV[13] ~= '1' and (created or (now[3] and not now[4])) and note('w')
-if ARGV[11] == '1' and not now[5] then
+local won = ARGV[12] ~= '1' and (created or (now[3] and not now[4])) and note('w')
+if ARGV[10] == '1' and not now[5] then
   note('h')
 end
 if created then
-  expire(ARGV[6], ARGV[7])
+  expire(ARGV[5], ARGV[6])
 elseif ARGV[2] ~= '' then
   expire(ARGV[2], ARGV[3])
 end
-if ARGV[9] ~= '' and not (won or now[4]) then
-  local left = ARGV[10] == '1' and ttl() or before
-  if left >= 0 and left < tonumber(ARGV[9]) then
+if ARGV[8] ~= '' and not (won or now[4]) then
+  local left = ARGV[9] == '1' and ttl() or before
+  if left >= 0 and left < tonumber(ARGV[8]) then
     won = redis.call('EXISTS', item) == 0 or note('w')
   end
 end

@@ -1,5 +1,5 @@
 -- What a get and a set do, so that Redis refuses it where it refuses these; of which nothing stays:
--- no item, and the CAS counter as it was. ARGV: field, other field.
+-- no item, and the CAS counter as it was. ARGV: field.
 
 redis.call('HMGET', item, 'v', 'r', 'f', 'c')
 local counted = counter and redis.pcall('INCR', counter)
@@ -15,6 +15,6 @@ elseif not counted then
     return refused
   end
 end
-put(ARGV[1], ARGV[2], '', '0', '1')
+put(ARGV[1], '', '0', '1')
 expire('UNLINK', '')
 return 1

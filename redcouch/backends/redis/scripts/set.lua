@@ -1,4 +1,4 @@
--- The plain set. ARGV: field, other field, value, flags, expiry command, its argument.
+-- The plain set. ARGV: field, value, flags, expiry command, its argument.
 -- Gives the CAS token. Refused for lack of memory, it takes the old item with it,
 -- as memcached does, so that no stale value lives on.
 
@@ -10,6 +10,6 @@ if refused then
   end
   return refused
 end
-put(ARGV[1], ARGV[2], ARGV[3], ARGV[4], cas)
-expire(ARGV[5], ARGV[6])
+put(ARGV[1], ARGV[2], ARGV[3], cas)
+expire(ARGV[4], ARGV[5])
 return cas

@@ -1,10 +1,10 @@
 -- add, replace, and set with a token to compare or to carry.
--- ARGV: field, other field, value, flags, expiry command, its argument, mode ('set',
+-- ARGV: field, value, flags, expiry command, its argument, mode ('set',
 -- 'add', 'replace', 'cas', or 'stale': cas that takes an older token and marks the item
 -- stale), token to compare, token to carry ('' for a new one).
 -- Gives the CAS token, or NS (not stored), EX (another token), NF (no item).
 
-local mode = ARGV[7]
+local mode = ARGV[6]
 local stale, sent = false, false
 if mode == 'cas' or mode == 'stale' then
   if not exists() then
@@ -12,9 +12,9 @@ if mode == 'cas' or mode == 'stale' then
   end
   local now = redis.call('HMGET', item, 'c', 'w')
   local own = bare(now[1])
-  if own ~= ARGV[8] then
-    stale = mode == 'stale' and own and not unreadable(false, own) and ARGV[8] ~= '0'
-      and lower(ARGV[8], own)
+  if own ~= ARGV[7] then
+    stale = mode == 'stale' and own and not unreadable(false, own) and ARGV[7] ~= '0'
+      and lower(ARGV[7], own)
     if not stale then
       return 'EX'
     end
@@ -23,17 +23,17 @@ if mode == 'cas' or mode == 'stale' then
 elseif mode ~= 'set' and exists() == (mode == 'add') then
   return 'NS'
 end
-local cas, refused = cas_or(ARGV[9])
+local cas, refused = cas_or(ARGV[8])
 if refused then
   return refused
 end
-put(ARGV[1], ARGV[2], ARGV[3], ARGV[4], cas)
+put(ARGV[1], ARGV[2], ARGV[3], cas)
 if stale then
   redis.call('HSET', item, 's', 1)
   if sent then
     redis.call('HSET', item, 'w', sent)
   end
 else
-  expire(ARGV[5], ARGV[6])
+  expire(ARGV[4], ARGV[5])
 end
 return exact(cas)

@@ -3,13 +3,13 @@
 
 KEYS.counted = KEYS[2] and redis.pcall('INCR', KEYS[2])
 if type(KEYS.counted) == 'number' and KEYS.counted > 1 and KEYS.counted < 9007199254740992 then
-  local item, call, cas = KEYS[1], redis.call, KEYS.counted
-  call('HSET', item, ARGV[1], ARGV[3], 'f', ARGV[4], 'c', cas)
-  call('HDEL', item, ARGV[2], 's', 'w', 'h')
-  if ARGV[6] == '' then
-    call(ARGV[5], item)
+  local item, field, call, cas = KEYS[1], ARGV[1], redis.call, KEYS.counted
+  call('HSET', item, field, ARGV[2], 'f', ARGV[3], 'c', cas)
+  call('HDEL', item, field == 'v' and 'r' or 'v', 's', 'w', 'h')
+  if ARGV[5] == '' then
+    call(ARGV[4], item)
   else
-    call(ARGV[5], item, ARGV[6])
+    call(ARGV[4], item, ARGV[5])
   end
   return cas
 end

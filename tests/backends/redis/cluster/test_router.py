@@ -47,7 +47,7 @@ class OneNodeTests(RedisCase):
             return b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$0\r\n\r\n:%d\r\n" % self.port
         if command[0] != b"EVALSHA" or command[2] == b"0":
             return nothing(command)
-        value = command[6]
+        value = command[5]
         self.seen.append(value)
         said = self.script[value].pop(0)
         if said == GONE:
