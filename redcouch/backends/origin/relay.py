@@ -212,6 +212,12 @@ def _touched(command: Touch, key: bytes, reply: Reply) -> Result:
     return Touched(_number(reply, b"f"), _number(reply, b"c"))
 
 
+def _done(outcome: Outcome) -> Callable[[Command, bytes, Reply], Result]:
+    """Reads the reply to a command that has this outcome where it is done."""
+    outcomes = {b"HD": outcome, b"EX": Outcome.EXISTS}
+    return lambda command, key, reply: outcomes.get(reply.code, Outcome.NOT_FOUND)
+
+
 def _inspected(command: Inspect, key: bytes, reply: Reply) -> Result:
     if reply.code != b"ME":
         return None
@@ -233,18 +239,10 @@ _RESULTS: Mapping[type[Command], Callable[[Any, bytes, Reply], Result]] = {
     GetAndTouch: _item,
     Store: _stored,
     Arithmetic: _counted,
-    Delete: lambda command, key, reply: {
-        b"HD": Outcome.DELETED,
-        b"EX": Outcome.EXISTS,
-    }.get(reply.code, Outcome.NOT_FOUND),
-    Invalidate: lambda command, key, reply: {
-        b"HD": Outcome.OK,
-        b"EX": Outcome.EXISTS,
-    }.get(reply.code, Outcome.NOT_FOUND),
+    Delete: _done(Outcome.DELETED),
+    Invalidate: _done(Outcome.OK),
     MetaGet: _meta_item,
     Touch: _touched,
-    Discard: lambda command, key, reply: (
-        Outcome.DELETED if reply.code == b"HD" else Outcome.NOT_FOUND
-    ),
+    Discard: _done(Outcome.DELETED),
     Inspect: _inspected,
 }

@@ -166,17 +166,11 @@ def _never(reply: Reply) -> bool:
     return False
 
 
-def _is_gone(reply: Reply) -> bool:
-    return reply.code in (b"HD", b"NF")
+def _is_any(*codes: bytes) -> Callable[[Reply], bool]:
+    return lambda reply: reply.code in codes
 
 
-def _is_touched(reply: Reply) -> bool:
-    return reply.code in (b"HD", b"EN")
-
-
-def _is_stored(reply: Reply) -> bool:
-    return reply.code == b"HD"
-
-
-def _is_longer(reply: Reply) -> bool:
-    return reply.code in (b"HD", b"NS")
+_is_gone = _is_any(b"HD", b"NF")
+_is_touched = _is_any(b"HD", b"EN")
+_is_stored = _is_any(b"HD")
+_is_longer = _is_any(b"HD", b"NS")
