@@ -11,12 +11,11 @@ from redcouch.backends.redis.exchange import Exchange
 from redcouch.backends.redis.flushing import Flushing
 from redcouch.backends.redis.layout import Layout
 from redcouch.backends.redis.replies import check, unexpected
-from redcouch.backends.redis.script_codec import ScriptCodec, read_listed
+from redcouch.backends.redis.script_codec import read_listed
 from redcouch.backends.redis.server_info import read_facts, read_info, read_natives
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS
 from redcouch.commands import Dump
 from redcouch.errors import BackendError
-from redcouch.interfaces import BackendContext
 from redcouch.limits import MAX_KEY
 from redcouch.results import ErrorKind, Listed, ListedPage
 
@@ -26,17 +25,15 @@ _SCAN_STEP = b"500"
 class RedisAdmin(Flushing):
     """See the module. What Redis refuses is raised as a L{BackendError}."""
 
-    def __init__(self, exchange: Exchange, codec: ScriptCodec, context: BackendContext) -> None:
-        super().__init__(exchange, codec, context)
-        self._exchange = exchange
+    _asks: Exchange
 
     async def _unlink_all(self) -> None:
         cursor = b""
         while True:
-            cursor, items = await scan(self._exchange, self._layout, cursor)
+            cursor, items = await scan(self._asks, self._layout, cursor)
             if items:
                 keys = [key for item in items for key in self._layout.keys_of_item(item)]
-                await self._exchange.ask(b"UNLINK", *keys)
+                await self._asks.ask(b"UNLINK", *keys)
             if not cursor:
                 return
 
@@ -44,9 +41,9 @@ class RedisAdmin(Flushing):
 
     async def dump(self, command: Dump) -> ListedPage:
         """Some of the items, as they are listed."""
-        further, names = await scan(self._exchange, self._layout, command.cursor)
+        further, names = await scan(self._asks, self._layout, command.cursor)
         keys = [name[len(self._layout.prefix) :] for name in names]
-        replies = await self._exchange.run([*map(self._codec.pack_inspection, keys)])
+        replies = await self._asks.run([*map(self._codec.pack_inspection, keys)])
         return ListedPage(read_page(keys, replies), further, self._now())
 
     # -- statistics --------------------------------------------------------------------------
@@ -54,17 +51,17 @@ class RedisAdmin(Flushing):
     async def statistics(self) -> Mapping[str, int]:
         """As of Redis's own INFO: of the whole server, but for the number of keys."""
         own = (*self._codec.system_keys, *SYSTEM_KEYS)
-        return read_statistics(await self._exchange.ask_all(statistics_commands(own)))
+        return read_statistics(await self._asks.ask_all(statistics_commands(own)))
 
     async def probe_writes(self) -> None:
         """Raises L{BackendError} where Redis refuses reads or writes."""
-        (reply,) = await self._exchange.run([self._codec.pack_probe(PROBE_KEY)])
+        (reply,) = await self._asks.run([self._codec.pack_probe(PROBE_KEY)])
         check(reply)
 
     async def describe(self) -> Mapping[str, str | int]:
         """What L{IDescribedBackend<redcouch.interfaces.IDescribedBackend>} names."""
-        facts = read_facts(read_info(await self._exchange.ask(b"INFO")))
-        (listed,) = await self._exchange.ask_all([CLIENT_LIST])
+        facts = read_facts(read_info(await self._asks.ask(b"INFO")))
+        (listed,) = await self._asks.ask_all([CLIENT_LIST])
         return facts | read_natives(listed)
 
 

@@ -17,6 +17,7 @@ client has left both; hex may be upper case and hold white space.
 
 from __future__ import annotations
 
+import re
 from binascii import hexlify, unhexlify
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,11 +96,7 @@ class Layout:
     @property
     def pattern(self) -> bytes:
         """The glob that SCAN takes for all items, and nothing else."""
-        escaped = b"".join(
-            b"\\" + char if char in b"\\*?[]" else char
-            for char in (bytes((code,)) for code in self.prefix)
-        )
-        return escaped + b"*"
+        return re.sub(rb"[\\*?\[\]]", rb"\\\g<0>", self.prefix) + b"*"
 
     #: What SCAN is told besides.
     scan_options: ClassVar[tuple[bytes, ...]] = ()

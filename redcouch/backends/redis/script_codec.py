@@ -106,7 +106,8 @@ class ScriptCodec:
         self._arithmetic = self._template("arithmetic", 12)
         self._meta = self._template("meta", 11)
         self._invalidate = self._template("invalidate", 7)
-        self._list = self._template("list", 0)
+        #: Asks for an item as L{read_listed} takes it.
+        self.pack_inspection = self._template("list", 0)
         self._touch = self._template("touch", 2)
         self._gat = self._template("gat", 2)
         self._delete = self._template("delete", 1)
@@ -317,10 +318,6 @@ class ScriptCodec:
     def pack_probe(self, key: bytes) -> bytes:
         """Try a read and a write of an item that no client can name; nothing stays of them."""
         return self._probe(key, self.layout.field)
-
-    def pack_inspection(self, key: bytes) -> bytes:
-        """Ask for an item as L{read_listed} takes it."""
-        return self._list(key)
 
 
 # -- readers of replies --------------------------------------------------------------------------
