@@ -52,11 +52,6 @@ def _eval(call: Call[Any]) -> Command:
     return ("EVAL", call.script.text, len(call.keys), *call.keys, *call.arguments)
 
 
-def _load(calls: Sequence[Call[Any]]) -> Command:
-    """Tell Redis the script that all of these calls run."""
-    return ("SCRIPT LOAD", calls[0].script.text)
-
-
 def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
     """The same, in lists."""
     remaining = iter(things)
@@ -141,7 +136,8 @@ class _Methods(Generic[Client]):
                     replies_again = yield [_eval(several[place]) for place in unknown]
                 else:
                     again = [_evalsha(several[place]) for place in unknown]
-                    _, *replies_again = yield [_load(several), *again]
+                    load = ("SCRIPT LOAD", several[0].script.text)
+                    _, *replies_again = yield [load, *again]
                 for place, reply in zip(unknown, replies_again, strict=True):
                     replies[place] = reply
             results += map(_read, several, replies)
