@@ -529,7 +529,7 @@ class ClusterStorage(Storage):
     def __init__(self, location: RedisLocation, client: Client) -> None:
         super().__init__(location, client)
         #: What whoever fills them in knows together.
-        self.records = FillRecords(self, self.layout)
+        self.records = FillRecords(self.ask_all, self.layout)
 
     def pipeline(self, commands: Iterable[Call]) -> list[Any]:
         """
@@ -557,7 +557,7 @@ class ClusterStorage(Storage):
             return error
 
     async def ask_all(self, commands: Sequence[tuple[bytes, ...]]) -> list[Any]:
-        """See L{AsksEach<redcouch.backends.redis.cluster.fills.AsksEach>}."""
+        """See L{AskEach<redcouch.backends.redis.cluster.fills.AskEach>}."""
         calls: list[Call] = [(name.decode(), *rest) for name, *rest in commands]
         replies = self.pipeline(calls)
         again = [place for place, said in enumerate(replies) if isinstance(said, NoScriptError)]

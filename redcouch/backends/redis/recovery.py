@@ -13,8 +13,8 @@ set should have replaced is removed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
 
 from redcouch.backends.redis.exchange import Exchange
 from redcouch.backends.redis.replies import LOST, NOTHING_DONE, Reader, Unfinished
@@ -46,18 +46,15 @@ def read_batch(
     return results, unfinished
 
 
-class Runs(Protocol):
-    """Calls scripts."""
-
-    async def run(self, calls: Sequence[bytes]) -> Sequence[Any]:
-        """The replies to calls whose order does not matter. Raises L{BackendError}."""
+Run: TypeAlias = Callable[[Sequence[bytes]], Awaitable[Sequence[Any]]]
+"""Gives the replies to calls of scripts whose order does not matter. Raises L{BackendError}."""
 
 
 class Completion:
     """Asks what is left to ask of a batch, and removes what must not live on."""
 
-    def __init__(self, exchange: Runs, codec: ScriptCodec) -> None:
-        self._exchange = exchange
+    def __init__(self, run: Run, codec: ScriptCodec) -> None:
+        self._run = run
         self._codec = codec
 
     async def complete(self, commands: Sequence[Command], read: Read) -> list[Result]:
@@ -78,7 +75,7 @@ class Completion:
         while questions:
             replies: Sequence[Any]
             try:
-                replies = await self._exchange.run([payload for payload, _ in questions])
+                replies = await self._run([payload for payload, _ in questions])
             except BackendError as error:  # what has been read is true all the same
                 replies = [error] * len(questions)
             further = [answer(reply) for (_, answer), reply in zip(questions, replies, strict=True)]
@@ -92,15 +89,15 @@ class Completion:
                 refused.update(command.keys)
             elif result.__class__ is Stored:
                 refused.difference_update(command.keys)
-        await self._exchange.run([*map(self._codec.pack_removal, refused)])
+        await self._run([*map(self._codec.pack_removal, refused)])
 
 
 class Recovery(Completion):
     """Finishes batches over one exchange."""
 
     def __init__(self, exchange: Exchange, codec: ScriptCodec) -> None:
-        super().__init__(exchange, codec)
-        self._scripts = exchange
+        super().__init__(exchange.run, codec)
+        self._exchange = exchange
 
     async def finish(self, commands: Sequence[Command], read: Read) -> list[Result]:
         """
@@ -119,7 +116,7 @@ class Recovery(Completion):
         packed = self._codec.pack(commands)
         assert packed is not None  # they have been packed before
         payload, expected, readers = packed
-        replies = await self._scripts.send_behind_scripts(payload, expected)
+        replies = await self._exchange.send_behind_scripts(payload, expected)
         return read_batch(commands, readers, replies)[0]
 
 

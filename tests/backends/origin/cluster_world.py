@@ -104,7 +104,7 @@ class SharedCluster:
         assert packed is not None
         payload, count, readers = packed
         read, _ = read_batch([command], readers, self._redis.send(payload, count))
-        completed = Completion(self, self._codec).complete([command], read)
+        completed = Completion(self.run, self._codec).complete([command], read)
         try:
             completed.send(None)
         except StopIteration as ended:
@@ -112,7 +112,7 @@ class SharedCluster:
         raise AssertionError("it waits for something")
 
     async def run(self, calls: Sequence[bytes]) -> Sequence[Any]:
-        """See L{redcouch.backends.redis.recovery.Runs}."""
+        """See L{redcouch.backends.redis.recovery.Run}."""
         return [self._redis.send(call, 1)[0] for call in calls]
 
 
@@ -124,7 +124,7 @@ class StagedCluster:
         self._world = world
         self._shared = shared
         self._number = number
-        records = FillRecords(self, _LAYOUT)
+        records = FillRecords(self.ask_all, _LAYOUT)
         self._fills = ClusterFills(
             self._perform, records, self._drop_all_leases, world._context().now
         )
@@ -164,7 +164,7 @@ class StagedCluster:
         await self._step("item", drop)
 
     async def ask_all(self, commands: Sequence[tuple[bytes, ...]]) -> Sequence[Any]:
-        """See L{redcouch.backends.redis.cluster.fills.AsksEach}."""
+        """See L{redcouch.backends.redis.cluster.fills.AskEach}."""
         return [await self._ask_one(command) for command in commands]
 
     async def _ask_one(self, command: tuple[bytes, ...]) -> Any:

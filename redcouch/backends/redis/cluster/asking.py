@@ -47,19 +47,12 @@ class SlotExchange:
         return await call_all(self._router, calls)
 
 
-class KeyExchange:
-    """Calls scripts on items of one slot."""
-
-    def __init__(self, router: Router, slot: int) -> None:
-        self._router = router
-        self._slot = slot
-
-    async def run(self, calls: Sequence[bytes]) -> Sequence[Any]:
-        """See L{Runs<redcouch.backends.redis.recovery.Runs>}."""
-        try:
-            return await call_all(self._router, [(self._slot, call) for call in calls])
-        except BackendError as error:  # what came before may have been done
-            raise BackendError(error.failed.kind, error.failed.message) from None
+async def run_for_slot(router: Router, slot: int, calls: Sequence[bytes]) -> Sequence[Any]:
+    """See L{Run<redcouch.backends.redis.recovery.Run>}: on items of one slot."""
+    try:
+        return await call_all(router, [(slot, call) for call in calls])
+    except BackendError as error:  # what came before may have been done
+        raise BackendError(error.failed.kind, error.failed.message) from None
 
 
 async def call_all(router: Router, calls: Sequence[Call]) -> Sequence[Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -19,7 +20,7 @@ from twisted.python.failure import Failure
 from redcouch.backends.fill_leases import FILL_METHODS
 from redcouch.backends.redis.base import BaseBackend
 from redcouch.backends.redis.cluster.admin import ClusterAdmin
-from redcouch.backends.redis.cluster.asking import KeyExchange, SlotExchange
+from redcouch.backends.redis.cluster.asking import SlotExchange, run_for_slot
 from redcouch.backends.redis.cluster.fills import ClusterFills, FillRecords
 from redcouch.backends.redis.cluster.router import NOTHING_SENT, Errand, Router
 from redcouch.backends.redis.cluster.slots import ItemSlots
@@ -44,7 +45,7 @@ class ClusterBackend(BaseBackend):
         self._table = router.table
         self._codec = codec
         self._slots = ItemSlots(codec.layout.prefix)
-        records = FillRecords(exchange, codec.layout)
+        records = FillRecords(exchange.ask_all, codec.layout)
         self._fills = ClusterFills(self.execute, records, admin.drop_all_leases, context.now)
 
     def perform(self, commands: Sequence[Command], answer: Answer) -> None:
@@ -133,10 +134,10 @@ class ClusterBackend(BaseBackend):
         for piece in pieces:
             piece.payload, piece.expected, _ = packers[piece.command.__class__](piece.command)
         await self.router.settle(slot, pieces, first)
-        exchange = KeyExchange(self.router, slot)
+        run = partial(run_for_slot, self.router, slot)
         read: Read = [piece.read() for piece in pieces]
         try:
-            results = await Completion(exchange, self._codec).complete(commands, read)
+            results = await Completion(run, self._codec).complete(commands, read)
         except BackendError as error:  # other keys of the batch are still seen to
             results = [piece.result_of(error.failed) for piece in pieces]
         for piece, result in zip(pieces, results, strict=True):

@@ -25,7 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from secrets import token_hex
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, TypeAlias
 
 from redcouch.backends.fill_leases import (
     FILL_METHODS,
@@ -68,15 +68,11 @@ _TOGETHER = 1000
 """Keys that one command is about at most."""
 
 
-class AsksEach(Protocol):
-    """Asks whichever node serves the key that a command is about."""
-
-    async def ask_all(self, commands: Sequence[tuple[bytes, ...]]) -> Sequence[Any]:
-        """
-        The replies to several commands, errors of Redis among them.
-
-        @raise BackendError: there are none.
-        """
+AskEach: TypeAlias = Callable[[Sequence[tuple[bytes, ...]]], Awaitable[Sequence[Any]]]
+"""
+Gives the replies to several commands, errors of Redis among them, from whichever node serves the
+key that each is about. Raises L{BackendError} where there are none.
+"""
 
 
 class Denials(NamedTuple):
@@ -97,8 +93,8 @@ class FillRecords:
     the other; what Redis refuses is raised as a L{BackendError}.
     """
 
-    def __init__(self, exchange: AsksEach, layout: Layout) -> None:
-        self._exchange = exchange
+    def __init__(self, ask_each: AskEach, layout: Layout) -> None:
+        self._ask_each = ask_each
         self._layout = layout
         self._keys = FillKeys.of(layout)
         self._state, self._denied, self._members, self._changing = self._keys
@@ -110,7 +106,7 @@ class FillRecords:
 
     async def ask_all(self, commands: Sequence[tuple[bytes, ...]]) -> list[Any]:
         """The replies to several, in no order."""
-        return [check(reply) for reply in await self._exchange.ask_all(commands)]
+        return [check(reply) for reply in await self._ask_each(commands)]
 
     async def _run(self, script: Script, key: bytes, *arguments: bytes) -> Any:
         return await self.ask(b"EVALSHA", script.sha, b"1", key, *arguments)
@@ -160,7 +156,7 @@ class FillRecords:
         prefix = self._layout.prefix
         for begin in range(0, len(keys), _TOGETHER):
             some = keys[begin : begin + _TOGETHER]
-            for reply in await self._exchange.ask_all([(b"HDEL", prefix + k, LEASE) for k in some]):
+            for reply in await self._ask_each([(b"HDEL", prefix + k, LEASE) for k in some]):
                 if not is_wrong_type(reply):  # there, no lease can be
                     check(reply)
 
@@ -238,7 +234,7 @@ class FillRecords:
     async def _drop_senseless(self) -> list[bytes]:
         """Drop what is of another type than it should be, as if Redis had evicted it."""
         keys = (self._denied, self._members, self._changing)
-        sizes = await self._exchange.ask_all([(b"HLEN", key) for key in keys])
+        sizes = await self._ask_each([(b"HLEN", key) for key in keys])
         dropped = [key for key, size in zip(keys, sizes, strict=True) if is_wrong_type(size)]
         for key in dropped:
             await self.ask(b"UNLINK", key)
