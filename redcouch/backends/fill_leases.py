@@ -180,6 +180,8 @@ class Beat(Command):
     @ivar processes: of each other cache that answers it, by name, the process that does. Where it
         is another one than before, what it had is gone.
     @ivar denied: it knows of denied keys. Where these have been lost, all are denied.
+    @ivar lacking: it knows that the other cache lacks something, or may, as it is not all there.
+        That is so again where it has been lost.
     """
 
     member: bytes
@@ -189,6 +191,7 @@ class Beat(Command):
     version: int
     processes: Mapping[bytes, bytes] = field(default_factory=dict)
     denied: bool = False
+    lacking: bool = False
 
 
 @dataclass(slots=True)

@@ -325,6 +325,15 @@ class RedisFilling(OnRedis, FillingTests, TestCase):
                 assert (said.stage, said.denied is None) == (b"redis-first", knows)
                 assert (await self.one(TakeLease(L)) is Outcome.NOT_STORED) == knows
 
+    async def test_lost_lack(self) -> None:
+        """Where the state is lost, something is lacking if somebody knows that, or may not know."""
+        for knows in (False, True):
+            await self.one(NoteLack())
+            self.client.delete(*self.client.keys("redcouch:sys:*warm*_state:*"))
+            said = await self.one(Beat(b"one", b"{}", b"0", b"redis-first", 0, lacking=knows))
+            assert isinstance(said, FillState)
+            assert (said.denied, said.lacking) == (0, knows)
+
     async def test_other_types(self) -> None:
         """A key of another type is left alone, and harms nobody."""
         lease = await self.one(TakeLease(K))

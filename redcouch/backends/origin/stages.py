@@ -220,9 +220,12 @@ class StageFollower:
         acknowledged = f"{self.state.version}{self._mark}".encode()
         told = json.dumps(about).encode()
         processes = self._processes()
-        version, denied = self.state.version, self.state.denied != 0
-        knows = denied and self.state.stage != b""  # before there is one, none can be lost
-        return Beat(self.member, told, acknowledged, stage, version, processes, knows)
+        state = self.state
+        may_lose = state.stage != b""  # before there is one, none can be lost
+        denied = may_lose and state.denied != 0
+        lacking = may_lose and (state.lacking or 0 in about.get("up", ()))
+        version = state.version
+        return Beat(self.member, told, acknowledged, stage, version, processes, denied, lacking)
 
     @property
     def _mark(self) -> str:

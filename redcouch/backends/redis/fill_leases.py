@@ -187,11 +187,18 @@ class FillCodec:
 
     def _pack_beat(self, command: Beat) -> Packed:
         most, version = b"%d" % MOST_DENIED, b"%d" % command.version
-        known = command.stage, version, b"1" if command.denied else b""
+        known = command.stage, version, to_put_back(command)
         said = (command.member, command.acknowledged, command.about, *known)
         processes = flat(command.processes)
         packed = pack_command((b"EVALSHA", self._beat, b"4", *self.keys, most, *said, *processes))
         return packed, 1, _read_state
+
+
+def to_put_back(command: Beat) -> bytes:
+    """The field of the state that is to be set where all of that has been lost; empty for none."""
+    if command.denied:
+        return b"all"
+    return b"returning" if command.lacking else b""
 
 
 def _always(read: Reader, *words: bytes) -> Pack:

@@ -657,6 +657,29 @@ def test_started_again(redis: RedisServer | Cluster, nodes: list[Memcached], cac
         eventually(lambda: standing(url)["rollback_safe"])
 
 
+def test_lost_note_of_it(url: str, redis: RedisServer | Cluster, nodes: list[Memcached]) -> None:
+    """Going back is not safe either where Redis loses the note of that, or what it is known by."""
+    state = FillKeys.of(Layout(cluster=isinstance(redis, Cluster))).state
+    with servers.redcouch(url) as bridge, redis.client() as client:
+
+        def is_noted_anew() -> bool:
+            client.delete(state)
+            eventually(lambda: client.hexists(state, "stage"))
+            return bool(client.hexists(state, "returning"))
+
+        eventually(lambda: standing(url)["rollback_safe"])
+        nodes[0].kill()
+        eventually(lambda: stats(bridge)["warm_old_away"] == 1)
+        eventually(is_noted_anew)
+        nodes[0].start()
+        eventually(lambda: "started again" in standing(url)["because"])
+        eventually(lambda: stats(bridge)["warm_old_away"] == 0)
+        eventually(lambda: stats(bridge)["warm_lacking"] == 1)
+        assert is_noted_anew()
+        assert "started again" in standing(url)["because"]
+        assert go(url, "redis-first")["rollback_safe"]
+
+
 @also_with_cache
 def test_killed_in_the_middle(
     redis: RedisServer | Cluster, nodes: list[Memcached], cache: str

@@ -46,7 +46,14 @@ from redcouch.backends.fill_leases import (
     TakeLease,
     keys_of,
 )
-from redcouch.backends.redis.fill_leases import DropLease, FillKeys, PlaceLease, is_paused, noting
+from redcouch.backends.redis.fill_leases import (
+    DropLease,
+    FillKeys,
+    PlaceLease,
+    is_paused,
+    noting,
+    to_put_back,
+)
 from redcouch.backends.redis.layout import LEASE, Layout
 from redcouch.backends.redis.replies import check, flat, is_wrong_type, read_hash
 from redcouch.backends.redis.scripts import (
@@ -210,8 +217,8 @@ class FillRecords:
             with suppress(BackendError):  # the next beat does it
                 await self.see_to_gone()
         version = b"%d" % command.version
-        denied = b"1" if command.denied else b""
-        known = (command.member, command.stage, version, denied, *flat(command.processes))
+        lost = to_put_back(command)
+        known = (command.member, command.stage, version, lost, *flat(command.processes))
         stage, now, following, *numbers, everything, name = await self._run(
             STATE_BEAT, self._state, *known
         )

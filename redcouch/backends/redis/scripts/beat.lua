@@ -2,8 +2,8 @@
 -- members (a hash: milliseconds of UNIX time, what it acknowledges, what others may know of it),
 -- the changes under way (a hash: <member>/<number> to client key). ARGV: how many keys may be
 -- denied one by one, the member ('' to see to those that are gone only), what it acknowledges,
--- what others may know, the stage that it knows, its version, whether it knows of denied keys ('1' or
--- ''); then for each old memcached that answers it the name and the process.
+-- what others may know, the stage that it knows, its version, what of the state is to be set if it
+-- is lost ('' for nothing); then for each old memcached that answers it the name and the process.
 -- Gives {stage, version, next stage, whether nothing may begin, denied keys (-1: all), whether this
 -- member repairs, whether the old memcacheds lack something that is to be there, how many items a
 -- sweep of this stage has left to bring over (-1: nobody knows), what made no sense, whether it is

@@ -51,9 +51,9 @@ end
 local is_over = false
 
 -- See to what is lost, over or senseless in the state. A member that knows the stage ('' for none)
--- puts it back; where nobody does, it is an error, since another one would lose something. One that
--- knows of denied keys ('' for none) cannot put back which.
-local function mend(state, stage, version, denied)
+-- puts it back; where nobody does, it is an error, since another one would lose something. Of what
+-- the old memcacheds have missed it cannot put back which: it names the field that stands for all.
+local function mend(state, stage, version, missed)
   redis.pcall('PERSIST', state) -- which a full Redis takes, and after it, in a script, the others
   local there = redis.pcall('HGET', state, 'stage')
   if is_senseless(there) or (type(there) == 'string' and not STAGES[there]) then
@@ -74,8 +74,8 @@ local function mend(state, stage, version, denied)
   if lost or (stage ~= '' and is_forgotten(state, stage, version)) then
     redis.pcall('HSET', state, 'stage', stage, 'version', version)
   end
-  if lost and stage == 'redis-first' and denied ~= '' then
-    redis.pcall('HSET', state, 'all', 1)
+  if lost and stage == 'redis-first' and missed ~= '' then
+    redis.pcall('HSET', state, missed, string.format('%.0f', now))
   end
   for place, number in ipairs(redis.call('HMGET', state, unpack(NUMBERS))) do
     local is_moment = place >= MOMENTS
