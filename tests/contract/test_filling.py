@@ -308,6 +308,7 @@ class RedisFilling(OnRedis, FillingTests, TestCase):
         await self.one(DenyFill([K]))
         self.client.delete(*self.client.keys("redcouch:sys:*warm*_barred:*"))
         assert await self.one(TakeLease(L)) is Outcome.NOT_STORED
+        assert (await self.one(Beat(b"one", b"{}", b"0", b"", 0))).denied is None
 
     async def test_all_lost(self) -> None:
         """

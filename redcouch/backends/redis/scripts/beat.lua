@@ -29,6 +29,10 @@ if is_senseless(many) then
 elseif type(many) == 'table' then -- the user may not: that is no loss, and whoever asks is told
   return many
 end
+local counted = redis.call('HMGET', state, 'all', 'keys')
+if not counted[1] and many < (tonumber(counted[2] or '') or 0) then -- evicted: nobody knows which
+  deny_all()
+end
 local noted
 if member ~= '' then
   noted = redis.pcall('HSET', members, member, string.format('%.0f %s %s', now, ARGV[3], ARGV[4]))
