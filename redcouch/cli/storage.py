@@ -725,10 +725,10 @@ def open_storage(location: RedisLocation) -> Iterator[Storage]:
             if location.master is not None:
                 client.connection_pool.get_master_address()  # it is the same still
         except (RedisError, RedisClusterException) as error:
-            raise ServerError(f"{location.shown}: {_why(error, location)}") from None
+            raise ServerError(f"{location.shown}: {why_it_failed(error, location)}") from None
 
 
-def _why(error: Exception, location: RedisLocation) -> str:
+def why_it_failed(error: Exception, location: RedisLocation) -> str:
     """What is wrong with a Redis, in the service's words."""
     text = explain(error)
     if tls := _TLS_FAULT.search(text):
@@ -739,17 +739,26 @@ def _why(error: Exception, location: RedisLocation) -> str:
         return _NAMELESS
     if _NOT_RESP in text:
         return ONLY_TLS if r"\x15" in text else NO_REDIS
-    if type(error) is redis.ConnectionError and location.addresses and location.master is None:
-        return _refusal(*location.addresses[0]) or text
+    if type(error) is redis.ConnectionError and location.master is None:
+        places = location.addresses if location.socket is None else [location.socket]
+        refusals = (_refusal(place, 1 / len(places)) for place in places)
+        return next(filter(None, refusals), text)
     return text
 
 
-def _refusal(host: str, port: int) -> str:
+def _refusal(place: tuple[str, int] | str, seconds: float) -> str:
     """
-    With what error a Redis begins, as one in protected mode does before it closes; nothing where
-    it waits. A client that has written meanwhile finds the connection broken, and the error gone.
+    With what error a Redis begins, as one in protected mode, or with its maxclients, does before it
+    closes; nothing where it waits. A client that has written meanwhile finds the connection broken,
+    and the error gone.
     """
-    with suppress(OSError), socket.create_connection((host, port), timeout=1) as connection:
+    with suppress(OSError), ExitStack() as closing:
+        if isinstance(place, str):
+            connection = closing.enter_context(socket.socket(socket.AF_UNIX))
+            connection.settimeout(seconds)
+            connection.connect(place)
+        else:
+            connection = closing.enter_context(socket.create_connection(place, seconds))
         said = connection.recv(1024)
         if said.startswith(b"-"):
             return said[1:].decode("utf-8", "replace").partition("\r\n")[0]

@@ -10,11 +10,16 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from redcouch import __version__, cli
+from redcouch.backends.redis.url import read_location
 from redcouch.cli.main import COMMANDS
+from redcouch.cli.storage import why_it_failed
 from tests.cli.running import REDCOUCH, finish, run, start
 from tests.support.polling import PATIENCE
 from tests.support.servers import RedisServer, free_port
@@ -279,25 +284,47 @@ def test_a_redis_that_is_not_there() -> None:
     assert said.err.count("\n") == 1
 
 
-def test_a_redis_that_refuses_who_comes() -> None:
+REFUSED = "ERR max number of clients reached"
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+unix"])
+def test_a_redis_that_refuses_who_comes(scheme: str, tmp_path: Path) -> None:
     """What it says before it closes is told, though a client that writes may not hear it."""
-    with socket.create_server(("127.0.0.1", 0)) as redis:
+    family = socket.AF_UNIX if scheme == "redis+unix" else socket.AF_INET
+    with socket.socket(family) as redis:
+        redis.bind(str(tmp_path / "s") if scheme == "redis+unix" else ("127.0.0.1", 0))
+        redis.listen()
         redis.settimeout(PATIENCE)
+        name = redis.getsockname()
+        url = f"{scheme}://{name}" if isinstance(name, str) else f"{scheme}://127.0.0.1:{name[1]}"
 
         def refuse() -> None:
-            for words in (b"", b"-DENIED Redis is running in protected mode\r\n"):
+            for words in ("", f"-{REFUSED}\r\n"):
                 with redis.accept()[0] as client:
-                    client.sendall(words)
+                    client.sendall(words.encode())
 
         with ThreadPoolExecutor() as threads:
             refused = threads.submit(refuse)
-            url = f"redis://127.0.0.1:{redis.getsockname()[1]}"
             said = run("ls", "--storage", url)
             refused.result(PATIENCE)
-    assert (said.status, said.err) == (
-        3,
-        f"redcouch: {url}: DENIED Redis is running in protected mode\n",
-    )
+    assert (said.status, said.err) == (3, f"redcouch: {url}: {REFUSED}\n")
+
+
+def test_a_node_that_refuses_who_comes() -> None:
+    """So it is where it is not the first node of a cluster."""
+    with ExitStack() as closing:
+        waits, refuses = (
+            closing.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)
+        )
+        ports = (server.getsockname()[1] for server in (waits, refuses))
+        nodes = ",".join(f"127.0.0.1:{port}" for port in ports)
+        location = read_location(f"redis+cluster://{nodes}")
+        threads = closing.enter_context(ThreadPoolExecutor())
+        told = threads.submit(why_it_failed, RedisConnectionError("Broken pipe"), location)
+        refuses.settimeout(PATIENCE)
+        with refuses.accept()[0] as client:
+            client.sendall(f"-{REFUSED}\r\n".encode())
+        assert told.result(PATIENCE) == REFUSED
 
 
 def test_the_option_wins_over_the_environment(any_redis: RedisServer) -> None:
