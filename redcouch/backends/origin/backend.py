@@ -45,6 +45,7 @@ from redcouch.backends.fill_leases import (
     PauseFills,
     RevokeAllLeases,
     RevokeLeases,
+    TakeLease,
 )
 from redcouch.backends.origin.fetch import Fetcher, check_each
 from redcouch.backends.origin.origin_first import OriginFirst
@@ -507,6 +508,8 @@ class OriginBackend(BackendWrapper):
         finally:
             self._end_changes(noted)
         results = [Outcome.EXISTS if place in refused else next(made) for place in range(len(run))]
+        missed = (one for one, said in zip(run, results, strict=True) if said is Outcome.NOT_FOUND)
+        had -= await self._denied(had.intersection(key for one in missed for key in one.keys))
         for place, command in enumerate(run):
             there = isinstance(command, Delete) and command.key in had
             if there and results[place] is Outcome.NOT_FOUND:
@@ -546,6 +549,14 @@ class OriginBackend(BackendWrapper):
         if untold:
             await self._deny(untold, time_budget.began)
         return had
+
+    async def _denied(self, keys: set[bytes]) -> set[bytes]:
+        """Those that are not fetched now: what the old side had of them was an item to nobody."""
+        if not keys:
+            return set()
+        leases = await self._ask([*map(TakeLease, keys), RevokeLeases([*keys])])
+        nothing = (None, Outcome.NOT_STORED)
+        return {key for key, lease in zip(keys, leases, strict=False) if lease in nothing}
 
     async def _other_tokens(self, run: Sequence[Command]) -> set[int]:
         """

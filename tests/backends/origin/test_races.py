@@ -218,6 +218,20 @@ def test_a_lock_that_is_let_go() -> None:
     assert every_schedule(make, [(0, DELETE), *adds], check) > 50
 
 
+@pytest.mark.parametrize("missed", [True, False])
+def test_removed_once(missed: bool) -> None:
+    """What the old side has of an item whose removal it has missed is nothing to remove."""
+    world = cold(1)()
+    if missed:
+        world.nodes[0].up = False
+        world.ask(0, DELETE)
+        world.nodes[0].up = True
+        assert world.ask(0, GET) == [[None]]
+    assert world.shelf.items.get(K) == b"1"
+    assert world.ask(0, DELETE) == [Outcome.NOT_FOUND if missed else Outcome.DELETED]
+    assert world.shelf.items.get(K) is None
+
+
 def test_set_and_delete() -> None:
     """Either may be the last; what was there before is gone in any case."""
 
