@@ -412,7 +412,7 @@ class _Change:
                 advance(len(keys))
             self._until_pending(lambda pending: pending == 0)
         _tell_strange(sorted(strange))
-        if not opened.end_returning(began):
+        if began and not opened.end_returning(began):
             raise CommandError(
                 "not all is there: an old memcached has been started again meanwhile, or refuses "
                 "items (its -I or -m is too small, or it has -M), or cannot be told of a key. Run "

@@ -405,6 +405,8 @@ _NO_FLUSH = {opcode: Opcode(refuse, extras=(0, 4), key=False) for opcode in (0x0
 class BinaryDialect(Dialect):
     """One client's frames, as requests."""
 
+    __slots__ = ("_frame", "_opcodes", "_read")
+
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self._opcodes = _OPCODES if limits.flush else _OPCODES | _NO_FLUSH

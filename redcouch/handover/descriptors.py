@@ -91,6 +91,7 @@ class DescriptorChannel(Channel):
         return peer_of(transport.socket)[0]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.connected = 0  # before whoever asked hears of it, and gives to somebody
         while self._received:
             os.close(self._received.popleft())
         super().connectionLost(reason)

@@ -307,7 +307,7 @@ def test_a_right_that_is_missing(memcached: Memcached, old: str) -> None:
 def test_the_rights_for_stages_and_functions(memcached: Memcached, old: str) -> None:
     """What the page has for these is enough, there and back."""
     basics = f"{access.KEYS} {access.BASICS} {access.STANDING} {access.FLUSHING}"
-    rights = f"{basics} {access.FILLING} +ping +type +smembers +hkeys +watch +function|load"
+    rights = f"{basics} {access.FILLING} +ping +type +smembers +hkeys +function|load"
     with servers.redis_server() as server:
         with server.client() as native:
             native.execute_command("ACL", "SETUSER", "tools", "on", ">pw", *rights.split())

@@ -9,11 +9,12 @@ from unittest import mock
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from redcouch.handover.clients import Giver
+from redcouch.handover.descriptors import DescriptorChannel
 from redcouch.server.transit import Transit
-from redcouch.workers.channel import Unanswered
 
 
 class Client:
@@ -52,16 +53,36 @@ class Channel:
         return self.asked[-1]
 
 
+class Transport(StringTransport):
+    """One that takes descriptors."""
+
+    def sendFileDescriptor(self, descriptor: int) -> None:
+        os.fstat(descriptor)
+
+
+def real_channel() -> DescriptorChannel:
+    """A conversation in which nobody answers."""
+    channel = DescriptorChannel({}, lambda: None, Clock())
+    channel.makeConnection(Transport())
+    return channel
+
+
+def giver_to(*channels: Any) -> Giver:
+    """Who gives clients by these."""
+    with mock.patch("redcouch.handover.clients.connect", return_value=[*channels]):
+        return Giver([], Clock())
+
+
 class GiverTests(SynchronousTestCase):
     """Clients that are given a few at a time."""
 
     def setUp(self) -> None:
         self.channel = Channel()
-        with mock.patch("redcouch.handover.clients.connect", return_value=[self.channel]):
-            self.giver = Giver([], Clock())
+        self.giver = giver_to(self.channel)
         self.became: list[str] = []
 
     def give(self, count: int) -> None:
+        """Some clients more."""
         for _ in range(count):
             self.giver(Client(self.became))  # type: ignore[arg-type]
 
@@ -78,12 +99,23 @@ class GiverTests(SynchronousTestCase):
 
     def test_the_other_process_ends(self) -> None:
         """Thousands may wait then: each of them is closed here, at once."""
+        channel = real_channel()
+        self.giver = giver_to(channel)
         self.give(3000)
-        self.channel.connected = False
-        for answer in self.channel.asked:
-            answer.errback(Unanswered("the other process is gone"))
+        channel.connectionLost()
         self.assertEqual(self.became, ["kept"] * 3000)
         self.assertEqual(self.giver.given, 0)
+
+    def test_one_of_two_processes_ends(self) -> None:
+        """Whom it has not been given yet goes to the other one."""
+        channel = real_channel()
+        self.giver = giver_to(channel, self.channel)
+        self.give(40)
+        channel.connectionLost()
+        asked = self.channel.asked
+        while asked:
+            asked.pop(0).callback(True)
+        self.assertEqual(self.became, ["kept"] * 8 + ["let go"] * 32)
 
     def test_a_fault(self) -> None:
         """It is in the log, and costs no other client anything."""

@@ -147,7 +147,8 @@ def test_as_its_storage() -> None:
 
 
 def made(url: str) -> Storage:
-    return make_storage({"storage": url, "on-outage": "error"}, context())
+    options = {"storage": url, "on-outage": "error", "take-over": False}
+    return make_storage(options, context())
 
 
 def context() -> BackendContext:
