@@ -527,7 +527,7 @@ class RedisConnection:
     def on_up(self, protocol: RedisConnectionProtocol) -> None:
         """A connection is prepared."""
         self._sentinels_say()
-        if protocol.fault is not None:
+        if self.state is State.STOPPED or protocol.fault is not None:
             return
         self._protocol = protocol
         self.state = State.UP
