@@ -482,6 +482,44 @@ class FakeRedisTests(RedisCase):
             await self.stop(storage)
             held.clear()
 
+    async def test_ended_at_the_last_moment(self) -> None:
+        """What comes once it is told to end, in the same turn of the reactor, begins nothing."""
+        fake = await self.listen()
+        bell, rope = socket.socketpair()
+        self.enterContext(bell)
+        self.enterContext(rope)
+        stopped: Deferred[None] = Deferred()
+
+        class Bell:
+            def fileno(self) -> int:
+                return bell.fileno()
+
+            def logPrefix(self) -> str:
+                return "bell"
+
+            def doRead(self) -> None:
+                reactor.removeReader(self)
+                storage.stop().chainDeferred(stopped)
+
+        def answer(command: list[bytes]) -> bytes:
+            if command[0] == b"HELLO":
+                return b"*2\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n"
+            if scripts.FRESH.sha not in command:
+                return b":1\r\n"
+            assert fake.speaker is not None
+            reactor.callLater(0.1, ring, fake.speaker.transport.socket)
+            return b""
+
+        def ring(to: socket.socket) -> None:
+            rope.send(b"!")
+            to.sendall(b":1\r\n")
+
+        fake.prepare = fake.answer = answer
+        reactor.addReader(Bell())
+        storage = await self.connect(self.address)
+        self._started.remove(storage)
+        await stopped
+
     async def test_closes_at_once(self) -> None:
         """What closes each connection is not asked ever faster."""
         fake = await self.listen()

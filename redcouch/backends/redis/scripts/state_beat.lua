@@ -1,10 +1,10 @@
 -- How things stand on a cluster, for a member that asks. KEYS: the state. ARGV: the member, the
 -- stage that it knows ('' for none), its version, what of the state is to be set if it is lost (''
--- for nothing); then for each old memcached that answers it the name and the process. Gives {stage, version, next
--- stage, whether nothing may begin, whether this member repairs, whether the old memcacheds lack
--- something that is to be there, how many items a sweep of this stage has left to bring over (-1:
--- nobody knows), what made no sense, whether all keys are denied, which hash of denied keys counts
--- ('' for any)}.
+-- for nothing); then for each old memcached that answers it the name and the process. Gives {stage,
+-- version, next stage, whether nothing may begin, whether this member repairs, whether the old
+-- memcacheds lack something that is to be there, how many items a sweep of this stage has left to
+-- bring over (-1: nobody knows), what made no sense, whether all keys are denied, which hash of
+-- denied keys counts ('' for any)}.
 
 local state, member = KEYS[1], ARGV[1]
 
