@@ -7,7 +7,7 @@ what comes back is sent in. The two classes differ in how they wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import update_wrapper
 from itertools import islice
@@ -103,7 +103,7 @@ class operation(Generic[P, T]):  # noqa: N801 - a decorator, as property is
     def __get__(self, items: Items, owner: Any) -> Callable[P, T]: ...
 
     @overload
-    def __get__(self, items: AsyncItems, owner: Any) -> Callable[P, Awaitable[T]]: ...
+    def __get__(self, items: AsyncItems, owner: Any) -> Callable[P, Coroutine[Any, Any, T]]: ...
 
     def __get__(self, items: Items | AsyncItems | None, owner: Any) -> Any:
         return self if items is None else MethodType(self, items)
@@ -221,7 +221,7 @@ class _Methods(Generic[Client]):
         return self._run(self._operations.arithmetic("decr", key, delta, initial, ttl))
 
     @operation
-    def get_many(self, keys: Iterable[Key]) -> Steps[dict[Key, bytes]]:
+    def get_many(self, keys: Iterable[Key]) -> Steps[dict[Any, bytes]]:
         """
         The values of those that are there, in one round trip for each L{BATCH} keys.
         Where one cannot be read, none is given.
@@ -232,7 +232,7 @@ class _Methods(Generic[Client]):
 
     @operation
     def set_many(
-        self, values: Mapping[Key, Key], ttl: float | None = None, flags: int = 0
+        self, values: Mapping[Any, Key], ttl: float | None = None, flags: int = 0
     ) -> Steps[None]:
         """
         Write several values, in one round trip for each L{BATCH} of them. Each is a step

@@ -19,7 +19,7 @@ from tests.support import servers
 from tests.support.servers import RedisServer
 from tests.support.spans import left_of
 
-MANY: dict[str | bytes, str | bytes] = {f"k{place}": b"%d" % place for place in range(1200)}
+MANY = {f"k{place}": b"%d" % place for place in range(1200)}
 
 LAYOUTS = ("encoding=hex", "encoding=raw", "layout=string")
 
@@ -204,6 +204,27 @@ def test_the_scripts_are_told_once() -> None:
             client.config_resetstat()
             call()
             assert client.info("commandstats")["cmdstat_script|load"]["calls"] == 1
+
+
+def test_as_programs_with_types_have_it(any_redis: RedisServer) -> None:
+    """What works is right to a checker of types, too: our own run of mypy reads this."""
+    texts: dict[str, str] = {"a": "1"}
+    names: dict[bytes, bytes] = {b"b": b"2"}
+
+    async def work() -> dict[str, bytes]:
+        async with redis.asyncio.Redis(port=any_redis.port, db=6) as client:
+            awaited = AsyncItems(client)
+            await asyncio.create_task(awaited.set_many(texts))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(awaited.set_many(names))
+            return await awaited.get_many(["a"])
+
+    assert asyncio.run(work()) == {"a": b"1"}
+    with any_redis.client(db=6) as client:
+        items = Items(client)
+        items.set_many({"a": b"3", b"c": "4"})
+        found: dict[bytes, bytes] = items.get_many([b"a", b"b"])
+        assert found == {b"a": b"3", b"b": b"2"} and items.get("c") == b"4"
 
 
 def test_one_of_many_fails(both: tuple[Items, Client]) -> None:
