@@ -17,8 +17,11 @@ from heapq import heapify, heappop, heappush
 
 from redcouch.value_lines import tell_item
 
-OVERHEAD = 512
-"""Bytes that an item takes in memory beside its key and its lines, rounded up."""
+OVERHEAD = 768
+"""
+Bytes that an item takes in memory beside its keys and its lines, where it expires and it is noted
+that it is used. Less than half of it is for the item itself.
+"""
 
 SHARE = 16
 """An item may take this part of what its table may."""
@@ -228,8 +231,9 @@ class Table:
                 chances = _CHANCES
         if spared is not None and len(spared) > 2 * len(self._lines) + _MOST_ENDS:
             spared.intersection_update(self._lines)
-        if len(self._next) > 2 * len(self._ends) + _MOST_ENDS:
-            self._next = [(end, key) for key, end in self._ends.items()]
+        if len(self._next) > 1.5 * len(self._ends) + _MOST_ENDS:
+            self._next.clear()
+            self._next.extend((end, key) for key, end in self._ends.items())
             heapify(self._next)
 
     # -- what Redis says ---------------------------------------------------------------------
@@ -267,5 +271,8 @@ class Table:
 
 
 def _size(key: bytes, lines: bytes) -> int:
-    """Bytes that an item takes: its key stands in its lines as well."""
-    return OVERHEAD + len(key) + len(lines)
+    """
+    Bytes that an item takes. Its key stands in its lines as well, and whoever has used it, or read
+    it before, has brought a key of its own.
+    """
+    return OVERHEAD + 3 * len(key) + len(lines)

@@ -44,7 +44,7 @@ def test_hit(redis: Conversation) -> None:
         "cache_hits": 1,
         "cache_misses": 1,
         "cache_invalidations": 0,
-        "cache_bytes": OVERHEAD + len(b"kVALUE k 0 1\r\nv\r\n"),
+        "cache_bytes": OVERHEAD + len(b"kkkVALUE k 0 1\r\nv\r\n"),
     }
 
 

@@ -48,7 +48,7 @@ def test_counts(any_redis: RedisServer) -> None:
             return seen if agreed else {}
 
         seen = eventually(told)
-        item = OVERHEAD + len(b"kVALUE k 0 1\r\nv\r\n")
+        item = OVERHEAD + len(b"kkkVALUE k 0 1\r\nv\r\n")
         assert seen["cache_bytes"] % item == 0 < seen["cache_bytes"]
         assert ask(server.address, b"stats reset\r\n", b"\r\n") == b"RESET\r\n"
         left = {**dict.fromkeys(seen, 0), "cache_bytes": seen["cache_bytes"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import pytest
 
@@ -12,7 +13,7 @@ from redcouch.value_lines import tell_item
 pytestmark = pytest.mark.everywhere
 
 ROOM = 32 * 1024
-LARGEST = ROOM // SHARE - OVERHEAD - len(b"k1" + tell_item(b"k1", bytes(1111), 0)) + 1111
+LARGEST = ROOM // SHARE - OVERHEAD - len(b"k1k1k1" + tell_item(b"k1", bytes(1111), 0)) + 1111
 """Bytes of a value of a key of two, of which the table takes just so many."""
 
 
@@ -52,6 +53,29 @@ def test_bound() -> None:
         assert counts["cache_bytes"] <= ROOM
     assert counts["cache_bytes"] > ROOM / 2
     assert there(table, b"0", b"999") == [False, True]
+
+
+@pytest.mark.parametrize("length", [12, 250])
+def test_bound_is_of_memory(length: int) -> None:
+    """Items that expire, and of which is noted which are in use, take no more than they may."""
+    room = 8 * 1024 * 1024
+
+    def name(number: int) -> bytes:
+        """A key of its own, as each request has it."""
+        return b"%0*d" % (length, number)
+
+    tracemalloc.start()
+    try:
+        table = Table(Room(room, {"cache_bytes": 0, "cache_invalidations": 0}))
+        for number in range(0, 20000, 1000):
+            keep(table, *map(name, range(number, number + 1000)), left=10**6, now=float(number))
+            if number % 4000 == 0:  # whoever tells Redis takes them out
+                table.used = set()
+            lately = map(name, range(max(0, number - 4000), number))
+            use(table, *(key for key in lately if there(table, key) == [True]))
+        assert room / 2 < tracemalloc.get_traced_memory()[0] <= room
+    finally:
+        tracemalloc.stop()
 
 
 def test_share() -> None:
