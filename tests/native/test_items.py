@@ -100,6 +100,18 @@ def test_cas_of_what_has_no_token(both: tuple[Items, Client], any_redis: RedisSe
     assert items.get("other") == b"2"
 
 
+@pytest.mark.parametrize("flags", [b"v", b"t v u"])
+def test_who_asks_for_no_token_gives_none(both: tuple[Items, Client], flags: bytes) -> None:
+    """A meta get that asks for the value leaves a native client's item as it is."""
+    items, memcached = both
+    write_natively(items, "k")
+    before = items._client.keys("*")
+    assert memcached.raw_command(b"mg k " + flags, end_tokens=b"\r\n1\r\n").startswith(b"VA 1")
+    assert items._client.keys("*") == before
+    if not isinstance(items._operations._layout, StringLayout):
+        assert items._client.hlen("rc:k") == 1
+
+
 @pytest.mark.parametrize(
     ("field", "content", "change"),
     [("v", "odd", "incr"), ("f", "none", "touch"), ("c", "-1", "touch")],

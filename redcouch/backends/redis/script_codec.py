@@ -299,7 +299,7 @@ class ScriptCodec:
             b"" if renewal is None else b"%.3f" % renewal,
             pack_truth(command.touch_first),
             pack_truth(not (command.no_update or command.plain)),
-            pack_truth(command.cas or command.value),
+            pack_truth(command.cas),
         )
         return payload, 1, _read_meta_get
 
