@@ -101,7 +101,8 @@ class Table:
         room.enter(self)
 
     def close(self) -> None:
-        """Nothing is known any more."""
+        """Nothing is known any more; that is no news of a change."""
+        self._counts["cache_invalidations"] -= len(self._lines)
         self.clear()
         self._room.leave(self)
 

@@ -145,6 +145,9 @@ def test_size_is_of_what_is_there() -> None:
     assert counts == {"cache_bytes": both // 2, "cache_invalidations": 1}
     table.clear()
     assert counts == {"cache_bytes": 0, "cache_invalidations": 2}
+    keep(table, b"a")
+    table.close()  # as a connection does that is lost: nothing has changed
+    assert counts == {"cache_bytes": 0, "cache_invalidations": 2}
 
 
 def test_end() -> None:
