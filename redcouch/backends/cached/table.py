@@ -17,11 +17,11 @@ from heapq import heapify, heappop, heappush
 
 from redcouch.value_lines import tell_item
 
-OVERHEAD = 768
-"""
-Bytes that an item takes in memory beside its keys and its lines, where it expires and it is noted
-that it is used. Less than half of it is for the item itself.
-"""
+OVERHEAD = 512
+"""Bytes that an item takes in memory beside its keys and its lines, rounded up."""
+
+END = 256
+"""Bytes more where it expires."""
 
 SHARE = 16
 """An item may take this part of what its table may."""
@@ -194,11 +194,12 @@ class Table:
             given.append(lines)
             if not isinstance(left, int) or left < -1 or left == 0 or all_changed:
                 continue
-            if _size(key, lines) > most or (changed and changed.get(key, 0) > begun):
+            size = _size(key, lines, left > 0)
+            if size > most or (changed and changed.get(key, 0) > begun):
                 continue
             self._forget(key)
             self._lines[key] = lines
-            self._resize(_size(key, lines))
+            self._resize(size)
             if item[2] >= 0:
                 self._tokens[key] = item[2]
             if left > 0:
@@ -210,8 +211,7 @@ class Table:
     def _forget(self, key: bytes) -> None:
         lines = self._lines.pop(key, None)
         if lines is not None:
-            self._resize(-_size(key, lines))
-            self._ends.pop(key, None)
+            self._resize(-_size(key, lines, self._ends.pop(key, None) is not None))
             self._tokens.pop(key, None)
 
     def make_room(self) -> None:
@@ -271,9 +271,9 @@ class Table:
         self._counts["cache_bytes"] += more
 
 
-def _size(key: bytes, lines: bytes) -> int:
+def _size(key: bytes, lines: bytes, ends: bool) -> int:
     """
     Bytes that an item takes. Its key stands in its lines as well, and whoever has used it, or read
     it before, has brought a key of its own.
     """
-    return OVERHEAD + 3 * len(key) + len(lines)
+    return OVERHEAD + 3 * len(key) + len(lines) + END * ends

@@ -55,9 +55,10 @@ def test_bound() -> None:
     assert there(table, b"0", b"999") == [False, True]
 
 
+@pytest.mark.parametrize("left", [-1, 10**6])
 @pytest.mark.parametrize("length", [12, 250])
-def test_bound_is_of_memory(length: int) -> None:
-    """Items that expire, and of which is noted which are in use, take no more than they may."""
+def test_bound_is_of_memory(length: int, left: int) -> None:
+    """Items that may expire, and of which is noted which are in use, take no more than they may."""
     room = 8 * 1024 * 1024
 
     def name(number: int) -> bytes:
@@ -68,7 +69,7 @@ def test_bound_is_of_memory(length: int) -> None:
     try:
         table = Table(Room(room, {"cache_bytes": 0, "cache_invalidations": 0}))
         for number in range(0, 20000, 1000):
-            keep(table, *map(name, range(number, number + 1000)), left=10**6, now=float(number))
+            keep(table, *map(name, range(number, number + 1000)), left=left, now=float(number))
             if number % 4000 == 0:  # whoever tells Redis takes them out
                 table.used = set()
             lately = map(name, range(max(0, number - 4000), number))
