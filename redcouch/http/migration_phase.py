@@ -27,7 +27,7 @@ class Signs:
     @ivar items: how many the storage has; C{None} where it does not tell.
     @ivar strings: whether they are plain strings.
     @ivar filled: C{--storage} names an old memcached behind it.
-    @ivar asked: that one is asked for what Redis lacks.
+    @ivar onward: the command that leads on from that one; nothing where it is not asked any more.
     @ivar warm: the share of hits that Redis had itself; C{None} before there was any.
     """
 
@@ -36,7 +36,7 @@ class Signs:
     watched: float
     natives: int | None
     filled: bool = False
-    asked: bool = True
+    onward: str = "redcouch stage"
     warm: float | None = None
     reachable: bool = True
     trouble: str = ""
@@ -68,6 +68,8 @@ def phase(signs: Signs) -> Phase:
 
 
 def _next_command(number: int, signs: Signs) -> str:
+    if signs.filled and signs.onward:  # what a native client removes would come back from there
+        return signs.onward
     if number == 1:
         if not signs.items and not signs.filled:
             return "redcouch import memcached://HOST:PORT --to URL"
@@ -133,6 +135,8 @@ def _outage(signs: Signs) -> list[str]:
 
 
 def _loneliness(signs: Signs) -> list[str]:
+    if signs.filled and signs.onward:
+        return []
     if signs.natives == 0:
         return ["No client but the bridge is connected to Redis: move a first service."]
     return ["This storage does not tell who else uses it."] if signs.reachable else []
@@ -141,7 +145,7 @@ def _loneliness(signs: Signs) -> list[str]:
 def _read_through(signs: Signs) -> list[str]:
     if not signs.filled:
         return []
-    if not signs.asked:
+    if not signs.onward:
         return ["The old memcached is not asked any more: --storage without warm: will do."]
     share = "" if signs.warm is None else f": Redis itself had {signs.warm:.1%} of the hits"
     return [f"The old memcached is still asked{share}."]

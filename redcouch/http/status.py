@@ -178,9 +178,19 @@ def _signs(view: View, history: History, options: Mapping[str, Any], now: float)
         items=said.get("curr_items"),
         strings="layout=string" in options["storage"],
         filled=view.snapshot.filled,
-        asked=said.get("warm_stage") != Stage.REDIS_ONLY.number and not said.get("warm_ended"),
+        onward=_onward(said),
         warm=view.snapshot.warm,
     )
+
+
+def _onward(said: Mapping[str, int]) -> str:
+    """The command that brings a C{warm:} storage to its next stage; nothing after the last."""
+    stage = said.get("warm_stage")
+    if stage == Stage.REDIS_ONLY.number or said.get("warm_ended"):
+        return ""
+    if stage == Stage.ORIGIN_FIRST.number:
+        return "redcouch stage redis-first"
+    return "redcouch sweep" if said.get("warm_left") != 0 else "redcouch stage redis-only"
 
 
 def _quantiles(distribution: Distribution) -> dict[str, float | None]:

@@ -69,7 +69,7 @@ def test_an_old_memcached() -> None:
     assert found.blockers[0].endswith("Redis itself had 87.3% of the hits.")
     assert phase(replace(filled, natives=1, warm=0.5)).blockers[-1].endswith("50.0% of the hits.")
     assert phase(filled).blockers[0] == "The old memcached is still asked."
-    assert "not asked any more" in phase(replace(filled, asked=False, warm=0.5)).blockers[0]
+    assert "not asked any more" in phase(replace(filled, onward="", warm=0.5)).blockers[0]
     assert phase(Signs(0, None, 2 * QUIET, 0, filled=True)).number == 1
 
 
@@ -87,6 +87,19 @@ def test_what_comes_next() -> None:
     for wrong in (replace(empty, trouble="it is full"), replace(empty, reachable=False)):
         assert phase(wrong).command == ""
         assert phase(wrong).blockers
+
+
+def test_no_native_client_yet() -> None:
+    """While an old memcached is asked, what a native client removes comes back: stages go first."""
+    filled = replace(BUSY, filled=True, items=5, onward="redcouch sweep")
+    for strings in (False, True):
+        found = phase(replace(filled, strings=strings))
+        assert found.command == "redcouch sweep"
+        assert found.blockers == ["The old memcached is still asked."]
+    assert phase(replace(filled, natives=2)).command == "redcouch sweep"
+    past = phase(replace(filled, onward=""))
+    assert past.command == "redcouch functions load"
+    assert past.blockers[-1].endswith("move a first service.")
 
 
 def test_trouble_blocks() -> None:

@@ -104,6 +104,26 @@ def test_a_lost_record(recorded: dict[str, int]) -> None:
     assert told["number"] == 1
 
 
+@pytest.mark.parametrize(
+    ("said", "command"),
+    [
+        ({"warm_stage": 1}, "redcouch stage redis-first"),
+        ({"warm_stage": 1, "warm_left": 0}, "redcouch stage redis-first"),
+        ({"warm_stage": 2}, "redcouch sweep"),
+        ({"warm_stage": 2, "warm_left": 7}, "redcouch sweep"),
+        ({"warm_stage": 2, "warm_left": 0}, "redcouch stage redis-only"),
+        ({"warm_stage": 2, "warm_ended": 1}, "redcouch functions load"),
+        ({"warm_stage": 3}, "redcouch functions load"),
+    ],
+)
+def test_the_next_stage(said: dict[str, int], command: str) -> None:
+    """Of a storage with C{warm:}, the next stage comes before the first native client."""
+    seen = view(UP, natives=0)
+    seen.snapshot.storage = {"warm_hits": 0}
+    seen.statistics = {"curr_items": 3, **said}
+    assert status(seen, History(), options(), [], 9.0, False)["phase"]["command"] == command
+
+
 def test_many_clients() -> None:
     """The list of clients is bounded, and says so."""
     clients = [{"number": str(number), "address": "unix"} for number in range(600)]
