@@ -140,7 +140,8 @@ def command(
     what only a memcached has. It was there before, and clients that go back would find it: see
     --flush. What clients change meanwhile may differ. So end what writes before the last run.
     To go on after Ctrl-C or a lost connection, run it again. In the stage origin-first of a warm:
-    storage, Redis may be out of date, and nothing is exported.
+    storage, Redis may be out of date, and nothing is exported; nor in redis-first to the old
+    memcacheds, which RedCouch keeps as Redis is.
 
     Exit status 1: some items failed or were evicted, the sides differ, or the stage does not allow
     it. 3: a memcached or the storage failed; the others have what is theirs.
@@ -161,6 +162,7 @@ def command(
             targets = [_Target(address, stack, counts.troubles) for address in nodes]
             for target in targets:
                 target.ask(lambda node: _refuse_itself(opened, node))
+                target.ask(lambda node: _refuse_origin(opened, node))
             if flush:
                 for target in targets:
                     target.ask(BlockingNode.flush)
@@ -197,6 +199,12 @@ def _refuse_itself(storage: Storage, node: BlockingNode) -> None:
         storage.unlink(storage.layout.keys_of_item(storage.redis_key(key)))
     if shown:
         raise ConfigurationError(f"{node.address.shown} is a RedCouch over this very storage")
+
+
+def _refuse_origin(storage: Storage, node: BlockingNode) -> None:
+    """An old memcached behind C{warm:} would lose items, or what clients change meanwhile."""
+    if why := storage.why_kept_alike(node.process):
+        refuse(f"{node.address.shown}: {why}")
 
 
 class _Target:

@@ -454,6 +454,17 @@ class Storage:
             )
         return ""
 
+    def why_kept_alike(self, process: str | None) -> str:
+        """Why this process of a memcached is not to be exported to; C{""} where it may be."""
+        (state,) = self.pipeline([("HGETALL", self._fill_keys.state)])
+        known = state.values() if isinstance(state, dict) else ()
+        if process and process.encode() in known and self.why_refilled():
+            return (
+                "a RedCouch with warm: keeps it as Redis is, and brings over what only it has: "
+                "nothing is done. See redcouch stage"
+            )
+        return ""
+
     def take_leases(self, keys: Sequence[bytes]) -> list[Any]:
         """What C{lease.lua} says of each of these keys, or the error."""
         milliseconds = int(LEASE_SECONDS * 1000)

@@ -113,7 +113,8 @@ def run_commands(bridge: RedCouch, olds: list[str], url: str) -> None:
     """Every command that asks a storage for something."""
     ring = ("--ring", "ketama")
     say(bridge, b"lru_crawler metadump all\r\n", b"END\r\n")
-    done("export", "--to", olds[0], "--to", olds[1], *ring, "--flush", "-s", url)
+    with servers.memcached() as another:
+        done("export", "--to", another.url, "--flush", "-s", url)
     done("cleanup", "--yes", "--force", "-s", url)
     done("import", *olds, *ring, "--to", url)
     done("import", *olds, *ring, "--to", url, "--overwrite")

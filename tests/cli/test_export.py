@@ -258,3 +258,26 @@ def test_plain_strings_of_others(any_redis: RedisServer, memcached: Memcached) -
     said = run("export", "--to", memcached.url, "-s", url, "--json")
     assert (said.status, said.json["exported"]) == (0, 1)
     assert get(memcached.address, b"native") == (b"\x00text", 0)
+
+
+@needs("memcached")
+@pytest.mark.parametrize("options", [[], ["--flush"]])
+def test_old_memcacheds_of_warm(own_redis: RedisServer, options: list[str]) -> None:
+    """In redis-first they have what Redis does not have yet, and clients change them meanwhile."""
+    with servers.memcached() as old, servers.memcached() as other:
+        assert ask(old.address, b"set lonely 0 0 1\r\nx\r\n", b"\r\n") == b"STORED\r\n"
+        url = f"warm:{own_redis.url}?from={old.url}"
+        with servers.redcouch(url) as bridge:
+            assert ask(bridge.address, b"set k 0 0 1\r\ny\r\n", b"\r\n") == b"STORED\r\n"
+            eventually(lambda: run("stage", "--storage", url).status == 0)  # it has begun just now
+            for storage in (url, own_redis.url):
+                for there in (old.url, old.url.replace("127.0.0.1", "localhost")):
+                    refused = run("export", "--to", there, "--storage", storage, *options)
+                    assert (refused.status, refused.out) == (1, "")
+                    assert "keeps it as Redis is" in refused.err
+            assert get(old.address, b"lonely") == (b"x", 0)
+            assert run("export", "--to", other.url, "--storage", url, *options).status == 0
+            assert get(other.address, b"k") == (b"y", 0)
+            assert run("sweep", "--storage", url).status == 0
+            assert run("stage", "redis-only", "--storage", url).status == 0
+            assert run("export", "--to", old.url, "--storage", url, *options).status == 0
