@@ -63,7 +63,7 @@ def command(
 
     If memcached clients have used keys within the last hour, through any RedCouch on this
     database, nothing is removed without --force; nor if one with warm: would bring items back from
-    the old memcacheds.
+    the old memcacheds, or, with --system, one still runs.
 
     Exit status 1: keys were found and not removed, since you said no or clients use them.
     """
@@ -74,7 +74,7 @@ def command(
     troubles: list[str] = []
     with work(troubles) as stop, open_storage(storage) as opened:
         if not force:
-            refuse_recent_use(opened, b"*")
+            refuse_recent_use(opened, b"*", system)
         removal.count(opened, stop)
         if not (yes or dry_run or stop.requested or not removal.found):
             agreed = _ask(removal, storage, stop)

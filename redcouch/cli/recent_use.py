@@ -34,11 +34,12 @@ force_option = click.option(
 """C{--force}, for the argument C{force}."""
 
 
-def refuse_recent_use(storage: Storage, pattern: bytes) -> None:
+def refuse_recent_use(storage: Storage, pattern: bytes, system: bool = False) -> None:
     """
     Name the prefixes that clients have used within the last hour, and that a key which
     matches the pattern may have; and say so where items would come back.
 
+    @param system: RedCouch's own keys are to go, too, which come back while one runs.
     @raise Refusal: there are some.
     """
     usage, now = fetch(storage), storage.clock(ROOT)
@@ -49,6 +50,8 @@ def refuse_recent_use(storage: Storage, pattern: bytes) -> None:
         doubts.append(f"the record of prefixes has been lost, and begins at {at(recorded)}")
     if refilled := storage.why_refilled():
         doubts.append(refilled)
+    if system and (usage.looked or 0) > now - LAPSE:
+        doubts.append("a RedCouch uses this database, and its own keys: end it first")
     if not (used or doubts):
         return
     if used:

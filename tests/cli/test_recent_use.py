@@ -152,6 +152,22 @@ def test_cleanup(own_redis: RedisServer) -> None:
         assert client.keys("rc:*") == []
 
 
+def test_cleanup_of_what_one_uses(own_redis: RedisServer) -> None:
+    """RedCouch's own keys come back while one runs, of clients that have gone long ago too."""
+    system = ("cleanup", "--yes", "--system", "--storage", own_redis.url)
+    with servers.redcouch(own_redis.url) as bridge:
+        use(bridge, own_redis, b"session:1")
+        long_ago(own_redis)
+        for options in ((), ("--dry-run",)):
+            refused = run(*system, *options)
+            assert (refused.status, refused.out) == (1, "")
+            assert "a RedCouch uses this database" in refused.err
+        assert run("cleanup", "--yes", "--storage", own_redis.url).status == 0
+    eventually(lambda: run(*system).status == 0)
+    with own_redis.client() as client:
+        assert client.keys("*") == []
+
+
 def test_cleanup_with_force(own_redis: RedisServer) -> None:
     with servers.redcouch(own_redis.url) as bridge:
         use(bridge, own_redis, b"session:1")
