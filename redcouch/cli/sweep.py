@@ -53,7 +53,7 @@ def command(warm: WarmLocation, rate: float | None) -> None:
         whole = not (counts.troubles or counts.counts["failed"] or stop.requested)
         if whole:
             opened.note_swept(version)
-        left.note(0 if whole else left.items)
+        left.note(0 if whole else left.items + counts.counts["failed"] or None)
     counts.seconds = time.monotonic() - began
     counts.end(stop)
 
@@ -82,10 +82,10 @@ class _Left:
         if time.monotonic() - self._noted_at >= 1.0:
             self.note(self.items)
 
-    def note(self, items: int) -> None:
-        """Write it down."""
+    def note(self, items: int | None) -> None:
+        """Write it down; C{None} where nobody knows, as a memcached could not be asked."""
         self._noted_at = time.monotonic()
-        self._opened.note(left=items, left_in=self._version)
+        self._opened.note(left=items or 0, left_in=b"" if items is None else self._version)
 
 
 def _begin(opened: WarmStorage, origin: OriginLocation) -> tuple[int, list[int]]:

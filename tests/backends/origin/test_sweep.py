@@ -132,6 +132,24 @@ def test_items_left(own_redis: RedisServer, own_memcached: Memcached, on_cluster
         eventually(lambda: left() is None)  # it was of another stage
 
 
+def test_what_could_not_be_brought_over_is_left(
+    url: str, own_redis: RedisServer, own_memcached: Memcached
+) -> None:
+    """Nobody knows how many where an old memcached could not be asked; what failed is counted."""
+    fill_many(own_memcached.address, b"k", 10)
+    with servers.memcached() as other, own_redis.client() as client:
+        fleet = f"{url}&from={other.url}&ring=modula"
+        other.kill()
+        assert run("sweep", "-s", fleet).status == 3
+        assert run("stage", "-s", fleet, "--json").json["left"] is None
+        client.rpush("rc:k1", "a native client's list")
+        assert run("sweep", "-s", url).status == 1
+        assert run("stage", "-s", url, "--json").json["left"] == 1
+        client.delete("rc:k1")
+        assert run("sweep", "-s", url).status == 0
+        assert run("stage", "-s", url, "--json").json["left"] == 0
+
+
 def test_started_again_after_a_sweep(url: str, own_memcached: Memcached) -> None:
     """What a sweep has brought over is missing where the memcached has been started again since."""
     fill_many(own_memcached.address, b"k", 50)
