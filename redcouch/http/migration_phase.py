@@ -24,6 +24,7 @@ class Signs:
         where that cannot be known.
     @ivar reachable: whether the storage can be asked.
     @ivar trouble: why clients cannot be served as they should; nothing, if they can.
+    @ivar in_redis: whether the C{redcouch} command can work on the storage.
     @ivar items: how many the storage has; C{None} where it does not tell.
     @ivar strings: whether they are plain strings.
     @ivar filled: C{--storage} names an old memcached behind it.
@@ -40,6 +41,7 @@ class Signs:
     warm: float | None = None
     reachable: bool = True
     trouble: str = ""
+    in_redis: bool = True
     items: int | None = None
     strings: bool = False
 
@@ -50,7 +52,8 @@ class Phase:
     @ivar number: 1 to 3.
     @ivar says: in one sentence, what is so.
     @ivar blockers: what is still to be done before the next one, a sentence each.
-    @ivar command: the one command that comes next; nothing where something has to be mended.
+    @ivar command: the one command that comes next; nothing where something has to be mended, or
+        the storage is no Redis.
     """
 
     number: int
@@ -63,7 +66,7 @@ class Phase:
 def phase(signs: Signs) -> Phase:
     """The phase that the signs speak for, and what comes next."""
     found = _phase(signs)
-    well = signs.reachable and not signs.trouble
+    well = signs.reachable and not signs.trouble and signs.in_redis
     return replace(found, command=_next_command(found.number, signs) if well else "")
 
 

@@ -175,6 +175,7 @@ def _signs(view: View, history: History, options: Mapping[str, Any], now: float)
         natives=history.natives,
         reachable=bool(view.facts) or not view.trouble,
         trouble=view.trouble,
+        in_redis=bool(view.facts),  # others tell none
         items=said.get("curr_items"),
         strings="layout=string" in options["storage"],
         filled=view.snapshot.filled,

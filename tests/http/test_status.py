@@ -104,6 +104,12 @@ def test_a_lost_record(recorded: dict[str, int]) -> None:
     assert told["number"] == 1
 
 
+def test_a_storage_that_is_no_redis() -> None:
+    """The command has no way to C{memory:}, nor to a storage of somebody's own."""
+    for seen, command in ((view(UP), ""), (view(UP, kind="Redis"), "redcouch functions load")):
+        assert status(seen, History(), options(), [], 9.0, False)["phase"]["command"] == command
+
+
 @pytest.mark.parametrize(
     ("said", "command"),
     [
