@@ -269,19 +269,49 @@ def test_nothing_is_in_the_way() -> None:
     assert not [name for name in made if (ROOT / name).is_file()]
 
 
+def _explained() -> dict[str, re.Pattern[str]]:
+    """Each line of the log that is explained, and what it looks like."""
+    return {
+        line: re.compile(".*".join(re.escape(piece.strip()) for piece in pieces), re.S)
+        for row in rows(section(_OPERATIONS, "The log"))
+        for line in quoted(row[0])
+        if (pieces := [piece for piece in line.split("...") if piece.strip(" .")])
+    }
+
+
+def _nodes() -> Iterator[ast.AST]:
+    for path in ROOT.glob("redcouch/**/*.py"):
+        yield from ast.walk(ast.parse(path.read_text()))
+
+
 def test_log_lines() -> None:
     """Each line of the log that is explained is one that the source can write."""
     constants = [
         node.value
-        for path in ROOT.glob("redcouch/**/*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in _nodes()
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
-    for row in rows(section(_OPERATIONS, "The log")):
-        for line in quoted(row[0]):
-            pieces = [re.escape(piece.strip()) for piece in line.split("...") if piece.strip(" .")]
-            pattern = re.compile(".*".join(pieces), re.S)
-            assert any(pattern.search(constant) for constant in constants), line
+    for line, pattern in _explained().items():
+        assert any(pattern.search(constant) for constant in constants), line
+
+
+def test_all_log_lines() -> None:
+    """Each line that the source writes is explained; of faults, the table says it once for all."""
+    written = {
+        node.args[0].value
+        for node in _nodes()
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("info", "warn", "error")
+        and ast.unparse(node.func.value).endswith("_log")
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+        and isinstance(node.args[0].value, str)
+    }
+    assert len(written) > 30
+    patterns = _explained().values()
+    named = {line for line in written if any(one.search(line) for one in patterns)}
+    assert {line for line in written - named if re.sub(r"\[.*\] |{\w+}", "", line)} == set()
 
 
 def test_the_example_of_a_backend() -> None:
