@@ -723,6 +723,12 @@ class RedisConnection:
         timeout = self.location.timeout
         if protocol is not None and protocol.waiting and protocol.silent_for(now) > timeout:
             self.drop(f"no answer for {timeout:g} s")
+        longest = 2 * max(1.0, timeout)  # no attempt takes longer, but to look a name up may
+        if self._early and not self._unsure and now - self._early[0][1].sent_at > longest:
+            reason = (
+                f"no connection within {longest:g} s: it may be that its name is looked up slowly"
+            )
+            self.on_attempt_failed(Failure(RedisError(reason)))
 
     def _on_beat(self) -> None:
         self._make_sure()
@@ -767,6 +773,7 @@ class RedisConnection:
         if not self._turn:
             self.begin_turn()
         protocol = self._protocol
+        waiting.sent_at = self._turn
         if protocol is None or self._unsure:
             if self._unsure or self.state in _AWAITING:
                 self._early.append((payload, waiting))
@@ -775,7 +782,6 @@ class RedisConnection:
             return
         outgoing = self._outgoing
         outgoing.append(payload)
-        waiting.sent_at = self._turn
         protocol.waiting.append(waiting)
         if len(outgoing) == _TOGETHER:
             self._flush()

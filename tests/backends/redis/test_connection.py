@@ -9,13 +9,16 @@ import signal
 import socket
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
 from twisted.internet import reactor as _reactor
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.task import deferLater
+from twisted.internet.testing import MemoryReactorClock
 
 from redcouch.backends.redis import endpoints, master_search, scripts
 from redcouch.commands import Arithmetic, Command, Delete, Dump, Get, Store, StoreMode, Touch
@@ -455,6 +458,27 @@ class FakeRedisTests(RedisCase):
         fake = await self.listen(timeout=0.1)
         fake.prepare = lambda command: b""
         await self.connect_in_vain("no answer for 0.1 s")
+
+    async def test_slow_lookup(self) -> None:
+        """Nobody waits for long while the name of its host is looked up, and it is said why."""
+        slow = MemoryReactorClock()
+        receivers: list[Any] = []
+        names: Any = SimpleNamespace(resolveHostName=lambda one, *_, **__: receivers.append(one))
+        slow.installNameResolver(names)
+        lines = self.logged()
+        await self.connect("redis://redis.example?timeout=0.4", reactor=slow)
+        answer = self.storage.execute([Get([b"k"])])
+        slow.pump([0.1] * 18)
+        self.assertNoResult(answer)
+        slow.pump([0.1] * 5)
+        self.assertIn("storage not reachable", self.failureResultOf(answer).getErrorMessage())
+        self.failureResultOf(self.storage.execute([Get([b"k"])]))
+        self.assertRegex(self.storage.health().reason, "no connection within 2 s: .* name")
+        self.assertEqual(len([line for line in lines if "Cannot reach Redis" in line]), 1)
+        receivers[0].addressResolved(IPv4Address("TCP", "127.0.0.1", 6379))
+        receivers[0].resolutionComplete()
+        slow.advance(0.1)
+        self.assertEqual([client[:2] for client in slow.tcpClients], [("127.0.0.1", 6379)])
 
     async def test_far_away(self) -> None:
         """
