@@ -565,6 +565,8 @@ class RedisConnection:
     def _note_reason(self, failure: Failure, news: bool) -> None:
         """Note why Redis is not there; what it says itself, and has not said before, is news."""
         self._reason = explain(failure)
+        if self._chosen is not None and not failure.check(NoMasterError):
+            self._reason = "{}:{}: {}".format(*self._chosen.address, self._reason)
         if news or (failure.check(RedisError) and self._reason != self._told):
             self._told = ""
 

@@ -379,6 +379,18 @@ class SentinelTests(RedisCase):
                 await self.get()
             self.assertRegex(self.storage.health().reason, words)
 
+    async def test_master_out_of_reach(self) -> None:
+        """What cannot be reached is the master that the sentinels name, so its address is told."""
+        lines = self.logged()
+        port = free_port()
+        await self.connect(f"redis+sentinel://{self.listen(FakeSentinel(port))}/main?timeout=20")
+        with self.assertRaises(BackendError):
+            await self.get()
+        words = f"/main[^ ]*: 127.0.0.1:{port}: .*refused"
+        self.assertRegex(self.storage.health().reason, words)
+        (line,) = [line for line in lines if "Cannot reach Redis" in line]
+        self.assertRegex(line, words)
+
     async def test_passwords(self) -> None:
         """Sentinels and Redis may each have a password; neither is ever logged."""
         lines = self.logged()
