@@ -134,6 +134,7 @@ def read_location(url: str) -> RedisLocation:
             raise ConfigurationError(f"{shown}: name the master: {scheme}://host,host/master")
         if "sentinel_user" in given and "sentinel_password" not in given:
             raise ConfigurationError(f"{shown}: sentinel_user: write sentinel_password= too")
+        _check_text("".join(given.get(name, "") for name in _SENTINEL), shown)
         return replace(
             common,
             addresses=_read_addresses(hosts, DEFAULT_SENTINEL_PORT, shown),
@@ -169,8 +170,12 @@ def _check_escapes(url: str, parts: SplitResult, shown: str) -> None:
         raise ConfigurationError(
             f"{shown}: write {parts.scheme}:// and what follows it, with two slashes"
         )
+    _check_text(unquote(parts.netloc, errors="surrogateescape"), shown)
+
+
+def _check_text(text: str, shown: str) -> None:
     try:
-        unquote(parts.netloc, errors="strict").encode()
+        text.encode()
     except UnicodeError:
         raise ConfigurationError(f"{shown}: user, password and hosts have to be UTF-8") from None
 
@@ -181,7 +186,8 @@ def _unix(
     if hosts or not parts.path:
         raise ConfigurationError(f"{common.shown}: write redis+unix:///path/to/socket")
     database = _read_database(given.get("db", ""), common.shown)
-    return replace(common, socket=unquote(parts.path), database=database)
+    socket = unquote(parts.path, errors="surrogateescape")
+    return replace(common, socket=socket, database=database)
 
 
 def _read_addresses(hosts: str, default_port: int, shown: str) -> tuple[tuple[str, int], ...]:

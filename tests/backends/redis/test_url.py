@@ -68,6 +68,7 @@ def _cluster(*addresses: tuple[str, int]) -> RedisLocation:
             replace(_cluster(("::1", 7)), tls=True, tls_name="cache.example"),
         ),
         ("redis+unix:///run/my%20redis", RedisLocation("", socket="/run/my redis")),
+        ("redis+unix:///run/\udce4%E4", RedisLocation("", socket="/run/\udce4\udce4")),
         (
             "redis+unix://u:pw@/run/redis?db=3",
             RedisLocation("", socket="/run/redis", username="u", password="pw", database=3),
@@ -156,6 +157,8 @@ def test_certificates(tmp_path: Path) -> None:
         ("redis+sentinel://a,b/m/0/1", "name the master"),
         ("redis+sentinel://a,b:x/m", "'b:x' is no host:port"),
         ("redis+sentinel://a,b/m/x", "'x' is no database number"),
+        ("redis+sentinel://a/m?sentinel_password=p%E4", "have to be UTF-8"),
+        ("redis+sentinel://a/m?sentinel_user=u%E4&sentinel_password=p", "have to be UTF-8"),
     ],
 )
 def test_wrong_url(url: str, words: str) -> None:
