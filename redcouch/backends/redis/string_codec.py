@@ -142,6 +142,10 @@ class StringCodec(ScriptCodec):
         )
         return payload, 1, read_stored
 
+    def pack_probe(self, key: bytes) -> bytes:
+        """The same, of a key of ours: Redis may allow some of the clients' keys alone."""
+        return super().pack_probe(self._reserved + key)
+
 
 def _read_refusal(command: Command, replies: Sequence[Any]) -> Result:
     return read_outcome(replies[0])

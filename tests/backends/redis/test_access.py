@@ -105,6 +105,19 @@ class AccessTests(SharedRedisCase):
                 await probing.probe_writes()
             self.client.execute_command("ACL", "SETUSER", "couch", left_out)
 
+    async def test_probe_among_native_keys(self) -> None:
+        """Who may use some keys of plain strings alone is probed well: clients may use these."""
+        self.allow(BASICS, "+mget +strlen +get +set", "resetkeys ~session:* ~redcouch:sys:*")
+        await self.connect(f"redis://couch:pass%20word@{self.address}?layout=string&timeout=60")
+        await self.set(b"v", b"session:1")
+        probing: Any = self.storage
+        before = self.client.keys()
+        await probing.probe_writes()
+        self.assertCountEqual(self.client.keys(), before)
+        self.client.execute_command("ACL", "SETUSER", "couch", "-incr")
+        with self.assertRaisesRegex(BackendError, "allow INCR"):
+            await probing.probe_writes()
+
     async def test_each_permission_is_needed(self) -> None:
         """The rule has nothing in it that could be left out."""
         every = f"{BASICS} {FLUSHING}".split()
