@@ -57,12 +57,13 @@ class Flushing:
         self._now = context.now
         self._reactor = context.reactor
         self._next_look: Any = None
-        #: What is noted while a flush is under way here.
+        #: What is noted while a flush is under way here, or is to go on.
         self._lease = b""
+        self._under_way = False
         self._told: set[str] = set()
 
-    async def _unlink_all(self) -> None:
-        """Remove all items there are."""
+    async def _unlink_all(self, go_on: bool = False) -> None:
+        """Remove all items there are, or (C{go_on}) those that it has failed to the last time."""
         raise NotImplementedError
 
     async def flush(self, command: Flush) -> Outcome | Failed:
@@ -103,22 +104,26 @@ class Flushing:
             self._tell(_SENSELESS)
             return
         lease = b"%.3f" % (self._now() + _LEASE)
-        if noted == self._lease:
+        mine = noted == self._lease
+        if mine:
             self._lease = lease
-            await self._replace(noted, lease)
         elif due > self._now():
             self._look_at(due)
-        elif not self._lease and await self._replace(noted, lease):
-            await self._flush_under(lease)
+            return
+        free = mine or not self._under_way
+        if free and await self._replace(noted, lease) and not self._under_way:
+            await self._flush_under(lease, mine)
 
-    async def _flush_under(self, lease: bytes) -> None:
+    async def _flush_under(self, lease: bytes, go_on: bool) -> None:
         self._lease = lease
+        self._under_way = True
         try:
             if self._layout.may_flush:
-                await self._unlink_all()
+                await self._unlink_all(go_on)
             await self._replace(self._lease, b"")
-        finally:
             self._lease = b""
+        finally:
+            self._under_way = False
 
     async def _replace(self, noted: bytes, by: bytes) -> bool:
         """Note something else, or nothing, unless somebody else has; gives whether that is so."""

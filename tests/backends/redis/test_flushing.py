@@ -101,7 +101,7 @@ class FlushingTests(SharedRedisCase):
         unlink_all, going_on = admin._unlink_all, Deferred[None]()
         begun = []
 
-        async def slowly() -> None:
+        async def slowly(*_: object) -> None:
             begun.append(True)
             await going_on
             await unlink_all()
@@ -125,7 +125,7 @@ class FlushingTests(SharedRedisCase):
         bridge, admin = await self.started_bridge()
         unlink_all = admin._unlink_all
 
-        async def fail() -> None:
+        async def fail(*_: object) -> None:
             admin._unlink_all = unlink_all
             raise BackendError(ErrorKind.REFUSED, "storage answered BUSY")
 
@@ -133,7 +133,7 @@ class FlushingTests(SharedRedisCase):
         await self.set(b"v")
         self.note_flush(bridge, 1)
         bridge.clock.advance(5)
-        await eventually_in_reactor(lambda: admin._unlink_all != fail and not admin._lease)
+        await eventually_in_reactor(lambda: admin._unlink_all != fail and not admin._under_way)
         await bridge.elapse(11)
         self.assertIsNone(await self.get())
         said = [line for line in lines if "cannot be carried out: storage answered BUSY" in line]
@@ -145,7 +145,7 @@ class FlushingTests(SharedRedisCase):
         second, _ = await self.started_bridge()
         await self.set(b"v")
 
-        async def forever() -> None:
+        async def forever(*_: object) -> None:
             await Deferred[None]()
 
         admin._unlink_all = forever

@@ -62,6 +62,8 @@ class ClusterAdmin(Flushing):
         super().__init__(exchange, codec, context)
         self._router = router
         self._count_up = context.count_up
+        #: The slots whose items a flush has not removed yet.
+        self._unflushed: set[int] = set()
 
     def _masters(self) -> list[tuple[Address, RedisConnection]]:
         """All masters; raises L{BackendError} where none is known."""
@@ -70,28 +72,39 @@ class ClusterAdmin(Flushing):
             raise BackendError(ErrorKind.UNAVAILABLE, "storage not reachable")
         return masters
 
-    async def _unlink_all(self) -> None:
-        await self._for_all(b"UNLINK")
+    async def _unlink_all(self, go_on: bool = False) -> None:
+        if not go_on:
+            self._unflushed = {*range(SLOTS)}
+        await self._for_all(self._unflushed, b"UNLINK")
 
     async def drop_all_leases(self) -> None:
         """Make every lease on an item that is being filled in void."""
-        await self._for_all(b"HDEL", LEASE)
+        await self._for_all({*range(SLOTS)}, b"HDEL", LEASE)
 
-    async def _for_all(self, name: bytes, *arguments: bytes) -> None:
+    async def _for_all(self, left: set[int], name: bytes, *arguments: bytes) -> None:
         """
         Do something to each item and each lease, on every master: twice, since a slot may be on
         its way, whose keys go one way only; and again to those of slots that have moved meanwhile.
         A key of another type than that is about stays as it is.
+
+        @param left: the slots. Those that are done are taken out, whichever master fails.
         """
-        unsure, seen_once = {*range(SLOTS)}, set[int]()
-        while unsure:
+        seen_once = set[int]()
+        while left:
             table = [*self._router.table]
+            failed: dict[RedisConnection | None, BackendError] = {}
             for _, link in self._masters():
                 self._router.ask_topology(link)  # it answers that before what is asked behind it
-                await self._for_all_on(link, unsure, name, *arguments)
-            same = {slot for slot in unsure if table[slot] is self._router.table[slot]}
-            unsure -= same & seen_once
+                try:
+                    await self._for_all_on(link, left, name, *arguments)
+                except BackendError as error:
+                    failed[link] = error
+            good = [slot for slot in left if table[slot] not in failed]
+            same = {slot for slot in good if table[slot] is self._router.table[slot]}
+            left -= same & seen_once
             seen_once = same
+            if not good:
+                raise next(iter(failed.values()))
 
     async def _for_all_on(
         self, link: RedisConnection, slots: Set[int], name: bytes, *arguments: bytes

@@ -16,6 +16,7 @@ from redcouch.backends.redis.cluster import admin as admin_module
 from redcouch.backends.redis.cluster.slots import slot_of
 from redcouch.backends.redis.connection import State
 from redcouch.backends.redis.exchange import Exchange
+from redcouch.backends.redis.layout import FLUSH_AT
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS
 from redcouch.backends.registry import make_backend
 from redcouch.commands import Arithmetic, Dump, Flush, Get, MetaGet, Store, StoreMode
@@ -27,6 +28,7 @@ from redcouch.telemetry.usage import UsageSample
 from tests.backends.redis.access import EVERYTHING
 from tests.backends.redis.cluster.case import ClusterCase
 from tests.backends.redis.out_of_memory import OutOfMemoryTests
+from tests.contract import redis_storage
 from tests.support.polling import eventually_in_reactor
 from tests.support.servers import LOOPBACK, patient
 
@@ -292,6 +294,50 @@ class ChangingClusterTests(ClusterCase):
                 self.assertEqual(item, Item(b"v", 0, 0))
         dead.start()
         await eventually_in_reactor(lambda: self.storage.health().ready)
+
+    async def test_delayed_flush_of_all_but_one(self) -> None:
+        """What can be flushed is flushed once; the rest when its master takes that."""
+        cluster = self.start_cluster(replicas=False)
+        client = cluster.client()
+        self.addCleanup(client.close)
+        bridge = redis_storage.RedisStorage(cluster.url, client)
+        await bridge.storage.start()
+        self.addCleanup(bridge.storage.stop)
+        admin: Any = bridge.storage._admin  # type: ignore[attr-defined]
+        unlink_all = admin._unlink_all
+        failures = []
+
+        async def try_to_unlink(*rest: Any) -> None:
+            try:
+                await unlink_all(*rest)
+            except BackendError as error:
+                failures.append(error)
+                raise
+
+        self.patch(admin, "_unlink_all", try_to_unlink)
+        keys = [b"k%d" % number for number in range(30)]
+        stores = [Store(StoreMode.SET, key, b"v") for key in keys]
+        await bridge.storage.execute(stores)
+
+        async def there() -> list[bytes]:
+            found: Any = (await bridge.storage.execute([Get(keys)]))[0]
+            return [key for key, item in zip(keys, found, strict=True) if item]
+
+        refusing = cluster.masters[1]
+        kept = [key for key in keys if cluster.serving(slot_of(b"rc:" + key)) is refusing]
+        refusing.ask("ACL SETUSER default -unlink")
+        client.set(FLUSH_AT + b"rc:", bridge.now() + 1)
+        bridge.clock.advance(5)
+        await eventually_in_reactor(lambda: failures)
+        self.assertEqual(await there(), kept)
+        await bridge.storage.execute(stores)
+        for number in range(2, 5):
+            bridge.clock.advance(11)
+            await eventually_in_reactor(lambda number=number: len(failures) == number)  # type: ignore[misc]
+            self.assertEqual(await there(), keys)
+        refusing.ask("ACL SETUSER default +unlink")
+        await bridge.elapse(11)
+        self.assertEqual(await there(), [key for key in keys if key not in kept])
 
     async def test_no_cluster(self) -> None:
         """One Redis is no cluster, and that is said."""
