@@ -53,6 +53,9 @@ _REFRESH = 1.0
 _CALM = 15
 """So many times as long where nothing calls for a look."""
 
+_VAIN = 1.0
+"""Seconds for which nobody waits for what somebody has waited for in vain for all of C{timeout}."""
+
 _SPARE = 10.0
 """Seconds for which a node that serves no slot is kept: more may be sent there soon."""
 
@@ -157,6 +160,8 @@ class Router:
         self._looked_for: dict[Address, float] = {}
         #: Those that were nodes of another cluster when last connected to.
         self._strangers: set[Address] = set()
+        #: Until when nobody waits for the cluster to be down no more, by what it says of that.
+        self._vain: dict[str, float] = {}
         self._stopping: list[Deferred[None]] = []
         self._topology: Topology | None = None
         self._begun = False
@@ -401,6 +406,9 @@ class Router:
         pause = 0.0
         while (first := first_to_repeat()) is not None:
             why, asked = errands[first].undone, errands[first].asked
+            down = why.startswith("CLUSTERDOWN")
+            if down and self._reactor.seconds() < self._vain.get(why, 0.0):
+                return
             if why.startswith(
                 ("MOVED", "ASK", "NOSCRIPT")
             ):  # the first time, it is clear what helps
@@ -409,6 +417,8 @@ class Router:
                 self._wanted = True
                 await self._pause(max(pause, _SHORTEST))
             if self._reactor.seconds() >= end:
+                if down:
+                    self._vain[why] = self._reactor.seconds() + _VAIN
                 return
             pause = min(_LONGEST, max(_SHORTEST, 2 * pause))
             link, asking = self._choose(slot, why, asked)

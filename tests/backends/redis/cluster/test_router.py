@@ -104,6 +104,19 @@ class OneNodeTests(RedisCase):
         self.assert_failed(failed, ErrorKind.UNAVAILABLE)
         self.assertGreater(reactor.seconds() - began, 0.3)
 
+    async def test_waiting_in_vain(self) -> None:
+        """Who asks soon after somebody has waited in vain does not wait."""
+        storage: Any = self.storage
+        router = storage.router
+        self.patch(router, "_location", replace(router._location, timeout=0.4))
+        self.patch(router_module, "_VAIN", 1000.0)
+        self.script |= {b"a": [DOWN] * 1000, b"b": [DOWN] * 1000, b"c": [b":1\r\n"]}
+        for value in (b"a", b"b"):
+            (failed,) = await self.sets(value)
+            self.assertEqual(failed.message, "storage answered CLUSTERDOWN")
+        self.assertEqual(self.seen.count(b"b"), 1)
+        self.assertEqual(await self.sets(b"c"), [Stored(1)])
+
     async def test_lost_connection(self) -> None:
         """What may have been done is not sent again."""
         self.script |= {b"a": [GONE]}
