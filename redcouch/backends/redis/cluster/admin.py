@@ -125,19 +125,19 @@ class ClusterAdmin(Flushing):
 
     async def dump(self, command: Dump) -> ListedPage:
         """
-        Some of the items, as they are listed. The cursor names the node that it belongs
-        to; one after the other is listed, in the order of their addresses.
+        Some of the items, as they are listed: of one master after the other. The cursor names those
+        that are left. Where one of them is none any more, its items are elsewhere.
         """
-        masters = self._masters()
-        address, bound = _read_cursor(command.cursor) or (masters[0][0], b"")
-        link = dict(masters).get(address)
-        if link is None:
+        masters = {show(address).encode(): link for address, link in self._masters()}
+        places, _, bound = command.cursor.partition(b"/")
+        left = places.split() or [*masters]
+        if not masters.keys() >= {*left}:
             raise BackendError(ErrorKind.UNAVAILABLE, "storage connection lost")
-        further, names = await scan(Exchange(link), self._layout, bound)
-        if further:
-            further = _cursor(address, further)
-        elif behind := [other for other, _ in masters if other > address]:
-            further = _cursor(behind[0], b"0")
+        link = masters[left[0]]
+        bound, names = await scan(Exchange(link), self._layout, bound)
+        if not bound:
+            del left[0]
+        further = b"%b/%b" % (b" ".join(left), bound) if left else b""
         keys = [name[len(self._layout.prefix) :] for name in names]
         calls = [
             (slot_of(name), self._codec.pack_inspection(key))
@@ -219,16 +219,3 @@ class ClusterAdmin(Flushing):
             if numbers:
                 sums[name] = sum(number for number in numbers if isinstance(number, int))
         return all_facts[0] | sums
-
-
-def _cursor(address: Address, cursor: bytes) -> bytes:
-    return b"%b:%d/%b" % (address[0].encode(), address[1], cursor)
-
-
-def _read_cursor(cursor: bytes) -> tuple[Address, bytes] | None:
-    """What L{_cursor} has made; C{None} for the empty one, which begins."""
-    if not cursor:
-        return None
-    place, _, rest = cursor.rpartition(b"/")
-    host, _, port = place.rpartition(b":")
-    return (host.decode(), int(port)), rest

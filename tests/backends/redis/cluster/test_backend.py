@@ -295,6 +295,22 @@ class ChangingClusterTests(ClusterCase):
         dead.start()
         await eventually_in_reactor(lambda: self.storage.health().ready)
 
+    async def test_dump_while_a_master_is_replaced(self) -> None:
+        """A list does not leave out what has gone to a master that comes before the others."""
+        cluster = self.start_cluster()
+        await self.connect(cluster.url)
+        keys = [b"k%d" % number for number in range(100)]
+        await self.all(*(Store(StoreMode.SET, key, b"v") for key in keys))
+        page = await self.do(Dump())
+        assert isinstance(page, ListedPage)
+        storage: Any = self.storage
+        *_, (last, _) = storage.router.masters
+        master = next(node for node in cluster.masters if node.port == last[1])
+        await deferToThread(cluster.fail_over, master)
+        while last in dict(storage.router.masters):
+            await self.all(*(Get([key]) for key in keys))
+        self.assert_failed(await self.do(Dump(page.cursor)), ErrorKind.UNAVAILABLE)
+
     async def test_delayed_flush_of_all_but_one(self) -> None:
         """What can be flushed is flushed once; the rest when its master takes that."""
         cluster = self.start_cluster(replicas=False)
