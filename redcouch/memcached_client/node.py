@@ -264,6 +264,7 @@ class BlockingNode:
             number, _, what = title.partition(":")
             found.setdefault(number, {})[what] = value
         listening = 0
+        own_ports = tuple(f":{one.port}" for one in self._clients)
         over_socket: list[tuple[str, int]] = []
         for told in found.values():
             address, seconds = told.get("addr", ""), int(told.get("secs_since_last_cmd", "0"))
@@ -274,7 +275,7 @@ class BlockingNode:
             elif address.startswith("udp"):  # one for each thread, since it has been started
                 if seconds + 1 < listening:
                     yield address, seconds
-            elif address.startswith("tcp") and not address.endswith(f":{self._connection.port}"):
+            elif address.startswith("tcp") and not address.endswith(own_ports):
                 yield address, seconds
         over_socket.sort(key=itemgetter(1))
         yield from over_socket[: max(0, len(over_socket) - len(self._clients) - by_socket)]

@@ -190,6 +190,19 @@ def test_others_on_the_old_side(url: str, nodes: list[Memcached]) -> None:
         go(url, "redis-first", "--force")
 
 
+def test_who_compares_is_nobody_else(url: str) -> None:
+    """A key that only binary can name is asked for over a connection of its own."""
+    with servers.redcouch(url) as bridge:
+        noop = frame(NOOP, opaque=0x11223344)
+        said = b"\x81" + noop[1:]
+        say(bridge, frame(SET, LONG, extras=bytes(8)) + noop, said)
+        go(url, "origin-first", "--force")
+        done = change(url, "redis-first")
+        while not done["changed"] and "acknowledgement" in done["reason"]:
+            done = change(url, "redis-first")
+        assert done["changed"], done
+
+
 @contextmanager
 def meanwhile(do: Callable[[], object]) -> Iterator[None]:
     """Something is done whenever a command that runs in this process waits."""
