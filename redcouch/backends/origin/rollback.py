@@ -30,7 +30,7 @@ def why_not_back(
         return "the old memcacheds have missed too much, and are told of nothing any more"
     if lacking:
         return LACKING
-    if pending:
+    if pending and stage is not Stage.ORIGIN_FIRST:
         some = "1 item" if pending == 1 else f"{pending:,} items"
         return f"{some} may be out of date on the old memcacheds until they have been repaired"
     if left:

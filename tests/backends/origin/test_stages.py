@@ -786,6 +786,23 @@ def test_redis_is_set_back(
         assert standing(url)["stage"] == counts
 
 
+def test_what_an_older_copy_says_of_repairs(url: str, redis: RedisServer | Cluster) -> None:
+    """Where the old memcacheds are right by now, it is no matter what they had missed then."""
+    cluster = isinstance(redis, Cluster)
+    state = FillKeys.of(Layout(cluster=cluster)).state
+    with servers.redcouch(url) as bridge, redis.client() as client:
+        say(bridge, b"set k 0 0 1\r\nx\r\n")
+        eventually(lambda: standing(url)["rollback_safe"])
+        go(url, "origin-first")
+        eventually(lambda: standing(url)["rollback_safe"])
+        with open_warm_storage(WarmLocation(read_storage(url), read_origin(url))) as opened:
+            opened.pend([b"k"])
+            opened.note(returning=1)
+        client.hset(state, mapping={"stage": "redis-first", "version": 0})
+        eventually(lambda: standing(url)["stage"] == "origin-first")
+        eventually(lambda: standing(url)["rollback_safe"])
+
+
 def test_redis_is_set_back_while_the_stage_changes(
     url: str, redis: RedisServer | Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,8 +71,12 @@ local function mend(state, stage, version, missed)
   end
   -- Where nothing can be noted, it is told all the same.
   local lost = stage ~= '' and redis.pcall('HSETNX', state, 'stage', stage) == 1
-  if lost or (stage ~= '' and is_forgotten(state, stage, version)) then
+  local forgotten = not lost and stage ~= '' and is_forgotten(state, stage, version)
+  if lost or forgotten then
     redis.pcall('HSET', state, 'stage', stage, 'version', version)
+  end
+  if forgotten and stage == 'origin-first' then -- as where it began to count: commit.lua
+    redis.pcall('HDEL', state, 'all', 'keys', 'returning')
   end
   if lost and stage == 'redis-first' and missed ~= '' then
     redis.pcall('HSET', state, missed, string.format('%.0f', now))
