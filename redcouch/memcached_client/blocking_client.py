@@ -9,6 +9,7 @@ from typing import TypeVar
 from redcouch.errors import ServerError
 from redcouch.memcached_client.address import Address
 from redcouch.memcached_client.protocol import (
+    WHO,
     GarbageError,
     PendingRequest,
     Read,
@@ -74,7 +75,11 @@ class BlockingClient:
             self._authenticate(address.username or "", address.password)
 
     def _authenticate(self, username: str, password: str) -> None:
-        (reply,) = self.ask(authenticate(username, password), 1, read_line)
+        (reply,) = self.ask(WHO, 1, read_line)
+        if reply.line in (b"EN", b"ERROR"):
+            return
+        if reply.code == b"CLIENT_ERROR":
+            (reply,) = self.ask(authenticate(username, password), 1, read_line)
         if reply.code != b"STORED":
             self.close()
             raise self.fault(f"refused the password: {show(reply)}")

@@ -328,6 +328,10 @@ def name(key: bytes) -> bytes | None:
     return encoded + b" b" if is_key(encoded) else None
 
 
+WHO = b"me redcouch:who\r\n"
+"""Answered CLIENT_ERROR by who wants a password; others would keep it, as an item."""
+
+
 def authenticate(username: str, password: str) -> bytes:
     """As memcached's -Y wants it: the first set carries user and password. STORED."""
     secret = f"{username} {password}".encode()

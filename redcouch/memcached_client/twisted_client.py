@@ -25,6 +25,7 @@ from redcouch.memcached_client.address import Address
 from redcouch.memcached_client.protocol import (
     PROBE,
     STATS,
+    WHO,
     GarbageError,
     PendingRequest,
     Reply,
@@ -295,11 +296,15 @@ class OriginNode:
         greetings = [(PROBE, b"MN")]
         if self.address.password is not None:
             secret = authenticate(self.address.username or "", self.address.password)
-            greetings.insert(0, (secret, b"STORED"))
+            (reply,) = await client.ask(WHO, 1)
+            if reply.code == b"CLIENT_ERROR":
+                greetings.insert(0, (secret, b"STORED"))
+            elif reply.code != b"EN":
+                raise AwayError(_in_words(reply))
         for request, expected in greetings:
             (reply,) = await client.ask(request, 1)
             if reply.code != expected:
-                raise AwayError(_IN_WORDS.get(reply.line) or f"it says {_printable(reply.line)}")
+                raise AwayError(_in_words(reply))
         told = [line.words for line in await client.ask(STATS, None) if len(line.words) == 2]
         stats = {
             name.decode(errors="replace"): value.decode(errors="replace") for name, value in told
@@ -371,8 +376,9 @@ class OriginNode:
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
 
-def _printable(line: bytes) -> str:
-    return "".join(filter(str.isprintable, line.decode("ascii", "replace")))[:100]
+def _in_words(reply: Reply) -> str:
+    said = "".join(filter(str.isprintable, reply.line.decode("ascii", "replace")))[:100]
+    return _IN_WORDS.get(reply.line) or f"it says {said}"
 
 
 def _in_short(error: Exception) -> str:

@@ -470,6 +470,18 @@ def test_a_password_of_memcached(tmp_path: Path, any_redis: RedisServer) -> None
 
 
 @needs("memcached")
+def test_a_password_that_nobody_asks_for(any_redis: RedisServer) -> None:
+    """A memcached without -Y would keep it as an item, in place of the clients' own."""
+    with servers.memcached() as source:
+        fill(source.address, {b"auth": Given(b"theirs")})
+        url = f"memcached://user:secret@127.0.0.1:{source.port}"
+        told = run("import", url, "--to", f"{any_redis.url}?prefix=own:", "--json").json
+        kept = ask(source.address, b"get auth\r\n", b"END\r\n")
+    assert (told["listed"], told["copied"]) == (1, 1)
+    assert kept == b"VALUE auth 0 6\r\ntheirs\r\nEND\r\n"
+
+
+@needs("memcached")
 def test_memory_is_bounded(redcouch: RedCouch, any_redis: RedisServer) -> None:
     """Values of 200 MB go through a process that may have far less."""
     with servers.memcached("-m", "512") as source:

@@ -302,6 +302,18 @@ def test_password(redis: RedisServer, tmp_path: Path) -> None:
 
 
 @needs("memcached")
+def test_a_password_that_nobody_asks_for(redis: RedisServer) -> None:
+    """A memcached without -Y would keep it as an item, in place of the clients' own."""
+    with servers.memcached() as old, Wire(old.address) as wire:
+        wire.say([b"set auth 0 0 6\r\ntheirs\r\n"], b"STORED\r\n")
+        place = f"couch:secret@{servers.LOOPBACK}:{old.port}"
+        with servers.redcouch(f"warm:{redis.url}?{PATIENT}&from=memcached://{place}") as bridge:
+            theirs = b"VALUE auth 0 6\r\ntheirs\r\nEND\r\n"
+            assert say(bridge, b"get auth\r\n", b"END\r\n") == theirs
+        assert say(old, b"get auth\r\n", b"END\r\n") == theirs
+
+
+@needs("memcached")
 def test_no_place(redis: RedisServer) -> None:
     """A memcached that has no place for more connections (-c) is away, and says itself why."""
     with servers.memcached("-c", "40") as old, ExitStack() as clients:
