@@ -164,9 +164,10 @@ def command(
     A last argument that is no memcached:// URL is the storage; else it is --storage. Compared are
     value, flags and time to live. A key counts as missing if only memcached has it, as extra if
     only the storage has it, and as unreadable if what is in its place in Redis is no item. An item
-    that is marked stale (md with I) counts as not there. Of a key that several memcacheds have, any
-    one's item will do. A difference is looked at twice, so that what merely changed meanwhile is
-    none. With --sample, so many keys of each side are chosen at random; all are counted.
+    that is marked stale (md with I) counts as not there. Of several memcacheds, the item of a key's
+    owner is compared, by --ring; copies on others count as elsewhere. A difference is looked at
+    twice, so that what merely changed meanwhile is none. With --sample, so many keys of each side
+    are chosen at random; all are counted.
 
     The list of keys goes into a temporary file first (TMPDIR).
 

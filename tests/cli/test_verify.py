@@ -201,6 +201,7 @@ def test_a_fleet(
         client.delete(b"rc:" + mine[1])
         told = run("verify", *fleet, "--storage", any_redis.url, "--json").json["differences"]
         assert told["missing"] == 1
+    assert "copies on others count as elsewhere" in " ".join(run("verify", "--help").out.split())
 
 
 @pytest.mark.over("redis", "cluster")
