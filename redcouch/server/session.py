@@ -399,7 +399,7 @@ class Session:
             else:
                 self._count(batch, results)
                 self._say(batch, iter(results))
-        except Exception:
+        except BaseException:  # asyncio's CancelledError is no Exception
             failure = Failure()
             with suppress(Exception):  # it may be the saying that failed
                 self._say(batch, repeat(_INTERNAL))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -54,6 +55,11 @@ class Broken(Idle):
 def always(results: list[Result], commands: Sequence[Command]) -> Deferred[list[Result]]:
     """The same results, whatever the commands."""
     return succeed(list(results))
+
+
+def always_fails(fault: type[BaseException], commands: Sequence[Command]) -> Deferred[list[Result]]:
+    """The same fault, whatever the commands."""
+    return fail(fault())
 
 
 class Client:
@@ -723,7 +729,9 @@ class TroubleTests(SynchronousTestCase):
         client.get(b"b", b"c")
         self.assertEqual(client.heard, b"SERVER_ERROR no;" * 3)
 
-    def assert_fault(self, client: Client, requests: list[Request], fault: type[Exception]) -> None:
+    def assert_fault(
+        self, client: Client, requests: list[Request], fault: type[BaseException]
+    ) -> None:
         """The client is told in general terms, the log in detail, once; and that is the end."""
         client.ask(*requests)
         self.assertEqual(len(self.flushLoggedErrors(fault)), 1)
@@ -740,6 +748,13 @@ class TroubleTests(SynchronousTestCase):
             self.assert_fault(failing, requests, ZeroDivisionError)
             raising = Client(Broken(lambda commands: int("secret")))
             self.assert_fault(raising, requests, ValueError)
+
+    def test_fails_by_no_exception(self) -> None:
+        """So is what Python does not call an Exception, as asyncio's cancellation."""
+        for fault in (CancelledError, SystemExit):
+            for requests in (numbered(1), numbered(3)):
+                client = Client(Broken(partial(always_fails, fault)))
+                self.assert_fault(client, requests, fault)
 
     def test_wrong_number_of_results(self) -> None:
         """So are too few results, or too many."""
