@@ -26,6 +26,9 @@ STOPPING = 10.0
 """Seconds that a storage has to stop, more than a private Redis takes in the worst case."""
 
 
+_UNSAID = "the storage is not ready, and does not say why"
+
+
 class SelfReport(BackendWrapper):
     """
     A backend that tells of itself, or fails with L{BackendError}. A fault of its own is in the
@@ -50,7 +53,9 @@ class SelfReport(BackendWrapper):
 
     def health(self) -> Health:
         try:
-            health = super().health()
+            told = super().health()
+            reason = " ".join(str(told.reason).split()) or ("" if told.ready else _UNSAID)
+            health = Health(bool(told.ready), reason, told.impaired)
         except Exception:  # of anybody's code
             return Health(False, str(self._fault("health")))
         self._faulty.discard("health")

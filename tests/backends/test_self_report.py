@@ -82,6 +82,19 @@ class SelfReportTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.storage.health.side_effect = lambda: Health(True)
         self.assertTrue(self.report.health().ready)
+        for nothing in (None, True, succeed(Health(True))):
+            self.storage.health.side_effect = lambda told=nothing: told
+            self.assertFalse(self.report.health().ready)
+        self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
+
+    def test_reason(self) -> None:
+        """Why it is not well stands in one line; where it says nothing, that is said."""
+        for reason, said in {
+            "two\nlines": "two lines",
+            "": "the storage is not ready, and does not say why",
+        }.items():
+            self.storage.health.side_effect = lambda reason=reason: Health(False, reason)
+            self.assertEqual(self.report.health(), Health(False, said))
 
     def test_stop(self) -> None:
         """It has some time; and who does not take it is not waited for."""
