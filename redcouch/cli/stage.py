@@ -287,7 +287,7 @@ class _Change:
             if full:
                 names = ", ".join(node.address.shown for node in full)
                 self._refuse(
-                    f"{names} has items from before, which are out of date",
+                    f"items from before, which are out of date, are on {names}",
                     "these are removed, by flush_all, and Redis's own put there",
                 )
             for node in nodes.values():
