@@ -54,7 +54,7 @@ _CALM = 15
 """So many times as long where nothing calls for a look."""
 
 _VAIN = 1.0
-"""Seconds for which nobody waits for what somebody has waited for in vain for all of C{timeout}."""
+"""Seconds for which nobody begins to wait for what somebody has waited for in vain."""
 
 _SPARE = 10.0
 """Seconds for which a node that serves no slot is kept: more may be sent there soon."""
@@ -407,7 +407,7 @@ class Router:
         while (first := first_to_repeat()) is not None:
             why, asked = errands[first].undone, errands[first].asked
             down = why.startswith("CLUSTERDOWN")
-            if down and self._reactor.seconds() < self._vain.get(why, 0.0):
+            if down and not pause and self._reactor.seconds() < self._vain.get(why, 0.0):
                 return
             if why.startswith(
                 ("MOVED", "ASK", "NOSCRIPT")

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from redcouch.backends.redis.cluster import router as router_module
 from redcouch.backends.redis.cluster.slots import slot_of
@@ -116,6 +118,22 @@ class OneNodeTests(RedisCase):
             self.assertEqual(failed.message, "storage answered CLUSTERDOWN")
         self.assertEqual(self.seen.count(b"b"), 1)
         self.assertEqual(await self.sets(b"c"), [Stored(1)])
+
+    async def test_waiting_beside_others(self) -> None:
+        """Who waits already goes on, though somebody has waited in vain by then."""
+        storage: Any = self.storage
+        router = storage.router
+        self.patch(router, "_location", replace(router._location, timeout=1.0))
+        self.script |= {b"a": [DOWN] * 1000, b"b": [DOWN] * 1000}
+        first = Deferred.fromCoroutine(self.sets(b"a"))
+        await deferLater(reactor, 0.6, lambda: None)
+        second = Deferred.fromCoroutine(self.sets(b"b", key=b"other"))
+        self.assert_failed((await first)[0], ErrorKind.UNAVAILABLE)
+        asked = self.seen.count(b"b")
+        await deferLater(reactor, 0.3, lambda: None)
+        self.assertGreater(self.seen.count(b"b"), asked + 1)
+        self.script[b"b"] = [b":2\r\n"]
+        self.assertEqual(await second, [Stored(2)])
 
     async def test_lost_connection(self) -> None:
         """What may have been done is not sent again."""
