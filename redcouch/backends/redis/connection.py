@@ -462,6 +462,8 @@ class RedisConnection:
         #: Whether nothing is sent until the sentinels have named the master again.
         self._unsure = False
         self._pause = min(1.0, location.timeout / 4)
+        #: Since when the first attempt is under way, and this process runs.
+        self._began_at = 0.0
         self._looked_at = 0.0
         self._watch = LoopingCall(self._check_time)
         self._beat_at = 0.0
@@ -479,6 +481,7 @@ class RedisConnection:
 
     def start(self) -> None:
         """Connect, and go on connecting."""
+        self._began_at = self.reactor.seconds()
         if self._endpoint is None:
             self._sentinels = Sentinels(self.location, self.reactor, self._sentinels_say)
             self._sentinels.start()
@@ -720,13 +723,18 @@ class RedisConnection:
         now, looked_at = self.reactor.seconds(), self._looked_at
         self._looked_at = now
         if now - looked_at > 2 * self._pause:
+            self._began_at = now
             return  # it was this process that stood still: see first what has come meanwhile
         protocol = self._protocol
         timeout = self.location.timeout
         if protocol is not None and protocol.waiting and protocol.silent_for(now) > timeout:
             self.drop(f"no answer for {timeout:g} s")
-        longest = 2 * max(1.0, timeout)  # no attempt takes longer, but to look a name up may
-        if self._early and not self._unsure and now - self._early[0][1].sent_at > longest:
+        phases = 2 if self._sentinels is None else 3  # to find it, to connect, to prepare
+        longest = phases * max(1.0, timeout)  # no attempt takes longer, but to look a name up may
+        since = self._early[0][1].sent_at if self._early and not self._unsure else now
+        if self.state is State.FIRST_ATTEMPT:  # for its end, a cluster waits as well
+            since = self._began_at
+        if now - since > longest:
             reason = (
                 f"no connection within {longest:g} s: it may be that its name is looked up slowly"
             )

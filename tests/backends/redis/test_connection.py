@@ -480,6 +480,19 @@ class FakeRedisTests(RedisCase):
         slow.advance(0.1)
         self.assertEqual([client[:2] for client in slow.tcpClients], [("127.0.0.1", 6379)])
 
+    async def test_slow_lookup_of_a_cluster(self) -> None:
+        """The same of the only node that its URL names."""
+        slow = MemoryReactorClock()
+        names: Any = SimpleNamespace(resolveHostName=lambda *_, **__: None)
+        slow.installNameResolver(names)
+        await self.connect("redis+cluster://redis.example?timeout=0.4", reactor=slow)
+        answer = self.storage.execute([Get([b"k"])])
+        slow.pump([0.1] * 18)
+        self.assertNoResult(answer)
+        slow.pump([0.1] * 6)
+        ((found,),) = self.successResultOf(answer)
+        self.assert_failed(found, ErrorKind.UNAVAILABLE)
+
     async def test_far_away(self) -> None:
         """
         All that waits for no answer is asked in one go: a connection is ready after few round
