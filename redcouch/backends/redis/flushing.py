@@ -50,6 +50,9 @@ class Flushing:
 
     _log = Logger()
 
+    #: A flush that has failed goes on where it was, so that nobody else is to begin it anew.
+    _goes_on = False
+
     def __init__(self, exchange: Asks, codec: ScriptCodec, context: BackendContext) -> None:
         self._asks = exchange
         self._codec = codec
@@ -124,6 +127,8 @@ class Flushing:
             self._lease = b""
         finally:
             self._under_way = False
+            if not self._goes_on:
+                self._lease = b""
 
     async def _replace(self, noted: bytes, by: bytes) -> bool:
         """Note something else, or nothing, unless somebody else has; gives whether that is so."""

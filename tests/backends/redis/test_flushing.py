@@ -139,6 +139,30 @@ class FlushingTests(SharedRedisCase):
         said = [line for line in lines if "cannot be carried out: storage answered BUSY" in line]
         self.assertEqual(len(said), 1)
 
+    async def test_flush_that_one_cannot_do(self) -> None:
+        """Who fails at one again and again does not keep it from who can carry it out."""
+        first, admin = await self.started_bridge()
+        second, _ = await self.started_bridge()
+        failures = []
+
+        async def fail(*_: object) -> None:
+            failures.append(True)
+            raise BackendError(ErrorKind.REFUSED, "storage answered NOPERM")
+
+        admin._unlink_all = fail
+        await self.set(b"v")
+        self.note_flush(first, 1)
+        first.clock.advance(5)
+        await eventually_in_reactor(lambda: failures and not admin._under_way)
+        for _ in range(4):
+            second.clock.advance(6)
+            for _ in range(5):
+                await second.storage.execute([Get([b"k"])])
+            first.clock.advance(5)
+            for _ in range(5):
+                await first.storage.execute([Get([b"k"])])
+        self.assertIsNone(await self.get())
+
     async def test_long_flush(self) -> None:
         """What one bridge is at is done by another only once the first is gone."""
         first, admin = await self.started_bridge()

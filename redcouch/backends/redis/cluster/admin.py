@@ -52,6 +52,8 @@ _COUNTED = {"evictions", "reclaimed"}
 class ClusterAdmin(Flushing):
     """See the module. What a node refuses is raised as a L{BackendError}."""
 
+    _goes_on = True
+
     def __init__(
         self,
         router: Router,
