@@ -460,7 +460,7 @@ class Storage:
         known = state.values() if isinstance(state, dict) else ()
         if process and process.encode() in known and self.why_refilled():
             return (
-                "a RedCouch with warm: keeps it as Redis is, and brings over what only it has: "
+                "a RedCouch with warm: has it as an old memcached, and looks after it itself: "
                 "nothing is done. See redcouch stage"
             )
         return ""

@@ -274,7 +274,7 @@ def test_old_memcacheds_of_warm(own_redis: RedisServer, options: list[str]) -> N
                 for there in (old.url, old.url.replace("127.0.0.1", "localhost")):
                     refused = run("export", "--to", there, "--storage", storage, *options)
                     assert (refused.status, refused.out) == (1, "")
-                    assert "keeps it as Redis is" in refused.err
+                    assert "has it as an old memcached" in refused.err
             assert get(old.address, b"lonely") == (b"x", 0)
             assert run("export", "--to", other.url, "--storage", url, *options).status == 0
             assert get(other.address, b"k") == (b"y", 0)
