@@ -54,6 +54,7 @@ HEADERS = {
 PROBES = (b"/healthz", b"/readyz")
 """Answered to everybody."""
 
+_WHOLE_URL = re.compile(rb"https?://([^/?]*)/?(.*)", re.IGNORECASE | re.DOTALL)
 _PORT = re.compile(r":[0-9]*$")
 _REASONS = {421: b"Misdirected Request"}
 """What Twisted has no words for."""
@@ -201,6 +202,13 @@ class _Content:
 
 class _Request(Request):
     """A request whose body nobody wants."""
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """What is asked for may be a whole URL: its host counts then (RFC 9112, 3.2.2)."""
+        if whole := _WHOLE_URL.fullmatch(path):
+            self.requestHeaders.setRawHeaders(b"host", [whole[1]])
+            path = b"/" + whole[2]
+        super().requestReceived(command, path, version)
 
     def gotLength(self, length: int | None) -> None:
         """Make no file for it, as Twisted would for a long one."""

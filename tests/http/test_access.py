@@ -114,6 +114,52 @@ class DoorkeeperTests(SynchronousTestCase):
         self.assertTrue(self.successResultOf(self.ask(b"ann", b"other")))
 
 
+class WholeURLTests(TestCase):
+    """A request may name the whole URL that it is for (RFC 9112, section 3.2.2)."""
+
+    async def ask(self, target: bytes, host: bytes = b"localhost") -> bytes:
+        """The status and the content of the answer."""
+
+        async def page(request: Any) -> HttpAnswer:
+            return HttpAnswer(200, b"%a" % request.args)
+
+        gate = AccessControl({b"/": page, b"/page": page}, frozenset({"localhost"}), None)
+        address = IPv4Address("TCP", "127.0.0.1", 40_000)
+        channel: Any = HttpFactory(gate).buildProtocol(address)
+        channel.wrappedProtocol.callLater = Clock().callLater
+        transport: Any = StringTransport()
+        channel.makeConnection(transport)
+        self.addCleanup(channel.connectionLost, connectionDone)
+        channel.dataReceived(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (target, host))
+        while b"\r\n\r\n" not in transport.value():
+            await deferLater(reactor, 0)
+        head, _, content = transport.value().partition(b"\r\n\r\n")
+        status = head.split()[1]
+        told: bytes = status + b" " + content
+        return told
+
+    async def test_path(self) -> None:
+        """It is the rest of it."""
+        for target in (
+            b"http://localhost/page",
+            b"HTTP://LOCALHOST:8080/page",
+            b"https://[::1]/page",
+        ):
+            self.assertEqual(await self.ask(target), b"200 {}")
+        self.assertEqual(await self.ask(b"http://localhost"), b"200 {}")
+        for target in (b"http://localhost/page?since=7", b"http://localhost?since=7"):
+            self.assertEqual(await self.ask(target), b"200 {b'since': [b'7']}")
+        for target in (b"http://localhost//page", b"http://localhost/http://localhost/page"):
+            self.assertEqual((await self.ask(target))[:4], b"404 ")
+
+    async def test_host(self) -> None:
+        """Its host counts, and not the header."""
+        self.assertEqual((await self.ask(b"http://evil.example/page"))[:4], b"421 ")
+        self.assertEqual((await self.ask(b"http://localhost@evil.example/page"))[:4], b"421 ")
+        self.assertEqual((await self.ask(b"http:///page"))[:4], b"421 ")
+        self.assertEqual(await self.ask(b"http://localhost/page", b"evil.example"), b"200 {}")
+
+
 class ManyRequestsTests(TestCase):
     """A client that sends many requests at once, and takes its answers when it likes."""
 
