@@ -25,6 +25,8 @@ T = TypeVar("T")
 STOPPING = 10.0
 """Seconds that a storage has to stop, more than a private Redis takes in the worst case."""
 
+ANSWERING = 5.0
+"""Seconds that a storage has to tell of itself what somebody waits for."""
 
 _UNSAID = "the storage is not ready, and does not say why"
 
@@ -41,6 +43,8 @@ class SelfReport(BackendWrapper):
         super().__init__(inner)
         self._reactor = reactor
         self._faulty: set[str] = set()
+        #: Questions that are not answered, and whose askers have gone on without.
+        self._late: set[str] = set()
 
     def stop(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
@@ -62,10 +66,10 @@ class SelfReport(BackendWrapper):
         return health
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
-        return self._ask("statistics", super().statistics, _numbers)
+        return self._ask_soon("statistics", super().statistics, _numbers)
 
     def describe(self) -> Deferred[Mapping[str, Any]]:
-        return self._ask("describe", super().describe)
+        return self._ask_soon("describe", super().describe)
 
     def probe_writes(self) -> Deferred[None]:
         return self._ask("probe_writes", super().probe_writes)
@@ -74,7 +78,34 @@ class SelfReport(BackendWrapper):
         return self._ask("keep_traffic", lambda: super(SelfReport, self).keep_traffic(seen, now))
 
     def traffic(self) -> Deferred[Usage]:
-        return self._ask("traffic", super().traffic)
+        return self._ask_soon("traffic", super().traffic)
+
+    def _ask_soon(
+        self,
+        name: str,
+        question: Callable[[], Deferred[T]],
+        read: Callable[[T], T] = lambda told: told,
+    ) -> Deferred[T]:
+        return Deferred.fromCoroutine(self._told_soon(name, question, read))
+
+    async def _told_soon(
+        self, name: str, question: Callable[[], Deferred[T]], read: Callable[[T], T]
+    ) -> T:
+        """A question that is late is left to itself, and not asked again before it is answered."""
+        answers: list[T] = []
+        if name not in self._late:
+            asked = self._ask(name, question, read).addCallback(answers.append)
+            if await for_at_most(ANSWERING, asked, self._reactor):
+                return answers[0]
+            if name not in self._late:
+                self._late.add(name)
+                self._log.warn(
+                    "The storage has not answered {name}() in {seconds:g} s: going on without it",
+                    name=name,
+                    seconds=ANSWERING,
+                )
+            asked.addBoth(lambda _: self._late.discard(name))
+        raise BackendError(ErrorKind.UNAVAILABLE, f"the storage does not answer {name}()")
 
     def _ask(
         self,

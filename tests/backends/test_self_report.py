@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 from collections.abc import Mapping
 from typing import Any
 from unittest import mock
@@ -12,7 +14,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
-from redcouch.backends.self_report import STOPPING, SelfReport
+from redcouch.backends.self_report import ANSWERING, STOPPING, SelfReport
 from redcouch.errors import BackendError
 from redcouch.interfaces import CAPABILITIES, Health, IStorageBackend
 from redcouch.results import ErrorKind
@@ -95,6 +97,48 @@ class SelfReportTests(SynchronousTestCase):
         }.items():
             self.storage.health.side_effect = lambda reason=reason: Health(False, reason)
             self.assertEqual(self.report.health(), Health(False, said))
+
+    def test_no_answer(self) -> None:
+        """Nobody waits for long, the log says so once, and nothing comes of a late answer."""
+        for name, answers in itertools.product(
+            ("statistics", "describe", "traffic"),
+            (lambda late: late.callback({}), lambda late: late.errback(ZeroDivisionError())),
+        ):
+            with self.subTest(name):
+                late: Deferred[Any] = Deferred()
+                question = getattr(self.storage, name)
+                question.side_effect = lambda late=late: late
+                question.reset_mock()
+                ask = getattr(self.report, name)
+                asked = ask()
+                self.clock.advance(ANSWERING - 0.1)
+                self.assertNoResult(asked)
+                with capturedLogs() as said:
+                    self.clock.advance(0.2)
+                    for one in (asked, ask(), ask()):
+                        error = self.failureResultOf(one, BackendError).value
+                        self.assertEqual(str(error), f"the storage does not answer {name}()")
+                self.assertEqual(
+                    [formatEvent(event) for event in said],
+                    [f"The storage has not answered {name}() in 5 s: going on without it"],
+                )
+                question.assert_called_once_with()
+                answers(late)
+                self.flushLoggedErrors(ZeroDivisionError)
+                question.side_effect = lambda: succeed({})
+                self.assertEqual(self.successResultOf(ask()), {})
+
+    def test_a_late_refusal(self) -> None:
+        """As of a Redis that has long to answer, and is lost: it is no fault, and in no log."""
+        late: list[Deferred[Any]] = [Deferred()]
+        self.storage.statistics.side_effect = lambda: late[0]
+        asked = self.report.statistics()
+        self.clock.advance(ANSWERING)
+        self.failureResultOf(asked, BackendError)
+        with capturedLogs() as said:
+            late.pop().errback(BackendError(ErrorKind.UNAVAILABLE, "storage connection lost"))
+            gc.collect()
+        self.assertEqual(said, [])
 
     def test_stop(self) -> None:
         """It has some time; and who does not take it is not waited for."""
