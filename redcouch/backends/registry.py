@@ -8,6 +8,7 @@ plugins that L{twisted.plugin} finds in any installed C{twisted/plugins/}.
 
 from __future__ import annotations
 
+import traceback
 from importlib import import_module
 
 from twisted.plugin import IPlugin, getPlugins
@@ -68,4 +69,16 @@ def make_backend(url: str, context: BackendContext) -> IStorageBackend:
             f"{redact(url)!r} is no storage URL: it has to begin with one of "
             + ", ".join(f"{name}:" for name in sorted(schemes()))
         )
-    return factory.build(url, context)
+    try:
+        backend = factory.build(url, context)
+    except ConfigurationError:
+        raise
+    except Exception as error:  # of anybody's code
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{error!r} ({where.filename}, line {where.lineno})"
+    else:
+        if IStorageBackend.providedBy(backend):
+            return backend
+        said = f"it made {backend!r}, which is no IStorageBackend"
+    said = " ".join(said.replace(url, redact(url)).split())
+    raise ConfigurationError(f"a fault in the plugin of {scheme}: {said}")

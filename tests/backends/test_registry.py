@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -61,6 +63,30 @@ def test_scheme_in_capitals() -> None:
         with pytest.raises(ConfigurationError, match="takes nothing behind the colon"):
             make_backend("DICT:", SURROUNDINGS)
     assert isinstance(make_backend("Memory:", SURROUNDINGS), MemoryBackend)
+
+
+def _raise(*_: object) -> None:
+    raise LookupError("no table\nin mine://ann:secret@host")
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda *_: None, "it made None, which is no IStorageBackend"),
+        (lambda *_: MemoryBackend, "it made <class .*MemoryBackend.*which is no IStorageBackend"),
+        (_raise, r"LookupError\(.no table.*in mine://ann:\*\*\*@host.*\(.*test_registry.py, line"),
+    ],
+)
+def test_faults_of_a_plugin(build: Any, said: str) -> None:
+    """They end the start with a line that says whose fault it is and where; without passwords."""
+    plugin = SimpleNamespace(scheme="mine", build=build)
+    with (
+        mock.patch.object(registry, "getPlugins", return_value=[plugin]),
+        pytest.raises(ConfigurationError, match="a fault in the plugin of mine: " + said) as caught,
+    ):
+        make_backend("mine://ann:secret@host", SURROUNDINGS)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["", "memory", "nosuch:", "localhost:6379", "://"])
