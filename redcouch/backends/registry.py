@@ -77,7 +77,7 @@ def make_backend(url: str, context: BackendContext) -> IStorageBackend:
         where = traceback.extract_tb(error.__traceback__)[-1]
         said = f"{error!r} ({where.filename}, line {where.lineno})"
     else:
-        if IStorageBackend.providedBy(backend):
+        if callable(getattr(backend, "execute", None)) and not isinstance(backend, type):
             return backend
         said = f"it made {backend!r}, which is no IStorageBackend"
     said = " ".join(said.replace(url, redact(url)).split())

@@ -25,8 +25,8 @@ T = TypeVar("T")
 STOPPING = 10.0
 """Seconds that a storage has to stop, more than a private Redis takes in the worst case."""
 
-ANSWERING = 5.0
-"""Seconds that a storage has to tell of itself what somebody waits for."""
+ANSWERING = 20.0
+"""Seconds for what a storage tells of itself, more than Redis mostly has."""
 
 _UNSAID = "the storage is not ready, and does not say why"
 

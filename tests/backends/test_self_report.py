@@ -120,7 +120,7 @@ class SelfReportTests(SynchronousTestCase):
                         self.assertEqual(str(error), f"the storage does not answer {name}()")
                 self.assertEqual(
                     [formatEvent(event) for event in said],
-                    [f"The storage has not answered {name}() in 5 s: going on without it"],
+                    [f"The storage has not answered {name}() in 20 s: going on without it"],
                 )
                 question.assert_called_once_with()
                 answers(late)
