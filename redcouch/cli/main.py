@@ -73,7 +73,7 @@ class Program(click.Group):
         with self._remembered(), _in_one_line():
             why = None
             try:
-                with _in_one_line(), _as_exceptions_of_click(ctx):
+                with _in_one_line(), self._as_exceptions_of_click(ctx):
                     return super().invoke(ctx)
             except click.ClickException as error:
                 why = error.format_message()
@@ -82,22 +82,23 @@ class Program(click.Group):
                 end_json(ctx, why)
 
     @contextmanager
+    def _as_exceptions_of_click(self, ctx: click.Context) -> Iterator[None]:
+        try:
+            yield
+        except ConfigurationError as error:
+            name = ctx.invoked_subcommand or ""
+            command = self.get_command(ctx, name) or self
+            raise click.UsageError(str(error), click.Context(command, ctx, name)) from None
+        except ServerError as error:
+            raise CommandError(str(error)) from None
+
+    @contextmanager
     def _remembered(self) -> Iterator[None]:
         try:
             yield
         except click.ClickException as error:
             self._status = error.exit_code
             raise
-
-
-@contextmanager
-def _as_exceptions_of_click(ctx: click.Context) -> Iterator[None]:
-    try:
-        yield
-    except ConfigurationError as error:
-        raise click.UsageError(str(error), ctx) from None
-    except ServerError as error:
-        raise CommandError(str(error)) from None
 
 
 @contextmanager

@@ -171,9 +171,10 @@ def test_a_fleet(
 )
 @pytest.mark.parametrize("command", ["import", "verify", "stale"])
 def test_a_fleet_that_cannot_be_meant(command: str, words: list[str], why: str) -> None:
-    """Several need a ring, and a ring that fits: one line, status 2."""
+    """Several need a ring, and a ring that fits: one line, the command's own usage, status 2."""
     said = run(command, *words)
     assert said.status == 2
+    assert said.err.startswith(f"Usage: redcouch {command} [OPTIONS] MEMCACHED...")
     assert why in said.err
 
 
