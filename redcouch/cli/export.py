@@ -132,9 +132,9 @@ def command(
 
     The way back. Each MEMCACHED is given as for redcouch import; of several, --ring says
     which one gets a key. Value, flags and remaining time to live are kept, this in seconds, rounded
-    up; what a memcached has under the same key is replaced. An item that is marked stale (md with
-    I) counts as gone. What no memcached can hold is named: keys of more than 250 bytes, values
-    larger than its -I, and what is no item.
+    up; what would end after 19 January 2038 ends then. What a memcached has under the same key is
+    replaced. An item that is marked stale (md with I) counts as gone. What no memcached can hold is
+    named: keys of more than 250 bytes, values larger than its -I, and what is no item.
 
     Then both sides are compared as by redcouch verify, and the differences named: "missing" is
     what only a memcached has. It was there before, and clients that go back would find it: see

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 
 import pytest
 import redis
@@ -107,6 +108,24 @@ def test_what_no_memcached_can_hold(
     shown = run("export", "--to", memcached.url, "-s", any_redis.url, "--show", 1)
     assert shown.status == 1
     assert "failed 2: no memcached has a key of more than 250 bytes" in shown.out
+
+
+def test_what_would_end_too_late(
+    memcached: Memcached, redcouch: RedCouch, client: redis.Redis, any_redis: RedisServer
+) -> None:
+    """What would end after January 2038 ends then, which is named, and C{--help} says so."""
+    century = 100 * 365 * 86400
+    client.hset("rc:late", mapping={"v": b"late".hex(), "f": 5})
+    client.expire("rc:late", century)
+    said = run("export", "--to", memcached.url, "-s", any_redis.url)
+    assert said.status == 1
+    assert "exported 1, gone 0, failed 0" in said.out
+    assert "no differences" not in said.out
+    assert "  ttl        late  memcached " in said.out
+    assert get(memcached.address, b"late") == (b"late", 5)
+    left = int(ask(memcached.address, b"mg late t\r\n", b"\r\n").split(b"t")[-1])
+    assert abs(time.time() + left - datetime(2038, 1, 19, 3, 14, 7, tzinfo=UTC).timestamp()) < 5
+    assert "after 19 January 2038" in " ".join(run("export", "--help").out.split())
 
 
 def test_hex_in_lines(memcached: Memcached, any_redis: RedisServer, client: redis.Redis) -> None:
