@@ -163,7 +163,7 @@ def command(
             for target in targets:
                 target.ask(lambda node: _refuse_itself(opened, node))
                 target.ask(lambda node: _refuse_origin(opened, node))
-            if flush:
+            if flush and not stop.requested:
                 for target in targets:
                     target.ask(BlockingNode.flush)
             exporter = _Exporter(opened, owners, targets, counts)

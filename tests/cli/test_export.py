@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -232,6 +233,31 @@ def test_ctrl_c(redcouch: RedCouch, memcached: Memcached, any_redis: RedisServer
     assert 0 < ended.json["exported"] < 1000
     assert not ended.json["verify"]["complete"]
     assert run(*export).status == 0
+
+
+def test_ctrl_c_before_it_begins(redcouch: RedCouch, any_redis: RedisServer) -> None:
+    """No memcached is emptied for somebody who wants nothing to be done any more."""
+    fill(redcouch.address, {b"k": Given(b"value")})
+    heard: list[bytes] = []
+    asking: list[subprocess.Popen[bytes]] = []
+
+    def answer(line: bytes) -> bytes:
+        heard.append(line)
+        if line == b"flush_all":
+            return b"OK\r\n"
+        if line == b"stats":
+            if heard.count(line) == 1:  # a second Ctrl-C would end it at once
+                eventually(lambda: asking)
+                asking[0].send_signal(signal.SIGINT)
+            return b"STAT version 1.5.22\r\nSTAT time %d\r\nEND\r\n" % time.time()
+        return b"END\r\n"
+
+    with stand_in(answer) as old:
+        asking.append(start("export", "--to", old, "-s", any_redis.url, "--flush", "--json"))
+        ended = finish(asking[0])
+    assert (ended.status, ended.json["interrupted"], ended.json["exported"]) == (130, True, 0)
+    assert b"stats" in heard
+    assert b"flush_all" not in heard
 
 
 def test_nobody_there(redcouch: RedCouch, any_redis: RedisServer) -> None:
