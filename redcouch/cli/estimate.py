@@ -39,7 +39,7 @@ class Estimate:
     """
     @ivar items: that the memcacheds have and the storage lacks.
     @ivar needed: bytes that they are going to take in Redis.
-    @ivar free: bytes that Redis has left of its maxmemory; C{None} without one.
+    @ivar free: bytes that Redis has room for, by its maxmemory; C{None} without one.
     """
 
     items: int
@@ -92,7 +92,7 @@ def estimate(
             if sizes:
                 items += held * len(sizes) / len(entries)
                 needed += held * sum(sizes) / len(entries)
-    except ResponseError:  # the user may not ask, or nothing can be stored any more
+    except ResponseError:  # the user may not ask
         return None
     return Estimate(round(items), round(needed), free)
 
@@ -126,9 +126,14 @@ def _weigh(storage: Storage, copies: Sequence[tuple[bytes, Copy]]) -> list[int]:
 
 
 def _free(storage: Storage) -> int | None:
-    masters = storage.info("memory")
-    limits = [int(one.get("maxmemory", 0)) for one in masters]
-    return sum(limits) - sum(int(one["used_memory"]) for one in masters) if all(limits) else None
+    """Of a cluster: how much it can take until the first of its masters is full."""
+    masters = zip(storage.info("memory"), storage.shares(), strict=True)
+    left = [
+        (int(one["maxmemory"]) - int(one["used_memory"])) / share
+        for one, share in masters
+        if int(one.get("maxmemory", 0)) and share
+    ]
+    return int(min(left)) if left else None
 
 
 class Evictions:

@@ -28,7 +28,7 @@ from redcouch.cli.estimate import Estimate, Evictions, estimate
 from redcouch.cli.fleet import in_turn, listed
 from redcouch.cli.progress import Advance, Stop, progress
 from redcouch.cli.rate_limit import Pace
-from redcouch.cli.storage import Storage, explain, open_storage
+from redcouch.cli.storage import Storage, explain, is_out_of_memory, open_storage
 from redcouch.errors import ServerError
 from redcouch.memcached_client.address import Address, ring_of
 from redcouch.memcached_client.item_reading import Copy, Fault
@@ -284,6 +284,6 @@ def _why(error: ResponseError) -> str:
     text = explain(error)
     if "WRONGTYPE" in text:
         return "a key of another type is in its place in Redis"
-    if "'maxmemory'" in text:  # redis-py takes the OOM before it away
+    if is_out_of_memory(error):
         return "Redis is out of memory"
     return "Redis said " + text

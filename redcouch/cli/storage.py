@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -96,6 +96,9 @@ _NAMELESS = (
     "a node of the cluster is to be known by its hostname (cluster-preferred-endpoint-type), and "
     "has none: set its cluster-announce-hostname. The service does without, this command does not"
 )
+
+_SET = ("set", "", "")
+"""What C{store.lua} is given behind the item."""
 
 _MOVING = 0.05
 """Seconds between two looks whether slots of a cluster still move."""
@@ -371,39 +374,47 @@ class Storage:
 
     def store(self, copies: Iterable[tuple[bytes, Copy]]) -> list[Any]:
         """What C{store.lua} says of each of these keys, given its item; or the error."""
-        return self._store_at((self.redis_key(key), copy) for key, copy in copies)
-
-    def _store_at(self, copies: Iterable[tuple[bytes, Copy]]) -> list[Any]:
-        calls = [(redis_key, *self.written(copy), "set", "", "") for redis_key, copy in copies]
+        calls = [(self.redis_key(key), *self.written(copy), *_SET) for key, copy in copies]
         return self.run(self._scripts.STORE, calls)
 
     def weigh(self, copies: Sequence[Copy]) -> list[int]:
         """
         Bytes that items take, beside the names of their keys. They are stored under names of
-        RedCouch's own, and removed again.
+        RedCouch's own, and each is removed before the next, since there may be no room for all, and
+        none is to be evicted for them. One that is refused for lack of memory counts as its value.
 
         @raise ResponseError: Redis refuses that.
         """
         own = SYSTEM_PREFIX + b"weighed:" + token_hex(4).encode()
+        script, layout = self._scripts.STORE, self.layout
         names = [own + b":%d" % number for number in range(len(copies))]
-        keys = [self.layout.keys_of_item(name) for name in names]
-        try:
-            for reply in self._store_at(zip(names, copies, strict=True)):
-                check(reply)
-            usages = iter(
-                self.pipeline(
-                    ("MEMORY USAGE", key, "SAMPLES", 0) for several in keys for key in several
-                )
-            )
-            return [
-                sum((check(next(usages)) or 0) - len(key) for key in several) for several in keys
-            ]
-        finally:
-            self.pipeline(("UNLINK", *several) for several in keys)
+        commands: list[Call] = []
+        for name, copy in zip(names, copies, strict=True):
+            keys = layout.keys_of_item(name)
+            given = (*self.written(copy), *_SET)
+            commands.append(_evalsha(script, layout.script_keys(name), given))
+            commands += [("MEMORY USAGE", key, "SAMPLES", 0) for key in keys]
+            commands.append(("UNLINK", *keys))
+        self.client.script_load(script.text)
+        replies = iter(self.pipeline(commands))
+        usages = []
+        for name, copy in zip(names, copies, strict=True):
+            if not (full := is_out_of_memory(stored := next(replies))):
+                check(stored)
+            usage = len(layout.encode(copy.value)) if full else 0
+            for key in layout.keys_of_item(name):
+                usage += max(0, (check(next(replies)) or 0) - len(key))
+            usages.append(usage)
+            check(next(replies))
+        return usages
 
     def info(self, section: str) -> list[dict[str, Any]]:
         """A section of INFO, of every master."""
         return [node.info(section) for node in self._masters()]
+
+    def shares(self) -> list[float]:
+        """Which part of the items each of these masters has; but for hash tags."""
+        return [1.0]
 
     def clock(self, key: bytes) -> float:
         """The time by which what stands at this key is noted, UNIX time in seconds."""
@@ -622,6 +633,11 @@ class ClusterStorage(Storage):
             if one["node_id"] == target and not one["slots"]:
                 self.client.get_node(node_name=name)
 
+    def shares(self) -> list[float]:
+        """As the original."""
+        slots = Counter(nodes[0] for nodes in self.client.nodes_manager.slots_cache.values())
+        return [slots[node] / SLOTS for node in self.client.get_primaries()]
+
     def take_leases(self, keys: Sequence[bytes]) -> list[Any]:
         """As the original."""
         lasts = int(LEASE_SECONDS * 1000)
@@ -799,6 +815,12 @@ def check(reply: Any) -> Any:
     if isinstance(reply, Exception):
         raise reply
     return reply
+
+
+def is_out_of_memory(reply: Any) -> bool:
+    """Whether Redis has refused something for lack of memory."""
+    # redis-py takes the OOM before it away
+    return isinstance(reply, ResponseError) and "'maxmemory'" in str(reply)
 
 
 def explain(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from redcouch.errors import ConfigurationError
 from redcouch.native import AsyncItems, Items
 from tests.cli.filling import Given, fill, fill_many, get
 from tests.cli.running import run
-from tests.support.cluster import Cluster, redis_cluster
+from tests.support.cluster import Cluster, ClusterNode, redis_cluster
 from tests.support.polling import eventually
 from tests.support.requirements import needs
 from tests.support.servers import LOOPBACK, Memcached, RedCouch, free_port
@@ -43,6 +44,39 @@ def test_import_and_verify(
     for key, item in items.items():
         assert get(redcouch.address, key) == (item.value, item.flags)
     assert all(node.ask("DBSIZE") for node in any_redis.masters)
+
+
+@pytest.mark.parametrize("others", [0, 2**28])
+def test_one_master_has_no_room(
+    others: int, any_redis: Cluster, memcached: Memcached, client: redis.RedisCluster
+) -> None:
+    """
+    That the others have is no help: of what hashing spreads evenly, it is to take its part. Where
+    it has some, it is told how much the cluster takes until it is full.
+    """
+    assert client.dbsize() == 0
+    fill(memcached.address, {b"k%d" % n: Given(b"v" * 10_000) for n in range(300)})
+    full, *rest = any_redis.masters
+
+    def limit(node: ClusterNode, room: int) -> None:
+        with node.client() as asked:
+            used = asked.info("memory")["used_memory"]
+            asked.config_set("maxmemory", used + room if room else 0)
+
+    with ExitStack() as stack:
+        for node in any_redis.masters:
+            stack.callback(node.ask, "CONFIG SET", "maxmemory", 0)
+        for node in rest:
+            limit(node, others)
+        for room in (1, 2**19):
+            limit(full, room)
+            said = run("import", memcached.url, "--to", any_redis.url, "--json")
+            assert (said.status, said.json["copied"], said.json["failed"]) == (1, 0, 0)
+            assert "nothing is copied without --force" in said.err
+        assert 2**19 < said.json["estimate"]["free"] < 4 * 2**19
+        limit(full, 2**25)
+        said = run("import", memcached.url, "--to", any_redis.url, "--json")
+        assert (said.status, said.json["copied"]) == (0, 300)
 
 
 def test_slots_that_move(

@@ -727,6 +727,33 @@ def test_no_room(old: str, memcached: Memcached, own_redis: RedisServer) -> None
         assert "Redis is out of memory" in forced.out
 
 
+@pytest.mark.parametrize("room", [0, 2**18])
+@pytest.mark.parametrize("query", ["encoding=hex", "layout=string"])
+def test_no_room_to_measure(
+    room: int, query: str, old: str, memcached: Memcached, own_redis: RedisServer
+) -> None:
+    """Where not even the measured items would fit, it is refused as well."""
+    fill(memcached.address, {b"key:%d" % n: Given(b"v" * 20_000) for n in range(200)})
+    with own_redis.client() as client:
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + room)
+        said = run("import", old, "--to", f"{own_redis.url}?{query}", "--json")
+        assert (said.status, said.json["copied"], said.json["failed"]) == (1, 0, 0)
+        assert "nothing is copied without --force" in said.err
+        assert said.json["estimate"]["needed"] > 200 * 20_000
+
+
+def test_measuring_evicts_nothing(old: str, memcached: Memcached, own_redis: RedisServer) -> None:
+    """What is in Redis stays there, though the measured items together would take its place."""
+    fill(memcached.address, {b"key:%d" % n: Given(b"v" * 20_000) for n in range(200)})
+    with own_redis.client() as client:
+        client.mset({f"native:{n}": b"v" * 10_000 for n in range(30)})
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 2**19)
+        said = run("import", old, "--to", own_redis.url)
+        assert (said.status, "nothing is copied without --force" in said.err) == (1, True)
+        assert len(client.keys("native:*")) == 30
+
+
 def test_evictions(old: str, memcached: Memcached, own_redis: RedisServer) -> None:
     """A Redis that throws away keys meanwhile ends it, and that is said: status 3."""
     fill(memcached.address, {b"key:%d" % n: Given(b"v" * 1000) for n in range(3000)})
@@ -751,7 +778,7 @@ def test_two_that_measure_at_once(any_redis: RedisServer, client: redis.Redis) -
 
         def pipeline(commands: Any) -> Any:
             calls = list(commands)
-            if calls[0][0] == "MEMORY USAGE":
+            if any(name == "MEMORY USAGE" for name, *_ in calls):
                 opened.pipeline = other  # type: ignore[method-assign]
                 assert opened.weigh(items) == once
             return other(calls)
