@@ -7,8 +7,8 @@ import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from secrets import token_hex
 from types import ModuleType
@@ -34,7 +34,7 @@ from redcouch.backends.origin.url import storage_of
 from redcouch.backends.redis import scripts
 from redcouch.backends.redis.cluster.fills import FillRecords
 from redcouch.backends.redis.cluster.slots import SLOTS, slot_of
-from redcouch.backends.redis.cluster.topology import AddressMap
+from redcouch.backends.redis.cluster.topology import AddressMap, show
 from redcouch.backends.redis.fill_leases import FillKeys, is_paused
 from redcouch.backends.redis.layout import (
     SIDE,
@@ -742,8 +742,9 @@ def open_storage(location: RedisLocation) -> Iterator[Storage]:
     @raise ServerError: it cannot be reached, or fails within the block.
     """
     with ExitStack() as leaving:
+        client: Any = None
         try:
-            client: Any = connect(location)
+            client = connect(location)
             leaving.callback(client.close)
             client.ping()
             if why := _why_too_old(client):
@@ -752,7 +753,24 @@ def open_storage(location: RedisLocation) -> Iterator[Storage]:
             if location.master is not None:
                 client.connection_pool.get_master_address()  # it is the same still
         except (RedisError, RedisClusterException) as error:
-            raise ServerError(f"{location.shown}: {why_it_failed(error, location)}") from None
+            why = why_it_failed(error, location)
+            if isinstance(error, redis.TimeoutError) and location.cluster:
+                why = f"{_silent(location, client)}: {why}".removeprefix(": ")
+            raise ServerError(f"{location.shown}: {why}") from None
+
+
+def _silent(location: RedisLocation, cluster: RedisCluster | None) -> str:
+    """Which nodes of a cluster do not answer: redis-py's errors do not tell."""
+    known = set() if cluster is None else {(one.host, one.port) for one in cluster.get_primaries()}
+    soon = replace(location, cluster=False, timeout=location.timeout / PATIENCE)
+    silent = []
+    for address in sorted({*location.addresses, *known}):
+        with suppress(RedisError), closing(connect(replace(soon, addresses=(address,)))) as asked:
+            try:
+                asked.ping()
+            except redis.TimeoutError:
+                silent.append(show(address))
+    return ", ".join(silent)
 
 
 def why_it_failed(error: Exception, location: RedisLocation) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,7 +27,7 @@ from tests.cli.running import run
 from tests.support.cluster import Cluster, ClusterNode, redis_cluster
 from tests.support.polling import eventually
 from tests.support.requirements import needs
-from tests.support.servers import LOOPBACK, Memcached, RedCouch, free_port
+from tests.support.servers import LOOPBACK, Memcached, RedCouch, free_port, hold
 from tests.support.wire import ask
 
 pytestmark = pytest.mark.over("cluster")
@@ -441,6 +443,20 @@ def test_a_cluster_that_is_not_there() -> None:
     assert said.status == 3
     assert said.err.startswith("redcouch: redis+cluster://127.0.0.1:")
     assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_master_that_hangs(place: int, any_redis: Cluster) -> None:
+    """It is said which one: the operator is to find it."""
+    held = any_redis.masters[place]
+    with any_redis.node_timeout(600_000):
+        hold(held.pid)
+        try:
+            said = run("ls", "-s", f"{any_redis.url}?timeout=0.2")
+        finally:
+            os.kill(held.pid, signal.SIGCONT)
+    _, _, why = said.err.partition("?timeout=0.2: ")
+    assert (said.status, f"{LOOPBACK}:{held.port}" in why) == (3, True)
 
 
 @needs("redis 7.0")
