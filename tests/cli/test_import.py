@@ -294,7 +294,7 @@ def test_a_redis_that_is_full(memcached: Memcached, old: str) -> None:
     """Each item that does not fit is counted, with the reason; what is there stays."""
     fill(memcached.address, {b"k%d" % place: Given(b"x" * 500_000) for place in range(20)})
     with servers.redis_server("--maxmemory", "6mb") as target:
-        said = run("import", old, "--to", target.url, "--json")
+        said = run("import", old, "--to", target.url, "--force", "--json")
     assert said.status == 1
     assert said.json["copied"] + said.json["failed"] == 20
     assert said.json["copied"] > 0
