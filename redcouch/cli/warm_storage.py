@@ -14,7 +14,8 @@ import click
 from redis.exceptions import ResponseError
 
 from redcouch.backends.fill_leases import MOST_DENIED
-from redcouch.backends.origin.backend import AROUND_FLUSH, origin_digest
+from redcouch.backends.origin.backend import origin_digest
+from redcouch.backends.origin.replicate import AROUND_FLUSH
 from redcouch.backends.origin.stages import ATTENTIVE, DEFAULT, HELD, SENSELESS, Stage
 from redcouch.backends.origin.url import SCHEME, OriginLocation
 from redcouch.backends.origin.url import read_location as read_origin

@@ -42,8 +42,6 @@ from redcouch.backends.fill_leases import (
     EndChanges,
     FillState,
     NoteLack,
-    PauseFills,
-    RevokeAllLeases,
     RevokeLeases,
     TakeLease,
 )
@@ -56,6 +54,7 @@ from redcouch.backends.origin.replicate import (
     effect_of,
     missed,
     not_removed,
+    notes_of_flush,
     replicated_changes,
 )
 from redcouch.backends.origin.rollback import LACKING
@@ -64,7 +63,6 @@ from redcouch.backends.origin.url import OriginLocation
 from redcouch.backends.wrapper import BackendWrapper
 from redcouch.commands import Command, Delete, Discard, Effect, Get, Inspect, MetaGet
 from redcouch.errors import BackendError, ConfigurationError
-from redcouch.expiry import flush_deadline
 from redcouch.interfaces import Answer, BackendContext, Health, IFillableBackend, IStorageBackend
 from redcouch.memcached_client import protocol as wire
 from redcouch.memcached_client.pool import OriginPool
@@ -74,9 +72,6 @@ from redcouch.process.clock import cancel
 from redcouch.results import ErrorKind, Failed, Listed, Outcome, Result
 from redcouch.urls import redact
 from redcouch.value_lines import Lines
-
-AROUND_FLUSH = (1.0, 5.0)
-"""Seconds before and after a delayed flush in which the two sides may not be equally empty."""
 
 _REMOVALS = 3
 """How often an item is removed once more before it is denied."""
@@ -142,7 +137,7 @@ class OriginBackend(BackendWrapper):
         self._reactor = context.reactor
         self._fetcher = Fetcher(self._ask, old, progress.fetched, self._end)
         self._origin_first = OriginFirst(
-            self._ask, old, self._fetcher, self._time_budget, progress.found
+            self._ask, old, self._fetcher, self._time_budget, progress.found, context.now
         )
         self._repairer = Repairer(self._ask, old, self._is_settled, context.now)
         self._stages = StageFollower(
@@ -593,13 +588,7 @@ class OriginBackend(BackendWrapper):
         done = all(reply is not None and reply.code == b"OK" for reply in answers)
         if not done:
             await self._deny_all("a flush_all did not reach it")
-        due = flush_deadline(command.exptime, self._now())
-        if due is None:
-            notes = [RevokeAllLeases(), PauseFills(0.0, 0.0), command]
-        else:
-            before, after = AROUND_FLUSH
-            notes = [PauseFills(due - before, due + after)]
-        for noted in await self._ask(notes):
+        for noted in await self._ask(notes_of_flush(command, self._now())):
             _taken(noted)
         return result
 

@@ -27,13 +27,12 @@ from twisted.internet.defer import Deferred
 from redcouch.backends.fill_leases import (
     Fill,
     NoteLack,
-    PauseFills,
-    RevokeAllLeases,
     RevokeLeases,
     TakeLease,
 )
 from redcouch.backends.origin.fetch import Execute, Fetcher
 from redcouch.backends.origin.relay import KINDS, SILENT, request_for, result_of
+from redcouch.backends.origin.replicate import notes_of_flush
 from redcouch.commands import (
     Command,
     Delete,
@@ -68,6 +67,7 @@ class OriginFirst:
     @ivar _make_budget: gives what one request may wait for the old side.
     @ivar _found: told how many keys were read that the storage had as well, and how many
         neither side had.
+    @ivar _now: gives the UNIX time in seconds.
     """
 
     _ask: Execute
@@ -75,6 +75,7 @@ class OriginFirst:
     _fetch: Fetcher
     _make_budget: Callable[[], TimeBudget]
     _found: Callable[[int, int], None]
+    _now: Callable[[], float]
 
     async def perform(self, commands: Sequence[Command]) -> list[Result]:
         """See L{IStorageBackend.execute<redcouch.interfaces.IStorageBackend.execute>}."""
@@ -256,8 +257,9 @@ class OriginFirst:
         if result is not Outcome.OK:
             return result
         answers = await self._old.tell_all(wire.flush(command.exptime), time_budget)
-        (result,) = await self._ask([command])
-        await self._ask([RevokeAllLeases(), PauseFills(0.0, 0.0)])
+        for noted in await self._ask(notes_of_flush(command, self._now())):
+            if isinstance(noted, Failed):
+                return noted
         if not all(reply is not None and reply.code == b"OK" for reply in answers):
             return SILENT
         return result

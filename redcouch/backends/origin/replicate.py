@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from redcouch.backends.fill_leases import PauseFills, RevokeAllLeases
 from redcouch.commands import (
     Arithmetic,
     Command,
     Effect,
+    Flush,
     GetAndTouch,
     Invalidate,
     MetaGet,
@@ -22,11 +24,14 @@ from redcouch.commands import (
     StoreMode,
     Touch,
 )
-from redcouch.expiry import seconds_left
+from redcouch.expiry import flush_deadline, seconds_left
 from redcouch.memcached_client import protocol as wire
 from redcouch.memcached_client.protocol import Reply
 from redcouch.results import Failed, MetaItem, Number, Outcome, Result, Stored, Touched, says_away
 from redcouch.value_lines import Lines
+
+AROUND_FLUSH = (1.0, 5.0)
+"""Seconds before and after a delayed flush in which the two sides may not be equally empty."""
 
 
 def effect_of(command: Command, now: float) -> Effect:
@@ -46,6 +51,18 @@ def missed(command: Command, result: Result) -> Iterator[bytes]:
         yield from (key for key, found in pairs if found is None)
     elif result in (None, Outcome.NOT_FOUND, Outcome.NOT_STORED):
         yield from command.keys
+
+
+def notes_of_flush(flush: Flush, now: float) -> list[Command]:
+    """
+    What the storage is asked once the old side has been told of a flush as well: to flush what was
+    fetched between the two, or to fetch nothing around the time at which it is due.
+    """
+    due = flush_deadline(flush.exptime, now)
+    if due is None:
+        return [RevokeAllLeases(), PauseFills(0.0, 0.0), flush]
+    before, after = AROUND_FLUSH
+    return [PauseFills(due - before, due + after)]
 
 
 _NOT_REMOVED = (Outcome.EXISTS, Outcome.NOT_STORED, Outcome.NON_NUMERIC)

@@ -428,3 +428,20 @@ def test_removed_twice() -> None:
     """What one command has removed, a delete behind it in the same batch does not find."""
     for first in (store(b"x", exptime=-1), Touch(K, -1), DELETE):
         assert cold(1)().ask(0, first, DELETE)[1] is Outcome.NOT_FOUND
+
+
+@pytest.mark.parametrize("stage", [Stage.ORIGIN_FIRST, Stage.REDIS_FIRST])
+def test_around_a_delayed_flush(stage: Stage) -> None:
+    """While one side may be empty and the other not yet, nothing is fetched, whoever was right."""
+    world = cold(1)()
+    worker: Any = world.workers[0]
+    worker._stages.stage = stage
+    assert world.ask(0, Flush(100)) == [Outcome.OK]  # which is due after 99 s, as in memcached
+    worker._stages.stage = Stage.REDIS_FIRST
+    world.shelf.items[K] = b"1"
+    world.clock.advance(98)
+    assert world.ask(0, GET) == [[None]]
+    world.clock.advance(5.9)
+    assert world.ask(0, GET) == [[None]]
+    world.clock.advance(0.1)
+    assert seen(world) == b"1"
