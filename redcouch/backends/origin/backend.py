@@ -52,6 +52,7 @@ from redcouch.backends.origin.repair import Repairer
 from redcouch.backends.origin.replicate import (
     ReplicatedChange,
     effect_of,
+    lasts,
     missed,
     not_removed,
     notes_of_flush,
@@ -464,20 +465,22 @@ class OriginBackend(BackendWrapper):
 
     async def _changed_since(self, told: Sequence[ReplicatedChange]) -> set[bytes]:
         """The keys whose item in the storage is no longer what these changes have made."""
-        tokens: dict[bytes, int] = {}
-        for change in told:
-            if change.token is not None and (change.key in tokens or not change.sure):
-                tokens[change.key] = change.token
-        if not tokens:
+        tokens = {change.key: change.token for change in told if change.token is not None}
+        expiries = {change.key: change.exptime for change in told if change.exptime is not None}
+        keys = [*{**tokens, **expiries}]
+        if not keys:
             return set()
         try:
-            listed = await self._ask([*map(Inspect, tokens)])
+            listed = await self._ask([*map(Inspect, keys)])
         except BackendError:
-            return set(tokens)
+            return set(keys)
+        now = self._now()
         return {
             key
-            for (key, token), item in zip(tokens.items(), listed, strict=True)
-            if not (isinstance(item, Listed) and item.cas == token)
+            for key, item in zip(keys, listed, strict=True)
+            if not isinstance(item, Listed)
+            or item.cas != tokens.get(key, item.cas)
+            or not lasts(item.ttl, expiries.get(key), now)
         }
 
     # -- removing ----------------------------------------------------------------------------

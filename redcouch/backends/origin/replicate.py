@@ -24,7 +24,7 @@ from redcouch.commands import (
     StoreMode,
     Touch,
 )
-from redcouch.expiry import flush_deadline, seconds_left
+from redcouch.expiry import MAX_RELATIVE, flush_deadline, seconds_left
 from redcouch.memcached_client import protocol as wire
 from redcouch.memcached_client.protocol import Reply
 from redcouch.results import Failed, MetaItem, Number, Outcome, Result, Stored, Touched, says_away
@@ -32,6 +32,12 @@ from redcouch.value_lines import Lines
 
 AROUND_FLUSH = (1.0, 5.0)
 """Seconds before and after a delayed flush in which the two sides may not be equally empty."""
+
+_SAME, _SAME_BY_CLOCKS = 2.0, 3600.0
+"""
+Seconds by which times to live may differ that are the same; the second where they were given as
+UNIX times, which each side reads by its own clock.
+"""
 
 
 def effect_of(command: Command, now: float) -> Effect:
@@ -90,18 +96,26 @@ class ReplicatedChange:
         that there is no item on the old one.
     @ivar token: the CAS token that the item has here if nobody has changed it
         since; C{None} where the change gives it no new one.
-    @ivar sure: where the answer agrees, nobody has changed it between.
+    @ivar exptime: the same of its expiry.
     """
 
     key: bytes
     request: bytes
     agrees: Callable[[Reply], bool]
     token: int | None = None
-    sure: bool = False
+    exptime: int | None = None
 
     def lacks(self, reply: Reply) -> bool:
         """Whether the answer shows that the old side does not have what is to be changed."""
         return reply.code in _LACKING and self.agrees is not _is_gone
+
+
+def lasts(ttl: int | None, exptime: int | None, now: float) -> bool:
+    """Whether an item with these seconds to live has this expiry; C{None} for any."""
+    left = None if exptime is None else seconds_left(exptime, now)
+    if exptime is None or ttl is None or left is None:
+        return exptime is None or ttl is left
+    return abs(left - ttl) <= (_SAME if exptime <= MAX_RELATIVE else _SAME_BY_CLOCKS)
 
 
 def replicated_changes(
@@ -134,9 +148,13 @@ def _changes(
         case Arithmetic(), Number():
             yield from _change_of_arithmetic(command, result, named)
         case (Touch(exptime=exptime), Touched()) | (GetAndTouch(exptime=exptime), tuple()):
-            yield ReplicatedChange(key, wire.touch(named, exptime), _is_touched)
+            yield _touch(key, named, exptime)
         case MetaGet(touch=int() as exptime), MetaItem():
-            yield ReplicatedChange(key, wire.touch(named, exptime), _is_touched)
+            yield _touch(key, named, exptime)
+
+
+def _touch(key: bytes, named: bytes, exptime: int) -> ReplicatedChange:
+    return ReplicatedChange(key, wire.touch(named, exptime), _is_touched, exptime=exptime)
 
 
 def _changes_of_store(command: Store, stored: Stored, named: bytes) -> Iterator[ReplicatedChange]:
@@ -155,7 +173,7 @@ def _changes_of_store(command: Store, stored: Stored, named: bytes) -> Iterator[
         )
         return
     request = wire.store(named, command.value, command.flags, command.exptime)
-    yield ReplicatedChange(key, request, _is_stored, stored.cas)
+    yield ReplicatedChange(key, request, _is_stored, stored.cas, command.exptime)
 
 
 def _change_of_arithmetic(
@@ -164,7 +182,7 @@ def _change_of_arithmetic(
     text = b"%d" % number.value
     if number.created:
         request = wire.store(named, text, 0, command.exptime)
-        yield ReplicatedChange(command.key, request, _is_stored, number.cas)
+        yield ReplicatedChange(command.key, request, _is_stored, number.cas, command.exptime)
         return
     request = wire.count(named, command.delta, command.decrement)
     yield ReplicatedChange(
@@ -172,10 +190,9 @@ def _change_of_arithmetic(
         request,
         lambda reply: reply.code == b"NF" or reply.value == text,
         number.cas,
-        sure=True,
     )
     if command.touch is not None:  # by itself: ma, where it makes a new item, forgets it
-        yield ReplicatedChange(command.key, wire.touch(named, command.touch), _is_touched)
+        yield _touch(command.key, named, command.touch)
 
 
 def _never(reply: Reply) -> bool:

@@ -23,15 +23,19 @@ from redcouch.commands import (
     Delete,
     Flush,
     Get,
+    GetAndTouch,
+    Inspect,
     Invalidate,
+    MetaGet,
     Store,
     StoreMode,
     Touch,
 )
+from redcouch.expiry import seconds_left
 from redcouch.memcached_client.pool import OriginPool
 from redcouch.results import Listed, Number, Outcome, Result, Stored
 from tests.backends.origin.cluster_world import BlockingRedis, SharedCluster
-from tests.backends.origin.world import SharedMemory, World, every_schedule
+from tests.backends.origin.world import START, SharedMemory, World, every_schedule
 from tests.support import servers
 
 K = b"k"
@@ -118,6 +122,7 @@ def test_a_set_is_the_last_word() -> None:
     [
         [store(b"one"), store(b"two")],
         [store(b"7"), INCR],
+        [store(b"1"), INCR],
         [store(b"one"), store(b"+", StoreMode.APPEND)],
         [store(b"one", StoreMode.ADD), store(b"two")],
         [store(b"+", StoreMode.APPEND), INCR],
@@ -140,6 +145,35 @@ def test_both_sides_end_alike(commands: Sequence[Command]) -> None:
         return world
 
     assert every_schedule(make, batches, check) > 1
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        [store(b"x", exptime=100), Touch(K, 1000)],
+        [store(b"x"), GetAndTouch([K], 2_000_000_000)],
+        [Touch(K, 100), Touch(K, 0)],
+        [Arithmetic(K, 1, touch=100), MetaGet(K, touch=1000)],
+        [INCR, Touch(K, 100)],
+    ],
+    ids=repr,
+)
+def test_both_sides_end_at_the_same_time(commands: Sequence[Command]) -> None:
+    """Two workers of which one gives an item another time to live: no other one is left there."""
+
+    def make() -> World:
+        world = cold(2)()
+        world.ask(0, GET)
+        return world
+
+    def check(world: World, results: list[list[Result]]) -> None:
+        (listed,) = world.ask(0, Inspect(K))
+        assert isinstance(listed, Listed)
+        if K in world.shelf.items:
+            exptime = world.shelf.expiries.get(K, 0)
+            assert seconds_left(exptime, START) == listed.ttl
+
+    assert every_schedule(make, list(enumerate(commands)), check) > 1
 
 
 @pytest.mark.parametrize(

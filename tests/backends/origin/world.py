@@ -42,10 +42,20 @@ Choice = tuple[Queue, str]
 
 
 class Shelf:
-    """A memcached's items, and its replies to L{redcouch.memcached_client.protocol}."""
+    """
+    A memcached's items, and its replies to L{redcouch.memcached_client.protocol}.
+
+    @ivar expiries: their exptimes, as far as they have any.
+    """
 
     def __init__(self) -> None:
         self.items: dict[bytes, bytes] = {}
+        self.expiries: dict[bytes, int] = {}
+
+    def _note_expiry(self, key: bytes, words: set[bytes]) -> None:
+        for word in words:
+            if word.startswith(b"T"):
+                self.expiries[key] = int(word[1:])
 
     def answer(self, request: bytes) -> list[Reply]:
         """The replies to some requests."""
@@ -65,9 +75,11 @@ class Shelf:
             return Reply(b"OK")
         there = items.get(key)
         if verb == b"md":
+            self.expiries.pop(key, None)
             return Reply(b"NF" if items.pop(key, None) is None else b"HD")
         if verb == b"ms" and b"MA" not in words:
             items[key] = value
+            self._note_expiry(key, words)
             return Reply(b"HD")
         if there is None:
             return Reply({b"mg": b"EN", b"ma": b"NF", b"ms": b"NS"}[verb])
@@ -79,8 +91,9 @@ class Shelf:
                 return Reply(b"CLIENT_ERROR")
             items[key] = b"%d" % (int(there) + 1)
             return Reply(b"VA", [], items[key])
+        self._note_expiry(key, words)
         if b"v" in words:
-            return Reply(b"VA", [b"f0", b"t-1"], there)
+            return Reply(b"VA", [b"f0", b"t%d" % (self.expiries.get(key) or -1)], there)
         return Reply(b"HD", [b"s%d" % len(there)])
 
 
