@@ -159,8 +159,8 @@ def _touch(key: bytes, named: bytes, exptime: int) -> ReplicatedChange:
 
 def _changes_of_store(command: Store, stored: Stored, named: bytes) -> Iterator[ReplicatedChange]:
     key, mode = command.key, command.mode
-    if command.invalidate:  # it may be marked stale
-        yield ReplicatedChange(key, wire.delete(named), _is_gone)
+    if command.invalidate:  # it may be marked stale, or be one to be put there again
+        yield ReplicatedChange(key, wire.delete(named), _never)
         return
     if command.appends:
         request = wire.concatenate(named, command.value, mode is StoreMode.PREPEND)

@@ -479,3 +479,16 @@ def test_around_a_delayed_flush(stage: Stage) -> None:
     assert world.ask(0, GET) == [[None]]
     world.clock.advance(0.1)
     assert seen(world) == b"1"
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_stored_with_any_older_token(stale: bool) -> None:
+    """The old side gets what C{ms} with C{I} has stored, unless that has marked it stale."""
+    world = World(1)
+    tokens = [world.ask(0, store(b"1"))[0] for _ in range(2)]
+    token: Any = tokens[0 if stale else 1]
+    newest = replace(store(b"2"), compare=token.cas, invalidate=True)
+    assert isinstance(world.ask(0, newest)[0], Stored)
+    world.repair()
+    assert world.items.count_denied() == 0
+    assert world.shelf.items == ({} if stale else {K: b"2"})
