@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 
 from redcouch.backends.redis.cluster import router as router_module
 from redcouch.backends.redis.cluster.slots import slot_of
@@ -19,7 +18,7 @@ from redcouch.commands import Get, Store, StoreMode
 from redcouch.results import ErrorKind, Item, Result, Stored
 from tests.backends.redis.case import RedisCase
 from tests.backends.redis.fake import FakeRedisFactory, nothing
-from tests.support.polling import eventually_in_reactor
+from tests.support.polling import PATIENCE, eventually_in_reactor
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.everywhere
@@ -123,17 +122,17 @@ class OneNodeTests(RedisCase):
         """Who waits already goes on, though somebody has waited in vain by then."""
         storage: Any = self.storage
         router = storage.router
-        self.patch(router, "_location", replace(router._location, timeout=1.0))
         self.script |= {b"a": [DOWN] * 1000, b"b": [DOWN] * 1000}
-        first = Deferred.fromCoroutine(self.sets(b"a"))
-        await deferLater(reactor, 0.6, lambda: None)
-        second = Deferred.fromCoroutine(self.sets(b"b", key=b"other"))
-        self.assert_failed((await first)[0], ErrorKind.UNAVAILABLE)
+        self.patch(router_module, "_VAIN", 1000.0)
+        self.patch(router, "_location", replace(router._location, timeout=PATIENCE))
+        patient = Deferred.fromCoroutine(self.sets(b"b", key=b"other"))
+        await eventually_in_reactor(lambda: self.seen.count(b"b") > 1)
+        self.patch(router, "_location", replace(router._location, timeout=0.1))
+        self.assert_failed((await self.sets(b"a"))[0], ErrorKind.UNAVAILABLE)
         asked = self.seen.count(b"b")
-        await deferLater(reactor, 0.3, lambda: None)
-        self.assertGreater(self.seen.count(b"b"), asked + 1)
+        await eventually_in_reactor(lambda: patient.called or self.seen.count(b"b") > asked)
         self.script[b"b"] = [b":2\r\n"]
-        self.assertEqual(await second, [Stored(2)])
+        self.assertEqual(await patient, [Stored(2)])
 
     async def test_lost_connection(self) -> None:
         """What may have been done is not sent again."""
