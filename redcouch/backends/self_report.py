@@ -66,10 +66,10 @@ class SelfReport(BackendWrapper):
         return health
 
     def statistics(self) -> Deferred[Mapping[str, int]]:
-        return self._ask_soon("statistics", super().statistics, _numbers)
+        return self._ask("statistics", super().statistics, _numbers, soon=True)
 
     def describe(self) -> Deferred[Mapping[str, Any]]:
-        return self._ask_soon("describe", super().describe)
+        return self._ask("describe", super().describe, soon=True)
 
     def probe_writes(self) -> Deferred[None]:
         return self._ask("probe_writes", super().probe_writes)
@@ -78,15 +78,18 @@ class SelfReport(BackendWrapper):
         return self._ask("keep_traffic", lambda: super(SelfReport, self).keep_traffic(seen, now))
 
     def traffic(self) -> Deferred[Usage]:
-        return self._ask_soon("traffic", super().traffic)
+        return self._ask("traffic", super().traffic, soon=True)
 
-    def _ask_soon(
+    def _ask(
         self,
         name: str,
         question: Callable[[], Deferred[T]],
         read: Callable[[T], T] = lambda told: told,
+        soon: bool = False,
     ) -> Deferred[T]:
-        return Deferred.fromCoroutine(self._told_soon(name, question, read))
+        """@param soon: somebody waits for the answer, and goes on without it after a time."""
+        tell = self._told_soon if soon else self._told
+        return Deferred.fromCoroutine(tell(name, question, read))
 
     async def _told_soon(
         self, name: str, question: Callable[[], Deferred[T]], read: Callable[[T], T]
@@ -94,7 +97,8 @@ class SelfReport(BackendWrapper):
         """A question that is late is left to itself, and not asked again before it is answered."""
         answers: list[T] = []
         if name not in self._late:
-            asked = self._ask(name, question, read).addCallback(answers.append)
+            asked = Deferred.fromCoroutine(self._told(name, question, read))
+            asked.addCallback(answers.append)
             if await for_at_most(ANSWERING, asked, self._reactor):
                 return answers[0]
             if name not in self._late:
@@ -106,14 +110,6 @@ class SelfReport(BackendWrapper):
                 )
             asked.addBoth(lambda _: self._late.discard(name))
         raise BackendError(ErrorKind.UNAVAILABLE, f"the storage does not answer {name}()")
-
-    def _ask(
-        self,
-        name: str,
-        question: Callable[[], Deferred[T]],
-        read: Callable[[T], T] = lambda told: told,
-    ) -> Deferred[T]:
-        return Deferred.fromCoroutine(self._told(name, question, read))
 
     async def _told(
         self, name: str, question: Callable[[], Deferred[T]], read: Callable[[T], T]
