@@ -762,10 +762,10 @@ def open_storage(location: RedisLocation) -> Iterator[Storage]:
 def _silent(location: RedisLocation, cluster: RedisCluster | None) -> str:
     """Which nodes of a cluster do not answer: redis-py's errors do not tell."""
     known = set() if cluster is None else {(one.host, one.port) for one in cluster.get_primaries()}
-    soon = replace(location, cluster=False, timeout=location.timeout / PATIENCE)
+    single = replace(location, cluster=False, timeout=location.timeout / PATIENCE)
     silent = []
     for address in sorted({*location.addresses, *known}):
-        with suppress(RedisError), closing(connect(replace(soon, addresses=(address,)))) as asked:
+        with suppress(RedisError), closing(connect(replace(single, addresses=(address,)))) as asked:
             try:
                 asked.ping()
             except redis.TimeoutError:

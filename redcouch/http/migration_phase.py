@@ -66,8 +66,8 @@ class Phase:
 def phase(signs: Signs) -> Phase:
     """The phase that the signs speak for, and what comes next."""
     found = _phase(signs)
-    well = signs.reachable and not signs.trouble and signs.in_redis
-    return replace(found, command=_next_command(found.number, signs) if well else "")
+    usable = signs.reachable and not signs.trouble and signs.in_redis
+    return replace(found, command=_next_command(found.number, signs) if usable else "")
 
 
 def _next_command(number: int, signs: Signs) -> str:

@@ -102,8 +102,7 @@ class Table:
 
     def close(self) -> None:
         """Nothing is known any more; that is no news of a change."""
-        self._counts["cache_invalidations"] -= len(self._lines)
-        self.clear()
+        self._empty()
         self._room.leave(self)
 
     # -- reading -----------------------------------------------------------------------------
@@ -257,9 +256,12 @@ class Table:
 
     def clear(self) -> None:
         """All items have changed, or may have."""
+        self._counts["cache_invalidations"] += len(self._lines)
+        self._empty()
+
+    def _empty(self) -> None:
         self._last += 1
         self._all_changed = self._last
-        self._counts["cache_invalidations"] += len(self._lines)
         self._lines.clear()
         self._ends.clear()
         self._tokens.clear()
