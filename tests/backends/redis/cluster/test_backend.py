@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ _PAGE = Path(__file__).parents[4] / "docs/cluster.md"
 
 
 @pytest.mark.everywhere
+def _are(things: list[Any], number: int) -> bool:
+    """Whether there are so many by now."""
+    return len(things) == number
+
+
 class ClusterTests(ClusterCase):
     """Redis 7.0; the class below runs the same tests."""
 
@@ -316,10 +322,10 @@ class ChangingClusterTests(ClusterCase):
         cluster = self.start_cluster(replicas=False)
         client = cluster.client()
         self.addCleanup(client.close)
-        bridge = redis_storage.RedisStorage(cluster.url, client)
+        bridge: Any = redis_storage.RedisStorage(cluster.url, client)
         await bridge.storage.start()
         self.addCleanup(bridge.storage.stop)
-        admin: Any = bridge.storage._admin  # type: ignore[attr-defined]
+        admin = bridge.storage._admin
         unlink_all = admin._unlink_all
         failures = []
 
@@ -349,7 +355,7 @@ class ChangingClusterTests(ClusterCase):
         await bridge.storage.execute(stores)
         for number in range(2, 5):
             bridge.clock.advance(11)
-            await eventually_in_reactor(lambda number=number: len(failures) == number)  # type: ignore[misc]
+            await eventually_in_reactor(partial(_are, failures, number))
             self.assertEqual(await there(), keys)
         refusing.ask("ACL SETUSER default +unlink")
         await bridge.elapse(11)
