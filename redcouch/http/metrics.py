@@ -30,7 +30,11 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: Which counter says how often a command ended how. A C{cas} is a set with a token.
 _COMMANDS = {
     "get": {"hit": "get_hits", "miss": "get_misses", "error": "get_errors"},
-    "set": {"error": "set_errors", "too_large": "store_too_large"},
+    "set": {
+        "not_stored": "set_not_stored",
+        "error": "set_errors",
+        "too_large": "store_too_large",
+    },
     "cas": {"stored": "cas_hits", "exists": "cas_badval", "miss": "cas_misses"},
     "delete": {"hit": "delete_hits", "miss": "delete_misses", "error": "delete_errors"},
     "incr": {"hit": "incr_hits", "miss": "incr_misses", "error": "incr_errors"},
@@ -42,10 +46,8 @@ _COMMANDS = {
 
 def outcomes(counters: Counters) -> Iterator[tuple[str, str, int]]:
     """Each command, how it may end, and how often it did."""
-    stored = max(0, counters.total_items - counters.cas_hits)
     tokens = counters.cas_hits + counters.cas_badval + counters.cas_misses
-    yield "set", "stored", stored
-    yield "set", "not_stored", max(0, counters.cmd_set - tokens - stored)
+    yield "set", "stored", counters.cmd_set - tokens - counters.set_not_stored
     for command, names in _COMMANDS.items():
         for outcome, name in names.items():
             yield command, outcome, getattr(counters, name)

@@ -62,7 +62,10 @@ class Counters:
     idle_kicks: int = 0
     storage_errors: int = 0
 
-    #: The same, by what had been asked for.
+    #: Without a token, such as an C{add} of a key that is there. memcached does not count it.
+    set_not_stored: int = 0
+
+    #: Of the errors, by what had been asked for.
     get_errors: int = 0
     set_errors: int = 0
     delete_errors: int = 0
@@ -128,6 +131,8 @@ def _count_store(counters: Counters, command: Store, result: Result) -> None:
             counters.cas_badval += 1
         else:
             counters.cas_misses += 1
+    elif not stored:
+        counters.set_not_stored += 1
 
 
 def _count_arithmetic(counters: Counters, command: Arithmetic, result: Result) -> None:

@@ -67,7 +67,7 @@ COUNTED: list[tuple[Command, Result, dict[str, int]]] = [
         {"cmd_touch": 3, "touch_hits": 1, "touch_misses": 2},
     ),
     (Store(SET, b"a", b""), Stored(1), {"cmd_set": 1, "total_items": 1}),
-    (Store(APPEND, b"a", b""), Outcome.NOT_STORED, {"cmd_set": 1}),
+    (Store(APPEND, b"a", b""), Outcome.NOT_STORED, {"cmd_set": 1, "set_not_stored": 1}),
     (
         Store(SET, b"a", b"", compare=5),
         Stored(1),
@@ -75,7 +75,11 @@ COUNTED: list[tuple[Command, Result, dict[str, int]]] = [
     ),
     (Store(SET, b"a", b"", compare=5), Outcome.EXISTS, {"cmd_set": 1, "cas_badval": 1}),
     (Store(REPLACE, b"a", b"", compare=5), Outcome.NOT_FOUND, {"cmd_set": 1, "cas_misses": 1}),
-    (Store(APPEND, b"a", b"", compare=5), Outcome.EXISTS, {"cmd_set": 1}),
+    (
+        Store(APPEND, b"a", b"", compare=5),
+        Outcome.EXISTS,
+        {"cmd_set": 1, "set_not_stored": 1},
+    ),
     (Store(SET, b"a", b""), FULL, {"storage_errors": 1, "store_no_memory": 1, "set_errors": 1}),
     (Discard(b"a"), AWAY, {"storage_errors": 1, "set_errors": 1}),
     (Delete(b"a"), AWAY, {"storage_errors": 1, "delete_errors": 1}),
