@@ -203,12 +203,12 @@ class Authenticator:
 
     async def _check(self, user: bytes, password: bytes, client: str) -> bool:
         began = self._reactor.seconds()
-        self.counters.auth_cmds += 1
         expected = self.users.get(user, _NOBODY)
         mark = self._mark(user, password, expected)
         proven = self._known(user, mark)
         if proven is None:
             proven = await self._find_out(user, password, expected, mark, client)
+        self.counters.auth_cmds += 1  # not before: while it is checked it is no success either
         if not proven:
             self.counters.auth_errors += 1
             self._note_failure(client)

@@ -320,6 +320,14 @@ def test_equal_work(
     assert costs == [b"04"], "and the same one again costs none"
 
 
+def test_what_is_being_checked_is_not_counted(guard: Guard, held: Held) -> None:
+    """An attempt counts once it has succeeded or failed: the successes never go back."""
+    guard.ask(b"bert", b"wrong")
+    assert (guard.counters.auth_cmds, guard.counters.auth_errors) == (0, 0)
+    held.work()
+    assert (guard.counters.auth_cmds, guard.counters.auth_errors) == (1, 1)
+
+
 def test_equal_time(guard: Guard, held: Held) -> None:
     """The answer comes a whole number of delays after the question, however long it took."""
     answers = guard.ask(b"bert", b"wrong")
