@@ -14,6 +14,7 @@ import json
 import math
 import os
 import signal
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -113,9 +114,20 @@ class _SharedFile(LogFile):
         fcntl.fcntl(self._file, fcntl.F_SETFL, os.O_APPEND)
 
     def rotate(self) -> None:
-        """As twistd does; and go on in a new one where it has been moved away, as by logrotate."""
-        super().rotate()
-        if not os.path.exists(self.path) and os.access(self.directory, os.W_OK):
+        """
+        As twistd does; but where it has been moved away, as by logrotate, go on in a new one, or in
+        the one that has been made in its place.
+        """
+        try:
+            there = os.stat(self.path)
+        except OSError:
+            if os.access(self.directory, os.W_OK):
+                self.reopen()
+            return
+        if os.path.samestat(there, os.fstat(self._file.fileno())):
+            super().rotate()
+        elif os.access(self.path, os.W_OK):
+            self.defaultMode = stat.S_IMODE(there.st_mode)  # as who has made it wants it
             self.reopen()
 
 

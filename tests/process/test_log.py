@@ -15,7 +15,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from redcouch.options import Options
-from redcouch.process.log import as_json, log_observer
+from redcouch.process.log import _SharedFile, as_json, log_observer
 from tests.support import servers
 from tests.support.polling import eventually
 from tests.support.servers import LOOPBACK, TWISTD, RedisServer
@@ -166,6 +166,34 @@ def test_a_service(workers: str, any_redis: RedisServer) -> None:
     numbers = [1, 2] if workers == "2" else [None]
     assert sorted(said.get("worker") for said in connected) == numbers
     assert not [said for said in lines if "get" in said["message"]]
+
+
+def test_another_file_in_its_place(tmp_path: Path) -> None:
+    """
+    Where what moves it has made the next one, as logrotate with C{create}, it goes on in that one,
+    and in no other; and where nothing has, it moves the file itself.
+    """
+    path = tmp_path / "log"
+    path.write_text("")
+    log = _SharedFile.fromFullPath(str(path))
+    log.write("old\n")
+    path.rename(tmp_path / "log.1")
+    path.write_text("")
+    path.chmod(0o640)
+    log.rotate()
+    log.write("new\n")
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+        "log": "new\n",
+        "log.1": "old\n",
+    }
+    assert path.stat().st_mode & 0o777 == 0o640
+    log.rotate()
+    log.close()
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+        "log": "",
+        "log.1": "new\n",
+        "log.2": "old\n",
+    }
 
 
 def test_a_file(tmp_path: Path) -> None:
