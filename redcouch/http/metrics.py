@@ -53,24 +53,26 @@ def outcomes(counters: Counters) -> Iterator[tuple[str, str, int]]:
             yield command, outcome, getattr(counters, name)
 
 
-def exposition(view: View, limit: int) -> bytes:
+def exposition(view: View, limit: int, draining: bool = False) -> bytes:
     """
     The text of one scrape.
 
     @param limit: of connections.
+    @param draining: the service lets its last clients finish.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(_Collected(view, limit))
+    registry.register(_Collected(view, limit, draining))
     return generate_latest(registry)
 
 
 class _Collected(Collector):
     """Gives what has been seen already."""
 
-    def __init__(self, view: View, limit: int) -> None:
+    def __init__(self, view: View, limit: int, draining: bool) -> None:
         self._view = view
         self._limit = limit
+        self._draining = draining
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -81,7 +83,7 @@ class _Collected(Collector):
         yield _one(
             "redcouch_ready",
             "1 if clients can be served, 0 if not.",
-            int(not self._view.trouble),
+            int(not (self._draining or self._view.trouble)),
         )
         yield self._commands()
         yield from self._times()

@@ -62,7 +62,8 @@ class Pages:
         return pages
 
     async def _metrics(self, request: Request) -> HttpAnswer:
-        text = exposition(await self._collector.view(), self._options["max-connections"])
+        view = await self._collector.view()
+        text = exposition(view, self._options["max-connections"], self.draining)
         return HttpAnswer(200, text, CONTENT_TYPE)
 
     async def _alive(self, request: Request) -> HttpAnswer:

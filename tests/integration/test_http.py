@@ -493,6 +493,7 @@ def test_draining(workers: str, any_redis: RedisServer) -> None:
             eventually(lambda: fetch(server, "/readyz").body == "draining\n")
             assert fetch(server, "/readyz").status == 503
             assert fetch(server, "/api/status").json()["reason"] == "draining"
+            assert metrics(server)["redcouch_ready"] == 0
         eventually(lambda: "Server Shut Down." in server.log)
 
 
