@@ -179,7 +179,7 @@ class _Collected(Collector):
             return
         yield _one(
             "redcouch_inventory_since_timestamp_seconds",
-            "UNIX time from which on it has been noted who speaks memcached.",
+            "UNIX time from which on it has been noted, without a gap, who speaks memcached.",
             traffic["since"],
         )
         last = GaugeMetricFamily(
@@ -204,7 +204,7 @@ class _Collected(Collector):
 _WORKERS = {
     "worker_up": "1 if it answers.",
     "worker_restarts": "Times that it was started again.",
-    "storage_up": "1 if the worker reaches the storage.",
+    "storage_up": "1 if the worker reaches the storage and can serve from it.",
     "worker_connections": "Clients connected to it.",
     "in_flight": "Clients whose requests are being answered.",
     "worker_cpu_seconds": "CPU time, user and system.",
