@@ -84,3 +84,13 @@ def test_no_socket_passed(tmp_path: Path, workers: str) -> None:
         assert status == 1
         (line,) = (line for line in said.splitlines() if "redcouch: --port" in line)
         assert "the service manager has passed no such socket" in line
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sockets_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str) -> None:
+    """Those of one socket unit: clients of all but the last would wait for ever for an answer."""
+    monkeypatch.setenv("LISTEN_FDNAMES", "redcouch:redcouch")
+    server = servers.RedCouch(tmp_path, "redis://127.0.0.1:1", ["--workers", workers], ready=False)
+    status, said = server.run("--port", "systemd:domain=INET:name=redcouch")
+    assert status == 1
+    assert "the service manager has passed 2 sockets of this name" in said

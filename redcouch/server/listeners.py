@@ -351,6 +351,7 @@ def server_endpoint(
         if is_managed(description):
             return reactor
     elif is_managed(description):
+        _refuse_shared_name(description)
         reactor = ManagersSocket(reactor)
     if shared:
         port, interface = _read_tcp(description)
@@ -427,6 +428,17 @@ def make_renewable(endpoint: Any, description: str, reload: Reload) -> None:
 
     tls = endpoint._sslContextFactory = RenewableTLS(f"certificates of {description}", read)
     reload.add(f"The certificates of {description}", tls.reload)
+
+
+def _refuse_shared_name(description: str) -> None:
+    """Twisted takes the last of a name: whoever connects to the others would wait for ever."""
+    name = description.partition(":name=")[2].partition(":")[0]
+    shared = os.environ.get("LISTEN_FDNAMES", "").split(":").count(name)
+    if shared > 1:
+        raise ConfigurationError(
+            f"the service manager has passed {shared} sockets of this name: give each a --port of "
+            "its own, with index=0, index=1 and so on in place of name="
+        )
 
 
 def _read_tcp(description: str) -> tuple[int, str]:
