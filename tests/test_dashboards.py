@@ -103,6 +103,15 @@ def test_dashboard() -> None:
     assert len({panel["id"] for panel in panels()}) == len(panels())
 
 
+def test_which_instance() -> None:
+    """A line that is not of all instances together says of which one it is."""
+    for panel in panels():
+        if panel["type"] == "timeseries":
+            for target in panel["targets"]:
+                together = re.search(r"\b(sum|max|min)\b", target["expr"])
+                assert together or "{{instance}}" in target["legendFormat"], target["expr"]
+
+
 def test_dashboard_shows_everything() -> None:
     """No metric of ours is left out."""
     asked = " ".join(target["expr"] for panel in panels() for target in panel["targets"])
