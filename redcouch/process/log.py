@@ -100,6 +100,8 @@ class OwnLog(MultiService):
     def setServiceParent(self, parent: Any) -> None:
         if not (self._options.get("syslog") or self._options.get("logger")):
             parent.setComponent(ILogObserver, log_observer(self._options, self._form))
+        if not signal.getsignal(signal.SIGUSR1):  # which would end a service that has no file
+            signal.signal(signal.SIGUSR1, lambda number, frame: None)
         super().setServiceParent(parent)
 
 

@@ -168,6 +168,13 @@ def test_a_service(workers: str, any_redis: RedisServer) -> None:
     assert not [said for said in lines if "get" in said["message"]]
 
 
+def test_no_file_to_move(any_redis: RedisServer) -> None:
+    """SIGUSR1 ends no service that logs elsewhere."""
+    with servers.redcouch(any_redis.url) as server:
+        os.kill(server.pid, signal.SIGUSR1)
+        assert ask(server.address, b"mn\r\n", b"\r\n") == b"MN\r\n"
+
+
 def test_another_file_in_its_place(tmp_path: Path) -> None:
     """
     Where what moves it has made the next one, as logrotate with C{create}, it goes on in that one,
