@@ -15,6 +15,7 @@ from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
+    InfoMetricFamily,
     Metric,
 )
 from prometheus_client.registry import Collector
@@ -79,8 +80,10 @@ class _Collected(Collector):
 
     def collect(self) -> Iterator[Metric]:
         counters = self._view.snapshot.counters
-        yield _one("redcouch_build_info", "The version, as a label.", 1, version=__version__)
-        yield _one(
+        yield InfoMetricFamily(
+            "redcouch_build", "The version, as a label.", {"version": __version__}
+        )
+        yield GaugeMetricFamily(
             "redcouch_ready",
             "1 if clients can be served, 0 if not.",
             int(not (self._draining or self._view.trouble)),
@@ -116,26 +119,30 @@ class _Collected(Collector):
             "From when the storage is asked until it answers, once for each read from it.",
             snapshot.round_trips,
         )
-        yield _count(
+        yield CounterMetricFamily(
             "redcouch_storage_reconnections",
             "Connections to the storage that were made again.",
             snapshot.reconnections,
         )
 
     def _connections(self, counters: Counters) -> Iterator[Metric]:
-        yield _one("redcouch_connections", "Clients connected.", counters.curr_connections)
-        yield _one("redcouch_connections_limit", "Clients that may be.", self._limit)
-        yield _count("redcouch_connections_accepted", "Clients let in.", counters.total_connections)
-        yield _count(
+        yield GaugeMetricFamily(
+            "redcouch_connections", "Clients connected.", counters.curr_connections
+        )
+        yield GaugeMetricFamily("redcouch_connections_limit", "Clients that may be.", self._limit)
+        yield CounterMetricFamily(
+            "redcouch_connections_accepted", "Clients let in.", counters.total_connections
+        )
+        yield CounterMetricFamily(
             "redcouch_connections_rejected",
             "Clients refused because there were too many.",
             counters.rejected_connections,
         )
-        yield _count(
+        yield CounterMetricFamily(
             "redcouch_connections_idle_closed", "Clients closed as silent.", counters.idle_kicks
         )
-        yield _count("redcouch_received_bytes", "From clients.", counters.bytes_read)
-        yield _count("redcouch_sent_bytes", "To clients.", counters.bytes_written)
+        yield CounterMetricFamily("redcouch_received_bytes", "From clients.", counters.bytes_read)
+        yield CounterMetricFamily("redcouch_sent_bytes", "To clients.", counters.bytes_written)
         family = CounterMetricFamily(
             "redcouch_authentications", "Attempts of clients to authenticate.", labels=("outcome",)
         )
@@ -165,11 +172,11 @@ class _Collected(Collector):
         """Nothing where it cannot be asked: a zero would look like an empty Redis."""
         for there, (name, documentation) in STORAGE.items():
             if there in self._view.statistics:
-                make = _count if there in _COUNTED else _one
+                make = CounterMetricFamily if there in _COUNTED else GaugeMetricFamily
                 yield make(f"redcouch_{name}", documentation, self._view.statistics[there])
         for there, documentation in (WARM | CLUSTER | CACHE).items():
             if there in self._view.snapshot.storage:
-                make = _one if there == "cache_bytes" else _count
+                make = GaugeMetricFamily if there == "cache_bytes" else CounterMetricFamily
                 yield make(f"redcouch_{there}", documentation, self._view.snapshot.storage[there])
 
     def _traffic(self) -> Iterator[Metric]:
@@ -177,7 +184,7 @@ class _Collected(Collector):
         traffic = self._view.traffic
         if traffic.get("since") is None:
             return
-        yield _one(
+        yield GaugeMetricFamily(
             "redcouch_inventory_since_timestamp_seconds",
             "UNIX time from which on it has been noted, without a gap, who speaks memcached.",
             traffic["since"],
@@ -260,16 +267,6 @@ CACHE = {
     "cache_invalidations": "Items dropped from memory because they had changed.",
     "cache_bytes": "Bytes that the items in the processes' own memory take.",
 }
-
-
-def _one(name: str, documentation: str, value: float, **labels: str) -> Metric:
-    family = GaugeMetricFamily(name, documentation, labels=tuple(labels))
-    family.add_metric(tuple(labels.values()), value)
-    return family
-
-
-def _count(name: str, documentation: str, value: float) -> Metric:
-    return CounterMetricFamily(name, documentation, value=value)
 
 
 def _of_workers(name: str) -> CounterMetricFamily | GaugeMetricFamily:
