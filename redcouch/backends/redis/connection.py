@@ -29,9 +29,8 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import LoopingCall
-from twisted.logger import ILogObserver, LogEvent, Logger
+from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from redcouch.backends.redis.endpoints import endpoint, explain, why_unreadable
 from redcouch.backends.redis.layout import CAS_COUNTER
@@ -55,15 +54,10 @@ Replies = Sequence[Any] | BackendError
 """What a caller is given: its replies in order, or why there are none."""
 
 
-@implementer(ILogObserver)
-def _nobody(event: LogEvent) -> None:
-    """Reads no log."""
-
-
 class _QuietClientService(ClientService):
     """Keeps to itself that it tries again: the operator is told once, by L{RedisConnection}."""
 
-    _log = Logger(observer=_nobody)
+    _log = Logger(observer=LogPublisher())
 
 
 txredisapi.ClientService = _QuietClientService
