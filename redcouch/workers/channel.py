@@ -97,16 +97,13 @@ class Channel(Int32StringReceiver):
         """The answer. Fails with L{Unanswered} where none comes in time."""
         self._questions += 1
         number = self._questions
-        answer: Deferred[Any] = Deferred()
+
+        def forget(_: Deferred[Any]) -> None:
+            del self._asked[number]
+
+        answer: Deferred[Any] = Deferred(forget)
+        answer.addTimeout(seconds, self._clock, lambda *_: Failure(Unanswered("too late")))
         self._asked[number] = answer
-        timer = self._clock.callLater(seconds, self._settle, number, Unanswered("too late"))
-
-        def settled(result: Any) -> Any:
-            if timer.active():
-                timer.cancel()
-            return result
-
-        answer.addBoth(settled)
         self._send([ASK, number, name, argument])
         return answer
 
