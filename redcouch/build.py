@@ -18,6 +18,7 @@ from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from redcouch import __version__
 from redcouch.backends.miss_on_outage import MissesOnOutage
@@ -43,7 +44,7 @@ from redcouch.server.connection import ConnectionFactory, CountAll, only_ours
 from redcouch.server.discovery import Discovery
 from redcouch.server.passwords import Authenticator
 from redcouch.server.session import Shared
-from redcouch.server.tls import Contents, ServerTLS, over_tls
+from redcouch.server.tls import Contents, ServerTLS
 from redcouch.telemetry.counters import CountedUp, Counters
 from redcouch.telemetry.latency import Meter
 from redcouch.telemetry.prefixes import PrefixCounts
@@ -216,8 +217,10 @@ def _with_tls(options: Mapping[str, Any], tls: ServerTLS, listen: Listen) -> Lis
     """The same, with TLS on ports that are numbers."""
     numbered = _numbered_endpoints(options)
 
-    def listen_with_tls(endpoint: str, factory: ConnectionFactory) -> IService:
-        return listen(endpoint, over_tls(tls, factory) if endpoint in numbered else factory)
+    def listen_with_tls(endpoint: str, factory: Any) -> IService:
+        if endpoint in numbered:
+            factory = TLSMemoryBIOFactory(tls, False, factory)
+        return listen(endpoint, factory)
 
     return listen_with_tls
 

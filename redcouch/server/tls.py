@@ -25,7 +25,7 @@ from OpenSSL.SSL import (
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet import ssl
 from twisted.internet.interfaces import IHalfCloseableProtocol, IOpenSSLServerConnectionCreator
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.components import registerAdapter
 from zope.interface import implementer
 
@@ -210,11 +210,6 @@ def make_options(contents: Contents, paths: Mapping[str, Path]) -> ssl.Certifica
     # attention to that; Twisted would close the connection.
     context.set_alpn_select_callback(lambda connection, offered: NO_OVERLAPPING_PROTOCOLS)
     return options
-
-
-def over_tls(tls: RenewableTLS, factory: Any) -> Any:
-    """The factory, for clients that speak TLS."""
-    return TLSMemoryBIOFactory(tls, False, factory)
 
 
 def _read(option: str, path: Path) -> bytes:
