@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -55,9 +55,6 @@ from redcouch.telemetry.usage_recorder import UsageRecorder
 from redcouch.telemetry.write_probe import WriteProbe
 from redcouch.urls import redact
 from redcouch.workers.supervisor import Supervisor, listening_port
-
-Layer = Callable[[IStorageBackend], IStorageBackend]
-"""Puts itself around what is there already."""
 
 Listen = Callable[[str, ConnectionFactory], IService]
 """Makes a service that listens where an endpoint string says."""
@@ -311,16 +308,16 @@ def _make_storage(url: str, on_outage: str, context: BackendContext) -> Storage:
     is read from old memcacheds is kept by the storage, and a miss takes the place of an
     outage only after those have been asked.
     """
-    layers: list[Layer] = []
     around: Callable[[str], str] = str
     if url.lower().startswith(SCHEME):
         location = read_location(url)
-        url, around = location.storage, location.around
-        layers.append(partial(warm, location=location, context=context))
+        around = location.around
+        innermost = make_backend(location.storage, context)
+        outermost: IStorageBackend = warm(innermost, location, context)
+    else:
+        innermost = outermost = make_backend(url, context)
     if on_outage == "miss":
-        layers.append(MissesOnOutage)
-    innermost = make_backend(url, context)
-    outermost = reduce(lambda inner, layer: layer(inner), layers, innermost)
+        outermost = MissesOnOutage(outermost)
     return Storage(innermost, outermost, around)
 
 
