@@ -101,6 +101,7 @@ class TextAuth(TextDialect):
 
 _LIST_MECHANISMS, _AUTH, _STEP = 0x20, 0x21, 0x22
 _NOOP, _VERSION, _QUIT, _QUIT_QUIETLY = 0x0A, 0x0B, 0x07, 0x17
+_BEFORE = {_LIST_MECHANISMS, _AUTH, _STEP, _NOOP, _VERSION, _QUIT, _QUIT_QUIETLY}
 
 
 def _say_binary(frame: Frame, proven: bool) -> bytes:
@@ -121,10 +122,6 @@ class BinaryAuth(BinaryDialect):
             _AUTH: Opcode(self._read_plain, value=True),
             _STEP: Opcode(self._refuse_sasl, value=True),  # PLAIN has one step, and AUTH was it
         }
-        self._before = {
-            opcode: self._opcodes[opcode]
-            for opcode in (_LIST_MECHANISMS, _AUTH, _STEP, _NOOP, _VERSION, _QUIT, _QUIT_QUIETLY)
-        }
 
     def authenticated(self, proven: bool) -> tuple[Dialect, bytes]:
         """Let the client in, or hear its next attempt."""
@@ -133,7 +130,7 @@ class BinaryAuth(BinaryDialect):
         return self, b""
 
     def _read_body(self, frame: Frame, requests: list[Request]) -> None:
-        if self._open or frame.opcode in self._before:
+        if self._open or frame.opcode in _BEFORE:
             super()._read_body(frame, requests)
         else:
             requests.append(refuse(frame))
