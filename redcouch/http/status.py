@@ -66,8 +66,9 @@ def status(
     """The whole status, fit for JSON."""
     snapshot = view.snapshot
     counters = snapshot.counters
-    if (others := natives(view)) is not None:
-        history.natives = others  # which counts while it cannot be asked
+    natives = view.facts.get("natives")
+    if isinstance(natives, int):
+        history.natives = natives  # which counts while the storage cannot be asked
     signs = _signs(view, history, options, now)
     return {
         "version": __version__,
@@ -127,12 +128,6 @@ def with_names(told: dict[str, Any], names: ClientNames) -> dict[str, Any]:
     for row in told["clients"]:  # as tcp:192.0.2.1:40000, or with an IPv6 address in brackets
         row["called"] = names.of(row["address"].partition(":")[2].rpartition(":")[0].strip("[]"))
     return told
-
-
-def natives(view: View) -> int | None:
-    """Native clients that are connected to the storage; C{None} where it does not tell."""
-    connected = view.facts.get("natives")
-    return connected if isinstance(connected, int) else None
 
 
 def _read_through(view: View) -> dict[str, Any] | None:
