@@ -126,10 +126,8 @@ class PerCommandBackend:
         return Deferred.fromCoroutine(self._execute(commands))
 
     async def _execute(self, commands: Sequence[Command]) -> list[Result]:
-        return [await self._perform(command) for command in commands]
-
-    async def _perform(self, command: Command) -> Result:
-        return await _result(self.methods[command.__class__], self, command)
+        methods = self.methods
+        return [await _result(methods[one.__class__], self, one) for one in commands]
 
     async def _get_each(self, keys: Sequence[bytes]) -> Result:
         return [await _result(self.get, key) for key in keys]
