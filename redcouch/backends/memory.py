@@ -192,9 +192,7 @@ class MemoryBackend(PerCommandBackend):
             ttl = self._ttl(entry)
             if command.touch is not None:
                 entry.deadline = deadline(command.touch, self._now())
-        if command.ttl:
-            return Number(number, entry.cas, ttl, created)
-        return Number(number, entry.cas, created=created)
+        return Number(number, entry.cas, ttl if command.ttl else None, created)
 
     def _set_number(self, entry: _Entry, number: int, new_cas: int | None) -> None:
         value = (b"%d" % number).ljust(len(entry.value))
