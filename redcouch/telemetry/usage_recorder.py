@@ -21,7 +21,6 @@ from twisted.logger import Logger
 
 from redcouch.commands import verb
 from redcouch.errors import BackendError
-from redcouch.interfaces import IStorageBackend, ITrafficBackend
 from redcouch.telemetry.usage import SEPARATOR, UsageSample, UsageSamples, name_application
 
 _LOOK = 0.5
@@ -35,16 +34,16 @@ _MOST_KEYS = 100
 
 class UsageRecorder:
     """
-    Keeps the inventory of one process's clients. A connection has C{spoke} (set
-    when it is heard from), C{host}, C{dialect_name} and a C{session}, which has
-    C{user} and C{take_command}.
+    Keeps the inventory of one process's clients, in a storage that keeps traffic. A
+    connection has C{spoke} (set when it is heard from), C{host}, C{dialect_name} and a
+    C{session}, which has C{user} and C{take_command}.
     """
 
     _log = Logger()
 
-    def __init__(self, backend: IStorageBackend, separator: bytes, now: Any, reactor: Any) -> None:
+    def __init__(self, backend: Any, separator: bytes, now: Any, reactor: Any) -> None:
         """@param separator: where the prefix of a key ends."""
-        self._backend: Any = backend if ITrafficBackend.providedBy(backend) else None
+        self._backend = backend
         self._separator = separator
         self._now = now
         self._notes = UsageSamples()
@@ -56,9 +55,8 @@ class UsageRecorder:
 
     def start(self, connections: Iterable[Any]) -> None:
         """Begin to look at these; the collection may change meanwhile."""
-        if self._backend is not None:
-            self._connections = connections
-            self._loop.start(_LOOK)
+        self._connections = connections
+        self._loop.start(_LOOK)
 
     def stop(self) -> Deferred[None]:
         """Look no more; fires when everything is written down."""
