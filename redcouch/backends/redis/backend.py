@@ -31,9 +31,8 @@ class RedisBackend(BaseBackend):
     def __init__(self, link: RedisConnection, codec: ScriptCodec, context: BackendContext) -> None:
         exchange = Exchange(link, codec.scripts)
         admin = RedisAdmin(exchange, codec, context)
-        super().__init__(link, codec.packers, exchange, admin, codec.advertised_key)
+        super().__init__(link, codec, exchange, admin)
         self._link = link
-        self._codec = codec
         self._recovery = Recovery(exchange, codec)
 
     def perform(self, commands: Sequence[Command], answer: Answer) -> None:

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from redcouch.backends.redis.discovery_store import list_version
-from redcouch.backends.redis.replies import Pack
+from redcouch.backends.redis.script_codec import ScriptCodec
 from redcouch.backends.redis.usage_store import Asks, UsageStore
 from redcouch.commands import Command, Dump, Flush
 from redcouch.errors import BackendError
@@ -87,25 +87,21 @@ class BaseBackend:
     """
     See the module.
 
-    A subclass performs what C{packers} packs in L{perform}, and leaves other batches
+    A subclass performs what the codec packs in L{perform}, and leaves other batches
     to L{_perform_in_parts}.
     """
 
     def __init__(
         self,
         connection: Connects,
-        packers: Mapping[type[Command], Pack],
+        codec: ScriptCodec,
         exchange: Asks,
         admin: Administers,
-        advertised_key: bytes,
     ) -> None:
-        """
-        @param connection: the backend's own: it starts and stops it.
-        @param advertised_key: where lists of nodes are kept.
-        """
+        """@param connection: the backend's own: it starts and stops it."""
+        self._codec = codec
+        self._packers = codec.packers
         self._exchange = exchange
-        self._advertised_key = advertised_key
-        self._packers = packers
         self._admin = admin
         self._connection = connection
         self._usage = UsageStore(exchange)
@@ -147,7 +143,7 @@ class BaseBackend:
 
     def list_version(self, nodes: bytes, now: int) -> Deferred[int]:
         """See L{IDiscoveryBackend<redcouch.interfaces.IDiscoveryBackend>}."""
-        told = list_version(self._exchange, self._advertised_key, nodes, now)
+        told = list_version(self._exchange, self._codec.advertised_key, nodes, now)
         return Deferred.fromCoroutine(told)
 
     def execute(self, commands: Sequence[Command]) -> Deferred[list[Result]]:

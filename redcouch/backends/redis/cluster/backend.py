@@ -40,10 +40,9 @@ class ClusterBackend(BaseBackend):
     def __init__(self, router: Router, codec: ScriptCodec, context: BackendContext) -> None:
         exchange = SlotExchange(router)
         admin = ClusterAdmin(router, exchange, codec, context)
-        super().__init__(router, codec.packers, exchange, admin, codec.advertised_key)
+        super().__init__(router, codec, exchange, admin)
         self.router = router
         self._table = router.table
-        self._codec = codec
         self._slots = ItemSlots(codec.layout.prefix)
         records = FillRecords(exchange.ask_all, codec.layout)
         self._fills = ClusterFills(self.execute, records, admin.drop_all_leases, context.now)
