@@ -131,8 +131,21 @@ def error(frame: Frame, status: Status) -> bytes:
     return answer(frame, status, value=_TEXTS[status])
 
 
-def _failure(frame: Frame, failed: Failed) -> bytes:
-    """A backend's failure. It never looks like a hit, a miss or a success."""
+_OUTCOME_STATUS = {
+    Outcome.NOT_STORED: Status.NOT_STORED,
+    Outcome.EXISTS: Status.EXISTS,
+    Outcome.NOT_FOUND: Status.NOT_FOUND,
+    Outcome.NON_NUMERIC: Status.NON_NUMERIC,
+}
+
+
+def _failure(frame: Frame, failed: Failed | Outcome) -> bytes:
+    """
+    Why something was not done. A backend's failure never looks like a hit, a miss or a
+    success.
+    """
+    if isinstance(failed, Outcome):
+        return error(frame, _OUTCOME_STATUS[failed])
     if failed.kind is ErrorKind.OUT_OF_MEMORY:
         return error(frame, Status.OUT_OF_MEMORY)
     away = failed.kind is ErrorKind.UNAVAILABLE
@@ -162,13 +175,6 @@ def _say_item(frame: Frame, quiet: bool, with_key: bool, result: Result) -> byte
     return answer(frame, 0, _EXPTIME.pack(flags), frame.key if with_key else b"", value, cas)
 
 
-_OUTCOME_STATUS = {
-    Outcome.NOT_STORED: Status.NOT_STORED,
-    Outcome.EXISTS: Status.EXISTS,
-    Outcome.NOT_FOUND: Status.NOT_FOUND,
-    Outcome.NON_NUMERIC: Status.NON_NUMERIC,
-}
-
 #: What memcached says of an add and a replace that stored nothing.
 _NOT_STORED_STATUS = {StoreMode.ADD: Status.EXISTS, StoreMode.REPLACE: Status.NOT_FOUND}
 
@@ -176,36 +182,28 @@ _NOT_STORED_STATUS = {StoreMode.ADD: Status.EXISTS, StoreMode.REPLACE: Status.NO
 def _say_stored(frame: Frame, quiet: bool, mode: StoreMode, result: Result) -> bytes:
     if result.__class__ is Stored:
         return b"" if quiet else answer(frame, cas=result.cas)
-    if result.__class__ is Failed:
-        return _failure(frame, result)
     if result is Outcome.NOT_STORED and mode in _NOT_STORED_STATUS:
         return error(frame, _NOT_STORED_STATUS[mode])
-    return error(frame, _OUTCOME_STATUS[result])
+    return _failure(frame, result)
 
 
 def _say_number(frame: Frame, quiet: bool, result: Result) -> bytes:
     if result.__class__ is Number:
         return b"" if quiet else answer(frame, value=_NUMBER.pack(result.value), cas=result.cas)
-    if result.__class__ is Failed:
-        return _failure(frame, result)
-    return error(frame, _OUTCOME_STATUS[result])
+    return _failure(frame, result)
 
 
 def _say_touched(frame: Frame, result: Result) -> bytes:
     if result.__class__ is Touched:
         return answer(frame, extras=_EXPTIME.pack(result.flags), cas=result.cas)
-    if result.__class__ is Failed:
-        return _failure(frame, result)
-    return error(frame, _OUTCOME_STATUS[result])
+    return _failure(frame, result)
 
 
 def _say_done(frame: Frame, quiet: bool, result: Result) -> bytes:
     """Success with nothing to add: delete, flush."""
     if result is Outcome.OK or result is Outcome.DELETED:
         return b"" if quiet else answer(frame)
-    if result.__class__ is Failed:
-        return _failure(frame, result)
-    return error(frame, _OUTCOME_STATUS[result])
+    return _failure(frame, result)
 
 
 def _say_version(frame: Frame, result: bytes) -> bytes:
