@@ -38,11 +38,6 @@ def md5_word(key: bytes) -> int:
     return int.from_bytes(digest[:4], "little")
 
 
-def crc32(key: bytes) -> int:
-    """The CRC-32 of zlib."""
-    return zlib.crc32(key)
-
-
 def crc15(key: bytes) -> int:
     """Fifteen bits of a CRC-32: what most clients call crc."""
     return zlib.crc32(key) >> 16 & 0x7FFF
@@ -219,7 +214,7 @@ TWEMPROXY: Mapping[str, KeyHash] = {
     "one_at_a_time": one_at_a_time,
     "crc16": crc16,
     "crc32": crc15,
-    "crc32a": crc32,
+    "crc32a": zlib.crc32,
     **_COMMON,
 }
 

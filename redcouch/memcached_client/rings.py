@@ -18,6 +18,7 @@ from hashlib import md5, new, sha1
 from math import floor
 from typing import TypeAlias
 from urllib.parse import unquote, unquote_to_bytes
+from zlib import crc32
 
 import mmh3
 
@@ -294,7 +295,7 @@ _SPELLINGS: Mapping[str, Callable[[bytes], str]] = {"text": _as_text, "bytes": r
 """A key of type bytes is hashed by pymemcache and bmemcached as Python prints it."""
 
 
-_PYTHON_MEMCACHED: Mapping[str, KeyHash] = {"crc15": key_hashes.crc15, "crc32": key_hashes.crc32}
+_PYTHON_MEMCACHED: Mapping[str, KeyHash] = {"crc15": key_hashes.crc15, "crc32": crc32}
 
 
 def _bmemcached(nodes: Nodes, options: Mapping[str, str]) -> Owner:
@@ -327,7 +328,7 @@ def _dalli(nodes: Nodes, options: Mapping[str, str]) -> Owner:
     )
     values = [value for value, _ in points]
     owners = [index for _, index in points]
-    return lambda key: owners[bisect_right(values, key_hashes.crc32(key)) - 1]
+    return lambda key: owners[bisect_right(values, crc32(key)) - 1]
 
 
 def _hashring(nodes: Nodes, options: Mapping[str, str]) -> Owner:
@@ -473,7 +474,7 @@ _SCHEMES: Mapping[str, Mapping[str, _Kind]] = {
         "": _Kind(_modula(_PYTHON_MEMCACHED, "crc15"), True, {"hash": _PYTHON_MEMCACHED})
     },
     "bmemcached": {"": _Kind(_bmemcached, choices=_KEYS)},
-    "gomemcache": {"": _Kind(lambda nodes, _: _buckets(nodes, key_hashes.crc32), True)},
+    "gomemcache": {"": _Kind(lambda nodes, _: _buckets(nodes, crc32), True)},
     "dalli": {"": _Kind(_dalli, True)},
     "spymemcached": {
         "ketama": _Kind(_spymemcached_ketama, True, _JAVA),
