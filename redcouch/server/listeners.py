@@ -211,8 +211,8 @@ class SharedPortEndpoint:
 
 class ListeningReactor:
     """
-    Stands for the reactor where an endpoint is going to listen, and the socket is open already.
-    A subclass says what becomes of that.
+    Stands for the reactor where an endpoint is going to listen, and the socket is open already:
+    how it was to be opened makes no difference. A subclass says what becomes of that.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -233,29 +233,13 @@ class ListeningReactor:
         """As an endpoint does it; for one that cannot be read again in another process."""
         return succeed(self.accept(factory))
 
-    def listenTCP(
-        self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
-    ) -> Any:
+    def listenTCP(self, port: int, factory: IProtocolFactory, **_: Any) -> Any:
         return self.accept(factory)
 
-    def listenUNIX(
-        self,
-        address: str,
-        factory: IProtocolFactory,
-        backlog: int = 50,
-        mode: int = 0o666,
-        wantPID: bool = False,
-    ) -> Any:
+    def listenUNIX(self, path: str, factory: IProtocolFactory, backlog: int, **_: Any) -> Any:
         return self.accept(factory, backlog)
 
-    def listenSSL(
-        self,
-        port: int,
-        factory: IProtocolFactory,
-        contextFactory: Any,
-        backlog: int = 50,
-        interface: str = "",
-    ) -> Any:
+    def listenSSL(self, port: int, factory: IProtocolFactory, contextFactory: Any, **_: Any) -> Any:
         return self.accept(TLSMemoryBIOFactory(contextFactory, False, factory))
 
 
