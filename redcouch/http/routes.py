@@ -51,7 +51,7 @@ class Pages:
         """Every page."""
         pages: dict[bytes, PageFunction] = {
             b"/metrics": self._metrics,
-            b"/healthz": self._alive,
+            b"/healthz": _constant(b"alive\n"),
             b"/readyz": self._ready,
             b"/api/status": self._status,
             b"/api/history": self._since,
@@ -65,9 +65,6 @@ class Pages:
         view = await self._collector.view()
         text = exposition(view, self._options["max-connections"], self.draining)
         return HttpAnswer(200, text, CONTENT_TYPE)
-
-    async def _alive(self, request: Request) -> HttpAnswer:
-        return HttpAnswer(200, b"alive\n")
 
     async def _ready(self, request: Request) -> HttpAnswer:
         trouble = "draining" if self.draining else await self._collector.trouble()
@@ -95,8 +92,8 @@ def _json(content: Any) -> HttpAnswer:
     return HttpAnswer(200, json.dumps(content).encode(), _JSON)
 
 
-def _constant(content: bytes, kind: str) -> PageFunction:
+def _constant(content: bytes, *kind: str) -> PageFunction:
     async def page(request: Request) -> HttpAnswer:
-        return HttpAnswer(200, content, kind)
+        return HttpAnswer(200, content, *kind)
 
     return page
