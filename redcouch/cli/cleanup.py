@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 import click
 
@@ -122,7 +121,7 @@ class _Removal:
     def count(self, storage: Storage, stop: Stop) -> None:
         """See how many there are."""
         with progress("counting") as advance:
-            for keys in self._keys(storage):
+            for keys in batches(self._keys(storage), BATCH):
                 if stop.requested:
                     return
                 self.found += len(keys)
@@ -131,13 +130,13 @@ class _Removal:
     def run(self, storage: Storage, pace: Pace) -> None:
         """Remove them, until it is to stop."""
         with progress("removing", self.found) as advance:
-            for keys in pace.portions(chain.from_iterable(self._keys(storage)), BATCH):
+            for keys in pace.portions(self._keys(storage), BATCH):
                 self.removed += storage.unlink(keys)
                 advance(len(keys))
 
-    def _keys(self, storage: Storage) -> Iterator[list[bytes]]:
-        """Whole keys in Redis, in batches."""
+    def _keys(self, storage: Storage) -> Iterator[bytes]:
+        """Whole keys in Redis."""
         yield from storage.scan_own()
         if self.system:
             found = storage.scan_keys(SYSTEM_PREFIX + b"*")
-            yield from batches((key for key in found if not key.startswith(SIDE)), BATCH)
+            yield from (key for key in found if not key.startswith(SIDE))

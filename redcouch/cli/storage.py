@@ -303,9 +303,9 @@ class Storage:
         keys = (key[prefix:] for key in self.scan_keys(match, self._type))
         return batches(keys, BATCH)
 
-    def scan_own(self) -> Iterator[list[bytes]]:
-        """Whole keys in Redis, in batches: of all that the bridge has put there for its items."""
-        return batches(self.scan_keys(self.layout.pattern), BATCH)
+    def scan_own(self) -> Iterator[bytes]:
+        """Whole keys in Redis, of all that the bridge has put there for its items."""
+        return self.scan_keys(self.layout.pattern)
 
     def scan_keys(self, match: bytes, kind: str | None = None) -> Iterator[bytes]:
         """
@@ -681,9 +681,9 @@ class StringStorage(Storage):
             if mine := [key for key in keys if self.may_hold(key)]:
                 yield mine
 
-    def scan_own(self) -> Iterator[list[bytes]]:
+    def scan_own(self) -> Iterator[bytes]:
         """The side keys. The strings are native data, which outlives the bridge."""
-        return batches(self.scan_keys(SIDE + self.layout.pattern, self._type), BATCH)
+        return self.scan_keys(SIDE + self.layout.pattern, self._type)
 
     def read(self, keys: Sequence[bytes]) -> list[StoredItem]:
         """The items of these keys."""
