@@ -430,9 +430,7 @@ class Supervisor(MultiService):
             self._give_up(f"cannot start a worker: {error}")
             return
         if slot in self._beside:
-            self._log.error(
-                "Cannot renew worker {number}: {error}", number=slot.number, error=error
-            )
+            self._on_fail(slot, str(error))
             return
         delay = slot.refill()
         self._log.error(
