@@ -48,10 +48,6 @@ local function finish(field, text, flags, in_place)
   return cas
 end
 
-local function answer(number, cas, before, created)
-  return {number, exact(cas), before, created}
-end
-
 local now = redis.call('HMGET', item, 'v', 'r', 'f', 'c')
 if not now[1] and not now[2] then
   if ARGV[5] == '' then
@@ -62,7 +58,7 @@ if not now[1] and not now[2] then
     return refused
   end
   expire(ARGV[7], ARGV[8])
-  return answer(ARGV[5], cas, -1, 1)
+  return {ARGV[5], exact(cas), -1, 1}
 end
 if is_other(now[4], ARGV[4]) then
   return (now[1] or now[2]) == '' and 'NN' or 'EX' -- as memcached, which looks for a number first
@@ -141,4 +137,4 @@ local before = ARGV[12] == '1' and ttl() or -1
 if ARGV[10] ~= '' then
   expire(ARGV[10], ARGV[11])
 end
-return answer(number, cas, before, 0)
+return {number, exact(cas), before, 0}
