@@ -184,7 +184,7 @@ class FillRecords:
     async def list_denied(self, most: int) -> dict[bytes, bytes]:
         """Some of those that are denied and of which no change is late, with the denial of each."""
         told = await self.ask(b"HRANDFIELD", self._denied, b"%d" % (most + 1), b"WITHVALUES")
-        late = await self._being_changed(LATE)
+        late = await self.being_changed(LATE)
         return {key: why for key, why in _without_name(told).items() if key not in late}
 
     async def all_denied(self) -> dict[bytes, bytes]:
@@ -199,11 +199,8 @@ class FillRecords:
             done += map(bool, await self._run(DENIALS_REMOVE, self._denied, *words))
         return done
 
-    async def being_removed(self) -> set[bytes]:
-        """The keys whose items somebody is removing."""
-        return await self._being_changed(REMOVAL)
-
-    async def _being_changed(self, kind: bytes) -> set[bytes]:
+    async def being_changed(self, kind: bytes) -> set[bytes]:
+        """The keys whose items somebody is changing in this way."""
         return keys_of(kind, read_hash(await self.ask(b"HGETALL", self._changing)))
 
     # -- members -------------------------------------------------------------------------------
@@ -349,7 +346,7 @@ class ClusterFills:
         return [*closed]
 
     async def _allow(self, commands: Sequence[Any]) -> list[Result]:
-        removed = await self._records.being_removed()
+        removed = await self._records.being_changed(REMOVAL)
         there = await self._perform([Inspect(command.key) for command in commands])
         results: list[Result] = [Outcome.NOT_STORED] * len(commands)
         denials: dict[int, tuple[bytes, bytes]] = {}
