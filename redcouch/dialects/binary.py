@@ -206,10 +206,6 @@ def _say_done(frame: Frame, quiet: bool, result: Result) -> bytes:
     return _failure(frame, result)
 
 
-def _say_version(frame: Frame, result: bytes) -> bytes:
-    return answer(frame, value=result)
-
-
 def _say_statistics(frame: Frame, result: list[tuple[bytes, bytes]] | Failed | None) -> bytes:
     """One packet for each, and an empty one at the end."""
     if result is None:
@@ -286,7 +282,7 @@ def _read_noop(frame: Frame, quiet: bool) -> Request:
 
 
 def _read_version(frame: Frame, quiet: bool) -> Request:
-    return Request(Version(), partial(_say_version, frame))
+    return Request(Version(), lambda version: answer(frame, value=version))
 
 
 def _read_quit(frame: Frame, quiet: bool) -> Request:
