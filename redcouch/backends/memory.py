@@ -131,7 +131,7 @@ class MemoryBackend(PerCommandBackend):
                 if old is None:
                     return Outcome.NOT_FOUND
                 older = command.invalidate and 0 < command.compare < old.cas
-                if old.cas != command.compare and not older:
+                if (old.cas != command.compare or not old.cas) and not older:
                     return Outcome.EXISTS
             case StoreMode.REPLACE:
                 if old is None:

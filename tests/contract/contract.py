@@ -22,6 +22,7 @@ from redcouch.commands import (
     Flush,
     Get,
     GetAndTouch,
+    Invalidate,
     Store,
     StoreMode,
     Touch,
@@ -318,6 +319,15 @@ class StorageContract(TestCase):
             result = await self.do(Store(StoreMode.SET, b"k", b"new", compare=compare))
             self.assertIs(result, Outcome.EXISTS)
         self.assertEqual(await self.get(), Item(b"v", 0, token))
+
+    async def test_compare_with_zero(self) -> None:
+        """Nor does 0 match the token of an item that has been given 0."""
+        await self.set(b"v")
+        await self.do(Invalidate(b"k", stale=True, new_cas=0))
+        for invalidate in (False, True):
+            cas = Store(StoreMode.SET, b"k", b"new", compare=0, invalidate=invalidate)
+            self.assertIs(await self.do(cas), Outcome.EXISTS)
+        self.assertEqual(await self.get(), Item(b"v", 0, 0))
 
     async def test_compare_elsewhere(self) -> None:
         """Every change can be made to depend on the token, not just a set."""

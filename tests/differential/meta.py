@@ -298,7 +298,9 @@ _NEWER: dict[str, Steps] = {
         *(b"md a I E5000\r\n", b"mg a c\r\n", b"md a E3\r\n", b"mg z N30 E77 c\r\n", b"mg z c\r\n"),
         *(b"ms a 1 Ex\r\nx\r\n", b"ms a 1 E\r\nx\r\n", b"ms a 1 E-1\r\nx\r\n", b"mg a Ex\r\n"),
         *(b"ms a 1 E0 c\r\nx\r\n", b"mg a c\r\n", b"ma n E0 c\r\n", b"mg y N30 E0 c\r\n"),
-        *(b"md a I E0\r\n", b"mg a c\r\n", b"md a x E0\r\n", b"mg a c\r\n", b"md a x E9\r\n"),
+        *(b"md a I E0\r\n", b"mg a c\r\n", b"cas a 0 0 1 0\r\ny\r\n", b"ms a 1 C0\r\ny\r\n"),
+        *(b"ms a 1 C0 I E9 c\r\ny\r\n", b"ms a 1 MR C0\r\ny\r\n", b"mg a v\r\n", b"md a x E0\r\n"),
+        *(b"mg a c\r\n", b"md a x E9\r\n"),
         *(
             b"mg a c\r\n",
             b"ms a 1 MA E0 c\r\nx\r\n",

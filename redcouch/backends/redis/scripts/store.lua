@@ -12,7 +12,7 @@ if mode == 'cas' or mode == 'stale' then
   end
   local now = redis.call('HMGET', item, 'c', 'w')
   local own = bare(now[1])
-  if own ~= ARGV[7] then
+  if own ~= ARGV[7] or own == '0' then -- as in memcached: 0 is no token to ask for
     stale = mode == 'stale' and own and not unreadable(false, own) and ARGV[7] ~= '0'
       and lower(ARGV[7], own)
     if not stale then
