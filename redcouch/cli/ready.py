@@ -14,6 +14,13 @@ from redcouch.cli.traffic import ago, at, fetch, show_gap
 from redcouch.telemetry.client_names import Network, plain_host
 from redcouch.telemetry.usage import LAPSE, MOST, Usage, UsageSample
 
+UNIX = "unix"
+"""How clients are named that come by unix sockets."""
+
+
+def _read_client(text: str) -> Network | str:
+    return text if text == UNIX else ipaddress.ip_network(text)
+
 
 @click.command("ready")
 @click.option(
@@ -25,14 +32,15 @@ from redcouch.telemetry.usage import LAPSE, MOST, Usage, UsageSample
 )
 @click.option(
     "--ignore",
-    callback=reader(lambda texts: tuple(map(ipaddress.ip_network, texts))),
+    callback=reader(lambda texts: tuple(map(_read_client, texts))),
     multiple=True,
     metavar="ADDRESS",
-    help="Do not count this client, or this network: a monitor, say. May be given several times.",
+    help="Do not count this client, or this network: a monitor, say; unix: whoever comes by unix "
+    "sockets. May be given several times.",
 )
 @storage_option
 @json_option
-def command(quiet_for: int, ignore: tuple[Network, ...], storage: RedisLocation) -> None:
+def command(quiet_for: int, ignore: tuple[Network | str, ...], storage: RedisLocation) -> None:
     """
     Tell whether the bridge is needed no more.
 
@@ -87,9 +95,12 @@ def _why_not(
     return None
 
 
-def _is_ignored(one: UsageSample, networks: tuple[Network, ...]) -> bool:
+def _is_ignored(one: UsageSample, ignore: tuple[Network | str, ...]) -> bool:
+    name = one.name.decode("ascii", "replace")
+    if name == UNIX:
+        return UNIX in ignore
     try:
-        address = ipaddress.ip_address(plain_host(one.name.decode("ascii", "replace")))
+        address = ipaddress.ip_address(plain_host(name))
     except ValueError:
         return False
-    return any(address in network for network in networks)
+    return any(not isinstance(network, str) and address in network for network in ignore)

@@ -116,6 +116,19 @@ def test_ready(redis: RedisServer) -> None:
         assert told.json == {"ready": True, "reason": None, "clients": [], "gap": None}
 
 
+def test_ignore_unix(redis: RedisServer, tmp_path: Path) -> None:
+    """Who comes by unix sockets can be left out as well, and is not left out with others."""
+    path = tmp_path / "socket"
+    with servers.redcouch(redis.url, "--port", f"unix:{path}"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(b"version\r\n")
+            assert client.recv(100).startswith(b"VERSION ")
+        eventually(lambda: "unix" in names(redis, "client"))
+        assert ready(redis, "24h").json["clients"][0]["client"] == "unix"
+        assert ready(redis, "24h", "--ignore", "unix").json["clients"] == []
+
+
 def ready(redis: RedisServer, span: str, *options: str) -> Ended:
     """What C{redcouch ready} says, of clients that are not the tests' own."""
     return run(
