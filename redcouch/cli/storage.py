@@ -749,9 +749,15 @@ def open_storage(location: RedisLocation) -> Iterator[Storage]:
             client.ping()
             if why := _why_too_old(client):
                 raise ServerError(f"{location.shown}: {why}")
-            yield _kind(location)(location, client)
+            failed: RedisError | None = None
+            try:
+                yield _kind(location)(location, client)
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                failed = error
             if location.master is not None:
                 client.connection_pool.get_master_address()  # it is the same still
+            if failed is not None:
+                raise failed
         except (RedisError, RedisClusterException) as error:
             why = why_it_failed(error, location)
             if isinstance(error, redis.TimeoutError) and location.cluster:

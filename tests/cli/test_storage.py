@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -199,6 +201,21 @@ def test_another_master_meanwhile() -> None:
                 with pytest.raises(redis.RedisError, match="what was done last may be lost"):
                     client.ping()
                 told.port, told.epoch = new.port, 3
+
+
+@pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGSTOP])
+def test_another_master_in_the_middle(harm: signal.Signals) -> None:
+    """Nor is it only said that the connection is lost where that is why."""
+    with servers.redis_server() as old, servers.redis_server() as new:
+        told = Told(old.port)
+        with (
+            of_sentinels(told) as url,
+            pytest.raises(ServerError, match=r"have replaced the master .* Run this again"),
+            open_storage(read_storage(f"{url}?timeout=0.1")) as storage,
+        ):
+            os.kill(old.pid, harm)
+            told.port, told.epoch = new.port, 2
+            storage.client.ping()
 
 
 def test_a_sentinel_that_is_behind() -> None:
