@@ -17,7 +17,7 @@ from redcouch.backends.redis.opinion import (
     read_opinion,
     why_none,
 )
-from redcouch.backends.redis.url import why_no_master
+from redcouch.backends.redis.url import show, why_no_master
 
 
 class OneMaster(Sentinel):
@@ -52,7 +52,8 @@ class OneMaster(Sentinel):
         opinions, said, away = [], [], []
         sentinel: Any
         for sentinel in self.sentinels:
-            place = "{host}:{port}".format(**sentinel.connection_pool.connection_kwargs)
+            given = sentinel.connection_pool.connection_kwargs
+            place = show((given["host"], given["port"]))
             try:
                 replies = [sentinel.execute_command("SENTINEL", one, name) for one in QUESTIONS]
                 opinions.append(read_opinion(*replies))

@@ -34,7 +34,7 @@ from redcouch.backends.origin.url import storage_of
 from redcouch.backends.redis import scripts
 from redcouch.backends.redis.cluster.fills import FillRecords
 from redcouch.backends.redis.cluster.slots import SLOTS, slot_of
-from redcouch.backends.redis.cluster.topology import AddressMap, show
+from redcouch.backends.redis.cluster.topology import AddressMap
 from redcouch.backends.redis.fill_leases import FillKeys, is_paused
 from redcouch.backends.redis.layout import (
     SIDE,
@@ -54,6 +54,7 @@ from redcouch.backends.redis.url import (
     ONLY_TLS,
     RedisLocation,
     read_location,
+    show,
 )
 from redcouch.cli.sentinels import OneMaster
 from redcouch.errors import BackendError, ConfigurationError, ServerError

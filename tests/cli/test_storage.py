@@ -259,9 +259,10 @@ def test_another_server(scheme: str, answer: bytes, why: str) -> None:
 def test_no_sentinel() -> None:
     """Sentinels that cannot be reached are not said to know no master."""
     port = free_port()
-    said = run("ls", "-s", f"redis+sentinel://127.0.0.1:{port}/main")
-    assert (said.status, said.err.count("\n")) == (3, 1)
-    assert f"/main: no sentinel can be reached: 127.0.0.1:{port}: " in said.err
+    for place in (f"127.0.0.1:{port}", f"[::1]:{port}"):
+        said = run("ls", "-s", f"redis+sentinel://{place}/main")
+        assert (said.status, said.err.count("\n")) == (3, 1)
+        assert f"/main: no sentinel can be reached: {place}: " in said.err
 
 
 def test_forgotten_scripts(

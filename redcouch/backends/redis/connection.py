@@ -40,7 +40,7 @@ from redcouch.backends.redis.replies import UNFIT, error_code
 from redcouch.backends.redis.scripts import FRESH, Script
 from redcouch.backends.redis.sentinel import NoMasterError, Sentinels
 from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, read_info, why_too_old
-from redcouch.backends.redis.url import NO_TLS, RedisLocation
+from redcouch.backends.redis.url import NO_TLS, RedisLocation, show
 from redcouch.errors import BackendError
 from redcouch.interfaces import Health
 from redcouch.results import ErrorKind
@@ -548,8 +548,7 @@ class RedisConnection:
     def _where(self) -> str:
         if self._chosen is None:
             return self.location.shown
-        host, port = self._chosen.address
-        return f"{self.location.shown} ({host}:{port})"
+        return f"{self.location.shown} ({show(self._chosen.address)})"
 
     def on_attempt_failed(self, failure: Failure) -> None:
         """An attempt to connect, or to prepare the connection, has failed."""
@@ -563,7 +562,7 @@ class RedisConnection:
         """Note why Redis is not there; what it says itself, and has not said before, is news."""
         self._reason = explain(failure)
         if self._chosen is not None and not failure.check(NoMasterError):
-            self._reason = "{}:{}: {}".format(*self._chosen.address, self._reason)
+            self._reason = f"{show(self._chosen.address)}: {self._reason}"
         if news or (failure.check(RedisError) and self._reason != self._told):
             self._told = ""
 
@@ -661,7 +660,7 @@ class RedisConnection:
             return
         others = [opinion.address for opinion in believed]
         if chosen.address not in others:
-            self._leave(protocol, "the sentinels name {}:{} the master".format(*others[0]))
+            self._leave(protocol, f"the sentinels name {show(others[0])} the master")
         elif sentinels.is_replacing():
             self._leave(protocol, "the sentinels are replacing it")
         else:

@@ -36,7 +36,7 @@ from redcouch.backends.redis.opinion import (
     why_none,
 )
 from redcouch.backends.redis.resp import pack_command
-from redcouch.backends.redis.url import RedisLocation, why_no_master
+from redcouch.backends.redis.url import RedisLocation, show, why_no_master
 from redcouch.process.clock import cancel
 from redcouch.process.quiet_factory import QuietFactory
 
@@ -207,7 +207,7 @@ class _Sentinel:
     def __init__(self, sentinels: Sentinels, address: HostAndPort) -> None:
         self.opinion: Opinion | None = None
         self.answers = False
-        self._shown = f"{address[0]}:{address[1]}"
+        self._shown = show(address)
         self.complaint = f"{self._shown} has not answered"
         self._sentinels = sentinels
         self._endpoint = endpoint(address, sentinels.location, sentinels.reactor)

@@ -77,6 +77,12 @@ class RedisLocation:
     layout: Layout = Layout()  # noqa: RUF009 - it is frozen
 
 
+def show(address: tuple[str, int]) -> str:
+    """An address as it is written: an IPv6 one has brackets."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def why_no_master(said: Iterable[str], away: Iterable[str]) -> str:
     """Why no sentinel has named a master: what was said, or else why none of them answers."""
     if reasons := "; ".join(dict.fromkeys(said)):

@@ -40,6 +40,7 @@ class FakeSentinel(FakeRedisFactory):
 
     def __init__(self, port: int) -> None:
         super().__init__()
+        self.host = b"127.0.0.1"
         self.port = port
         self.flags = b"master"
         self.epoch = 0
@@ -61,7 +62,7 @@ class FakeSentinel(FakeRedisFactory):
         if command[0] == b"PSUBSCRIBE":
             self.listeners = [self.speaker]
             return b"*3\r\n" + bulks(b"psubscribe", command[1]) + b":1\r\n"
-        address = (b"127.0.0.1", b"%d" % self.port)
+        address = (self.host, b"%d" % self.port)
         if command[1] == b"GET-MASTER-ADDR-BY-NAME":
             self.asked += 1
             return b"*2\r\n" + bulks(*address)
@@ -378,6 +379,20 @@ class SentinelTests(RedisCase):
             with self.assertRaises(BackendError):
                 await self.get()
             self.assertRegex(self.storage.health().reason, words)
+
+    async def test_ipv6(self) -> None:
+        """An address of IPv6 is told with brackets: of a master, and of a sentinel."""
+        other = FakeSentinel(free_port())
+        other.host = b"::1"
+        port = free_port()
+        for place, told in (
+            (self.listen(other), f"[::1]:{other.port}: "),
+            (f"[::1]:{port}", f"no sentinel can be reached: [::1]:{port}: "),
+        ):
+            await self.connect(f"redis+sentinel://{place}/main?timeout=20")
+            with self.assertRaises(BackendError):
+                await self.get()
+            self.assertIn(told, self.storage.health().reason)
 
     async def test_master_out_of_reach(self) -> None:
         """What cannot be reached is the master that the sentinels name, so its address is told."""

@@ -20,7 +20,7 @@ from redcouch.backends.redis.admin import (
 from redcouch.backends.redis.cluster.asking import SlotExchange, ask_masters, call_on
 from redcouch.backends.redis.cluster.router import Router
 from redcouch.backends.redis.cluster.slots import SLOTS, slot_of
-from redcouch.backends.redis.cluster.topology import Address, show
+from redcouch.backends.redis.cluster.topology import Address
 from redcouch.backends.redis.connection import RedisConnection
 from redcouch.backends.redis.exchange import Exchange
 from redcouch.backends.redis.flushing import Flushing
@@ -29,6 +29,7 @@ from redcouch.backends.redis.replies import check, is_wrong_type
 from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.script_codec import ScriptCodec
 from redcouch.backends.redis.server_info import read_facts, read_info, read_lag, read_natives
+from redcouch.backends.redis.url import show
 from redcouch.backends.redis.usage_store import SYSTEM_KEYS
 from redcouch.commands import Dump
 from redcouch.errors import BackendError

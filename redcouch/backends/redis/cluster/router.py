@@ -29,12 +29,11 @@ from redcouch.backends.redis.cluster.topology import (
     TopologyError,
     read_redirection,
     read_topology,
-    show,
 )
 from redcouch.backends.redis.connection import RedisConnection, RedisError, Replies, State
 from redcouch.backends.redis.resp import pack_command
 from redcouch.backends.redis.scripts import Script
-from redcouch.backends.redis.url import RedisLocation
+from redcouch.backends.redis.url import RedisLocation, show
 from redcouch.errors import BackendError
 from redcouch.interfaces import Health
 from redcouch.process.clock import cancel

@@ -107,12 +107,6 @@ def read_topology(reply: Any, asked: Address, reached_at: AddressMap) -> Topolog
     return Topology(owners, nodes)
 
 
-def show(address: Address) -> str:
-    """An address as it is written: an IPv6 one has brackets."""
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _bare(host: str) -> str:
     """A host without the brackets that an IPv6 address may have."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
