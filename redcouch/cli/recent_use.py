@@ -28,8 +28,7 @@ _ANY = frozenset(range(256))
 force_option = click.option(
     "--force",
     is_flag=True,
-    help="Do it though memcached clients have used such keys within the last hour, or "
-    "items would come back from old memcacheds.",
+    help="Do it nonetheless, where the text above says that nothing is done without.",
 )
 """C{--force}, for the argument C{force}."""
 
