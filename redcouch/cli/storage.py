@@ -140,7 +140,7 @@ def _embedded(url: str) -> RedisLocation:
             f"{url}: only the service itself knows where this one's socket is; "
             "give it a directory with a shorter path, as in embedded:///some/dir"
         )
-    return read_location(options.redis_url(place.socket))
+    return read_location(options.redis_url(place.socket), url)
 
 
 def connect(location: RedisLocation) -> Client:

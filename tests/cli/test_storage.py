@@ -40,6 +40,8 @@ def test_the_embedded_redis(tmp_path: Path, memcached: Memcached, old: str) -> N
     url = f"embedded://{tmp_path / 'kept'}"
     said = run("ls", "-s", url)
     assert (said.status, said.out) == (3, "")
+    assert said.err.startswith(f"redcouch: {url}: ")
+    assert f": {url}?timeout=x: timeout has" in run("ls", "-s", f"{url}?timeout=x").err
     fill(memcached.address, {b"k": Given(b"v", 7)})
     with servers.redcouch(url) as bridge:
         assert run("import", old, "--to", url).status == 0

@@ -90,7 +90,7 @@ def why_no_master(said: Iterable[str], away: Iterable[str]) -> str:
     return f"no sentinel can be reached: {'; '.join(dict.fromkeys(away))}"
 
 
-def read_location(url: str) -> RedisLocation:
+def read_location(url: str, shown: str = "") -> RedisLocation:
     """
     Understand one of
 
@@ -106,7 +106,7 @@ def read_location(url: str) -> RedisLocation:
 
     @raise ConfigurationError: it is none of these.
     """
-    shown = redact(url)
+    shown = shown or redact(url)
     parts = split_url(url)
     scheme = parts.scheme.lower()
     known = _COMMON + _PARAMETERS.get(scheme, ())
