@@ -343,6 +343,18 @@ class RedisFilling(OnRedis, FillingTests, TestCase):
         self.client.rpush(item, b"x")
         assert isinstance(await self.fill(lease), Failed)
 
+    async def test_lease_of_another_type(self) -> None:
+        """What stands in the place of a lease and is none gives way to the next, or a change."""
+        for remedy in (TakeLease(K), RevokeLeases([K])):
+            await self.one(TakeLease(K))
+            for name in self.client.keys("redcouch:sys:warm_claim:*"):
+                self.client.delete(name)
+                self.client.rpush(name, b"x")
+            assert not isinstance(await self.one(remedy), Failed)
+            lease = await self.one(TakeLease(K))
+            assert isinstance(lease, bytes)
+        assert isinstance(await self.fill(lease), Stored)
+
     async def test_forgotten_scripts(self) -> None:
         """Redis may forget its scripts at any time."""
         lease = await self.one(TakeLease(K))

@@ -9,15 +9,15 @@ if why then
   return why
 end
 local now = epoch()
-local there = redis.call('GET', lease)
-if there and string.match(there, ':(.*)$') == now then
+local there = lease_at(lease)
+if string.match(there, ':(.*)$') == now then
   return there
 end
 local cas, refused = next_cas()
 if refused then
   return refused
 end
-local mark = there and string.match(there, '^repaired') and 'repaired ' or ''
+local mark = string.match(there, '^repaired') and 'repaired ' or ''
 local new = mark .. exact(cas) .. ':' .. now
 redis.call('SET', lease, new, 'PX', ARGV[3])
 return new

@@ -86,6 +86,15 @@ local function is_error(refused, code)
   return string.find(refused.err, code, 1, true)
 end
 
+-- What stands at the key of a lease: '' for nothing, and for what is of another type, which is no lease.
+local function lease_at(key)
+  local there = redis.pcall('GET', key)
+  if type(there) == 'table' and is_error(there, 'WRONGTYPE') then
+    return ''
+  end
+  return there and redis.call('GET', key) or ''
+end
+
 -- Why there is no token, as an error that names the counter and what to do.
 local function counter_error(refused)
   for _, code in ipairs(PASSING) do

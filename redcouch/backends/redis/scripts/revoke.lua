@@ -3,7 +3,7 @@
 
 local repaired = 0
 for _, name in ipairs(KEYS) do
-  if string.find(redis.call('GET', name) or '', '^repaired') then
+  if string.find(lease_at(name), '^repaired') then
     repaired = 1
   end
 end
