@@ -41,7 +41,7 @@ from redcouch.process.clock import LAST_WORDS, cancel, for_at_most, keep_steady
 from redcouch.process.log import OwnLog
 from redcouch.process.reload import Reload
 from redcouch.process.systemd import Tell, nobody, notifier
-from redcouch.process.tuning import raise_fd_limit, tune_process
+from redcouch.process.tuning import leave_threads, raise_fd_limit, tune_process
 from redcouch.server.listeners import is_local, listening_service, opening
 from redcouch.telemetry.client_names import ClientNames
 from redcouch.telemetry.service_status import StatusSource
@@ -257,7 +257,8 @@ def _make_service(options: Options) -> MultiService:
     if options["http"] is not None:
         whole = _shown(served, bridge, options, reload, inherited, reactor)
     succession = Succession(whole, served, endpoints_of(options), inherited, options, reactor)
-    if options.parent is not None:  # else what was started takes no --take-over
+    if options.parent is not None:  # else it is a part of something that takes no --take-over
+        leave_threads(reactor)
         restart.possible = succession.can_be_followed
     return succession
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -782,3 +783,24 @@ def test_interrupt() -> None:
         until_over(server)
         server.stop()
         server.start()
+
+
+class WithoutResolver(servers.RedCouch):
+    """One to which nobody answers what a name means."""
+
+    def command(self) -> list[str]:
+        patched = (
+            "import socket, threading; known = socket.getaddrinfo; socket.getaddrinfo = "
+            "lambda host, *rest, **more: print('Looking up') or threading.Event().wait()"
+            " if host == 'unknown.example' else known(host, *rest, **more); "
+            "from twisted.scripts.twistd import run; run()"
+        )
+        return [sys.executable, "-c", patched, *super().command()[1:]]
+
+
+def test_end_while_a_name_is_looked_up(tmp_path: Path) -> None:
+    """The process does not wait for a resolver when it is to end."""
+    server = WithoutResolver(tmp_path, "redis://unknown.example", [], ready=False)
+    server.start()
+    eventually(lambda: "Looking up" in server.log)
+    assert server.stop() == -signal.SIGTERM, server.log

@@ -16,6 +16,8 @@ import ctypes
 import gc
 import resource
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 _COLLECT_AFTER = (10_000, 10, 50)
 _KEEP = 32 * 1024 * 1024
@@ -37,6 +39,22 @@ def _keep_memory() -> None:
         return
     mallopt(_M_TRIM_THRESHOLD, _KEEP)
     mallopt(_M_MMAP_THRESHOLD, _KEEP)
+
+
+class _LeftThread(Thread):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(daemon=True, **options)
+
+    def join(self, timeout: float | None = 0.1) -> None:
+        super().join(timeout)
+
+
+def leave_threads(reactor: Any) -> None:
+    """
+    Have nobody wait for the reactor's threads when all is done: where no resolver answers, the
+    look-up of a name takes half a minute.
+    """
+    reactor.getThreadPool().threadFactory = _LeftThread
 
 
 def raise_fd_limit(wanted: int) -> int:

@@ -33,6 +33,7 @@ from redcouch.handover.descriptors import POSSIBLE, speak
 from redcouch.process.clock import keep_steady
 from redcouch.process.log import described
 from redcouch.process.reload import Reload
+from redcouch.process.tuning import leave_threads
 from redcouch.results import ErrorKind
 from redcouch.server.connection import ConnectionFactory
 from redcouch.service import RedCouchService
@@ -319,6 +320,7 @@ def serve(number: int, channel: socket.socket, reactor_module: str) -> int:
     from twisted.internet import reactor
 
     keep_steady(reactor)
+    leave_threads(reactor)
     worker = Worker(number, reactor)
     globalLogBeginner.beginLoggingTo([worker.observer], redirectStandardIO=False)
     speak(channel, worker.channel, reactor)
