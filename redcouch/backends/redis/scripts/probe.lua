@@ -16,5 +16,14 @@ elseif not counted then
   end
 end
 put(ARGV[1], '', '0', '1')
+redis.call('HSETNX', item, 'c', '1')
 expire('UNLINK', '')
+-- What others do behind a change: where the user lacks the right, they fail with half of it done.
+for _, call in ipairs({
+  {'HGET', 'c'}, {'HEXISTS', 'c'}, {'HSTRLEN', 'c'}, {'HLEN'}, {'EXISTS'}, {'PTTL'}, {'PERSIST'},
+  {'PEXPIRE', '1'}, {'PEXPIREAT', '1'},
+}) do
+  redis.call(call[1], item, unpack(call, 2))
+end
+redis.call('TIME')
 return 1
