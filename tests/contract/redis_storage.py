@@ -65,7 +65,7 @@ class RedisStorage:
         age(self.client, int(seconds * 1000))
         noted = self.client.get(self._flush_key)
         self.clock.advance(seconds)
-        if noted is not None and float(noted) <= self.now():
+        if noted is not None and float(noted.split()[0]) <= self.now():
             await eventually_in_reactor(lambda: not self.client.exists(self._flush_key))
 
 

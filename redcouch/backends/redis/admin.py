@@ -27,7 +27,7 @@ class RedisAdmin(Flushing):
 
     _asks: Exchange
 
-    async def _unlink_all(self, go_on: bool = False) -> None:
+    async def _unlink_all(self, left: bytes = b"") -> None:
         cursor = b""
         while True:
             cursor, items = await scan(self._asks, self._layout, cursor)

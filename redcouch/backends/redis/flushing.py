@@ -32,8 +32,8 @@ _LEASE = 2 * _PAUSE
 _SENSELESS = "What stands at {key} in Redis is no time of a delayed flush_all: it is passed over"
 _REFUSED = "A delayed flush_all, noted at {key} in Redis, cannot be carried out: {why}"
 
-_WHEN = re.compile(rb"\d{1,11}(\.\d{1,9})?")
-"""A UNIX time, as a delayed flush is noted."""
+_WHEN = re.compile(rb"(\d{1,11}(?:\.\d{1,9})?)(?: [0-9a-f]{1,4096})?")
+"""A UNIX time, as a delayed flush is noted, and behind it what is left of one that has failed."""
 
 _NO_FLUSH = Failed(
     ErrorKind.REFUSED, "flush_all needs a prefix, or flush=all, in the storage URL of layout=string"
@@ -42,7 +42,8 @@ _NO_FLUSH = Failed(
 
 def due_time(noted: Any) -> float | None:
     """When a delayed flush is due, as it is noted; C{None} where that makes no sense."""
-    return float(noted) if isinstance(noted, bytes) and _WHEN.fullmatch(noted) else None
+    match = _WHEN.fullmatch(noted) if isinstance(noted, bytes) else None
+    return float(match[1]) if match else None
 
 
 class Flushing:
@@ -50,8 +51,8 @@ class Flushing:
 
     _log = Logger()
 
-    #: A flush that has failed goes on where it was, so that nobody else is to begin it anew.
-    _goes_on = False
+    #: What the last flush has left undone, for who goes on with it; empty for all.
+    _left = b""
 
     def __init__(self, exchange: Asks, codec: ScriptCodec, context: BackendContext) -> None:
         self._asks = exchange
@@ -60,13 +61,13 @@ class Flushing:
         self._now = context.now
         self._reactor = context.reactor
         self._next_look: Any = None
-        #: What is noted while a flush is under way here, or is to go on.
+        #: What is noted while a flush is under way here.
         self._lease = b""
         self._under_way = False
         self._told: set[str] = set()
 
-    async def _unlink_all(self, go_on: bool = False) -> None:
-        """Remove all items there are, or (C{go_on}) those that it has failed to the last time."""
+    async def _unlink_all(self, left: bytes = b"") -> None:
+        """Remove all items there are, or what one that has failed has left."""
         raise NotImplementedError
 
     async def flush(self, command: Flush) -> Outcome | Failed:
@@ -106,7 +107,8 @@ class Flushing:
         if due is None:
             self._tell(_SENSELESS)
             return
-        lease = b"%.3f" % (self._now() + _LEASE)
+        left = noted.partition(b" ")[2]
+        lease = self._leased(left)
         mine = noted == self._lease
         if mine:
             self._lease = lease
@@ -115,20 +117,27 @@ class Flushing:
             return
         free = mine or not self._under_way
         if free and await self._replace(noted, lease) and not self._under_way:
-            await self._flush_under(lease, mine)
+            await self._flush_under(lease, left)
 
-    async def _flush_under(self, lease: bytes, go_on: bool) -> None:
+    def _leased(self, left: bytes) -> bytes:
+        """What is noted by who is at what is left."""
+        lease = b"%.3f" % (self._now() + _LEASE)
+        return lease + b" " + left if left else lease
+
+    async def _flush_under(self, lease: bytes, left: bytes) -> None:
         self._lease = lease
         self._under_way = True
         try:
             if self._layout.may_flush:
-                await self._unlink_all(go_on)
+                await self._unlink_all(left)
             await self._replace(self._lease, b"")
-            self._lease = b""
+        except BackendError:
+            if self._left:
+                await self._replace(self._lease, self._leased(self._left))
+            raise
         finally:
             self._under_way = False
-            if not self._goes_on:
-                self._lease = b""
+            self._lease = b""
 
     async def _replace(self, noted: bytes, by: bytes) -> bool:
         """Note something else, or nothing, unless somebody else has; gives whether that is so."""

@@ -53,8 +53,6 @@ _COUNTED = {"evictions", "reclaimed"}
 class ClusterAdmin(Flushing):
     """See the module. What a node refuses is raised as a L{BackendError}."""
 
-    _goes_on = True
-
     def __init__(
         self,
         router: Router,
@@ -65,8 +63,6 @@ class ClusterAdmin(Flushing):
         super().__init__(exchange, codec, context)
         self._router = router
         self._count_up = context.count_up
-        #: The slots whose items a flush has not removed yet.
-        self._unflushed: set[int] = set()
 
     def _masters(self) -> list[tuple[Address, RedisConnection]]:
         """All masters; raises L{BackendError} where none is known."""
@@ -75,10 +71,14 @@ class ClusterAdmin(Flushing):
             raise BackendError(ErrorKind.UNAVAILABLE, "storage not reachable")
         return masters
 
-    async def _unlink_all(self, go_on: bool = False) -> None:
-        if not go_on:
-            self._unflushed = {*range(SLOTS)}
-        await self._for_all(self._unflushed, b"UNLINK")
+    async def _unlink_all(self, left: bytes = b"") -> None:
+        """What is left are slots, as the bits of a number in hex."""
+        bits = f"{int(left, 16):b}"[::-1] if left else "1" * SLOTS
+        slots = {slot for slot in range(min(SLOTS, len(bits))) if bits[slot] == "1"}
+        try:
+            await self._for_all(slots, b"UNLINK")
+        finally:
+            self._left = b"%x" % sum(1 << slot for slot in slots)
 
     async def drop_all_leases(self) -> None:
         """Make every lease on an item that is being filled in void."""

@@ -319,6 +319,14 @@ class ChangingClusterTests(ClusterCase):
 
     async def test_delayed_flush_of_all_but_one(self) -> None:
         """What can be flushed is flushed once; the rest when its master takes that."""
+        await self.delayed_flush_of_all_but_one(handed_over=False)
+
+    async def test_delayed_flush_that_another_ends(self) -> None:
+        """So it is where the process that was at it is gone meanwhile."""
+        await self.delayed_flush_of_all_but_one(handed_over=True)
+
+    async def delayed_flush_of_all_but_one(self, handed_over: bool) -> None:
+        """One master refuses it for a while."""
         cluster = self.start_cluster(replicas=False)
         client = cluster.client()
         self.addCleanup(client.close)
@@ -358,7 +366,13 @@ class ChangingClusterTests(ClusterCase):
             await eventually_in_reactor(partial(_are, failures, number))
             self.assertEqual(await there(), keys)
         refusing.ask("ACL SETUSER default +unlink")
-        await bridge.elapse(11)
+        if handed_over:
+            bridge.storage._admin.stop()
+            bridge = redis_storage.RedisStorage(cluster.url, client)
+            await bridge.storage.start()
+            self.addCleanup(bridge.storage.stop)
+            await eventually_in_reactor(lambda: bridge.storage.health().ready)
+        await bridge.elapse(100)
         self.assertEqual(await there(), [key for key in keys if key not in kept])
 
     async def test_no_cluster(self) -> None:
