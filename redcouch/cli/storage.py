@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import time
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
@@ -55,11 +56,13 @@ from redcouch.backends.redis.url import (
     RedisLocation,
     read_location,
     show,
+    tls_fault,
 )
 from redcouch.cli.sentinels import OneMaster
 from redcouch.errors import BackendError, ConfigurationError, ServerError
 from redcouch.memcached_client.item_reading import Copy
 from redcouch.native.items import batches, served_by
+from redcouch.process.private_keys import refuse_encrypted
 from redcouch.results import Failed, Item, Outcome
 from redcouch.urls import redact
 
@@ -89,7 +92,7 @@ Call = Sequence[bytes | str | int]
 
 _ATTEMPTS = 5
 
-_TLS_FAULT = re.compile(r"\[SSL[^]]*\] (.*) \(_ssl")
+_TLS_FAULT = re.compile(r"\[(?:SSL|X509)[^]]*\] (.*) \(_ssl")
 _NOT_RESP = "Protocol error, got"
 """What the client says, of TLS and of a reply that is none of Redis'."""
 
@@ -184,9 +187,21 @@ def connect(location: RedisLocation) -> Client:
 
 
 def _tls(location: RedisLocation) -> dict[str, Any]:
-    """What a client is told of TLS."""
+    """What a client is told of TLS, once its files have been read."""
     if not location.tls:
         return {}
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if location.ca is not None:
+            context.load_verify_locations(location.ca)
+        if location.certificate is not None:
+            refuse_encrypted((location.key or location.certificate).read_bytes())
+            context.load_cert_chain(location.certificate, location.key)
+    except (OSError, ConfigurationError) as error:
+        found = _TLS_FAULT.search(str(error))
+        raise ConfigurationError(
+            f"{location.shown}: cannot use its certificates: {found[1] if found else error}"
+        ) from None
     return {
         "ssl": True,
         "ssl_check_hostname": True,
@@ -784,7 +799,7 @@ def why_it_failed(error: Exception, location: RedisLocation) -> str:
     """What is wrong with a Redis, in the service's words."""
     text = explain(error)
     if tls := _TLS_FAULT.search(text):
-        return f"TLS: {tls[1]}. {NO_TLS}"
+        return tls_fault(tls[1])
     if location.tls and "Timeout connecting" in text:
         return f"{text}. {NO_TLS}"
     if "connecting to ?:" in text:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+from cryptography.hazmat.primitives import serialization
 
 from redcouch.backends.redis.replies import error_code
 from redcouch.cli.storage import open_storage, read_storage
@@ -119,7 +120,36 @@ def test_tls(tmp_path: Path) -> None:
             assert run("inspect", "k", "-s", named).status == 3
         stranger = run("inspect", "k", "-s", f"rediss://127.0.0.1:{port}")
         assert stranger.status == 3
-        assert "certificate" in stranger.err.lower()
+        assert "TLS: certificate verify failed" in stranger.err
+        assert "speaks no TLS" not in stranger.err
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rediss://127.0.0.1:1",
+        "rediss+cluster://127.0.0.1:1",
+        "rediss+sentinel://127.0.0.1:1/main",
+    ],
+)
+def test_certificates_that_cannot_be_used(url: str, tmp_path: Path) -> None:
+    """Nobody is asked for a pass phrase, and what is wrong with a file is no server's fault."""
+    authority = Authority(tmp_path, "authority")
+    mine, my_key = authority.issue("mine")
+    _, another = authority.issue("another")
+    locked = tmp_path / "locked.key"
+    private = serialization.load_pem_private_key(my_key.read_bytes(), None)
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    locked.write_bytes(private.private_bytes(*form, serialization.BestAvailableEncryption(b"x")))
+    for query, why in (
+        (f"ca={my_key}", "no certificate or crl found"),
+        (f"cert={mine}", ""),
+        (f"cert={mine}&key={another}", "key values mismatch"),
+        (f"cert={mine}&key={locked}", "the key is encrypted: it has to be there without"),
+    ):
+        said = run("ls", "--json", "-s", f"{url}?{query}")
+        assert said.status == 2
+        assert f"{query}: cannot use its certificates: {why}" in said.json["error"]
 
 
 def test_sentinel() -> None:

@@ -8,11 +8,12 @@ from OpenSSL.crypto import Error as CertificateError
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet import ssl
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from redcouch.backends.redis.opinion import HostAndPort
-from redcouch.backends.redis.url import NO_REDIS, NO_TLS, ONLY_TLS, RedisLocation
+from redcouch.backends.redis.url import NO_REDIS, ONLY_TLS, RedisLocation, tls_fault
 from redcouch.errors import ConfigurationError
 from redcouch.process.private_keys import refuse_encrypted
 
@@ -47,7 +48,10 @@ def _tls_options(location: RedisLocation, host: str) -> Any:
             refuse_encrypted(key)
             certificate = ssl.PrivateCertificate.loadPEM(pem + b"\n" + key)
         return ssl.optionsForClientTLS(host, trustRoot=trust, clientCertificate=certificate)
-    except (OSError, TLSError, CertificateError, ValueError, ConfigurationError) as error:
+    except (
+        *(OSError, ValueError, ConfigurationError),
+        *(TLSError, CertificateError, VerifyError),
+    ) as error:
         raise ConfigurationError(
             f"{location.shown}: cannot use its certificates: {error}"
         ) from None
@@ -66,7 +70,7 @@ def explain(failure: Failure) -> str:
     error = failure.value
     if isinstance(error, TLSError):
         words = [part[-1] for part in error.args[0]] if error.args else []
-        return f"TLS: {', '.join(words) or 'closed'}. {NO_TLS}"
+        return tls_fault(", ".join(words) or "closed")
     text = failure.getErrorMessage().strip().splitlines()
     return text[0].rstrip(".") if text else type(error).__name__
 

@@ -83,6 +83,12 @@ def show(address: tuple[str, int]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def tls_fault(words: str) -> str:
+    """What is wrong with TLS. Of a certificate, or in an alert, only who speaks it can be told."""
+    spoken = "certificate" in words or "alert" in words
+    return f"TLS: {words}" if spoken else f"TLS: {words}. {NO_TLS}"
+
+
 def why_no_master(said: Iterable[str], away: Iterable[str]) -> str:
     """Why no sentinel has named a master: what was said, or else why none of them answers."""
     if reasons := "; ".join(dict.fromkeys(said)):
@@ -132,6 +138,8 @@ def read_location(url: str, shown: str = "") -> RedisLocation:
         certificate=_read_file(given.get("cert"), shown),
         key=_read_file(given.get("key"), shown),
     )
+    if common.key is not None and common.certificate is None:
+        raise ConfigurationError(f"{shown}: key: write cert= too")
     path = [unquote(part) for part in parts.path.split("/")[1:]]
     if scheme == "redis+unix":
         return _unix(parts, hosts, given, common)

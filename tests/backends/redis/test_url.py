@@ -112,6 +112,8 @@ def test_certificates(tmp_path: Path) -> None:
     for name in ("ca", "cert", "key"):
         with pytest.raises(ConfigurationError, match=f"there is no file {tmp_path}/none"):
             read_location(f"rediss://host?{name}={tmp_path}/none")
+    with pytest.raises(ConfigurationError, match="key: write cert= too"):
+        read_location(f"rediss://host?ca={tmp_path}/ca.pem&key={tmp_path}/key.pem")
 
 
 @pytest.mark.parametrize(
