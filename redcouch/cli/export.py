@@ -149,7 +149,6 @@ def command(
     owners = ring_of(nodes, ring)
     counts = ExportCounts(show)
     report = Report(show, kinds_of(nodes))
-    verified = False
     began = time.monotonic()
     with work(counts.troubles) as stop, open_storage(storage) as opened:
         refuse(opened.why_outdated())
@@ -174,7 +173,7 @@ def command(
         counts.seconds = time.monotonic() - began
         if not (stop.requested or counts.troubles):
             compare(opened, nodes, owners, pace, report)
-            verified = not stop.requested
+    verified = not (stop.requested or counts.troubles)
     report.seconds = time.monotonic() - began - counts.seconds
     differences = report.json | {"complete": verified, "same": verified and not report.counts}
     facts = counts.json | {"interrupted": stop.requested, "verify": differences}

@@ -303,6 +303,8 @@ class Storage:
         self._fill_keys = FillKeys.of(self.layout)
         self.client = client
         self._loaded: set[str] = set()
+        #: Which process a lone Redis is; a cluster's masters come and go.
+        self._process = None if isinstance(client, RedisCluster) else _process(client)
 
     def redis_key(self, key: bytes) -> bytes:
         """Where the item of a client's key is."""
@@ -337,7 +339,7 @@ class Storage:
                     try:
                         cursor, keys = scan(cursor or 0)
                     except redis.ConnectionError:
-                        if _process(connected) != process:
+                        if process is None or _process(connected) != process:
                             raise
                         cursor, keys = scan(cursor or 0)
                     yield from keys
@@ -346,6 +348,18 @@ class Storage:
         if isinstance(self.client, RedisCluster):
             return [self.client.get_redis_connection(node) for node in self.client.get_primaries()]
         return [self.client]
+
+    def check_same(self) -> None:
+        """
+        What has been done so far is there still, as far as that is known.
+
+        @raise RedisError: Redis has been started again, and may have lost some of it.
+        """
+        if self._process is not None and _process(self._masters()[0]) != self._process:
+            raise RedisError(
+                "Redis has been started again meanwhile: what was done before that may be lost. "
+                "Run this again"
+            )
 
     def may_hold(self, key: bytes) -> bool:
         """Whether an item of this key can be here: no, for what would be a key of RedCouch's."""
@@ -743,11 +757,11 @@ def _stored_string(both: Sequence[bytes | None], length: Any, left: Any) -> Stor
 
 
 def _process(client: redis.Redis) -> object:
-    """Which process this Redis is; another one each time, where that may not be asked."""
+    """Which process this Redis is; C{None} where that may not be asked."""
     try:
         return client.info("server")["run_id"]
     except (ResponseError, KeyError):
-        return object()
+        return None
 
 
 @contextmanager
@@ -765,15 +779,17 @@ def open_storage(location: RedisLocation) -> Iterator[Storage]:
             client.ping()
             if why := _why_too_old(client):
                 raise ServerError(f"{location.shown}: {why}")
+            storage = _kind(location)(location, client)
             failed: RedisError | None = None
             try:
-                yield _kind(location)(location, client)
+                yield storage
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 failed = error
             if location.master is not None:
                 client.connection_pool.get_master_address()  # it is the same still
             if failed is not None:
                 raise failed
+            storage.check_same()
         except (RedisError, RedisClusterException) as error:
             why = why_it_failed(error, location)
             if isinstance(error, redis.TimeoutError) and location.cluster:

@@ -52,6 +52,7 @@ def command(warm: WarmLocation, rate: float | None) -> None:
             copier.copy_node(place, address)
         whole = not (counts.troubles or counts.counts["failed"] or stop.requested)
         if whole:
+            opened.storage.check_same()
             opened.note_swept(version)
         left.note(0 if whole else left.items + counts.counts["failed"] or None)
     counts.seconds = time.monotonic() - began

@@ -20,7 +20,7 @@ from tests.support import servers
 from tests.support.cluster import shared_cluster
 from tests.support.polling import eventually
 from tests.support.requirements import needs
-from tests.support.servers import Memcached, RedisServer
+from tests.support.servers import Memcached, RedisServer, hold
 from tests.support.wire import Wire
 
 ITEMS = 600
@@ -75,6 +75,26 @@ def test_ctrl_c(url: str, own_redis: RedisServer, own_memcached: Memcached) -> N
         assert (rest.json["present"], rest.json["copied"]) == (there, ITEMS - there)
         assert len(client.keys("rc:*")) == ITEMS
     assert run("stage", "redis-only", "-s", url).status == 0
+
+
+@pytest.mark.parametrize("words", ["sweep -s", "import OLD --to", "import OLD --overwrite --to"])
+def test_a_redis_that_is_started_again(words: str, own_memcached: Memcached) -> None:
+    """It may have lost what had been brought over, and nobody notices between two batches."""
+    fill_many(own_memcached.address, b"k", ITEMS)
+    with servers.redis_server() as server:
+        url = f"warm:{server.url}?from={own_memcached.url}&{PATIENT}"
+        given = words.replace("OLD", own_memcached.url).split()
+        process = start(*given, url, "--rate", 100, "--json")
+        with server.client() as client:
+            eventually(lambda: len(client.keys("rc:*")) > 50)
+        hold(process.pid)
+        server.kill()
+        server.start()
+        os.kill(process.pid, signal.SIGCONT)
+        said = finish(process)
+        assert said.status == 3
+        assert f"{server.url}: " in said.json["error"]
+        assert "redcouch sweep" in run("stage", "redis-only", "-s", url, "--json").json["reason"]
 
 
 def test_other_old_memcacheds(url: str, own_redis: RedisServer, own_memcached: Memcached) -> None:
