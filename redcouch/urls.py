@@ -85,11 +85,9 @@ def _read_host(text: str, default_port: int) -> tuple[str, int]:
     port = int(found["port"] or default_port) if found else 0
     if not found or not 0 < port < 65536:
         raise ValueError(f"{text!r} is no host:port")
-    if found["ipv6"] is None:
-        return unquote(found["name"]).lower(), port
-    address = unquote(found["ipv6"]).lower()
+    address = unquote(found["name"] if found["ipv6"] is None else found["ipv6"]).lower()
     try:
-        IPv6Address(address)
+        address.encode("idna") if found["ipv6"] is None else IPv6Address(address)  # as in DNS
     except ValueError:
         raise ValueError(f"{text!r} is no host:port") from None
     return address, port

@@ -78,6 +78,10 @@ def read_address(url: str) -> Address:
         raise ConfigurationError(forms)
     # In the case in which it is written, which parts.hostname has not: the clients' ring hashes it.
     host = unquote(re.sub(r":\d*$", "", parts.netloc.rpartition("@")[2]).strip("[]"))
+    try:
+        host.encode("idna")
+    except UnicodeError:  # it can be none, as a..b
+        raise ConfigurationError(forms) from None
     return Address(shown, host, port or DEFAULT_PORT, None, username, password, alias, weight)
 
 

@@ -425,6 +425,7 @@ def test_no_list(any_redis: RedisServer) -> None:
         "memcached://",
         "memcached://h/x",
         "memcached://h:0",
+        "memcached://h..x",
         "memcached://pw@h",
         "memcached://u:pw@h/x",
         "x",
