@@ -101,6 +101,11 @@ _NAMELESS = (
     "has none: set its cluster-announce-hostname. The service does without, this command does not"
 )
 
+_OF_CLUSTER = (
+    "it is a node of a cluster, and has some of the items only: write redis+cluster, or over TLS "
+    "rediss+cluster"
+)
+
 _SET = ("set", "", "")
 """What C{store.lua} is given behind the item."""
 
@@ -303,8 +308,11 @@ class Storage:
         self._fill_keys = FillKeys.of(self.layout)
         self.client = client
         self._loaded: set[str] = set()
+        about = {} if isinstance(client, RedisCluster) else _about(client)
+        if about.get("redis_mode") == "cluster":
+            raise ServerError(f"{location.shown}: {_OF_CLUSTER}")
         #: Which process a lone Redis is; a cluster's masters come and go.
-        self._process = None if isinstance(client, RedisCluster) else _process(client)
+        self._process = about.get("run_id")
 
     def redis_key(self, key: bytes) -> bytes:
         """Where the item of a client's key is."""
@@ -334,12 +342,12 @@ class Storage:
         for node in self._masters():
             with node.client() as connected:
                 scan = partial(connected.scan, match=match, count=BATCH * 5, _type=kind)
-                process, cursor = _process(connected), None
+                process, cursor = _about(connected).get("run_id"), None
                 while cursor != 0:
                     try:
                         cursor, keys = scan(cursor or 0)
                     except redis.ConnectionError:
-                        if process is None or _process(connected) != process:
+                        if process is None or _about(connected).get("run_id") != process:
                             raise
                         cursor, keys = scan(cursor or 0)
                     yield from keys
@@ -355,7 +363,8 @@ class Storage:
 
         @raise RedisError: Redis has been started again, and may have lost some of it.
         """
-        if self._process is not None and _process(self._masters()[0]) != self._process:
+        process = self._process
+        if process is not None and _about(self._masters()[0]).get("run_id") != process:
             raise RedisError(
                 "Redis has been started again meanwhile: what was done before that may be lost. "
                 "Run this again"
@@ -756,12 +765,13 @@ def _stored_string(both: Sequence[bytes | None], length: Any, left: Any) -> Stor
     return StoredItem(read_string(value, line), ttl, "string", stale=stale)
 
 
-def _process(client: redis.Redis) -> object:
-    """Which process this Redis is; C{None} where that may not be asked."""
+def _about(client: redis.Redis) -> dict[str, Any]:
+    """What a Redis tells of itself; nothing where that may not be asked."""
     try:
-        return client.info("server")["run_id"]
-    except (ResponseError, KeyError):
-        return None
+        about: dict[str, Any] = client.info("server")
+    except ResponseError:
+        return {}
+    return about
 
 
 @contextmanager

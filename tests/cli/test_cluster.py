@@ -473,6 +473,16 @@ def test_a_node_without_a_name() -> None:
         eventually(lambda: run("ls", "-s", cluster.url).status == 1)  # there is none
 
 
+def test_one_node_as_if_it_were_all(any_redis: Cluster, memcached: Memcached) -> None:
+    """No command takes the items of one master for all that there are."""
+    fill(memcached.address, {b"k": Given(b"v")})
+    node = f"redis://{LOOPBACK}:{any_redis.masters[0].port}"
+    for words in ("ls", "cleanup --yes", f"export --flush --to {memcached.url}"):
+        said = run(*words.split(), "-s", node)
+        assert (said.status, "write redis+cluster" in said.err) == (3, True)
+    assert get(memcached.address, b"k") == (b"v", 0)
+
+
 def test_tls_name() -> None:
     """It is refused, with what to write in its place."""
     said = run("ls", "-s", "rediss+cluster://127.0.0.1?tls_name=cluster")
