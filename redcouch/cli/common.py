@@ -31,7 +31,7 @@ FAILED = 3
 _FACTS = "redcouch.facts"
 """Where a command's context keeps what is to be printed as JSON; nowhere without C{--json}."""
 
-_SPAN = re.compile(r"([0-9]+)([smhd]?)")
+_SPAN = re.compile(r"([0-9]{1,9})([smhd]?)")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 Function = TypeVar("Function", bound=Callable[..., Any])

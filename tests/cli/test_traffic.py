@@ -259,7 +259,8 @@ def test_lost_record(redis: RedisServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "span", ["", "0", "0h", "24", "3600", "-1h", "soon", "1w", "1", "1.5h", " 24h", "24 h"]
+    "span",
+    ["", "0", "0h", "24", "3600", "-1h", "soon", "1w", "1", "1.5h", " 24h", "24 h", f"{9:05000}h"],
 )
 def test_bad_span(span: str) -> None:
     """What is no span of time is refused in one line."""
