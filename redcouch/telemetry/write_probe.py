@@ -9,7 +9,6 @@ from twisted.internet.task import LoopingCall
 
 from redcouch.errors import BackendError
 from redcouch.interfaces import IStorageBackend, IWriteProbingBackend
-from redcouch.results import ErrorKind
 
 _EVERY = 1.0
 
@@ -19,7 +18,7 @@ class WriteProbe:
     Tries a read and a write that leaves nothing, once a second.
 
     @ivar refusal: why the storage refuses reads or writes, in a line; empty while it takes them, or
-        cannot be asked.
+        cannot be reached.
     """
 
     def __init__(self, backend: IStorageBackend, reactor: Any) -> None:
@@ -46,5 +45,5 @@ class WriteProbe:
             await self._backend.probe_writes()
             self.refusal = ""
         except BackendError as error:
-            away = error.failed.kind is ErrorKind.UNAVAILABLE
+            away = not self._backend.health().ready
             self.refusal = "" if away else f"the storage refuses reads or writes: {error}"

@@ -352,6 +352,27 @@ def test_ready_as_writes_are(workers: str) -> None:
         assert client.keys("*write_probe*") == []
 
 
+@pytest.mark.parametrize("parameters", ["", "?cache=1m"])
+def test_ready_as_redis_answers(parameters: str) -> None:
+    """A Redis that answers everything with an error that passes is not ready meanwhile."""
+    with (
+        servers.redis_server("--replica-serve-stale-data", "no") as redis,
+        redis.client() as client,
+        servers.redcouch(redis.url + parameters, "--http", "0") as server,
+    ):
+        eventually(lambda: fetch(server, "/readyz").status == 200)
+        client.replicaof("127.0.0.1", servers.free_port())
+        said = ask(server.address, b"get k\r\n", b"\r\n")
+        assert said == b"SERVER_ERROR storage answered MASTERDOWN\r\n"
+        eventually(lambda: fetch(server, "/readyz").status == 503)
+        assert fetch(server, "/readyz").body.startswith(
+            "the storage refuses reads or writes: storage answered MASTERDOWN"
+        )
+        assert metrics(server)["redcouch_ready"] == 0
+        client.replicaof("NO", "ONE")
+        eventually(lambda: fetch(server, "/readyz").status == 200)
+
+
 COUNTER = "redcouch:sys:cas_counter"
 
 
