@@ -691,10 +691,11 @@ class RedisConnection:
             self.drop(f"it answers {code}")
         elif self._search is None and self._protocol is not None:
             self._log.error(
-                "Redis at {location} is no master: it answers {code}. Reads go on, writes are "
-                "answered SERVER_ERROR. Looking for the master there",
+                "Redis at {location} is no master: it answers {code}. {who} answered SERVER_ERROR. "
+                "Looking for the master there",
                 location=self.location.shown,
                 code=code,
+                who="Reads go on, writes are" if code == "READONLY" else "Clients are",
             )
             self._search = MasterSearch(
                 self.location, self._endpoint, self.reactor, self._master_found

@@ -352,6 +352,8 @@ class ComingAndGoingTests(RedisCase):
         self.assertEqual(self.storing(server), connections)
         told = [line for line in lines if "MASTERDOWN" in line]
         self.assertEqual(len(told), 1)
+        self.assertIn("Clients are answered SERVER_ERROR", told[0])
+        self.assertNotIn("Reads go on", told[0])
         client.replicaof("NO", "ONE")
         await self.connected_anew(server, connections)
         self.assertEqual(await self.value(), b"v")
