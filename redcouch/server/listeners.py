@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
 import socket
 from collections.abc import Callable, Collection, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
@@ -53,6 +54,9 @@ REST = 1.0
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """What accept says where it is the system that has too little."""
 
+_SPARE = 16
+"""Descriptors that no client is given: a storage that is lost has to be connected to again."""
+
 _TO_BE_HEARD = 0.05
 
 _KINDS = ("tcp:", "tcp4:", "tcp6:", "unix:", "ssl:")
@@ -68,6 +72,20 @@ def complete(description: str) -> str:
     if description.startswith("unix:") and ":mode=" not in description:
         description = f"{description}:mode=600"
     return description
+
+
+def accept_sparing(listening: socket.socket) -> tuple[socket.socket, Any]:
+    """As a socket's C{accept}. @raise OSError: also where hardly any descriptor is left."""
+    accepted = os.dup(listening.fileno())
+    try:
+        adopted = os.dup(accepted)  # a worker's client has this one at last
+    finally:
+        os.close(accepted)
+    os.close(adopted)
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and adopted + _SPARE >= limit:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return listening.accept()
 
 
 class DescriptorShortage:
@@ -121,7 +139,7 @@ class RetryingSocket:
     def accept(self) -> tuple[socket.socket, Any]:
         """As a socket's. @raise BlockingIOError: nobody is there, or cannot come in now."""
         try:
-            accepted = self._socket.accept()
+            accepted = accept_sparing(self._socket)
         except OSError as error:
             if error.errno not in EXHAUSTED:
                 raise

@@ -13,7 +13,6 @@ listen on it is given an L{Acceptor} of the socket that the parent has opened.
 
 from __future__ import annotations
 
-import os
 import socket
 from typing import Any
 
@@ -32,6 +31,7 @@ from redcouch.server.listeners import (
     DescriptorShortage,
     ListeningReactor,
     ListeningService,
+    accept_sparing,
     heard,
     is_managed,
     make_renewable,
@@ -151,7 +151,7 @@ class Acceptor:
     def _take(self) -> bool:
         """Take one client; whether there was one."""
         try:
-            client = self._accept()
+            client, _ = accept_sparing(self._socket)
         except (BlockingIOError, InterruptedError):
             self._shortage.ends()  # nobody is there, but somebody could be taken
             return False
@@ -170,14 +170,6 @@ class Acceptor:
         for _ in range(BACKLOG):
             if not self._take():
                 break
-
-    def _accept(self) -> socket.socket:
-        """One client, and the certainty of a second descriptor, which the reactor needs for it."""
-        spare = os.dup(self._socket.fileno())
-        try:
-            return self._socket.accept()[0]
-        finally:
-            os.close(spare)
 
     def _welcome(self, client: socket.socket) -> None:
         try:

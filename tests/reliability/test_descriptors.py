@@ -44,6 +44,30 @@ def test_no_descriptors_left(any_redis: RedisServer, workers: str) -> None:
         assert "EMFILE" not in server.log
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_redis_comes_back_meanwhile(workers: str) -> None:
+    """Redis is connected to again while clients have all that they can have, and stay."""
+    with (
+        servers.redis_server() as redis,
+        servers.redcouch(redis.url, "--workers", workers) as server,
+        ExitStack() as clients,
+    ):
+        for pid in servers.family(server.pid):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (ROOM, ROOM))
+        redis.kill()
+        eventually(lambda: server.log.count("Cannot reach Redis") == int(workers))
+        crowd = [clients.enter_context(servers.plain(server.port)) for _ in range(2 * ROOM + 50)]
+        eventually(lambda: server.log.count("Cannot accept clients") == int(workers))
+        assert not any(map(_gets, crowd[:5]))
+        redis.start()
+        eventually(lambda: all(map(_gets, crowd[:5])))
+
+
+def _gets(wire: socket.socket) -> bool:
+    wire.sendall(b"get k\r\n")
+    return wire.recv(100) == b"END\r\n"
+
+
 def test_no_descriptor_is_leaked(any_redis: RedisServer) -> None:
     """10,000 clients that come and go in all ways leave nothing behind, and no lines in the log."""
     with servers.redcouch(any_redis.url) as server, servers.plain(server.port) as other:
