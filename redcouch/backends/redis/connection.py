@@ -90,6 +90,9 @@ _NO_MASTER = frozenset({"READONLY", "MASTERDOWN"})
 _GOOD = 1.0
 """Seconds after which a connection has been a good one."""
 
+_REASONS = 8
+"""Different reasons of one outage that are told: in turn, they may go on without an end."""
+
 _CALM = 60.0
 """Seconds after which the loss of a connection is news, though the last one was lost so, too."""
 
@@ -444,8 +447,9 @@ class RedisConnection:
         #: The connection lost last was in use for a while: the next is tried at once.
         self.was_good = False
         self._reason = "not tried yet"
-        #: What the log has as the reason, and whether it has that this happens again and again.
-        self._told = ""
+        #: What the log has as reasons, and whether it has that this happens again and again.
+        self._told: set[str] = set()
+        self._is_news = True
         self._again_told = False
         self._connected_told = False
         self._was_up = False
@@ -563,8 +567,12 @@ class RedisConnection:
         self._reason = explain(failure)
         if self._chosen is not None and not failure.check(NoMasterError):
             self._reason = f"{show(self._chosen.address)}: {self._reason}"
-        if news or (failure.check(RedisError) and self._reason != self._told):
-            self._told = ""
+        if news:
+            self._told.clear()
+        if failure.check(RedisError) and len(self._told) < _REASONS:
+            self._is_news = self._reason not in self._told
+        else:
+            self._is_news = not self._told
 
     def is_in_use(self, protocol: RedisConnectionProtocol) -> bool:
         """Whether requests go over this connection."""
@@ -593,8 +601,8 @@ class RedisConnection:
 
     def _go_down(self, advice: str) -> None:
         self.state = State.DOWN
-        if not self._told:
-            self._told = self._reason
+        if self._is_news:
+            self._told.add(self._reason)
             self._connected_told = self._again_told = False
             self._log.error(
                 "Cannot reach Redis at {location}: {reason}. Clients are answered SERVER_ERROR "
@@ -675,7 +683,7 @@ class RedisConnection:
                 reason=why,
             )
             self._leave_protocol()
-            self._told = ""
+            self._told.clear()
             self._connected_told = False
             self.was_good = True
             self.state = State.RECONNECTING

@@ -21,6 +21,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
 
 from redcouch.backends.redis import endpoints, master_search, scripts
+from redcouch.backends.redis.connection import RedisConnectionFactory
 from redcouch.commands import Arithmetic, Command, Delete, Dump, Get, Store, StoreMode, Touch
 from redcouch.errors import BackendError
 from redcouch.results import ErrorKind, ListedPage, Stored
@@ -581,6 +582,26 @@ class FakeRedisTests(RedisCase):
         await self.connect_in_vain("LOADING")
         fake.prepare = lambda command: b"$2\r\nok\r\n"
         await eventually_in_reactor(lambda: self.storage.health().ready)
+
+    async def test_reasons_in_turn(self) -> None:
+        """Reasons that come again and again, as while Redis is loading, are told once each."""
+        fake, lines = await self.listen(), self.logged()
+        self.patch(RedisConnectionFactory, "maxDelay", 0.05)
+        reasons = ["LOADING", "BUSY", "MASTERDOWN"]
+        fake.prepare = lambda command: f"-{reasons[fake.made % 3]} x\r\n".encode()
+        await self.connect(self.address)
+        await eventually_in_reactor(lambda: fake.made > 9)
+        for reason in reasons:
+            self.assertEqual(len([line for line in lines if f": {reason} x" in line]), 1)
+
+    async def test_reasons_without_end(self) -> None:
+        """Nor does one that is never the same fill the log."""
+        fake, lines = await self.listen(), self.logged()
+        self.patch(RedisConnectionFactory, "maxDelay", 0.05)
+        fake.prepare = lambda command: b"-ERR attempt %d\r\n" % fake.made
+        await self.connect(self.address)
+        await eventually_in_reactor(lambda: fake.made > 20)
+        self.assertLess(len([line for line in lines if "Cannot reach Redis" in line]), 10)
 
     async def test_garbage_later(self) -> None:
         """Garbage in place of a reply costs the connection; another is made."""
