@@ -236,7 +236,7 @@ def _make_service(options: Options) -> MultiService:
     tell = notifier(os.environ)
     reload = Reload()
     reload.on_hangup(reactor)
-    reactor.callWhenRunning(_heed_one_signal)
+    reactor.callWhenRunning(_heed_one_signal, restart.give_up)
     reactor.addSystemEventTrigger("before", "shutdown", _ignore_further_signals)
     inherited: Inherited = {}
     served: Supervisor | RedCouchService
@@ -309,14 +309,19 @@ def _warn_if_open(options: Mapping[str, Any]) -> None:
         )
 
 
-def _heed_one_signal() -> None:
-    """Of SIGTERM and SIGINT, which may come together, the first alone ends the service."""
+def _heed_one_signal(ending: Callable[[], None]) -> None:
+    """
+    Of SIGTERM and SIGINT, which may come together, the first alone ends the service.
+
+    @param ending: called by that one.
+    """
     handlers: dict[int, Any] = {
         number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)
     }
 
     def heed(number: int, frame: FrameType | None) -> None:
         _ignore_further_signals()
+        ending()
         handlers[number](number, frame)
 
     for number, handler in handlers.items():

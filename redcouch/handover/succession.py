@@ -384,6 +384,11 @@ class Restart:
         self._log.info("SIGUSR2: process {pid} is to take over", pid=self._process.pid)
         self._look_whether_it_fails(self._process)
 
+    def give_up(self) -> None:
+        """This service is told to end before the other one has taken over: so is that one."""
+        if self._process is not None:
+            self._process.terminate()
+
     def _look_whether_it_fails(self, process: subprocess.Popen[bytes]) -> None:
         """Its own words may have gone nowhere: in the background there is no standard error."""
         status = process.poll()

@@ -524,6 +524,22 @@ def test_restart_of_one_that_ends(any_redis: RedisServer) -> None:
         assert "no other process can take over from this one" in server.log
 
 
+def test_restart_of_one_that_is_ended() -> None:
+    """Whoever ends the service while another is to take over from it has none after it."""
+    with servers.redis_server() as redis, servers.redcouch(redis.url) as server:
+        redis.kill()  # for which the other one waits
+        os.kill(server.pid, signal.SIGUSR2)
+        eventually(lambda: "is to take over" in server.log)
+        other = int(server.log.partition(" is to take over")[0].rpartition(" ")[2])
+        try:
+            os.kill(server.pid, signal.SIGTERM)
+            eventually(lambda: not runs(other))
+        finally:
+            if runs(other):
+                os.kill(other, signal.SIGKILL)
+        assert not listens_on(server.port)
+
+
 def test_restart_that_fails(any_redis: RedisServer, tmp_path: Path) -> None:
     """In the background, where nobody hears the new process, the log of the old one says so."""
     port, users = servers.free_port(), tmp_path / "users"
