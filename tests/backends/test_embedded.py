@@ -767,6 +767,22 @@ def test_killed_guard(host: StartHost, short: Path) -> None:
     assert running.log().count("ended by itself") == 1
 
 
+def test_a_server_that_cannot_be_started_again(host: StartHost, short: Path) -> None:
+    """The log says why, once, and all is well when that is over."""
+    place, aside = short / "items", short / "aside"
+    running = host(f"embedded://{place}").up()
+    os.rename(place, aside)
+    os.kill(running.server, signal.SIGKILL)
+    eventually(lambda: "No such file or directory); starting it again" in running.log())
+    os.rename(aside, place)
+    eventually(lambda: "answers again" in running.log())
+    with running.client() as client:
+        running.server = client.info("server")["process_id"]
+    running.guard = parent_of(running.server)
+    running.end()
+    assert running.log().count("No such file or directory); starting it again") == 1
+
+
 def test_hung_server_is_killed(host: StartHost, short: Path) -> None:
     """A redis-server that does not react does not keep the service from ending."""
     running = host().up()

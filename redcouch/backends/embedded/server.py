@@ -137,7 +137,7 @@ class PrivateServer:
 
     @ivar _guard: the process that runs now; C{None} between two.
     @ivar _restarting: the delayed call that is going to start the next one.
-    @ivar _lost: whether redis-server has ended by itself and not answered since.
+    @ivar _told: how redis-server has ended by itself since it last answered, and its last words.
     """
 
     log = Logger()
@@ -158,7 +158,7 @@ class PrivateServer:
         self._polling: Deferred[None] | None = None
         self._restarting: Any = None
         self._delay = FIRST_DELAY
-        self._lost = False
+        self._told: set[tuple[str, str]] = set()
         self._stopping = False
         self._started: Deferred[None] = Deferred()
         self._stopped: Deferred[None] = Deferred()
@@ -240,8 +240,8 @@ class PrivateServer:
         assert self._guard is not None
         self._guard.answered = True
         self._delay = FIRST_DELAY
-        if self._lost:
-            self._lost = False
+        if self._told:
+            self._told.clear()
             self.log.info("redis-server answers again")
             self._on_restart()
         else:
@@ -269,8 +269,8 @@ class PrivateServer:
         self._started.errback(ServerEndedError(f"embedded: redis-server did not start: {last}"))
 
     def _start_again(self, last: str, how: str) -> None:
-        if not self._lost:
-            self._lost = True
+        if (how, last) not in self._told:
+            self._told.add((how, last))
             self.log.error(
                 "redis-server ended by itself ({how}; its last words: {last}); starting it again",
                 how=how,
