@@ -49,6 +49,13 @@ TAIL = 10
 #: A line of Redis' log: process id and role, date, mark, text. The mark # is a warning's.
 LOG_LINE = re.compile(r"\d+:[A-Z] \d\d \w+ \d{4} [\d:.]+ ([.*#-]) (.*)")
 
+NO_WARNINGS = (
+    "Missing implement of connection type tls",
+    "IP address for this node updated to",
+    "Cluster state changed: ok",
+)
+"""How lines begin that Redis marks as warnings, and says at each start of a cluster."""
+
 
 class ServerEndedError(Exception):
     """The redis-server ended before it answered. The text is one line for the operator."""
@@ -104,7 +111,8 @@ class Guard(ProcessProtocol):
             return
         mark, text = read_log_line(text)
         self.tail.append(text)
-        if mark == "#" and self.answered and not self._closing:
+        warns = mark == "#" and not text.startswith(NO_WARNINGS)
+        if warns and self.answered and not self._closing:
             self.log.warn("redis-server says: {line}", line=text)
 
     def processEnded(self, reason: Failure) -> None:
