@@ -52,6 +52,7 @@ from redcouch.backends.origin.repair import Repairer
 from redcouch.backends.origin.replicate import (
     ReplicatedChange,
     effect_of,
+    from_now,
     lasts,
     missed,
     not_removed,
@@ -379,7 +380,7 @@ class OriginBackend(BackendWrapper):
                 await self._be_unsure(names, time_budget)
             raise
         try:
-            await self._replicate(replicated_changes(run, results), time_budget)
+            await self._replicate(replicated_changes(run, results, self._now()), time_budget)
         except BackendError:  # it is done; what the old side has is seen to later
             await self._be_unsure(names, time_budget)
         else:
@@ -587,7 +588,8 @@ class OriginBackend(BackendWrapper):
         (result,) = await self._ask([command])
         if result is not Outcome.OK:
             return result
-        answers = await self._old.tell_all(wire.flush(command.exptime), time_budget)
+        exptime = from_now(command.exptime, self._now())
+        answers = await self._old.tell_all(wire.flush(exptime), time_budget)
         done = all(reply is not None and reply.code == b"OK" for reply in answers)
         if not done:
             await self._deny_all("a flush_all did not reach it")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from math import ceil
 
 from redcouch.backends.fill_leases import PauseFills, RevokeAllLeases
 from redcouch.commands import (
@@ -38,6 +39,17 @@ _SAME, _SAME_BY_CLOCKS = 2.0, 3600.0
 Seconds by which times to live may differ that are the same; the second where they were given as
 UNIX times, which each side reads by its own clock.
 """
+
+
+def from_now(exptime: int, now: float) -> int:
+    """
+    What the old side is told for this exptime: of a UNIX time how many seconds are left, as its
+    clock may be another one.
+    """
+    left = ceil(exptime - now)
+    if exptime <= MAX_RELATIVE or left > MAX_RELATIVE:
+        return exptime
+    return left if left > 0 else -1
 
 
 def effect_of(command: Command, now: float) -> Effect:
@@ -119,15 +131,15 @@ def lasts(ttl: int | None, exptime: int | None, now: float) -> bool:
 
 
 def replicated_changes(
-    commands: Iterable[Command], results: Iterable[Result]
+    commands: Iterable[Command], results: Iterable[Result], now: float
 ) -> list[ReplicatedChange]:
-    """What changes mean for the old side, in their order."""
+    """What changes, made at this UNIX time, mean for the old side, in their order."""
     return [
         change
         for command, result in zip(commands, results, strict=True)
         for place, key in enumerate(command.keys)
         if (named := wire.name(key)) is not None
-        for change in _changes(command, _part(result, place), key, named)
+        for change in _changes(command, _part(result, place), key, named, now)
     ]
 
 
@@ -137,27 +149,30 @@ def _part(result: Result, place: int) -> Result:
 
 
 def _changes(
-    command: Command, result: Result, key: bytes, named: bytes
+    command: Command, result: Result, key: bytes, named: bytes, now: float
 ) -> Iterator[ReplicatedChange]:
     match command, result:
         case _, Failed(undone=False):  # nobody knows what has become of it
             agrees = _never if says_away(result) else _is_gone
             yield ReplicatedChange(key, wire.delete(named), agrees)
         case Store(), Stored():
-            yield from _changes_of_store(command, result, named)
+            yield from _changes_of_store(command, result, named, now)
         case Arithmetic(), Number():
-            yield from _change_of_arithmetic(command, result, named)
+            yield from _change_of_arithmetic(command, result, named, now)
         case (Touch(exptime=exptime), Touched()) | (GetAndTouch(exptime=exptime), tuple()):
-            yield _touch(key, named, exptime)
+            yield _touch(key, named, exptime, now)
         case MetaGet(touch=int() as exptime), MetaItem():
-            yield _touch(key, named, exptime)
+            yield _touch(key, named, exptime, now)
 
 
-def _touch(key: bytes, named: bytes, exptime: int) -> ReplicatedChange:
-    return ReplicatedChange(key, wire.touch(named, exptime), _is_touched, exptime=exptime)
+def _touch(key: bytes, named: bytes, exptime: int, now: float) -> ReplicatedChange:
+    request = wire.touch(named, from_now(exptime, now))
+    return ReplicatedChange(key, request, _is_touched, exptime=exptime)
 
 
-def _changes_of_store(command: Store, stored: Stored, named: bytes) -> Iterator[ReplicatedChange]:
+def _changes_of_store(
+    command: Store, stored: Stored, named: bytes, now: float
+) -> Iterator[ReplicatedChange]:
     key, mode = command.key, command.mode
     if command.invalidate:  # it may be marked stale, or be one to be put there again
         yield ReplicatedChange(key, wire.delete(named), _never)
@@ -172,16 +187,17 @@ def _changes_of_store(command: Store, stored: Stored, named: bytes) -> Iterator[
             lambda reply: reply.code == b"EN" or reply.number(b"s") == stored.size,
         )
         return
-    request = wire.store(named, command.value, command.flags, command.exptime)
+    exptime = from_now(command.exptime, now)
+    request = wire.store(named, command.value, command.flags, exptime)
     yield ReplicatedChange(key, request, _is_stored, stored.cas, command.exptime)
 
 
 def _change_of_arithmetic(
-    command: Arithmetic, number: Number, named: bytes
+    command: Arithmetic, number: Number, named: bytes, now: float
 ) -> Iterator[ReplicatedChange]:
     text = b"%d" % number.value
     if number.created:
-        request = wire.store(named, text, 0, command.exptime)
+        request = wire.store(named, text, 0, from_now(command.exptime, now))
         yield ReplicatedChange(command.key, request, _is_stored, number.cas, command.exptime)
         return
     request = wire.count(named, command.delta, command.decrement)
@@ -192,7 +208,7 @@ def _change_of_arithmetic(
         number.cas,
     )
     if command.touch is not None:  # by itself: ma, where it makes a new item, forgets it
-        yield _touch(command.key, named, command.touch)
+        yield _touch(command.key, named, command.touch, now)
 
 
 def _never(reply: Reply) -> bool:

@@ -231,6 +231,14 @@ def test_delayed_flush(redis: RedisServer, old: Memcached) -> None:
         assert say(bridge, b"get k n\r\n", b"END\r\n") == b"END\r\n"
 
 
+def test_a_flush_of_long_ago(redis: RedisServer, old: Memcached) -> None:
+    """It is one of now, where memcached does nothing: nothing comes back from there."""
+    with servers.redcouch(f"warm:{redis.url}?{source(old)}") as bridge:
+        assert say(bridge, b"get k\r\n", b"END\r\n") != b"END\r\n"
+        assert say(bridge, b"flush_all 2678400\r\n") == b"OK\r\n"
+        assert say(bridge, b"get k n\r\n", b"END\r\n") == b"END\r\n"
+
+
 def test_large(redis: RedisServer, old: Memcached) -> None:
     """Items as large as they may be, many at once."""
     value = bytes(range(256)) * 4000
