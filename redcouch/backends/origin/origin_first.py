@@ -31,7 +31,7 @@ from redcouch.backends.fill_leases import (
     TakeLease,
 )
 from redcouch.backends.origin.fetch import Execute, Fetcher
-from redcouch.backends.origin.relay import KINDS, SILENT, request_for, result_of
+from redcouch.backends.origin.relay import KINDS, SILENT, refusal, request_for, result_of
 from redcouch.backends.origin.replicate import notes_of_flush
 from redcouch.commands import (
     Command,
@@ -260,9 +260,10 @@ class OriginFirst:
         for noted in await self._ask(notes_of_flush(command, self._now())):
             if isinstance(noted, Failed):
                 return noted
-        if not all(reply is not None and reply.code == b"OK" for reply in answers):
+        if None in answers:
             return SILENT
-        return result
+        refused = (reply for reply in answers if reply is not None and reply.code != b"OK")
+        return next(map(refusal, refused), result)
 
     _ways: ClassVar[Mapping[str, Callable[..., Awaitable[list[Result]]]]] = {
         "read": _read,

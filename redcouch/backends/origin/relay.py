@@ -55,11 +55,12 @@ def result_of(command: Any, key: bytes, reply: Reply | None) -> Result:
     if reply is None:
         return SILENT if command.miss() is NotImplemented else None
     if reply.code in (b"CLIENT_ERROR", b"SERVER_ERROR", b"ERROR"):
-        return _refusal(reply)
+        return refusal(reply)
     return _RESULTS[command.__class__](command, key, reply)
 
 
-def _refusal(reply: Reply) -> Result:
+def refusal(reply: Reply) -> Result:
+    """What it means that it refuses."""
     if b"non-numeric" in reply.line:
         return Outcome.NON_NUMERIC
     words = reply.line.partition(b" ")[2].decode("ascii", "replace")

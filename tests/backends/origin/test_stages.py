@@ -371,6 +371,17 @@ def test_what_others_have_changed(url: str, nodes: list[Memcached]) -> None:
         assert 900 < int(say(bridge, b"mg short t\r\n")[4:]) <= 1000
 
 
+@needs("memcached")
+def test_a_flush_that_is_refused(redis: RedisServer | Cluster) -> None:
+    """It is not said to be silent."""
+    with servers.memcached("-F") as old:
+        url = warm(redis, [old])
+        go(url, "origin-first")
+        with servers.redcouch(url) as bridge:
+            refused = b"SERVER_ERROR old memcached refuses: flush_all not allowed\r\n"
+            assert say(bridge, b"flush_all\r\n") == refused
+
+
 @pytest.mark.parametrize(
     ("request_", "first"),
     [
