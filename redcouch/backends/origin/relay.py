@@ -65,7 +65,7 @@ def refusal(reply: Reply) -> Result:
         return Outcome.NON_NUMERIC
     words = reply.line.partition(b" ")[2].decode("ascii", "replace")
     text = "".join(char for char in words if char.isprintable())
-    if "out of memory" in text or "too large" in text:
+    if "out of memory" in text.lower() or "too large" in text:
         return Failed(ErrorKind.OUT_OF_MEMORY, text)
     return Failed(ErrorKind.REFUSED, f"old memcached refuses: {text or 'it knows no such command'}")
 

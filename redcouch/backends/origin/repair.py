@@ -27,7 +27,7 @@ AT_A_TIME = 200
 """Keys that are looked at together."""
 
 _CANNOT = b"SERVER_ERROR"
-"""It has no room for such an item, and has removed what it had: it lacks the item for good."""
+"""It has no room for such an item: it lacks it for good, once what it had is removed."""
 
 _DONE = frozenset((b"HD", b"NF", _CANNOT))
 
@@ -108,11 +108,14 @@ class Repairer:
             if request is not None:
                 requests[key] = request
         told = [(key, request) for key, (request, _) in requests.items()]
-        replies = await self._old.tell(told, time_budget)
+        replies = dict(zip(requests, await self._old.tell(told, time_budget), strict=True))
+        done = {key: reply.code for key, reply in replies.items() if reply and reply.code in _DONE}
+        refused = [key for key, code in done.items() if code == _CANNOT]
+        _, untold = await self._old.delete(refused, time_budget)
         return [
-            (AllowFill(key, token), reply.code == _CANNOT)
-            for (key, (_, token)), reply in zip(requests.items(), replies, strict=True)
-            if reply is not None and reply.code in _DONE
+            (AllowFill(key, requests[key][1]), code == _CANNOT)
+            for key, code in done.items()
+            if key not in untold
         ]
 
     def _request(self, named: bytes, item: Any, listed: Any) -> tuple[bytes, int | None] | None:

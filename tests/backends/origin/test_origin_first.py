@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 import redis
 
+from redcouch.backends.origin.relay import result_of
 from redcouch.backends.origin.stages import Stage
-from redcouch.memcached_client.protocol import is_plain
+from redcouch.commands import Store, StoreMode
+from redcouch.memcached_client.protocol import Reply, is_plain
+from redcouch.results import ErrorKind, Failed
 from tests.backends.origin.conftest import PATIENT
 from tests.backends.origin.conversation import say
 from tests.backends.origin.journeys import JOURNEYS
@@ -137,3 +140,10 @@ def test_who_is_to_renew(version: str) -> None:
             say(bridge, b"gets a\r\n", b"END\r\n")
             kept = say(old, b"gets a\r\n", b"END\r\n").split()[-3] == token
             assert kept is (version != "1.6.18")  # which cannot
+
+
+def test_no_room_for_a_large_item() -> None:
+    """As memcached says it once it has read some of it."""
+    reply = Reply(b"SERVER_ERROR", b"Out of memory during read".split(b" "))
+    failed = result_of(Store(StoreMode.SET, b"k", b"x"), b"k", reply)
+    assert isinstance(failed, Failed) and failed.kind is ErrorKind.OUT_OF_MEMORY

@@ -33,6 +33,7 @@ from redcouch.commands import (
 )
 from redcouch.expiry import seconds_left
 from redcouch.memcached_client.pool import OriginPool
+from redcouch.memcached_client.protocol import Reply
 from redcouch.results import Listed, Number, Outcome, Result, Stored
 from tests.backends.origin.cluster_world import BlockingRedis, SharedCluster
 from tests.backends.origin.world import START, SharedMemory, World, every_schedule
@@ -400,6 +401,18 @@ def test_together(there: int) -> None:
     (found,) = world.ask(0, Get(keys))
     assert len(asked) == (2 if there else 1)  # which there are, and then those
     assert sum(one is not None for one in found) == there
+
+
+def test_repair_that_is_refused() -> None:
+    """What it has no room for, it may keep as it was: "Out of memory during read" does so."""
+    world = cold(1)()
+    world.nodes[0].up = False
+    assert isinstance(world.ask(0, store(b"new"))[0], Stored)
+    answer = world.shelf.answer
+    full = [Reply(b"SERVER_ERROR", b"Out of memory during read".split(b" "))]
+    world.shelf.answer = lambda asked: full if asked[:2] == b"ms" else answer(asked)  # type: ignore
+    world.repair()
+    assert world.shelf.items == {} and world.items.count_denied() == 0
 
 
 def test_repair_of_what_is_about_to_end() -> None:
