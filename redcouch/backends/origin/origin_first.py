@@ -32,7 +32,7 @@ from redcouch.backends.fill_leases import (
 )
 from redcouch.backends.origin.fetch import Execute, Fetcher
 from redcouch.backends.origin.relay import KINDS, SILENT, refusal, request_for, result_of
-from redcouch.backends.origin.replicate import notes_of_flush
+from redcouch.backends.origin.replicate import from_now, notes_of_flush
 from redcouch.commands import (
     Command,
     Delete,
@@ -256,7 +256,11 @@ class OriginFirst:
         (result,) = await self._ask([command])
         if result is not Outcome.OK:
             return result
-        answers = await self._old.tell_all(wire.flush(command.exptime), time_budget)
+        left = from_now(
+            command.exptime, self._now()
+        )  # one of the past is the old side's own matter
+        told = wire.flush(command.exptime if left < 0 else left)
+        answers = await self._old.tell_all(told, time_budget)
         for noted in await self._ask(notes_of_flush(command, self._now())):
             if isinstance(noted, Failed):
                 return noted

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Sequence
+from typing import Any
 
+import pytest
+from twisted.internet.defer import Deferred
+
+from redcouch.backends.origin.origin_first import OriginFirst
 from redcouch.backends.origin.replicate import from_now, replicated_changes
-from redcouch.commands import Arithmetic, Command, GetAndTouch, MetaGet, Store, StoreMode, Touch
-from redcouch.results import Item, MetaItem, Number, Result, Stored, Touched
+from redcouch.commands import (
+    Arithmetic,
+    Command,
+    Flush,
+    GetAndTouch,
+    MetaGet,
+    Store,
+    StoreMode,
+    Touch,
+)
+from redcouch.memcached_client.protocol import Reply
+from redcouch.results import Item, MetaItem, Number, Outcome, Result, Stored, Touched
 
 NOW = 1_700_000_000.5
 K = b"k"
@@ -44,3 +59,35 @@ def test_an_expiry_is_told_from_now(command: Command, result: Result) -> None:
 )
 def test_from_now(exptime: int, told: int) -> None:
     assert from_now(exptime, NOW) == told
+
+
+class _Pool:
+    def __init__(self) -> None:
+        self.told: list[bytes] = []
+
+    async def tell_all(self, request: bytes, time_budget: Any) -> list[Reply]:
+        self.told.append(request)
+        return [Reply(b"OK")]
+
+
+@pytest.mark.parametrize(
+    ("exptime", "told"),
+    [
+        (0, b"flush_all\r\n"),
+        (60, b"flush_all 60\r\n"),
+        (IN_A_WHILE, b"flush_all 100\r\n"),
+        (DAYS_30 + 1, b"flush_all 2592001\r\n"),  # what that means it knows itself
+    ],
+)
+def test_a_flush_while_the_old_side_is_right(exptime: int, told: bytes) -> None:
+    """Both sides are emptied at the same time, as Redis may be right by then."""
+
+    async def ask(commands: Sequence[Command]) -> list[Result]:
+        return [Outcome.OK] * len(commands)
+
+    pool: Any = _Pool()
+    nothing: Any = None
+    first = OriginFirst(ask, pool, nothing, lambda: nothing, lambda *_: None, lambda: NOW)
+    results: list[list[Result]] = []
+    Deferred.fromCoroutine(first.perform([Flush(exptime)])).addCallback(results.append)
+    assert (results, pool.told) == ([[Outcome.OK]], [told])
