@@ -161,9 +161,13 @@ def _why_not(opened: WarmStorage) -> str | None:
     opened.unrepaired(_LOOK)
     left = opened.unfinished(_LOOK)
     away = 0
+    known = {place for one in opened.members() for place, up in enumerate(one.up) if not up}
     with ExitStack() as stack:
         nodes = []
-        for address in () if opened.origin is None else opened.origin.nodes:
+        for place, address in enumerate(() if opened.origin is None else opened.origin.nodes):
+            if place in known:  # one that hangs would keep us for long
+                away += 1
+                continue
             try:
                 nodes.append(stack.enter_context(BlockingNode(address)))
             except ServerError:

@@ -464,6 +464,27 @@ def test_what_it_refuses(redis: RedisServer | Cluster) -> None:
             assert go(url, "redis-first")["rollback_safe"]
 
 
+def test_one_that_is_known_to_be_away(
+    url: str, nodes: list[Memcached], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command does not wait for it: where it hangs, that would be half a minute."""
+    asked: list[str] = []
+
+    class Noted(BlockingNode):
+        def __enter__(self) -> BlockingNode:
+            asked.append(self.address.shown)
+            return super().__enter__()
+
+    def shown() -> tuple[str, list[str]]:
+        asked.clear()
+        return standing(url)["because"], asked
+
+    monkeypatch.setattr("redcouch.cli.stage.BlockingNode", Noted)
+    with servers.redcouch(url):
+        nodes[0].kill()
+        eventually(lambda: shown() == ("1 of the old memcacheds does not answer", [nodes[1].url]))
+
+
 LONG = b"\x01 " * 110
 """A key of which the old memcached's text cannot say the name."""
 
