@@ -48,7 +48,7 @@ from redcouch.backends.redis.layout import (
 from redcouch.backends.redis.replies import flat, is_wrong_type
 from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.scripts import strings as string_scripts
-from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, why_too_old
+from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, why_unfit
 from redcouch.backends.redis.url import (
     NO_REDIS,
     NO_TLS,
@@ -99,11 +99,6 @@ _NOT_RESP = "Protocol error, got"
 _NAMELESS = (
     "a node of the cluster is to be known by its hostname (cluster-preferred-endpoint-type), and "
     "has none: set its cluster-announce-hostname. The service does without, this command does not"
-)
-
-_OF_CLUSTER = (
-    "it is a node of a cluster, and has some of the items only: write redis+cluster, or over TLS "
-    "rediss+cluster"
 )
 
 _SET = ("set", "", "")
@@ -308,11 +303,8 @@ class Storage:
         self._fill_keys = FillKeys.of(self.layout)
         self.client = client
         self._loaded: set[str] = set()
-        about = {} if isinstance(client, RedisCluster) else _about(client)
-        if about.get("redis_mode") == "cluster":
-            raise ServerError(f"{location.shown}: {_OF_CLUSTER}")
         #: Which process a lone Redis is; a cluster's masters come and go.
-        self._process = about.get("run_id")
+        self._process = None if isinstance(client, RedisCluster) else _about(client).get("run_id")
 
     def redis_key(self, key: bytes) -> bytes:
         """Where the item of a client's key is."""
@@ -787,7 +779,7 @@ def open_storage(location: RedisLocation) -> Iterator[Storage]:
             client = connect(location)
             leaving.callback(client.close)
             client.ping()
-            if why := _why_too_old(client):
+            if why := _why_unfit(client):
                 raise ServerError(f"{location.shown}: {why}")
             storage = _kind(location)(location, client)
             failed: RedisError | None = None
@@ -864,16 +856,17 @@ def _kind(location: RedisLocation) -> type[Storage]:
     return StringStorage if isinstance(location.layout, StringLayout) else Storage
 
 
-def _why_too_old(client: Client) -> str | None:
-    """Why this Redis cannot be used; C{None} where it can, or does not tell its version."""
+def _why_unfit(client: Client) -> str | None:
+    """Why this Redis cannot be used; C{None} where it can, or does not tell what it is."""
     facts: dict[str, str] = {}
     if isinstance(client, redis.Redis):
         with suppress(ResponseError):  # a Redis before 6 does not know it
             facts = read_greeting(client.execute_command("HELLO", 2, "SETNAME", CLIENT_NAME))
     if "version" not in facts:
         with suppress(ResponseError):  # the user may not ask
-            facts = {"version": str(client.info("server").get("redis_version", ""))}
-    return why_too_old(facts)
+            about = client.info("server")
+            facts = {name: str(about.get(f"redis_{name}", "")) for name in ("version", "mode")}
+    return why_unfit(facts, isinstance(client, RedisCluster))
 
 
 def check(reply: Any) -> Any:

@@ -39,7 +39,7 @@ from redcouch.backends.redis.opinion import Opinion
 from redcouch.backends.redis.replies import UNFIT, error_code
 from redcouch.backends.redis.scripts import FRESH, Script
 from redcouch.backends.redis.sentinel import NoMasterError, Sentinels
-from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, read_info, why_too_old
+from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, read_info, why_unfit
 from redcouch.backends.redis.url import NO_TLS, RedisLocation, show
 from redcouch.errors import BackendError
 from redcouch.interfaces import Health
@@ -77,6 +77,7 @@ _ADVICE = {
     "DB index is out of range": "--storage names a database that it has",
     "NOPERM": "its user may do what docs/storage.md lists",
     "RedCouch needs": "it is upgraded, or --storage names another",
+    "node of a cluster": "--storage names the cluster",
     "EVALSHA": "it allows that, or --storage names another",
 }
 """Until when Redis refuses, by a word of its reason."""
@@ -223,7 +224,7 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
 
     async def _check_version(self, greeting: Any) -> None:
         """
-        Learn the version and the role, and refuse what is too old. A Redis
+        Learn the version and the role, and refuse what is unfit. A Redis
         that tells nobody its version is taken for recent.
         """
         if isinstance(greeting, RedisError) and str(greeting).startswith("NOAUTH"):
@@ -232,7 +233,7 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         if "version" not in facts:
             facts = read_info((await self._ask(("INFO", "server")))[0])
         self.role = facts.get("role", "")
-        if why := why_too_old(facts):
+        if why := why_unfit(facts, self.link.location.cluster):
             raise RedisError(why)
 
     async def _look_for_items(self, cursor: Any) -> None:

@@ -9,6 +9,10 @@ from typing import Any
 OLDEST = (6, 2)
 """The oldest Redis that RedCouch works with."""
 
+_OF_CLUSTER = (
+    "it is a node of a cluster, and has some of the items only: write redis+cluster, or over TLS "
+    "rediss+cluster"
+)
 
 _TEXTS = {"version": "redis_version", "role": "role", "policy": "maxmemory_policy"}
 _NUMBERS = {
@@ -77,13 +81,13 @@ def read_lag(info: Mapping[str, str]) -> int | None:
 
 
 def read_info(reply: Any) -> dict[str, str]:
-    """The fields of INFO; none where the reply is something else. C{version} is there too."""
+    """The fields of INFO; none where the reply is something else. Those of HELLO are there too."""
     if not isinstance(reply, bytes):
         return {}
     lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
     info = {name: value for name, colon, value in lines if colon}
-    if "redis_version" in info:
-        info["version"] = info["redis_version"]
+    for name in {"redis_version", "redis_mode"} & info.keys():
+        info[name.removeprefix("redis_")] = info[name]
     return info
 
 
@@ -99,8 +103,14 @@ def read_greeting(reply: Any) -> dict[str, str]:
     }
 
 
-def why_too_old(facts: Mapping[str, str]) -> str | None:
-    """Why a Redis of C{version} cannot be used; C{None} where it can, or says no version."""
+def why_unfit(facts: Mapping[str, str], cluster: bool) -> str | None:
+    """
+    Why a Redis of C{version} and C{mode} cannot be used; C{None} where it can, or says neither.
+
+    @param cluster: it is asked as a part of one.
+    """
+    if facts.get("mode") == "cluster" and not cluster:
+        return _OF_CLUSTER
     found = re.match(r"(\d+)\.(\d+)", facts.get("version", ""))
     if found is None or (int(found[1]), int(found[2])) >= OLDEST:
         return None

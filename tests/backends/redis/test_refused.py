@@ -8,7 +8,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from redcouch.backends.redis.server_info import why_too_old
+from redcouch.backends.redis.server_info import why_unfit
 from redcouch.backends.redis.url import read_location
 from redcouch.commands import Store, StoreMode
 from redcouch.errors import BackendError, ConfigurationError
@@ -99,10 +99,10 @@ class RefusedTests(RedisCase):
     def test_versions(self) -> None:
         """Versions as they are written, and what is none."""
         for version in ("6.2.0", "6.10.1", "7.0.15", "255.255.255", "10.0", "unknown", ""):
-            self.assertIsNone(why_too_old({"version": version}))
-        self.assertIsNone(why_too_old({}))
+            self.assertIsNone(why_unfit({"version": version}, False))
+        self.assertIsNone(why_unfit({}, False))
         for version in ("2.8.24", "5.0.0-rc1", "6.0.20", "6.1.1"):
-            self.assertIsNotNone(why_too_old({"version": version}))
+            self.assertIsNotNone(why_unfit({"version": version}, False))
 
     async def test_without_hello(self) -> None:
         """A recent Redis whose HELLO is renamed is asked in another way."""

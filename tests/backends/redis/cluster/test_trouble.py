@@ -62,6 +62,16 @@ class TroubleTests(ClusterCase):
         while await self.get_all(KEYS) != [Item(b"v", 0, 0)] * len(KEYS):
             await deferLater(reactor, 0.01)
 
+    async def test_one_node_as_if_it_were_all(self) -> None:
+        """A URL of one Redis that leads to a node is refused, with what to write."""
+        lines = self.logged()
+        storage = await self.connect(f"redis://127.0.0.1:{self.cluster.masters[0].port}")
+        await eventually_in_reactor(lambda: "a node of a cluster" in storage.health().reason)
+        self.assertFalse(storage.health().ready)
+        (line,) = (line for line in lines if "Cannot reach Redis" in line)
+        self.assertIn("write redis+cluster", line)
+        self.assertIn("until --storage names the cluster", line)
+
     async def test_full_in_one_node(self) -> None:
         """Its own keys cannot be set; they can be read and removed, and the others go on."""
         cluster = await self.begin(replicas=False)
