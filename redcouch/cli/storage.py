@@ -50,6 +50,7 @@ from redcouch.backends.redis.scripts import Script
 from redcouch.backends.redis.scripts import strings as string_scripts
 from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, why_unfit
 from redcouch.backends.redis.url import (
+    MAYBE_TLS,
     NO_REDIS,
     NO_TLS,
     ONLY_TLS,
@@ -93,6 +94,7 @@ Call = Sequence[bytes | str | int]
 _ATTEMPTS = 5
 
 _TLS_FAULT = re.compile(r"\[(?:SSL|X509)[^]]*\] (.*) \(_ssl")
+_CUT = re.compile("reset by peer|closed by server|Broken pipe")
 _NOT_RESP = "Protocol error, got"
 """What the client says, of TLS and of a reply that is none of Redis'."""
 
@@ -775,6 +777,7 @@ def open_storage(location: RedisLocation) -> Iterator[Storage]:
     """
     with ExitStack() as leaving:
         client: Any = None
+        storage: Storage | None = None
         try:
             client = connect(location)
             leaving.callback(client.close)
@@ -796,6 +799,8 @@ def open_storage(location: RedisLocation) -> Iterator[Storage]:
             why = why_it_failed(error, location)
             if isinstance(error, redis.TimeoutError) and location.cluster:
                 why = f"{_silent(location, client)}: {why}".removeprefix(": ")
+            if storage is None and _CUT.search(why) and not (location.tls or location.socket):
+                why = f"{why}. {MAYBE_TLS}"
             raise ServerError(f"{location.shown}: {why}") from None
 
 

@@ -27,6 +27,7 @@ from OpenSSL.SSL import Error as TLSError
 from twisted.application.internet import ClientService
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, LogPublisher
@@ -40,7 +41,7 @@ from redcouch.backends.redis.replies import UNFIT, error_code
 from redcouch.backends.redis.scripts import FRESH, Script
 from redcouch.backends.redis.sentinel import NoMasterError, Sentinels
 from redcouch.backends.redis.server_info import CLIENT_NAME, read_greeting, read_info, why_unfit
-from redcouch.backends.redis.url import NO_TLS, RedisLocation, show
+from redcouch.backends.redis.url import MAYBE_TLS, NO_TLS, RedisLocation, show
 from redcouch.errors import BackendError
 from redcouch.interfaces import Health
 from redcouch.results import ErrorKind
@@ -260,9 +261,17 @@ class RedisConnectionProtocol(txredisapi.RedisProtocol):  # type: ignore[misc]
         self.link.on_up(self)
 
     def _not_prepared(self, failure: Failure) -> None:
-        if self.fault is None and self.link.location.tls and not self.heard_at:
-            failure = Failure(RedisError(f"{explain(failure)}. {NO_TLS}"))
-        self.link.on_attempt_failed(self.fault or failure)
+        location, fault = self.link.location, self.fault
+        if self.heard_at or location.socket is not None:
+            advice = ""
+        elif location.tls:
+            advice = "" if fault is not None else NO_TLS
+        else:
+            cut = fault is not None and fault.check(ConnectionLost, ConnectionDone)
+            advice = MAYBE_TLS if cut and not self.link.times_connected else ""
+        if advice:
+            fault = Failure(RedisError(f"{explain(fault or failure)}. {advice}"))
+        self.link.on_attempt_failed(fault or failure)
         self.transport.abortConnection()
 
     def silent_for(self, now: float) -> float:

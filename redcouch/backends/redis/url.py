@@ -32,6 +32,7 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
 LEAST_CACHE = 2**19
 
 NO_TLS = "If it speaks no TLS, write redis in place of rediss"
+MAYBE_TLS = "If it speaks TLS, write rediss in place of redis"
 ONLY_TLS = "it speaks TLS: write rediss in place of redis"
 NO_REDIS = "it does not answer as a Redis does"
 NO_SUCH_MASTER = "knows no master named {}"

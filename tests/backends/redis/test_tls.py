@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.internet.threads import deferToThread
 
 from redcouch.backends.redis.url import read_location
 from redcouch.errors import BackendError, ConfigurationError
 from tests.backends.redis.case import RedisCase
 from tests.backends.redis.certificates import Authority
+from tests.cli.running import run
 from tests.support.polling import eventually_in_reactor
 from tests.support.requirements import needs
 from tests.support.servers import RedisServer, free_port, sentinel
@@ -58,6 +61,19 @@ class TLSTests(RedisCase):
         self.behind_tls("--tls-auth-clients", "no")
         await self.enter(ca=self.authority.path)
         await self.is_served()
+
+    async def test_without_tls(self) -> None:
+        """Who does not write rediss, service and command, is told of it."""
+        self.behind_tls("--tls-auth-clients", "no")
+        url = f"redis://127.0.0.1:{self.port}"
+        lines = self.logged()
+        await self.connect(url)
+        await self.is_refused("it speaks TLS")
+        (line,) = (line for line in lines if "Cannot reach Redis" in line)
+        self.assertIn("write rediss in place of redis", line)
+        said: Any = await deferToThread(run, "ls", "-s", url)
+        self.assertEqual(said.status, 3)
+        self.assertIn("write rediss in place of redis", said.err)
 
     async def test_several_authorities(self) -> None:
         """A file may hold more than one CA."""
