@@ -168,7 +168,7 @@ class Store(OneKeyCommand):
     Write one item.
 
     SET and REPLACE with C{compare} are memcached's C{cas}: NOT_FOUND where
-    there is no item, EXISTS where its token differs. APPEND and PREPEND keep
+    there is no item, EXISTS where its token differs or is 0. APPEND and PREPEND keep
     the item's flags and expiry, and use neither C{flags} nor C{exptime}; with
     C{vivify} (an exptime) they create an item that is not there.
 

@@ -116,7 +116,7 @@ class SqliteBackend(PerCommandBackend):
             return Outcome.NOT_FOUND if compare else Outcome.NOT_STORED
         if old is not None and command.mode is StoreMode.ADD:
             return Outcome.NOT_STORED
-        if old is not None and compare and old[2] != command.compare:
+        if old is not None and compare and (old[2] != command.compare or not old[2]):
             return Outcome.EXISTS
         ends = deadline(command.exptime, self._now())
         return Stored(self._put(command.key, command.value, command.flags, ends, command.new_cas))
