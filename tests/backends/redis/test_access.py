@@ -104,6 +104,7 @@ class AccessTests(SharedRedisCase):
             self.client.execute_command("ACL", "SETUSER", "couch", left_out.replace("+", "-"))
             with self.assertRaisesRegex(BackendError, "NOPERM|allow INCR"):
                 await probing.probe_writes()
+            self.assertEqual(self.client.keys(), [b"redcouch:sys:cas_counter"], left_out)
             self.client.execute_command("ACL", "SETUSER", "couch", left_out)
 
     async def test_probe_among_native_keys(self) -> None:

@@ -88,11 +88,11 @@ end
 
 -- What stands at the key of a lease: '' for nothing, and for what is of another type, which is no lease.
 local function lease_at(key)
-  local there = redis.pcall('GET', key)
-  if type(there) == 'table' and is_error(there, 'WRONGTYPE') then
-    return ''
+  local there = redis.pcall('GET', key) or ''
+  if type(there) == 'string' then
+    return there
   end
-  return there and redis.call('GET', key) or ''
+  return is_error(there, 'WRONGTYPE') and '' or redis.call('GET', key) -- the error, raised
 end
 
 -- Why there is no token, as an error that names the counter and what to do.
