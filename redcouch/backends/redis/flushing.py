@@ -61,7 +61,7 @@ class Flushing:
         self._now = context.now
         self._reactor = context.reactor
         self._next_look: Any = None
-        #: What is noted while a flush is under way here.
+        #: What is noted while a flush is under way here, or has left something.
         self._lease = b""
         self._under_way = False
         self._told: set[str] = set()
@@ -107,14 +107,15 @@ class Flushing:
         if due is None:
             self._tell(_SENSELESS)
             return
-        left = noted.partition(b" ")[2]
-        lease = self._leased(left)
         mine = noted == self._lease
-        if mine:
-            self._lease = lease
-        elif due > self._now():
+        goes_on = mine and not self._under_way  # with what may not have been noted
+        left = self._left if goes_on else noted.partition(b" ")[2]
+        lease = self._leased(left)
+        if not mine and due > self._now():
             self._look_at(due)
             return
+        if mine and self._under_way:
+            self._lease = lease
         free = mine or not self._under_way
         if free and await self._replace(noted, lease) and not self._under_way:
             await self._flush_under(lease, left)
@@ -131,13 +132,16 @@ class Flushing:
             if self._layout.may_flush:
                 await self._unlink_all(left)
             await self._replace(self._lease, b"")
+            self._left = b""
         except BackendError:
-            if self._left:
-                await self._replace(self._lease, self._leased(self._left))
+            lease = self._leased(self._left)
+            if self._left and await self._replace(self._lease, lease):
+                self._lease = lease
             raise
         finally:
             self._under_way = False
-            self._lease = b""
+            if not self._left:
+                self._lease = b""
 
     async def _replace(self, noted: bytes, by: bytes) -> bool:
         """Note something else, or nothing, unless somebody else has; gives whether that is so."""

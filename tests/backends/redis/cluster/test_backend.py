@@ -325,7 +325,11 @@ class ChangingClusterTests(ClusterCase):
         """So it is where the process that was at it is gone meanwhile."""
         await self.delayed_flush_of_all_but_one(handed_over=True)
 
-    async def delayed_flush_of_all_but_one(self, handed_over: bool) -> None:
+    async def test_delayed_flush_that_cannot_be_noted(self) -> None:
+        """So it is where what is left cannot be noted at once, as its master is away, too."""
+        await self.delayed_flush_of_all_but_one(handed_over=False, noted=False)
+
+    async def delayed_flush_of_all_but_one(self, handed_over: bool, noted: bool = True) -> None:
         """One master refuses it for a while."""
         cluster = self.start_cluster(replicas=False)
         client = cluster.client()
@@ -345,6 +349,16 @@ class ChangingClusterTests(ClusterCase):
                 raise
 
         self.patch(admin, "_unlink_all", try_to_unlink)
+        replace = admin._replace
+
+        async def try_to_note(there: bytes, by: bytes) -> bool:
+            nonlocal noted
+            if b" " in by and not noted:
+                noted = True
+                raise BackendError(ErrorKind.UNAVAILABLE, "storage not reachable")
+            return bool(await replace(there, by))
+
+        self.patch(admin, "_replace", try_to_note)
         keys = [b"k%d" % number for number in range(30)]
         stores = [Store(StoreMode.SET, key, b"v") for key in keys]
         await bridge.storage.execute(stores)
