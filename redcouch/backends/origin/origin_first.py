@@ -256,8 +256,8 @@ class OriginFirst:
         (result,) = await self._ask([command])
         if result is not Outcome.OK:
             return result
+        # What one of the past means the old side knows itself.
         left = from_now(command.exptime, self._now())
-        # A time that has passed is the old side's own matter.
         told = wire.flush(command.exptime if left < 0 else left)
         answers = await self._old.tell_all(told, time_budget)
         for noted in await self._ask(notes_of_flush(command, self._now())):
