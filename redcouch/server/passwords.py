@@ -15,6 +15,7 @@ whether there is such a user or not.
 
 from __future__ import annotations
 
+import atexit
 import hmac
 import re
 import struct
@@ -23,6 +24,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from secrets import token_bytes
+from threading import Semaphore
 from typing import Any
 
 import bcrypt
@@ -48,6 +50,8 @@ _MOST_FOR_BCRYPT = 72
 
 _AT_A_TIME = 2
 """Hashes that are checked at a time, each on a thread of its own."""
+
+_turns = Semaphore(_AT_A_TIME)
 
 _WAITING = 128
 """Passwords of one address that may wait to be checked. Past it, who came first is refused."""
@@ -96,7 +100,15 @@ def _matches(password: bytes, expected: bytes) -> bool:
         return hmac.compare_digest(password, expected) and expected is not _NOBODY
     if len(password) > _MOST_FOR_BCRYPT or b"\0" in password:
         return False
-    return bcrypt.checkpw(password, expected)
+    with _turns:
+        return bcrypt.checkpw(password, expected)
+
+
+@atexit.register
+def _await_bcrypt() -> None:
+    """A thread that leaves bcrypt's code where Python has ended meanwhile aborts the process."""
+    for _ in range(_AT_A_TIME):
+        _turns.acquire()
 
 
 def _cost(expected: bytes) -> bytes:

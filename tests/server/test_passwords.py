@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -350,3 +352,25 @@ def test_known_until_the_line_changes(guard: Guard) -> None:
     guard.authenticator.reload()
     assert not guard.authenticator.knows(b"bert", b"hashed secret")
     assert not guard.lets_in(b"bert", b"hashed secret")
+
+
+ENDING = """
+import atexit, bcrypt, threading
+atexit.register(print, "the end")
+from redcouch.server import passwords
+known, begun = bcrypt.checkpw, threading.Event()
+def check(*both):
+    begun.set()
+    threading.main_thread().join()
+    print("right" if known(*both) else "wrong")
+bcrypt.checkpw = check
+word = bcrypt.hashpw(b"x", bcrypt.gensalt(8))
+threading.Thread(target=passwords._matches, args=(b"x", word), daemon=True).start()
+begun.wait()
+"""
+
+
+def test_end_meanwhile() -> None:
+    """The process ends after a check on a thread that nobody joins: within it, it would abort."""
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "right\nthe end\n", "")
