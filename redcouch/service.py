@@ -42,7 +42,7 @@ from redcouch.process.log import OwnLog
 from redcouch.process.reload import Reload
 from redcouch.process.systemd import Tell, nobody, notifier
 from redcouch.process.tuning import leave_threads, raise_fd_limit, tune_process
-from redcouch.server.listeners import is_local, listening_service, opening
+from redcouch.server.listeners import SPARE, is_local, listening_service, opening
 from redcouch.telemetry.client_names import ClientNames
 from redcouch.telemetry.service_status import StatusSource
 from redcouch.urls import redact
@@ -50,7 +50,8 @@ from redcouch.workers.supervisor import Supervisor
 
 __all__ = ["Options", "RedCouchService", "makeService"]
 
-_OTHER_DESCRIPTORS = 64
+_OTHER_DESCRIPTORS = 64 + SPARE
+_OF_A_PORT = 2
 
 _LOOK = 0.05
 """Seconds between two looks whether the storage is there, for who takes over."""
@@ -230,7 +231,8 @@ def _make_service(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     keep_steady(reactor)
-    _make_room(options["max-connections"], 0 if options["http"] is None else HTTP_CONNECTIONS)
+    pages = 0 if options["http"] is None else HTTP_CONNECTIONS
+    _make_room(options["max-connections"], pages + _OF_A_PORT * len(endpoints_of(options)))
     reactor.callWhenRunning(_warn_if_open, options)
     restart = Restart(os.environ, reactor)
     tell = notifier(os.environ)
@@ -337,8 +339,8 @@ def _ignore_further_signals() -> None:
 
 def _make_room(clients: int, others: int) -> None:
     """
-    For so many clients' sockets, and those of the pages, and say so where the system does not
-    give it: a Redis that is lost could not be connected to any more.
+    For so many clients' sockets, and those of the pages and ports, and say so where the system
+    does not give it: a Redis that is lost could not be connected to any more.
     """
     wanted = clients + others + _OTHER_DESCRIPTORS
     allowed = raise_fd_limit(wanted)

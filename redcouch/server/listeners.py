@@ -54,7 +54,7 @@ REST = 1.0
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """What accept says where it is the system that has too little."""
 
-_SPARE = 16
+SPARE = 16
 """Descriptors that no client is given: a storage that is lost has to be connected to again."""
 
 _TO_BE_HEARD = 0.05
@@ -83,7 +83,7 @@ def accept_sparing(listening: socket.socket) -> tuple[socket.socket, Any]:
         os.close(accepted)
     os.close(adopted)
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit != resource.RLIM_INFINITY and adopted + _SPARE >= limit:
+    if limit != resource.RLIM_INFINITY and adopted + SPARE >= limit:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     return listening.accept()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from redcouch.server.listeners import SPARE
+
 
 def _run(source: str) -> str:
     done = subprocess.run(
@@ -24,14 +26,15 @@ def test_descriptors_are_raised() -> None:
 
 
 def test_descriptors_of_a_service() -> None:
-    """There are enough for as many clients and readers of pages as are let in, and for Redis."""
+    """Enough for as many clients and readers of pages as are let in, for ports and for Redis."""
     source = (
         "import resource as r; from redcouch.service import Options, makeService;"
         "r.setrlimit(r.RLIMIT_NOFILE, (100, 1000)); options = Options();"
-        "options.parseOptions(['--storage=memory:', '--max-connections=200', '--http=0']);"
+        "options.parseOptions(['--storage=memory:', '--max-connections=200', '--http=0']"
+        " + [f'--port=tcp:{port}' for port in range(11211, 11236)]);"
         "makeService(options); print(r.getrlimit(r.RLIMIT_NOFILE)[0] - 200 - 256)"
     )
-    assert int(_run(source)) >= 64
+    assert int(_run(source)) >= 64 + SPARE + 2 * 25
 
 
 def test_settled() -> None:
