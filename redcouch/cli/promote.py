@@ -50,7 +50,7 @@ _LEFT = {
     "stale": "marked stale, a client has to renew it first",
     "unreadable": "the value is no hex, or the flags are no number",
     "wrong_type": "not an item",
-    "refused": "the new key would lie under the prefix, or be a system key",
+    "refused": "the new key would be empty, lie under the prefix, or be a system key",
     "failed": "Redis refused",
 }
 """What keeps an item where it is."""

@@ -220,6 +220,16 @@ def test_new_keys_that_may_not_be(
 
 
 @pytest.mark.over("redis", "cluster")
+def test_a_new_key_that_is_empty(any_redis: RedisServer, client: redis.Redis) -> None:
+    """Why the item stays is said."""
+    client.hset("rc:k", "v", "61")
+    said = run("promote", "--force", "k", "--to", "string", "--rename", "k=", "-s", any_redis.url)
+    assert said.status == 1
+    assert "k: the new key would be empty" in said.out
+    assert client.exists("rc:k")
+
+
+@pytest.mark.over("redis", "cluster")
 def test_keep(redcouch: RedCouch, any_redis: RedisServer, client: redis.Redis) -> None:
     fill(redcouch.address, {b"k": Given(b"1", 4, 100)})
     assert (
