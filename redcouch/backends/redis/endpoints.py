@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from OpenSSL.crypto import Error as CertificateError
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet import ssl
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from redcouch.backends.redis.opinion import HostAndPort
 from redcouch.backends.redis.url import NO_REDIS, ONLY_TLS, RedisLocation, tls_fault
@@ -35,7 +39,24 @@ def endpoint(address: HostAndPort, location: RedisLocation, reactor: Any) -> ISt
     )
     if not location.tls:
         return plain
-    return wrapClientTLS(_tls_options(location, location.tls_name or address[0]), plain)
+    name = location.tls_name or address[0]
+    return _OverTLS(lambda: wrapClientTLS(_tls_options(location, name), plain))
+
+
+@implementer(IStreamClientEndpoint)
+class _OverTLS:
+    """Reads the certificates again for each connection; what cannot be used stays as it is."""
+
+    def __init__(self, read: Callable[[], IStreamClientEndpoint]) -> None:
+        self._read = read
+        self._last = read()
+
+    def connect(self, protocol_factory: Any) -> Deferred[Any]:
+        """See L{IStreamClientEndpoint}."""
+        with suppress(ConfigurationError):
+            self._last = self._read()
+        connecting: Deferred[Any] = self._last.connect(protocol_factory)
+        return connecting
 
 
 def _tls_options(location: RedisLocation, host: str) -> Any:

@@ -193,6 +193,27 @@ class TLSTests(RedisCase):
         await eventually_in_reactor(lambda: self.storage.health().ready)
         await self.is_served()
 
+    async def test_replaced_certificates(self) -> None:
+        """Files that are replaced are read at the next connection, but for what cannot be used."""
+        server = self.behind_tls()
+        certificate, key = self.authority.issue("client")
+        await self.enter(ca=self.authority.path, cert=certificate, key=key)
+        await self.is_served()
+
+        async def start_again() -> None:
+            server.stop()
+            await eventually_in_reactor(lambda: not self.storage.health().ready)
+            server.start()
+            await eventually_in_reactor(lambda: self.storage.health().ready)
+            await self.is_served()
+
+        another = Authority(self.directory, "authority")
+        for name in ("server", "client"):
+            another.issue(name)
+        await start_again()
+        certificate.write_text("half of it")
+        await start_again()
+
     async def test_files_without_certificates(self) -> None:
         """A file that is no certificate, or a key that is missing, ends the start with a line."""
         _, another = self.authority.issue("another")
