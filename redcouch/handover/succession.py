@@ -425,7 +425,8 @@ class PidFile:
         path = self._options.get("pidfile")
         if path:
             self._at_last = os.path.abspath(path)
-            self._options["pidfile"] = f"{self._at_last}.next"
+            # Of this process alone: another one, which is refused, removes its own.
+            self._options["pidfile"] = f"{self._at_last}.{os.getpid()}.next"
 
     def settle(self) -> None:
         """Use the file that was asked for."""

@@ -477,6 +477,31 @@ def test_pid_file(any_redis: RedisServer, tmp_path: Path) -> None:
         assert log.count(line) == count, log
 
 
+def test_pid_file_of_one_that_waits(any_redis: RedisServer, tmp_path: Path) -> None:
+    """Whoever comes meanwhile is told who is to take over, whose file stays as it is."""
+    port, file = servers.free_port(), tmp_path / "rc.pid"
+    places = [f"--pidfile={file}", f"--logfile={tmp_path}/log"]
+    service = ["redcouch", "--port", str(port), TAKE_OVER, "--storage"]
+    away = f"redis://127.0.0.1:{servers.free_port()}"
+    pids = []
+    try:
+        start(places, [*service, any_redis.url], None)
+        pids.append(int(file.read_text()))
+        subprocess.run([TWISTD, *places, *service, away], check=True, timeout=PATIENCE)
+        (beside,) = tmp_path.glob("rc.pid*.next")
+        waiting = beside.read_text()
+        pids.append(int(waiting))
+        third = [TWISTD, *places, *service, any_redis.url]
+        done = subprocess.run(third, capture_output=True, text=True, timeout=PATIENCE)
+        assert f"process {waiting} is to take over already\n" in done.stderr
+        assert done.returncode == 1
+        assert [one.read_text() for one in tmp_path.glob("rc.pid*.next")] == [waiting]
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+        eventually(lambda: not any(map(runs, pids)))
+
+
 def start(places: list[str], service: list[str], before: int | None) -> None:
     """Start a service in the background, and wait until it has the PID file of the one before."""
     subprocess.run([TWISTD, *places, *service], check=True, timeout=PATIENCE)
