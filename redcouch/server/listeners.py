@@ -19,6 +19,7 @@ import resource
 import socket
 from collections.abc import Callable, Collection, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +330,13 @@ def _set_path(port: Any, path: bytes) -> None:
     """What a unix port removes at its end."""
     if isinstance(port, unix.Port):
         port._bindPath = port.port = path
+        port._logConnectionLostMsg = partial(_log_closed, port)  # type: ignore[method-assign]
+
+
+def _log_closed(port: unix.Port) -> None:
+    """As Twisted does, with the true path: a NUL byte makes the log a binary file for grep."""
+    path = os.fsdecode(port.getHost().name).replace("\0", "@")
+    Logger("-").info("(UNIX Port {path} Closed)", path=path)
 
 
 def server_endpoint(

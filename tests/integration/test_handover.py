@@ -459,7 +459,9 @@ def test_pid_file(any_redis: RedisServer, tmp_path: Path) -> None:
     port = servers.free_port()
     file = tmp_path / "rc.pid"
     places = [f"--pidfile={file}", f"--logfile={tmp_path}/log", f"--rundir={tmp_path}"]
-    service = ["redcouch", "--port", str(port), "--storage", any_redis.url, TAKE_OVER]
+    path = f"{tmp_path}/sock"
+    ports = ["--port", str(port), "--port", f"unix:{path}"]
+    service = ["redcouch", *ports, "--storage", any_redis.url, TAKE_OVER]
     with ExitStack() as stack:
         start(places, service, None)
         eventually(lambda: listens_on(port))
@@ -475,6 +477,8 @@ def test_pid_file(any_redis: RedisServer, tmp_path: Path) -> None:
     log = (tmp_path / "log").read_text()
     for line, count in (("starting up.", 3), ("Taking over from", 2), ("Server Shut Down.", 3)):
         assert log.count(line) == count, log
+    assert log.count(f"(UNIX Port {path} Closed)") == 3, log
+    assert "\0" not in log  # with which grep would take it for a binary file
 
 
 def test_pid_file_of_one_that_waits(any_redis: RedisServer, tmp_path: Path) -> None:
