@@ -579,7 +579,7 @@ class RedisConnection:
             self._reason = f"{show(self._chosen.address)}: {self._reason}"
         if news:
             self._told.clear()
-        if failure.check(RedisError) and len(self._told) < _REASONS:
+        if failure.check(RedisError, TLSError) and len(self._told) < _REASONS:
             self._is_news = self._reason not in self._told
         else:
             self._is_news = not self._told

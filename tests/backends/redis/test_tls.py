@@ -214,6 +214,21 @@ class TLSTests(RedisCase):
         certificate.write_text("half of it")
         await start_again()
 
+    async def test_another_certificate_after_an_outage(self) -> None:
+        """The log has what is wrong with TLS, too, where Redis was away before."""
+        server = self.behind_tls("--tls-auth-clients", "no")
+        await self.enter(ca=self.authority.path)
+        await self.is_served()
+        lines = self.logged()
+        server.stop()
+        await eventually_in_reactor(lambda: "refused" in "".join(lines))
+        (self.directory / "other").mkdir()
+        other = Authority(self.directory / "other", "authority")
+        for made, used in zip(other.issue("server"), self.authority.issue("server"), strict=True):
+            made.replace(used)
+        server.start()
+        await eventually_in_reactor(lambda: "certificate verify failed" in "".join(lines))
+
     async def test_files_without_certificates(self) -> None:
         """A file that is no certificate, or a key that is missing, ends the start with a line."""
         _, another = self.authority.issue("another")
