@@ -50,6 +50,7 @@ PLACES = {
     "_tlsConnection": "server/tls.py",
     "_handshakeDone": "server/tls.py",
     "_bindPath": "server/listeners.py",
+    "_logConnectionLostMsg": "server/listeners.py",
     "_fromListeningDescriptor": "server/listeners.py",
     "_raiseSynchronously": "server/listeners.py",
     "_waitingForPort": "server/listeners.py",
@@ -271,7 +272,7 @@ class ListeningTests(SynchronousTestCase):
     def test_adopted_unix_port(self) -> None:
         """
         C{_fromListeningDescriptor} makes a port whose mode can be chosen, and C{_bindPath}, in
-        older versions C{port}, is what it removes at the end.
+        older versions C{port}, is what it removes at the end; C{_logConnectionLostMsg} tells of it.
         """
         folder = TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -284,8 +285,10 @@ class ListeningTests(SynchronousTestCase):
         port.startListening()
         self.assertEqual(Path(path).stat().st_mode & 0o777, 0o600)
         leave_open(port)
-        port.connectionLost(None)
+        with capturedLogs() as lines:
+            port.connectionLost(None)
         self.assertTrue(Path(path).exists())
+        self.assertEqual([line["path"] for line in lines if "path" in line], [path])
 
     def test_raises(self) -> None:
         """C{_raiseSynchronously} makes a port that is taken end the start."""

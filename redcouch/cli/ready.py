@@ -11,11 +11,8 @@ from redcouch.backends.redis.usage_store import ROOT, tell_senseless
 from redcouch.cli.common import NO, json_option, read_span, reader, show_key, storage_option, tell
 from redcouch.cli.storage import open_storage
 from redcouch.cli.traffic import ago, at, fetch, show_gap
-from redcouch.telemetry.client_names import Network, plain_host
+from redcouch.telemetry.client_names import UNIX, Network, plain_host
 from redcouch.telemetry.usage import LAPSE, MOST, Usage, UsageSample
-
-UNIX = "unix"
-"""How clients are named that come by unix sockets."""
 
 
 def _read_client(text: str) -> Network | str:

@@ -759,7 +759,7 @@ def _stored_string(both: Sequence[bytes | None], length: Any, left: Any) -> Stor
     return StoredItem(read_string(value, line), ttl, "string", stale=stale)
 
 
-def _about(client: redis.Redis) -> dict[str, Any]:
+def _about(client: Client) -> dict[str, Any]:
     """What a Redis tells of itself; nothing where that may not be asked."""
     try:
         about: dict[str, Any] = client.info("server")
@@ -868,9 +868,8 @@ def _why_unfit(client: Client) -> str | None:
         with suppress(ResponseError):  # a Redis before 6 does not know it
             facts = read_greeting(client.execute_command("HELLO", 2, "SETNAME", CLIENT_NAME))
     if "version" not in facts:
-        with suppress(ResponseError):  # the user may not ask
-            about = client.info("server")
-            facts = {name: str(about.get(f"redis_{name}", "")) for name in ("version", "mode")}
+        about = _about(client)
+        facts = {name: str(about.get(f"redis_{name}", "")) for name in ("version", "mode")}
     return why_unfit(facts, isinstance(client, RedisCluster))
 
 

@@ -45,7 +45,7 @@ from redcouch.server.hangups import Hangups, end_now
 from redcouch.server.run_queue import RunQueue
 from redcouch.server.session import Session, Shared
 from redcouch.server.transit import Transit
-from redcouch.telemetry.client_names import plain_host
+from redcouch.telemetry.client_names import UNIX, plain_host
 
 _TLS_HANDSHAKE = b"\x16\x03"
 """What a client that speaks TLS begins with."""
@@ -131,7 +131,7 @@ class Connection(Protocol):
     def host(self) -> str:
         """The client's address without its port."""
         peer = self.transport.getPeer()
-        return plain_host(peer.host) if isinstance(peer, IPv4Address | IPv6Address) else "unix"
+        return plain_host(peer.host) if isinstance(peer, IPv4Address | IPv6Address) else UNIX
 
     @property
     def address(self) -> str:
@@ -140,7 +140,7 @@ class Connection(Protocol):
         if isinstance(peer, IPv4Address | IPv6Address):
             host = f"[{peer.host}]" if isinstance(peer, IPv6Address) else peer.host
             return f"{peer.type.lower()}:{host}:{peer.port}"
-        return "unix"
+        return UNIX
 
     def _write(self, data: bytes) -> None:
         self._counters.bytes_written += len(data)

@@ -330,6 +330,7 @@ def _set_path(port: Any, path: bytes) -> None:
     """What a unix port removes at its end."""
     if isinstance(port, unix.Port):
         port._bindPath = port.port = path
+        # Twisted writes this path, with its NUL byte, into the log.
         port._logConnectionLostMsg = partial(_log_closed, port)  # type: ignore[method-assign]
 
 

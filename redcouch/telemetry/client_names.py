@@ -12,6 +12,9 @@ from redcouch.errors import ConfigurationError
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
+UNIX = "unix"
+"""The name of all clients that come by unix sockets."""
+
 _REMEMBERED = 4096
 """Clients whose names are not looked up again: an open page asks for hundreds every few seconds."""
 

@@ -24,6 +24,9 @@ from redcouch.process.private_keys import refuse_encrypted
 _TLS_ALERT = b"\x15\x03"
 """How a TLS server's answer to something else begins."""
 
+_UNUSABLE = (OSError, ValueError, ConfigurationError, TLSError, CertificateError, VerifyError)
+"""What reading certificates and keys raises where they are none."""
+
 
 def endpoint(address: HostAndPort, location: RedisLocation, reactor: Any) -> IStreamClientEndpoint:
     """
@@ -69,10 +72,7 @@ def _tls_options(location: RedisLocation, host: str) -> Any:
             refuse_encrypted(key)
             certificate = ssl.PrivateCertificate.loadPEM(pem + b"\n" + key)
         return ssl.optionsForClientTLS(host, trustRoot=trust, clientCertificate=certificate)
-    except (
-        *(OSError, ValueError, ConfigurationError),
-        *(TLSError, CertificateError, VerifyError),
-    ) as error:
+    except _UNUSABLE as error:
         raise ConfigurationError(
             f"{location.shown}: cannot use its certificates: {error}"
         ) from None

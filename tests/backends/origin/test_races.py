@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -410,8 +411,9 @@ def test_repair_that_is_refused() -> None:
     assert isinstance(world.ask(0, store(b"new"))[0], Stored)
     answer = world.shelf.answer
     full = [Reply(b"SERVER_ERROR", b"Out of memory during read".split(b" "))]
-    world.shelf.answer = lambda asked: full if asked[:2] == b"ms" else answer(asked)  # type: ignore
-    world.repair()
+    with patch.object(world.shelf, "answer") as answers:
+        answers.side_effect = lambda asked: full if asked[:2] == b"ms" else answer(asked)
+        world.repair()
     assert world.shelf.items == {} and world.items.count_denied() == 0
 
 

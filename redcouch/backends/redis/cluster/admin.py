@@ -73,8 +73,8 @@ class ClusterAdmin(Flushing):
 
     async def _unlink_all(self, left: bytes = b"") -> None:
         """What is left are slots, as the bits of a number in hex."""
-        bits = f"{int(left, 16):b}"[::-1] if left else "1" * SLOTS
-        slots = {slot for slot in range(min(SLOTS, len(bits))) if bits[slot] == "1"}
+        bits = int(left, 16) if left else (1 << SLOTS) - 1
+        slots = {slot for slot in range(SLOTS) if bits >> slot & 1}
         try:
             await self._for_all(slots, b"UNLINK")
         finally:
